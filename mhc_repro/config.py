@@ -1,0 +1,132 @@
+"""The configuration schema: one dataclass per Hydra group; `validation.py` says what each field may hold.
+
+The only module that knows Hydra's ConfigStore. Everything below the command line receives
+these plain dataclasses. `runtime` and `study` say where and how a run is made and never
+change its numbers; every other group does, and is hashed into the run id.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class ConnectionConfig:
+    """How a sub-layer reads from, writes to and mixes the residual streams."""
+
+    name: str = "baseline"  # the arm's name in tables, figures and run ids
+    kind: str = "residual"  # residual: x + F(x) | streams: n mixed streams
+    n: int = 1  # expansion rate
+    coefficients: str = (
+        "flat"  # flat: vec(X) with one RMSNorm (mHC Eq. 7) | stream: one per stream (mHC Eq. 5)
+    )
+    gate: str = (
+        "sigmoid"  # sigmoid: H_pre = s(.), H_post = 2 s(.) (mHC Eq. 8) | tanh: squashed before alpha (HC)
+    )
+    alpha: float = 0.01  # start of the three scalar gates on the input-dependent part
+    read_start: list[float] = field(
+        default_factory=lambda: [0.0, 1.0]
+    )  # b_pre [elsewhere, on the home stream]
+    write_start: list[float] = field(
+        default_factory=lambda: [1.0, 1.0]
+    )  # b_post [elsewhere, on the home stream]
+    mixing: dict[str, Any] = field(default_factory=lambda: {"kind": "identity"})  # parametrisation of H_res
+    expand: str = "copy"  # how the streams are made from the embedding
+    reduce: str = "sum"  # sum | mean
+    expects: list[str] = field(default_factory=list)  # degeneracies that hold by construction (a control)
+
+
+@dataclass
+class ModelConfig:
+    """The body that every arm shares."""
+
+    blocks: int = 8  # a block is two sub-layers: attention, then MLP
+    dim: int = 256
+    heads: int = 8
+    mlp_ratio: int = 4
+    norm_eps: float = 1e-12
+    init_std: float = 0.02
+    dropout: float = 0.0
+    dtype: str = "float32"
+
+
+@dataclass
+class DataConfig:
+    """What is read, and how much of it in a step."""
+
+    name: str = "enwik8"  # enwik8 | synthetic
+    sha256: str = ""  # of the whole decoded file; part of the run id
+    vocab: int = 256
+    batch: int = 32
+    sequence: int = 128
+
+
+@dataclass
+class OptimConfig:
+    """AdamW, warm-up then cosine, clipping."""
+
+    lr: float = 3e-4
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    decay_all: bool = False  # also norms, embeddings, gates alpha and static maps b
+    warmup: float = 0.05  # fraction of the steps
+    final_lr: float = 0.1  # fraction of the peak at the last step
+    clip: float = 1.0  # 0 turns clipping off
+
+
+@dataclass
+class TrainConfig:
+    """How long, and when the held-out data is read."""
+
+    steps: int = 2000
+    val_every: int = 200
+    val_windows: int = 256
+    test_windows: int = 2048
+
+
+@dataclass
+class ProbeConfig:
+    """When and on what the gains are measured."""
+
+    every: int = 20
+    windows: int = 8
+    token_maps: int = 64  # probe tokens whose own H_res are kept ...
+    token_map_times: int = 5  # ... at this many steps
+    enabled: bool = True
+
+
+@dataclass
+class RuntimeConfig:
+    """Where and how it runs: nothing here changes a number that is promised."""
+
+    device: str = "auto"
+    threads: int | None = None  # null: all cores, or what the unfinished run was started with
+    compile: str = "auto"  # auto | on | off
+    results: str = "results/local"  # results root, relative to the checkout
+    cache: str | None = None  # null: the platform's cache directory
+    enwik8: str | None = None  # a copy of enwik8 you already have (plain, .gz or .zip)
+    checkpoint_seconds: float = 60.0
+    progress: str = "auto"  # auto | bar | lines
+    resume: str = "exact"  # exact: refuse another fingerprint | any: continue and mark the run
+
+
+@dataclass
+class Config:
+    """One run, completely."""
+
+    seed: int = 0
+    study: str = "scratch"  # folder under the results root
+    connection: ConnectionConfig = field(default_factory=ConnectionConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+def register() -> None:
+    """Give Hydra the schema that `conf/config.yaml` extends: a wrong key or type then stops composition."""
+    from hydra.core.config_store import ConfigStore  # the analysis reads configs and needs no Hydra
+
+    ConfigStore.instance().store(name="schema", node=Config)

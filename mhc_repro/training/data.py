@@ -1,0 +1,111 @@
+"""Corpora as bytes, and what is cut out of them.
+
+Departs from custom: there is no loader with a position to save. A batch is a pure function of
+(seed, step), so every arm sees the same data and a resumed run needs to remember only its step. It
+uses the raw output of numpy's Philox, which numpy keeps stable; the distributions built on it may change.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mhc_repro.cache import cache_directory
+from mhc_repro.config import DataConfig, RuntimeConfig
+from mhc_repro.errors import UserError
+from mhc_repro.training import enwik8
+
+Bytes = npt.NDArray[np.uint8]
+
+LINES, LINE = 6000, 1000  # of the synthetic text: the test split holds 2,048 windows of 128 bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """Consecutive splits of a text: the first 90 %, the next 5 %, the last 5 %."""
+
+    train: Bytes
+    val: Bytes
+    test: Bytes
+    sha256: str  # of the whole text
+
+
+def open_corpus(config: DataConfig, runtime: RuntimeConfig) -> Corpus:
+    """Open the corpus that `config` names; UserError if it cannot be had or has another hash."""
+    if config.name == "enwik8":
+        _require(config, enwik8.SHA256)
+        path = enwik8.fetch(runtime.enwik8, cache_directory(runtime.cache))
+        return _split(np.asarray(np.memmap(path, dtype=np.uint8, mode="r")), enwik8.SHA256)
+    if config.name == "synthetic":
+        text = synthetic()
+        digest = hashlib.sha256(text.data).hexdigest()
+        _require(config, digest)
+        return _split(text, digest)
+    raise UserError(f"data.name={config.name} is no corpus; choose data=enwik8 or data=synthetic")
+
+
+def batch(split: Bytes, seed: int, step: int, batch: int, sequence: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw (inputs, targets), int64 (batch, sequence), uniformly: a pure function of (seed, step)."""
+    offsets = len(split) - sequence
+    if offsets < 1:
+        raise UserError(
+            f"data.sequence={sequence} needs {sequence + 1:,} bytes and the split has {len(split):,}; "
+            f"at most data.sequence={len(split) - 1}"
+        )
+    return _cut(split, _philox(seed, step).random_raw(batch) % np.uint64(offsets), sequence)
+
+
+def windows(split: Bytes, count: int, sequence: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cut fixed, evenly spaced windows that share no byte: (inputs, targets), int64 (count, sequence)."""
+    fit = len(split) // (sequence + 1)
+    if count > fit:
+        raise UserError(
+            f"{count:,} windows of data.sequence={sequence} do not fit in a held-out split of {len(split):,} "
+            f"bytes (at most {fit:,}); lower train.val_windows, train.test_windows or data.sequence"
+        )
+    return _cut(split, np.arange(count) * (len(split) // count), sequence)
+
+
+def synthetic() -> Bytes:
+    """Generate 6,000,000 bytes of words over 16 letters: an order-2 Markov chain, 1.75 bits a letter at most.
+
+    Integer arithmetic alone, so that the text is the same on every platform.
+    """
+    alphabet = np.frombuffer(b"abcdefghijklmnop ", dtype=np.uint8)
+    space = len(alphabet) - 1
+    random = _philox(0, 0)
+    # Four successors for each pair of symbols, taken with probability 1/2, 1/4, 1/8, 1/8.
+    successors = random.random_raw((space + 1, space + 1, 4)) % np.uint64(space)
+    successors[:space, :space, 1] = space  # a word may end from its second letter on
+    slots = np.repeat([0, 1, 2, 3], [128, 64, 32, 32])
+    draws = slots[random.random_raw(LINES * LINE // 8).astype("<u8").view(np.uint8).reshape(LINE, LINES)]
+    text = np.full((LINES, LINE), ord("\n"), dtype=np.uint8)
+    before = last = np.full(LINES, space)
+    for position in range(LINE - 1):  # all lines at once
+        before, last = last, successors[before, last, draws[position]].astype(np.intp)
+        text[:, position] = alphabet[last]
+    return text.reshape(-1)
+
+
+def _philox(seed: int, step: int) -> np.random.Philox:
+    return np.random.Philox(key=np.array([seed, step], dtype=np.uint64))
+
+
+def _cut(split: Bytes, offsets: npt.NDArray, sequence: int) -> tuple[torch.Tensor, torch.Tensor]:
+    rows = np.lib.stride_tricks.sliding_window_view(split, sequence + 1)[offsets].astype(np.int64)
+    return torch.from_numpy(rows[:, :-1].copy()), torch.from_numpy(rows[:, 1:].copy())
+
+
+def _split(text: Bytes, sha256: str) -> Corpus:
+    first, second = len(text) * 90 // 100, len(text) * 95 // 100
+    return Corpus(text[:first], text[first:second], text[second:], sha256)
+
+
+def _require(config: DataConfig, sha256: str) -> None:
+    if config.sha256 != sha256:
+        raise UserError(
+            f"data.sha256={config.sha256 or 'null'} is not the hash of {config.name}, {sha256}; "
+            f"choose data={config.name}, which sets both"
+        )
