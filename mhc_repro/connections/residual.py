@@ -1,0 +1,18 @@
+"""The plain residual connection, X' = X + F(X): the baseline every arm is compared with."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class ResidualConnection(nn.Module):
+    """One stream, added to; H_res is the number 1, so every composite gain is exactly 1."""
+
+    n = 1
+
+    def forward(self, streams: Tensor, branch: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Carry streams (B, T, 1, C) past one sub-layer; also return H_res (1, 1, B T)."""
+        batch, time, _, _ = streams.shape
+        one = torch.ones((), dtype=streams.dtype, device=streams.device)
+        return streams + branch(streams.squeeze(2)).unsqueeze(2), one.expand(1, 1, batch * time)

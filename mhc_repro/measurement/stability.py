@@ -1,0 +1,20 @@
+"""Spikes and divergence in a per-step series; numpy only, so the analysis half may use it."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def spikes(series: ArrayLike, window: int = 128, sigma: float = 6.0) -> NDArray[np.bool_]:
+    """Mark values above mean + sigma standard deviations of the `window` values before them.
+
+    The first `window` steps are never marked: there is nothing to judge them by. A value that is
+    not finite counts as a spike, and is left out of the windows of those that follow.
+    """
+    values = np.asarray(series, dtype=np.float64)
+    marks = ~np.isfinite(values)
+    if len(values) > window:
+        past = np.lib.stride_tricks.sliding_window_view(np.where(marks, np.nan, values), window)[:-1]
+        with np.errstate(invalid="ignore"):
+            limit = np.nanmean(past, axis=1) + sigma * np.nanstd(past, axis=1)
+            marks[window:] |= values[window:] > limit
+    return marks

@@ -1,0 +1,54 @@
+"""The seam: what every connection gives the trunk, and how streams are made and joined."""
+
+import pytest
+import torch
+
+from mhc_repro.connections import build, expand, reduce
+
+
+def streams(n: int) -> torch.Tensor:
+    return torch.randn(2, 3, n, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def test_a_connection_carries_streams_and_gives_the_matrix_it_applied(connection, arm):
+    settings = connection(arm)
+    module = build(settings, layer=1, dim=8).double()
+    out, h_res = module(streams(module.n), lambda h: torch.zeros_like(h))
+    assert module.n == settings.n
+    assert out.shape == (2, 3, module.n, 8)
+    assert h_res.shape == (module.n, module.n, 6)
+    applied = torch.einsum("ijt,tjc->tic", h_res, streams(module.n).flatten(0, 1))
+    torch.testing.assert_close(out.flatten(0, 1), applied, rtol=1e-13, atol=1e-14)
+
+
+def test_building_draws_nothing_at_random(connection, arm):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    first, second = (build(connection(arm), layer=2, dim=8).state_dict() for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_residual_connection_adds_the_branch_to_one_stream(connection):
+    module, x = build(connection("baseline"), layer=0, dim=8), streams(1)
+    out, h_res = module(x, lambda h: 3 * h + 1)
+    torch.testing.assert_close(out, 4 * x + 1, rtol=1e-14, atol=1e-14)
+    assert h_res.tolist() == [[[1.0] * 6]]
+    assert list(module.parameters()) == []
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_streams_are_copies_of_the_embedding(n):
+    x = streams(1).squeeze(2)
+    copies = expand(x, n)
+    assert copies.shape == (2, 3, n, 8)
+    assert all(torch.equal(copies[:, :, i], x) for i in range(n))
+    copies[:, :, 0] += 1  # a copy, not a view: an in-place write must not reach the others
+    assert n == 1 or torch.equal(copies[:, :, 1], x)
+
+
+def test_streams_are_joined_by_sum_or_mean():
+    x = streams(4)
+    torch.testing.assert_close(reduce(x, "sum"), x[:, :, 0] + x[:, :, 1] + x[:, :, 2] + x[:, :, 3])
+    torch.testing.assert_close(reduce(x, "mean"), reduce(x, "sum") / 4)

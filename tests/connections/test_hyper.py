@@ -1,0 +1,336 @@
+"""The maps against the papers' equations typed in as loops over tokens, streams and features.
+
+The oracles are written from mHC (arXiv 2512.24880) Eq. 3, 5, 7, 8 and 9 alone, with Python floats.
+"""
+
+import math
+import shutil
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from mhc_repro.connections import build
+
+DIM = 5
+SIZES = [1, 2, 4, 8]
+
+
+class Result(NamedTuple):
+    """What a connection did: h (T, C), X' (T, n, C), H_res (T, n, n)."""
+
+    h: Tensor
+    out: Tensor
+    h_res: Tensor
+
+
+def awake(settings, layer: int = 1, dim: int = DIM, seed: int = 0):
+    """A float64 connection whose every parameter is off its start, so that all maps depend on the input."""
+    module = build(settings, layer, dim).double()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return module
+
+
+def streams(n: int, tokens: int = 3, dim: int = DIM, seed: int = 5) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(1, tokens, n, dim, generator=generator, dtype=torch.float64)
+
+
+def branch(h: Tensor) -> Tensor:
+    """A branch that is neither linear nor the same for all features."""
+    return h.sin() + torch.arange(h.shape[-1], dtype=h.dtype)
+
+
+def apply(module, x: Tensor) -> Result:
+    seen: list[Tensor] = []
+
+    def spy(h: Tensor) -> Tensor:
+        seen.append(h)
+        return branch(h)
+
+    out, h_res = module(x, spy)
+    return Result(seen[0].flatten(0, 1), out.flatten(0, 1), h_res.permute(2, 0, 1))
+
+
+def dot(a: list[float], b: list[float]) -> float:
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def rms_norm(x: list[float]) -> list[float]:
+    scale = math.sqrt(dot(x, x) / len(x) + 1e-20)
+    return [value / scale for value in x]
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def typed_in_hc(module, x: list[list[float]]) -> tuple[list[float], list[float], list[list[float]]]:
+    """Eq. 5: H = alpha tanh(theta x~^T) + b, every stream normalised by itself."""
+    n = len(x)
+    normed = [rms_norm(row) for row in x]
+    read, write, mix = (
+        (part.phi.tolist(), part.alpha.item(), part.bias.tolist()) for part in (module.read, module.write, module.mix)
+    )
+    h_pre = [read[1] * math.tanh(dot(read[0][0], normed[j])) + read[2][j] for j in range(n)]
+    h_post = [write[1] * math.tanh(dot(write[0][0], normed[j])) + write[2][j] for j in range(n)]
+    h_res = [
+        [mix[1] * math.tanh(dot(mix[0][i], normed[j])) + mix[2][i * n + j] for j in range(n)] for i in range(n)
+    ]
+    return h_pre, h_post, h_res
+
+
+def typed_in_mhc(module, x: list[list[float]]) -> tuple[list[float], list[float], list[list[float]]]:
+    """Eq. 7-9: one RMSNorm over vec(X), H_pre = s(.), H_post = 2 s(.), H_res = SK(.) with 20 iterations."""
+    n = len(x)
+    vec = rms_norm([value for row in x for value in row])
+
+    def tilde(part, row: int) -> float:
+        return part.alpha.item() * dot(vec, part.phi[row].tolist()) + part.bias[row].item()
+
+    h_pre = [sigmoid(tilde(module.read, j)) for j in range(n)]
+    h_post = [2 * sigmoid(tilde(module.write, j)) for j in range(n)]
+    if module.mix is None:
+        return h_pre, h_post, [[float(i == j) for j in range(n)] for i in range(n)]
+    m = [[math.exp(tilde(module.mix, i * n + j)) for j in range(n)] for i in range(n)]
+    for _ in range(20):
+        columns = [sum(m[i][j] for i in range(n)) for j in range(n)]
+        m = [[m[i][j] / columns[j] for j in range(n)] for i in range(n)]
+        m = [[value / sum(row) for value in row] for row in m]
+    return h_pre, h_post, m
+
+
+TYPED_IN: dict[str, Callable] = {"hc": typed_in_hc, "mhc": typed_in_mhc, "identity": typed_in_mhc}
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_maps_and_streams_are_those_of_the_equations(connection, streams_arm, n):
+    module, x = awake(connection(streams_arm, n=n)), streams(n)
+    result = apply(module, x)
+    for token in range(x.shape[1]):
+        rows = x[0, token].tolist()
+        h_pre, h_post, h_res = TYPED_IN[streams_arm](module, rows)
+        h = [sum(h_pre[j] * rows[j][c] for j in range(n)) for c in range(DIM)]
+        y = branch(torch.tensor(h, dtype=torch.float64)).tolist()
+        out = [
+            [sum(h_res[i][j] * rows[j][c] for j in range(n)) + h_post[i] * y[c] for c in range(DIM)]
+            for i in range(n)
+        ]
+        for name, expected in (("h_res", h_res), ("h", h), ("out", out)):
+            got = getattr(result, name)[token]
+            torch.testing.assert_close(got, torch.tensor(expected, dtype=torch.float64), rtol=1e-11, atol=1e-12)
+
+
+def test_every_gradient_is_that_of_finite_differences(connection, streams_arm):
+    module, x = awake(connection(streams_arm)), streams(4).requires_grad_()
+    generator = torch.Generator().manual_seed(9)
+    weights = [torch.randn(1, 3, 4, DIM, generator=generator, dtype=torch.float64) for _ in range(2)]
+    on_maps = torch.randn(4, 4, 3, generator=generator, dtype=torch.float64)
+
+    def loss() -> Tensor:
+        out, h_res = module(x, branch)
+        return (out * weights[0] + out.square() * weights[1]).sum() + (h_res * on_maps).sum()
+
+    loss().backward()
+    for name, leaf in [("streams", x), *module.named_parameters()]:
+        direction = torch.randn(leaf.shape, generator=generator, dtype=torch.float64)
+        with torch.no_grad():
+            sides = []
+            for step in (1e-5, -1e-5):
+                leaf.add_(step * direction)
+                sides.append(loss())
+                leaf.sub_(step * direction)
+        expected = (sides[0] - sides[1]) / 2e-5
+        torch.testing.assert_close((leaf.grad * direction).sum(), expected, rtol=1e-6, atol=1e-8, msg=name)
+
+
+def test_in_hc_column_j_of_h_res_depends_on_stream_j_alone(connection):
+    module, x = awake(connection("hc")), streams(4)
+    for j in range(4):
+        moved = x.clone()
+        moved[:, :, j] += torch.linspace(-1, 1, DIM, dtype=torch.float64)
+        change = (apply(module, moved).h_res - apply(module, x).h_res).abs().amax(0)
+        others = [k for k in range(4) if k != j]
+        assert change[:, others].max() == 0
+        assert change[:, j].min() > 1e-4
+
+
+def test_in_mhc_all_of_h_res_depends_on_every_stream(connection):
+    module, x = awake(connection("mhc")), streams(4)
+    for j in range(4):
+        moved = x.clone()
+        moved[:, :, j] += torch.linspace(-1, 1, DIM, dtype=torch.float64)
+        change = (apply(module, moved).h_res - apply(module, x).h_res).abs().amax(0)
+        assert change.min() > 1e-6
+
+
+def test_hc_normalises_each_stream_and_the_others_all_of_them_at_once(connection, streams_arm):
+    module, x = awake(connection(streams_arm)), streams(4)
+    factors = torch.tensor([0.1, 1.0, 3.0, 10.0], dtype=torch.float64)[:, None]
+    before = maps_of(module, x)
+    torch.testing.assert_close(maps_of(module, 7 * x), before, rtol=1e-10, atol=1e-12)
+    same = torch.allclose(maps_of(module, factors * x), before, rtol=1e-10, atol=1e-12)
+    assert same == (streams_arm == "hc")
+
+
+def maps_of(module, x: Tensor) -> Tensor:
+    """H_pre, H_post and H_res of every token in one tensor, read off what the connection does."""
+    n = x.shape[2]
+    seen = apply(module, x)
+    inverse = torch.linalg.pinv(x.flatten(0, 1))  # distinct streams are independent rows where n <= dim
+    h_pre = torch.einsum("tc,tcj->tj", seen.h, inverse)
+    rest = seen.out - seen.h_res @ x.flatten(0, 1)
+    h_post = rest[..., 1] / branch(seen.h)[:, None, 1]
+    return torch.cat([h_pre, h_post, seen.h_res.reshape(-1, n * n)], dim=1)
+
+
+@pytest.mark.parametrize("layer", range(6))
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_mhc_starts_as_in_app_a6_on_the_home_stream(connection, n, layer):
+    maps = maps_of(build(connection("mhc", n=n), layer, DIM).double(), streams(n))
+    h_pre, h_post = maps[:, :n], maps[:, n : 2 * n]
+    expected = torch.full((n,), sigmoid(-3.0), dtype=torch.float64)
+    expected[layer % n] = sigmoid(3.0)
+    assert sigmoid(3.0) == pytest.approx(0.95, abs=5e-3)
+    assert sigmoid(-3.0) == pytest.approx(0.047, abs=5e-4)
+    torch.testing.assert_close(h_pre, expected.expand_as(h_pre), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(h_post, torch.ones_like(h_post), rtol=1e-10, atol=1e-12)
+
+
+def test_mhc_mixes_at_the_start_as_in_app_a6(connection):
+    h_res = apply(build(connection("mhc"), 0, DIM).double(), streams(4)).h_res
+    diagonal = torch.eye(4, dtype=torch.bool).expand_as(h_res)
+    assert h_res[diagonal].sub(0.9926).abs().max() < 5e-5
+    assert h_res[~diagonal].sub(0.00246).abs().max() < 5e-6
+
+
+@pytest.mark.parametrize("layer", range(6))
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_hc_starts_as_a_pre_norm_residual_net(connection, n, layer):
+    maps = maps_of(build(connection("hc", n=n), layer, DIM).double(), streams(n))
+    home = torch.zeros(n, dtype=torch.float64)
+    home[layer % n] = 1
+    expected = torch.cat([home, torch.ones(n, dtype=torch.float64), torch.eye(n, dtype=torch.float64).flatten()])
+    torch.testing.assert_close(maps, expected.expand_as(maps), rtol=1e-10, atol=1e-12)
+    exact = apply(build(connection("hc", n=n), layer, DIM), streams(n).float()).h_res
+    assert torch.equal(exact, torch.eye(n).expand_as(exact))
+
+
+def test_gates_start_at_a_hundredth_and_input_dependence_at_zero(connection, streams_arm):
+    for name, parameter in build(connection(streams_arm), 0, DIM).named_parameters():
+        if name.endswith("alpha"):
+            assert parameter.item() == pytest.approx(0.01)
+        if name.endswith("phi"):
+            assert parameter.abs().max() == 0
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize(
+    ("name", "phi", "static", "alphas"),
+    [
+        ("mhc", lambda n, c: (n * n + 2 * n) * n * c, lambda n: n * n + 2 * n, 3),
+        ("hc", lambda n, c: (n + 2) * c, lambda n: n * n + 2 * n, 3),
+        ("identity", lambda n, c: 2 * n * n * c, lambda n: 2 * n, 2),
+    ],
+)
+def test_parameter_counts(connection, n, name, phi, static, alphas):
+    parameters = dict(build(connection(name, n=n), 0, 7).named_parameters())
+    assert sum(p.numel() for key, p in parameters.items() if key.endswith("phi")) == phi(n, 7)
+    assert sum(p.numel() for p in parameters.values()) == phi(n, 7) + static(n) + alphas
+
+
+def test_parameter_counts_at_four_streams_are_the_published_ones(connection):
+    counts = {
+        arm: sum(p.numel() for name, p in build(connection(arm), 0, 64).named_parameters() if "phi" in name)
+        for arm in ("mhc", "hc")
+    }
+    assert counts == {"mhc": 96 * 64, "hc": 6 * 64}
+
+
+def test_with_one_stream_mhc_is_a_residual_net_with_gates(connection):
+    module, x = awake(connection("mhc", n=1)), streams(1)
+    h_pre, h_post, _ = typed_in_mhc(module, x[0, 0].tolist())
+    result = apply(module, x)
+    assert torch.equal(result.h_res, torch.ones_like(result.h_res))
+    y = branch(h_pre[0] * x[0, 0, 0])
+    torch.testing.assert_close(result.out[0, 0], x[0, 0, 0] + h_post[0] * y, rtol=1e-11, atol=1e-12)
+
+
+def test_a_token_sees_its_own_streams_alone(connection, streams_arm):
+    module, x = awake(connection(streams_arm)), streams(4)
+    moved = x.clone()
+    moved[:, 1] += 1
+    before, after = apply(module, x), apply(module, moved)
+    for old, new in zip(before, after, strict=True):
+        torch.testing.assert_close(old[[0, 2]], new[[0, 2]], rtol=1e-13, atol=1e-14)
+    assert not torch.allclose(before.h[1], after.h[1])
+
+
+def test_batch_and_time_are_not_confused(connection, streams_arm):
+    module, x = awake(connection(streams_arm)), streams(4, tokens=6)
+    one = apply(module, x)
+    two = apply(module, x.view(2, 3, 4, DIM))
+    for a, b in zip(one, two, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-13, atol=1e-14)
+
+
+def test_streams_that_are_zero_give_finite_maps_and_gradients(connection, streams_arm):
+    module, x = awake(connection(streams_arm)).float(), torch.zeros(1, 2, 4, DIM, requires_grad=True)
+    out, h_res = module(x, branch)
+    (out.square().sum() + h_res.square().sum()).backward()
+    for tensor in (out, h_res, x.grad, *(p.grad for p in module.parameters())):
+        assert tensor.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_maps_and_streams_keep_the_dtype(connection, streams_arm, dtype):
+    result = apply(awake(connection(streams_arm)).to(dtype), streams(4).to(dtype))
+    assert {tensor.dtype for tensor in result} == {dtype}
+
+
+def test_autocast_touches_the_branch_and_nothing_else(connection, streams_arm):
+    module, x = awake(connection(streams_arm)).float(), streams(4).float()
+    weight = torch.eye(DIM)
+    seen: list[Tensor] = []
+
+    def linear(h: Tensor) -> Tensor:
+        seen.append(h)
+        return h @ weight
+
+    plain, plain_maps = module(x, linear)
+    with torch.autocast("cpu", torch.bfloat16):
+        out, h_res = module(x, linear)
+        again, _ = module(x.bfloat16(), linear)
+        assert linear(x[0]).dtype == torch.bfloat16
+    assert out.dtype == again.dtype == h_res.dtype == seen[1].dtype == torch.float32
+    assert torch.equal(h_res, plain_maps)
+    assert torch.equal(seen[1], seen[0])
+    torch.testing.assert_close(out, plain, rtol=0, atol=0.1)
+    assert not torch.equal(out, plain)  # the branch itself ran in bfloat16
+
+
+# Few Sinkhorn iterations: unrolled code takes a compiler long, and what is compared does not depend on how many.
+QUICK_TO_COMPILE = {"hc": {}, "mhc": {"mixing": {"kind": "sinkhorn", "iterations": 3}}, "identity": {}}
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_compiled_and_uncompiled_agree_forward_and_backward(connection, streams_arm, dtype, tolerance):
+    module = awake(connection(streams_arm, **QUICK_TO_COMPILE[streams_arm]), dim=16).to(dtype).train()
+    results = []
+    for compiled in (False, True):
+        module.compiled = compiled
+        module.zero_grad()
+        x = streams(4, tokens=8, dim=16).to(dtype).requires_grad_()
+        out, h_res = module(x, branch)
+        (out.sin().sum() + h_res.square().sum()).backward()
+        results.append({"out": out, "h_res": h_res, "streams": x.grad})
+        results[-1] |= {name: parameter.grad for name, parameter in module.named_parameters()}
+    plain, compiled = results
+    for name in plain:
+        assert (compiled[name] - plain[name]).norm() <= tolerance * plain[name].norm(), name
