@@ -1,0 +1,139 @@
+"""The folder of one run: where it is, who may write it, how far it has come.
+
+`<results root>/<study>/<run id>/` holds `config.yaml`, `manifest.json`, `status.json`, the tables and
+`train.log`. A writer holds `.lock` as long as it lives; the operating system frees it when it dies, however
+it dies, so a status that still says `running` under a free lock is read as interrupted. The lock file
+itself is never removed: a second file of the same name would be a second lock.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from filelock import FileLock, Timeout
+
+import mhc_repro
+from mhc_repro.config import Config
+from mhc_repro.errors import UserError
+from mhc_repro.runs import files
+from mhc_repro.runs.identity import resolved, run_id
+from mhc_repro.runs.table import Table
+
+STATUSES = ("running", "interrupted", "finished", "diverged", "failed")
+LOCK_SECONDS = 0.2  # longer than a reader needs to see whether the lock is free, too short to be felt
+
+
+class RunBusy(UserError):
+    """Another process writes this run."""
+
+
+def checkout() -> Path:
+    """Return the folder that holds the package and `conf/`; without `conf/`, the working directory."""
+    beside = Path(mhc_repro.__file__).resolve().parents[1]
+    return beside if (beside / "conf").is_dir() else Path.cwd()
+
+
+def results_root(results: str) -> Path:
+    """Return the folder of all studies; a relative path starts at the checkout."""
+    return checkout() / Path(results).expanduser()
+
+
+class RunDirectory:
+    """One run's folder. Making this object touches no file; `locked` creates the folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run_id = path.name
+        self.log = path / "train.log"
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Return the folder of the run that `config` describes; UserError when a name is no folder name."""
+        for key, name in (("study", config.study), ("connection.name", config.connection.name)):
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
+                raise UserError(f"{key}={name!r}: give a plain folder name, for example {key}=scratch")
+        return cls(results_root(config.runtime.results) / config.study / run_id(config))
+
+    @contextmanager
+    def locked(self) -> Iterator[Self]:
+        """Hold the run for writing; RunBusy when another process (or another part of this one) holds it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = self._lock().acquire(timeout=LOCK_SECONDS, poll_interval=LOCK_SECONDS / 10)
+        except Timeout:
+            message = f"{self.run_id} is being written by another process; wait for it or stop it"
+            raise RunBusy(message) from None
+        with lock:
+            files.sweep(self.path)
+            yield self
+
+    def busy(self) -> bool:
+        """Return whether a living process holds the run."""
+        if not (self.path / ".lock").exists():
+            return False
+        try:
+            with self._lock().acquire(timeout=LOCK_SECONDS / 2, poll_interval=LOCK_SECONDS / 20):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False  # a read-only copy of somebody's results
+
+    def write_config(self, config: Config) -> None:
+        """Write the resolved config, without `runtime`."""
+        text = yaml.safe_dump(resolved(config), sort_keys=False, allow_unicode=True)
+        files.write_bytes(self.path / "config.yaml", text.encode())
+
+    def read_config(self) -> dict[str, Any]:
+        """Return the resolved config; UserError when it is absent or no config."""
+        path = self.path / "config.yaml"
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+            config["connection"]["name"], config["seed"]
+        except FileNotFoundError:
+            raise files.broken(path, "no such file") from None
+        except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+            raise files.broken(path, "not a run's config") from None
+        return dict(config)
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Replace the manifest atomically."""
+        files.write_json(self.path / "manifest.json", manifest)
+
+    def read_manifest(self) -> dict[str, Any] | None:
+        """Return the manifest, None when there is none yet."""
+        return files.read_json(self.path / "manifest.json")
+
+    def write_status(self, **fields: Any) -> None:
+        """Merge `fields` into the status, stamp it and replace the file atomically."""
+        merged = {**(self.read_status() or {}), **fields}
+        if merged.get("status") not in STATUSES:
+            raise ValueError(f"status {merged.get('status')!r} is not one of {', '.join(STATUSES)}")
+        merged["updated"] = datetime.now(UTC).isoformat(timespec="seconds")
+        files.write_json(self.path / "status.json", merged)
+
+    def read_status(self) -> dict[str, Any] | None:
+        """Return the status as it was written, None when there is none; `state` says what it means."""
+        return files.read_json(self.path / "status.json")
+
+    def state(self) -> str:
+        """Return the status as a reader should see it: one of STATUSES, or `missing`."""
+        if self._written() != "running" or self.busy():
+            return self._written()
+        # The writer may have ended well between the two looks; under a free lock its last word stands.
+        final = self._written()
+        return "interrupted" if final == "running" else final
+
+    def table(self, name: str) -> Table:
+        """Return the table `metrics`, `gains` or `tokens`."""
+        return Table(self.path, name)
+
+    def _written(self) -> str:
+        return str((self.read_status() or {}).get("status", "missing"))
+
+    def _lock(self) -> FileLock:
+        return FileLock(self.path / ".lock")

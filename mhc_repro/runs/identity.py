@@ -1,0 +1,54 @@
+"""Which run is this? Two configs have one id exactly when they promise the same numbers.
+
+Where it runs (`runtime`) and what it is run for (`study`) are left out; the data's sha256 is part
+of the config and so of the id. Numbers are compared by value: `clip: 1` and `clip: 1.0` are one setting.
+Only what differs from the schema's defaults is hashed, so that a field added later, with a default that
+means "as before", leaves the ids of recorded runs alone. Changing a default needs a new PROTOCOL_VERSION.
+"""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+from mhc_repro.config import Config
+
+PROTOCOL_VERSION = 1  # raise it when the same config would give other numbers than before
+
+
+def resolved(config: Config) -> dict[str, Any]:
+    """Return what `config.yaml` holds: everything but `runtime`, which may hold a machine's paths."""
+    return {key: value for key, value in dataclasses.asdict(config).items() if key != "runtime"}
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one JSON text of `value`: sorted keys, no spaces, whole floats as integers."""
+    return json.dumps(_whole(value), sort_keys=True, separators=(",", ":"))
+
+
+def identify(config: dict[str, Any], protocol_version: int = PROTOCOL_VERSION) -> str:
+    """Return the run id of a resolved config, as `config.yaml` holds it."""
+    defaults = dataclasses.asdict(Config())
+    promised: dict[str, Any] = {"seed": config["seed"]}
+    for group, values in config.items():
+        if group not in ("seed", "study", "runtime"):
+            chosen = {k: v for k, v in values.items() if _whole(v) != _whole(defaults[group].get(k))}
+            promised |= {group: chosen} if chosen else {}
+    text = canonical_json({"protocol_version": protocol_version, "config": promised})
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{config['connection']['name']}-s{config['seed']}-{digest}"
+
+
+def run_id(config: Config) -> str:
+    """Return `<connection name>-s<seed>-<8 hex digits of the sha256 of what the numbers depend on>`."""
+    return identify(resolved(config))
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_whole(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

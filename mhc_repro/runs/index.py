@@ -1,0 +1,64 @@
+"""`results/index.csv`: one line a run, generated from the run directories and never edited."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mhc_repro.errors import UserError
+from mhc_repro.runs import files
+from mhc_repro.runs.reader import Run, read_runs
+
+COLUMNS = (
+    *("run_id", "study", "connection", "seed", "status", "degenerate", "steps"),
+    *("commit", "dirty", "data_sha256", "parameters", "loss/train", "loss/val", "bpc/test", "wall_seconds"),
+)
+FINAL = ("loss/train", "loss/val", "bpc/test")
+
+log = logging.getLogger(__name__)
+
+
+def index(root: Path) -> pd.DataFrame:
+    """Return one row per run under a results root; what a run does not have is missing, never zero."""
+    rows = []
+    for run in read_runs(root):
+        try:
+            rows.append(_row(run))
+        except UserError as error:
+            log.warning("skipped %s", error)
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    return frame.astype({"seed": "Int64", "steps": "Int64", "parameters": "Int64", "dirty": "boolean"})
+
+
+def write_index(root: Path) -> Path:
+    """Write `index.csv` under a results root; the same run directories give the same bytes."""
+    path = root / "index.csv"
+    root.mkdir(parents=True, exist_ok=True)
+    files.write_bytes(path, index(root).to_csv(index=False, lineterminator="\n").encode())
+    return path
+
+
+def _row(run: Run) -> dict[str, Any]:
+    return {
+        "run_id": run.run_id,
+        "study": run.study,
+        "connection": run.connection,
+        "seed": run.seed,
+        "status": run.state,
+        "degenerate": ";".join(run.status.get("degenerate") or []),
+        "steps": run.status.get("step"),
+        "commit": run.manifest.get("commit"),
+        "dirty": run.manifest.get("dirty"),
+        "data_sha256": run.config.get("data", {}).get("sha256"),
+        "parameters": (run.manifest.get("parameters") or {}).get("total"),
+        "wall_seconds": run.status.get("wall_seconds"),
+        **{name: _final(run, name) for name in FINAL},
+    }
+
+
+def _final(run: Run, name: str) -> float | None:
+    """Return the value at the last step of a finished run: an unfinished run has no final loss."""
+    if run.state != "finished" or name not in run.metrics or run.metrics.empty:
+        return None
+    return float(run.metrics[name].iloc[-1])

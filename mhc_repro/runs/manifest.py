@@ -1,0 +1,95 @@
+"""What made a run's numbers, beside its config: the code, the versions, the machine.
+
+`dirty` departs from git's word: only what can change a number counts (the package, `conf/`, the training
+script), so a report that rewrites the README between two runs does not mark the second.
+"""
+
+import hashlib
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import mhc_repro
+
+PACKAGES = ("torch", "numpy", "einops", "hydra-core", "omegaconf", "pandas", "pyarrow", "scipy")
+CODE = ("--", "mhc_repro", "conf", "experiments/train.py")
+
+
+def fingerprint(device: str, threads: int, compile: bool, torch_version: str) -> dict[str, Any]:
+    """Return what must agree for a resumed run to repeat an uninterrupted one bit for bit."""
+    return {
+        "device": device,
+        "threads": threads,
+        "compile": compile,
+        "torch": torch_version,
+        "cpu": cpu_model(),
+        "machine": platform.machine(),
+    }
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Return one phrase for each entry of two fingerprints that differs, such as `threads was 2, is 4`."""
+    return [
+        f"{key} was {old.get(key, 'not recorded')}, is {new.get(key, 'not recorded')}"
+        for key in dict.fromkeys([*old, *new])
+        if key not in old or key not in new or old[key] != new[key]
+    ]
+
+
+def environment() -> dict[str, Any]:
+    """Return commit, dirty, diff_sha256 (null when clean) and versions; an unknown commit is `unknown`."""
+    return {**code(Path(mhc_repro.__file__).resolve().parents[1]), "versions": versions()}
+
+
+def code(root: Path) -> dict[str, Any]:
+    """Return commit, dirty and diff_sha256 of the checkout at `root`."""
+    try:
+        # An installed package may lie inside a repository that is not its own: that commit would say nothing.
+        _git(root, "ls-files", "--error-unmatch", "mhc_repro/__init__.py")
+        commit = _git(root, "rev-parse", "HEAD").decode().strip()
+        diff = _git(root, "diff", "--no-ext-diff", "--no-textconv", "--no-color", "--binary", "HEAD", *CODE)
+        new = _git(root, "ls-files", "--others", "--exclude-standard", "-z", *CODE)
+        for name in filter(None, new.split(b"\0")):
+            diff += name + b"\0" + (root / os.fsdecode(name)).read_bytes()
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": "unknown", "dirty": False, "diff_sha256": None}
+    return {
+        "commit": commit,
+        "dirty": bool(diff),
+        "diff_sha256": hashlib.sha256(diff).hexdigest() if diff else None,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that can move a number."""
+    found = {"python": platform.python_version(), "mhc-repro": mhc_repro.__version__}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def cpu_model() -> str:
+    """Return the processor's name as the operating system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, capture_output=True, check=True, timeout=10, text=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return platform.processor() or platform.machine()
+
+
+def _git(root: Path, *arguments: str) -> bytes:
+    # A hook's GIT_DIR would point at its own repository.
+    plain = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, check=True, timeout=60, env=plain).stdout

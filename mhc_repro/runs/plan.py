@@ -1,0 +1,146 @@
+"""What a study will do before it does it: which runs are finished, which are to do, and for how long.
+
+The time comes from the steps of earlier runs, this machine's if there are any: of the same connection, model
+and batch as they are, otherwise scaled by body parameters x tokens, first from the same arm. Validation is
+left out: about 2 % of a reference run.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tabulate import tabulate
+
+from mhc_repro.config import Config
+from mhc_repro.errors import UserError
+from mhc_repro.runs.directory import RunDirectory, results_root
+from mhc_repro.runs.identity import resolved
+from mhc_repro.runs.manifest import cpu_model
+from mhc_repro.runs.reader import Run, read_runs
+
+DONE = ("finished", "diverged")  # a divergence is a result and is not run again
+DEFAULT_ROOTS = ("results", "results/local")
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """One run of a plan; `seconds_left` is 0 when there is nothing to do and None when nobody can say."""
+
+    run_id: str
+    study: str
+    connection: str
+    seed: int
+    state: str
+    step: int
+    steps: int
+    seconds_left: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """What an earlier run took: seconds per update and per probe."""
+
+    config: dict[str, Any]
+    cpu: str
+    step: float
+    probe: float
+
+
+def plan(configs: Sequence[Config]) -> list[Planned]:
+    """Return the runs that `configs` stand for, each once, in the order given."""
+    directories = {run.path: (run, config) for config in configs for run in [RunDirectory.of(config)]}
+    roots = dict.fromkeys(results_root(r) for r in (*(c.runtime.results for c in configs), *DEFAULT_ROOTS))
+    paces = _paces(list(roots))
+    return [_planned(run, config, paces) for run, config in directories.values()]
+
+
+def table(planned: Sequence[Planned]) -> str:
+    """Return the plan as text, the sum in its last line."""
+    rows = [
+        [one.run_id, one.study, one.state, f"{one.step}/{one.steps}", _left(one.seconds_left)]
+        for one in planned
+    ]
+    body = tabulate(rows, ["run", "study", "state", "step", "time left"], disable_numparse=True)
+    return f"{body}\n\n{summary(planned)}"
+
+
+def summary(planned: Sequence[Planned]) -> str:
+    """Return one line, such as `3 runs: 1 finished, 2 to do, about 1 h 54 min`."""
+    states = Counter(one.state if one.state in (*DONE, "running") else "to do" for one in planned)
+    parts = [f"{states[state]} {state}" for state in (*DONE, "running", "to do") if states[state]]
+    if states["to do"]:
+        times = [one.seconds_left for one in planned if one.state not in (*DONE, "running")]
+        known = [seconds for seconds in times if seconds is not None]
+        parts.append(f"about {duration(sum(known))}" if len(known) == len(times) else "time not known yet")
+    return f"{len(planned)} run{'s' * (len(planned) != 1)}: {', '.join(parts) or 'nothing to do'}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time for reading, such as `40 s`, `6 min` or `1 h 54 min`."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _planned(run: RunDirectory, config: Config, paces: list[Pace]) -> Planned:
+    state = run.state()
+    step = int((run.read_status() or {}).get("step") or 0)
+    seconds = 0.0 if state in DONE else _seconds(config, config.train.steps - step, paces)
+    steps, arm = config.train.steps, config.connection.name
+    return Planned(run.run_id, config.study, arm, config.seed, state, step, steps, seconds)
+
+
+def _seconds(config: Config, steps: int, paces: list[Pace]) -> float | None:
+    mine = resolved(config)
+    same = [pace for pace in paces if _shape(pace.config) == _shape(mine)]
+    arm = [pace for pace in paces if pace.config["connection"]["name"] == config.connection.name]
+    for pool in (same, arm, paces):
+        if pool:
+            scales = [1.0 if pool is same else _work(mine) / _work(pace.config) for pace in pool]
+            step = median(pace.step * scale for pace, scale in zip(pool, scales, strict=True))
+            probe = median(pace.probe * scale for pace, scale in zip(pool, scales, strict=True))
+            probes = steps / config.probe.every if config.probe.enabled else 0.0
+            return steps * step + probes * probe
+    return None
+
+
+def _paces(roots: list[Path]) -> list[Pace]:
+    paces = [pace for root in roots for run in read_runs(root) if (pace := _pace(run)) is not None]
+    here = cpu_model()
+    return [pace for pace in paces if pace.cpu == here] or paces
+
+
+def _pace(run: Run) -> Pace | None:
+    try:
+        medians = run.metrics.median()
+        _work(run.config)
+    except (UserError, KeyError):
+        return None  # an older schema or a broken table: no reason to refuse a plan
+    step, probe = medians.get("time/step", float("nan")), medians.get("time/probe", 0.0)
+    if not step > 0:
+        return None
+    cpu = str(run.manifest.get("fingerprint", {}).get("cpu", ""))
+    return Pace(run.config, cpu, float(step), float(probe) if probe > 0 else 0.0)
+
+
+def _shape(config: dict[str, Any]) -> tuple[Any, ...]:
+    data = config["data"]
+    return config["connection"], config["model"], data["batch"], data["sequence"], data["vocab"]
+
+
+def _work(config: dict[str, Any]) -> float:
+    """Return body parameters x tokens per step: proportional to the arithmetic of a step, near enough."""
+    model, data = config["model"], config["data"]
+    block = (4 + 2 * model["mlp_ratio"]) * model["dim"] ** 2
+    parameters = model["blocks"] * block + (data["vocab"] + data["sequence"]) * model["dim"]
+    return float(parameters * data["batch"] * data["sequence"])
+
+
+def _left(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    return duration(seconds) if seconds else "-"

@@ -1,0 +1,90 @@
+"""Runs as an analysis meets them: read-only, tables loaded when first asked for, in one fixed order."""
+
+import logging
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mhc_repro.errors import UserError
+from mhc_repro.runs.directory import RunDirectory
+from mhc_repro.runs.identity import PROTOCOL_VERSION, identify
+
+ARMS = ("baseline", "identity", "hc", "mhc")  # the order in which every table and figure shows them
+FILES = ("config.yaml", "manifest.json", "status.json")  # a folder that has one of these is meant to be a run
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run as it was on disk; `manifest` and `status` are empty when not written yet."""
+
+    path: Path
+    config: dict[str, Any]
+    manifest: dict[str, Any]
+    status: dict[str, Any]
+    state: str
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    @property
+    def study(self) -> str:
+        return self.path.parent.name
+
+    @property
+    def connection(self) -> str:
+        return str(self.config["connection"]["name"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.config["seed"])
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        return self._table("metrics")
+
+    @cached_property
+    def gains(self) -> pd.DataFrame:
+        return self._table("gains")
+
+    @cached_property
+    def tokens(self) -> pd.DataFrame:
+        return self._table("tokens")
+
+    def _table(self, name: str) -> pd.DataFrame:
+        return RunDirectory(self.path).table(name).read()
+
+
+def arm_order(connection: str) -> tuple[int, str]:
+    """Return the sort key of an arm: the known ones in the order of ARMS, others after them by name."""
+    return (ARMS.index(connection) if connection in ARMS else len(ARMS), connection)
+
+
+def read_run(path: Path | str) -> Run:
+    """Return the run in a folder; UserError when a file is broken or the folder was renamed or edited."""
+    directory = RunDirectory(Path(os.path.abspath(path)))
+    config = directory.read_config()
+    manifest = directory.read_manifest() or {}
+    expected = identify(config, manifest.get("protocol_version", PROTOCOL_VERSION))
+    if directory.run_id != expected:
+        # A copy under another name would count as one more seed.
+        raise UserError(f"{path}: its config.yaml belongs to {expected}; rename the folder back or delete it")
+    return Run(directory.path, config, manifest, directory.read_status() or {}, directory.state())
+
+
+def read_runs(root: Path | str, study: str | None = None) -> list[Run]:
+    """Return the runs under a results root by study, arm and seed; a broken one is skipped with a warning."""
+    runs = []
+    for path in sorted(Path(root).glob(f"{study or '*'}/*")):
+        if any((path / name).exists() for name in FILES):
+            try:
+                runs.append(read_run(path))
+            except UserError as error:
+                log.warning("skipped %s", error)
+    return sorted(runs, key=lambda run: (run.study, arm_order(run.connection), run.seed, run.run_id))

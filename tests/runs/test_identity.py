@@ -1,0 +1,101 @@
+"""The id changes with everything that can change a number, and with nothing else."""
+
+import copy
+import dataclasses
+import hashlib
+from typing import Any
+
+import pytest
+import yaml
+
+from mhc_repro.config import Config
+from mhc_repro.runs.identity import canonical_json, identify, resolved, run_id
+
+GROUPS = [
+    field.name for field in dataclasses.fields(Config) if field.name not in ("seed", "study", "runtime")
+]
+
+
+def leaves(config: Config, group: str) -> list[str]:
+    return [field.name for field in dataclasses.fields(getattr(config, group))]
+
+
+def other(value: Any) -> Any:
+    match value:
+        case None:
+            return 3
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case float():
+            return value * 2 + 1e-9
+        case str():
+            return value + "x"
+        case list():
+            return [*value, "x"]
+        case dict():
+            return {**value, "kind": "another"}
+    raise TypeError(type(value))
+
+
+def changed(group: str, name: str) -> Config:
+    config = Config()
+    setattr(getattr(config, group), name, other(getattr(getattr(config, group), name)))
+    return config
+
+
+def test_golden_id() -> None:
+    # If this fails, every recorded run has lost its id: it would be made again.
+    assert run_id(Config()) == "baseline-s0-6aa2d3b6"
+
+
+def test_id_is_the_hash_of_the_canonical_json_written_by_hand() -> None:
+    optim = {"lr": 3e-4, "clip": 1}  # both are defaults
+    config = {"study": "a", "seed": 7, "connection": {"name": "hc", "alpha": 0.01, "n": 4.0}, "optim": optim}
+    text = '{"config":{"connection":{"n":4,"name":"hc"},"seed":7},"protocol_version":3}'
+    assert identify(config, 3) == "hc-s7-" + hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_result_relevant_field_changes_the_hash(group: str) -> None:
+    default = run_id(Config()).rsplit("-", 1)[1]
+    for name in leaves(Config(), group):
+        assert run_id(changed(group, name)).rsplit("-", 1)[1] != default, f"{group}.{name}"
+
+
+def test_seed_and_protocol_version_change_the_hash() -> None:
+    hashes = {run_id(Config(seed=0))[-8:], run_id(Config(seed=1))[-8:], identify(resolved(Config()), 2)[-8:]}
+    assert len(hashes) == 3
+
+
+def test_a_field_that_the_schema_did_not_have_yet_leaves_the_id_alone() -> None:
+    old = resolved(Config())
+    del old["optim"]["eps"], old["connection"]["reduce"]
+    assert identify(old) == run_id(Config())
+
+
+def test_a_nested_start_changes_the_hash() -> None:
+    config = Config()
+    config.connection.read_start[0] += 1e-12
+    assert run_id(config) != run_id(Config())
+
+
+def test_where_and_what_for_do_not_change_the_id() -> None:
+    assert run_id(Config(study="elsewhere")) == run_id(Config())
+    for name in leaves(Config(), "runtime"):
+        assert run_id(changed("runtime", name)) == run_id(Config()), name
+
+
+def test_numbers_are_compared_by_value_and_booleans_are_no_numbers() -> None:
+    assert canonical_json({"b": (1.0, -0.0), "a": [1e16, 0.1]}) == '{"a":[10000000000000000,0.1],"b":[1,0]}'
+    assert canonical_json(True) != canonical_json(1)
+
+
+def test_the_id_survives_the_config_file() -> None:
+    config = Config()
+    config.optim.eps = 1e-20
+    config.connection.mixing = {"kind": "sinkhorn", "iterations": 20, "note": "1e-3", "extreme": 1e22}
+    before = copy.deepcopy(config)
+    assert identify(yaml.safe_load(yaml.safe_dump(resolved(config)))) == run_id(config)
+    assert config == before

@@ -1,0 +1,164 @@
+"""What is on disk is what is listed: in one order, broken folders named and left out."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mhc_repro.config import Config
+from mhc_repro.errors import UserError
+from mhc_repro.runs import RunDirectory, read_run, read_runs
+from mhc_repro.runs.index import COLUMNS, index, write_index
+
+MakeConfig = Callable[..., Config]
+MakeRun = Callable[..., RunDirectory]
+ARMS = ["kromhc", "mhc", "hc", "cayley", "identity", "baseline"]
+
+
+def test_a_run_reads_back(make_config: MakeConfig, make_run: MakeRun) -> None:
+    run = read_run(str(make_run(make_config("hc", 5, study="stability")).path))
+    assert (run.study, run.connection, run.seed, run.state) == ("stability", "hc", 5, "finished")
+    assert run.config["train"]["steps"] == 4
+    assert run.manifest["commit"] == "c0ffee"
+    assert run.metrics["step"].tolist() == [0, 1, 2, 3, 4]
+    assert run.metrics is run.metrics
+    assert run.gains.empty
+    assert run.tokens.empty
+
+
+def test_runs_come_by_study_arm_and_seed(make_config: MakeConfig, make_run: MakeRun, tmp_path: Path) -> None:
+    for study in ("b", "a"):
+        for arm in ARMS:
+            for seed in (10, 2):
+                make_run(make_config(arm, seed, study=study))
+    found = [(run.study, run.connection, run.seed) for run in read_runs(tmp_path / "results")]
+    order = ["baseline", "identity", "hc", "mhc", "cayley", "kromhc"]
+    assert found == [(study, arm, seed) for study in "ab" for arm in order for seed in (2, 10)]
+    assert {run.study for run in read_runs(tmp_path / "results", "b")} == {"b"}
+    assert read_runs(tmp_path / "nowhere") == []
+
+
+def test_index_row(make_config: MakeConfig, make_run: MakeRun, tmp_path: Path) -> None:
+    config = make_config()
+    config.data.sha256 = "d0d0"
+    run = make_run(config)
+    run.write_status(degenerate=["a", "b"])
+    lines = write_index(tmp_path / "results").read_text().splitlines()
+    assert lines[0].startswith(
+        "run_id,study,connection,seed,status,degenerate,steps,commit,dirty,data_sha256,"
+    )
+    assert lines[0].split(",") == list(COLUMNS)
+    expected = f"{run.run_id},scratch,mhc,0,finished,a;b,4,c0ffee,False,d0d0,100,6.0,1.5,2.25,3.5"
+    assert lines[1:] == [expected]
+
+
+@pytest.mark.parametrize("status", ["diverged", "interrupted", "running", "failed"])
+def test_an_unfinished_run_has_no_final_loss(
+    make_config: MakeConfig, make_run: MakeRun, tmp_path: Path, status: str
+) -> None:
+    make_run(make_config(), status)
+    row = index(tmp_path / "results").iloc[0]
+    assert row["status"] == ("interrupted" if status == "running" else status)
+    assert row[["loss/train", "loss/val", "bpc/test"]].isna().all()
+    assert row["steps"] == 4
+
+
+def test_a_run_that_only_began_has_blanks(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config()
+    run = RunDirectory.of(config)
+    with run.locked():
+        run.write_config(config)
+    line = write_index(tmp_path / "results").read_text().splitlines()[1]
+    assert line == f"{run.run_id},scratch,mhc,0,missing,,,,,,,,,,"
+
+
+def test_index_bytes_do_not_depend_on_the_order_of_writing(
+    make_config: MakeConfig, make_run: MakeRun, tmp_path: Path
+) -> None:
+    contents = set()
+    for arms in (ARMS, ARMS[::-1]):
+        shutil.rmtree(tmp_path / "results", ignore_errors=True)
+        for arm in arms:
+            make_run(make_config(arm))
+        contents.add(write_index(tmp_path / "results").read_bytes())
+        contents.add(write_index(tmp_path / "results").read_bytes())
+    assert len(contents) == 1
+    assert b"\r" not in contents.pop()
+
+
+def test_an_empty_root_gives_the_header(tmp_path: Path) -> None:
+    assert write_index(tmp_path / "new").read_text() == ",".join(COLUMNS) + "\n"
+
+
+def break_config(run: RunDirectory) -> None:
+    (run.path / "config.yaml").write_text("seed: [")
+
+
+def edit_config(run: RunDirectory) -> None:
+    path = run.path / "config.yaml"
+    path.write_text(path.read_text().replace("steps: 4", "steps: 5"))
+
+
+def lose_config(run: RunDirectory) -> None:
+    (run.path / "config.yaml").unlink()
+
+
+def break_status(run: RunDirectory) -> None:
+    (run.path / "status.json").write_text('{"status": "fin')
+
+
+def break_metrics(run: RunDirectory) -> None:
+    (run.path / "metrics.parquet").write_bytes(b"PAR1")
+
+
+def copy(run: RunDirectory) -> None:
+    shutil.copytree(run.path, run.path.with_name(run.run_id + "-old"))
+
+
+@pytest.mark.parametrize(
+    "damage", [break_config, edit_config, lose_config, break_status, break_metrics, copy]
+)
+def test_a_broken_directory_is_skipped_with_one_line(
+    make_config: MakeConfig,
+    make_run: MakeRun,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    damage: Callable[[RunDirectory], None],
+) -> None:
+    make_run(make_config("hc"))
+    run = make_run(make_config("mhc"))
+    damage(run)
+    with caplog.at_level(logging.WARNING):
+        frame = index(tmp_path / "results")
+    assert frame["connection"].tolist() == (["hc", "mhc"] if damage is copy else ["hc"])
+    assert len(caplog.messages) == 1
+    assert run.run_id in caplog.messages[0]
+    assert "\n" not in caplog.messages[0]
+
+
+def test_other_folders_are_not_runs(
+    make_config: MakeConfig, make_run: MakeRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_run(make_config())
+    for name in ("tables/a.md", "figures/a.svg", "local/quick/mhc-s0-00000000/status.json"):
+        (tmp_path / "results" / name).parent.mkdir(parents=True)
+        (tmp_path / "results" / name).write_text("")
+    assert len(read_runs(tmp_path / "results")) == 1
+    assert caplog.messages == []
+
+
+def test_read_run_says_where_a_renamed_run_belongs(make_config: MakeConfig, make_run: MakeRun) -> None:
+    run = make_run(make_config())
+    renamed = run.path.rename(run.path.with_name("mhc-s9-12345678"))
+    with pytest.raises(UserError, match=run.run_id):
+        read_run(renamed)
+
+
+def test_frame_types(make_config: MakeConfig, make_run: MakeRun, tmp_path: Path) -> None:
+    make_run(make_config())
+    frame = index(tmp_path / "results")
+    assert isinstance(frame, pd.DataFrame)
+    assert frame["loss/val"].dtype == "float64"

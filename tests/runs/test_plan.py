@@ -1,0 +1,117 @@
+"""The plan counts what is to do and takes its time from what was measured."""
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+from mhc_repro.config import Config, ModelConfig, ProbeConfig, TrainConfig
+from mhc_repro.runs import RunDirectory, plan
+from mhc_repro.runs.manifest import cpu_model
+
+MakeConfig = Callable[..., Config]
+MakeRun = Callable[..., RunDirectory]
+
+
+@pytest.fixture(autouse=True)
+def no_recorded_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "DEFAULT_ROOTS", ())
+
+
+def seconds(config: Config) -> float | None:
+    return plan.plan([config])[0].seconds_left
+
+
+def test_nothing_known(make_config: MakeConfig) -> None:
+    [one] = plan.plan([make_config(seed=3)])
+    assert (one.connection, one.seed, one.state, one.step, one.steps) == ("mhc", 3, "missing", 0, 4)
+    assert one.seconds_left is None
+    assert plan.summary([one]) == "1 run: 1 to do, time not known yet"
+
+
+def test_states_and_last_line(make_config: MakeConfig, make_run: MakeRun) -> None:
+    configs = [make_config(seed=seed, train=TrainConfig(steps=100)) for seed in range(4)]
+    make_run(configs[0], seconds=30.0)
+    make_run(configs[1], "diverged", seconds=30.0)
+    planned = plan.plan([*configs, configs[0]])
+    assert [one.state for one in planned] == ["finished", "diverged", "missing", "missing"]
+    # 100 steps of 30 s and 5 probes of 1 s, twice
+    assert [one.seconds_left for one in planned] == [0.0, 0.0, 3005.0, 3005.0]
+    text = plan.table(planned)
+    assert text.splitlines()[-1] == "4 runs: 1 finished, 1 diverged, 2 to do, about 1 h 40 min"
+    assert all(one.run_id in text for one in planned)
+
+
+def test_a_run_in_another_process_is_not_to_do(make_config: MakeConfig) -> None:
+    config = make_config()
+    run = RunDirectory.of(config)
+    with run.locked():
+        run.write_status(status="running", step=1)
+        assert plan.summary(plan.plan([config])) == "1 run: 1 running"
+    assert plan.summary(plan.plan([config])) == "1 run: 1 to do, time not known yet"
+
+
+def test_an_interrupted_run_has_only_the_rest_to_do(make_config: MakeConfig, make_run: MakeRun) -> None:
+    config = make_config(probe=ProbeConfig(enabled=False))
+    make_run(config).write_status(status="interrupted", step=1)
+    assert seconds(config) == pytest.approx(3 * 0.5)
+
+
+def test_the_same_shapes_come_before_other_arms(make_config: MakeConfig, make_run: MakeRun) -> None:
+    probe = ProbeConfig(enabled=False)
+    make_run(make_config("baseline", probe=probe), seconds=1.0)
+    make_run(make_config("hc", probe=probe), seconds=3.0)
+    assert seconds(make_config("hc", 1, probe=probe)) == 4 * 3.0
+    assert seconds(make_config("baseline", 1, probe=probe)) == 4 * 1.0
+    assert seconds(make_config("mhc", 1, probe=probe)) == 4 * 2.0  # the median of both, of the same work
+
+
+def test_other_shapes_are_scaled_by_parameters_and_tokens(make_config: MakeConfig, make_run: MakeRun) -> None:
+    probe = ProbeConfig(enabled=False)
+    make_run(make_config("baseline", probe=probe), seconds=9.0)
+    make_run(make_config("hc", probe=probe), seconds=1.0)
+    larger = make_config("hc", probe=probe, model=ModelConfig(dim=512))
+    larger.data.batch *= 2
+    width, context = 8 * 12, 256 + 128  # 12 dim^2 in each of 8 blocks; vocabulary and positions
+    ratio = (width * 512**2 + context * 512) / (width * 256**2 + context * 256)
+    assert seconds(larger) == pytest.approx(4 * 1.0 * 2 * ratio)
+
+
+def test_this_machines_runs_count_before_others(make_config: MakeConfig, make_run: MakeRun) -> None:
+    probe = ProbeConfig(enabled=False)
+    make_run(make_config(seed=1, probe=probe), seconds=9.0, cpu="another processor")
+    assert seconds(make_config(probe=probe)) == 4 * 9.0
+    make_run(make_config(seed=2, probe=probe), seconds=2.0, cpu=cpu_model())
+    assert seconds(make_config(probe=probe)) == 4 * 2.0
+
+
+def test_a_broken_run_does_not_stop_a_plan(make_config: MakeConfig, make_run: MakeRun) -> None:
+    (make_run(make_config(seed=1)).path / "metrics.parquet").write_bytes(b"")
+    assert seconds(make_config()) is None
+
+
+def test_all_done(make_config: MakeConfig, make_run: MakeRun) -> None:
+    configs = [make_config(seed=seed) for seed in range(2)]
+    for config in configs:
+        make_run(config)
+    assert plan.summary(plan.plan(configs)) == "2 runs: 2 finished"
+    assert plan.summary([]) == "0 runs: nothing to do"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (60, "1 min"),
+        (3599, "1 h 0 min"),
+        (6840, "1 h 54 min"),
+        (90000, "25 h 0 min"),
+    ],
+)
+def test_durations(value: float, text: str) -> None:
+    assert plan.duration(value) == text
+
+
+def test_a_plan_is_plain_data(make_config: MakeConfig) -> None:
+    assert dataclasses.asdict(plan.plan([make_config()])[0])["study"] == "scratch"

@@ -1,0 +1,222 @@
+"""Rows come back as they went in, whole or not at all."""
+
+import hashlib
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mhc_repro.errors import UserError
+from mhc_repro.runs import UNITS, Table
+
+ROWS = [
+    {"step": 0, "loss/val": 5.545177444479562},
+    {"step": 1, "loss/train": math.nan, "h": [1.0, 0.1, -0.0, 1e-300]},
+    {"step": 2, "loss/train": -math.inf, "h": [math.nan, math.inf, 0.5, 3.0]},
+    {"step": 12, "loss/train": 5e-324, "loss/val": 0.1 + 0.2},
+]
+
+
+def filled(folder: Path, rows: list[dict] = ROWS) -> Table:
+    folder.mkdir(exist_ok=True)
+    table = Table(folder, "metrics")
+    for row in rows:
+        table.append(row)
+    return table
+
+
+def frame_of(folder: Path, rows: list[dict]) -> pd.DataFrame:
+    return filled(folder, rows).read()
+
+
+def bits(values: object) -> list[int]:
+    array = np.asarray(values, np.float64)
+    return np.where(np.isnan(array), np.nan, array).view(np.int64).tolist()
+
+
+def test_columns_types_and_missing_values(tmp_path: Path) -> None:
+    table = filled(tmp_path / "run")
+    for frame in (table.read(), (table.finish({}), table.read())[1]):
+        assert list(frame.columns) == ["step", "loss/val", "loss/train", "h"]
+        assert frame["step"].tolist() == [0, 1, 2, 12]
+        assert frame["step"].dtype == np.int64
+        assert bits(frame["loss/train"]) == bits([math.nan, math.nan, -math.inf, 5e-324])
+        assert bits(frame["loss/val"]) == bits([5.545177444479562, math.nan, math.nan, 0.30000000000000004])
+        assert frame["h"][1].dtype == np.float64
+        assert pd.isna(frame["h"][0])
+
+
+def test_whole_numbers_of_a_measured_column_are_floats(tmp_path: Path) -> None:
+    table = filled(tmp_path / "run", [{"step": 1, "layer": 2, "grad/norm_connection": 0}])
+    for frame in (table.read(), (table.finish({}), table.read())[1]):
+        assert frame.dtypes.astype(str).tolist() == ["int64", "int64", "float64"]
+
+
+def test_a_table_that_was_never_written_is_empty(tmp_path: Path) -> None:
+    table = Table(tmp_path, "gains")
+    table.truncate(3)
+    table.finish({})
+    assert table.read().empty
+    assert list(table.read().columns) == ["step"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(), min_size=1, max_size=6), st.floats())
+def test_floats_round_trip_exactly(
+    tmp_path_factory: pytest.TempPathFactory, items: list, scalar: float
+) -> None:
+    table = filled(tmp_path_factory.mktemp("run"), [{"step": 1, "x": scalar, "h": items}])
+    frame = table.read()
+    assert bits(frame["x"]) == bits([scalar])
+    assert bits(frame["h"][0]) == bits(items)
+    table.finish({})
+    frame = table.read()
+    assert bits(frame["x"]) == bits([scalar])
+    with np.errstate(over="ignore"):
+        assert bits(frame["h"][0]) == bits(np.asarray(items, np.float32))
+
+
+def test_numbers_of_numpy_and_torch_are_accepted(tmp_path: Path) -> None:
+    row = {"step": np.int64(1), "x": np.float32(0.1), "h": np.eye(2, dtype=np.float32).ravel()}
+    frame = frame_of(tmp_path / "run", [row])
+    assert frame["x"][0] == float(np.float32(0.1))
+    assert frame["h"][0].tolist() == [1.0, 0.0, 0.0, 1.0]
+
+
+def test_a_cut_at_any_byte_reads_as_a_prefix_and_grows_on(tmp_path: Path) -> None:
+    rows = ROWS[:3]
+    whole = filled(tmp_path / "run", rows)
+    content = whole.jsonl.read_bytes()
+    prefixes = [frame_of(tmp_path / f"prefix{k}", rows[:k]) for k in range(len(rows) + 1)]
+    torn = Table(tmp_path, "metrics")
+    for cut in range(len(content) + 1):
+        whole_lines = content[:cut].count(b"\n")
+        torn.jsonl.write_bytes(content[:cut])
+        pd.testing.assert_frame_equal(torn.read(), prefixes[whole_lines])
+        torn.append({"step": 99})
+        assert torn.read()["step"].tolist() == [*(row["step"] for row in rows[:whole_lines]), 99]
+        torn.jsonl.write_bytes(content[:cut])
+        torn.truncate(1)
+        pd.testing.assert_frame_equal(torn.read(), prefixes[min(whole_lines, 2)])
+        assert torn.jsonl.read_bytes() == b"".join(content.splitlines(True)[: min(whole_lines, 2)])
+
+
+def test_damage_before_the_last_line_is_named(tmp_path: Path) -> None:
+    table = filled(tmp_path / "run")
+    for damage in (b"\0\0\n", b"12\n", b'{"loss": 1}\n'):
+        table.jsonl.write_bytes(b'{"step": 0}\n' + damage + b'{"step": 2}\n')
+        with pytest.raises(UserError, match=r"metrics\.jsonl:2: not a row"):
+            table.read()
+
+
+def test_a_row_without_a_step_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="step"):
+        Table(tmp_path, "metrics").append({"loss/train": 1.0})
+
+
+def test_finished_tables_refuse_rows_until_truncated(tmp_path: Path) -> None:
+    table = filled(tmp_path / "run")
+    table.finish({})
+    assert [path.name for path in table.jsonl.parent.iterdir()] == ["metrics.parquet"]
+    with pytest.raises(RuntimeError, match="finished"):
+        table.append({"step": 13})
+    table.truncate(2)
+    assert [path.name for path in table.jsonl.parent.iterdir()] == ["metrics.jsonl"]
+    table.append({"step": 3})
+    assert table.read()["step"].tolist() == [0, 1, 2, 3]
+
+
+def test_reopening_a_finished_table_changes_no_final_byte(tmp_path: Path) -> None:
+    once, again = filled(tmp_path / "once"), filled(tmp_path / "again")
+    once.finish(UNITS["metrics"])
+    again.finish(UNITS["metrics"])
+    again.truncate(1)
+    for row in ROWS[2:]:
+        again.append(row)
+    again.finish(UNITS["metrics"])
+    assert once.parquet.read_bytes() == again.parquet.read_bytes()
+
+
+def test_a_kill_between_two_renames_loses_nothing(tmp_path: Path) -> None:
+    table = filled(tmp_path / "run")
+    lines = table.jsonl.read_bytes()
+    table.finish({})
+    compacted = table.parquet.read_bytes()
+    table.jsonl.write_bytes(lines)  # killed in finish, before the lines were removed
+    assert len(table.read()) == len(ROWS)
+    table.finish({})
+    assert table.parquet.read_bytes() == compacted
+    table.truncate(1)
+    table.parquet.write_bytes(compacted)  # killed in truncate, before the Parquet file was removed
+    assert table.read()["step"].tolist() == [0, 1]
+
+
+def test_truncate_leaves_the_old_rows_until_the_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = filled(tmp_path / "run")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        table.truncate(0)
+    assert len(table.read()) == len(ROWS)
+
+
+def test_equal_rows_give_equal_bytes_and_units_are_inside(tmp_path: Path) -> None:
+    digests = set()
+    for folder in ("a", "b"):
+        table = filled(tmp_path / folder)
+        table.finish(UNITS["metrics"])
+        digests.add(hashlib.sha256(table.parquet.read_bytes()).hexdigest())
+    assert len(digests) == 1
+    metadata = pq.read_schema(tmp_path / "a" / "metrics.parquet").metadata
+    assert metadata[b"schema_version"] == b"1"
+    expected = b'{"step": "updates", "loss/val": "nats per symbol", "loss/train": "nats per symbol"}'
+    assert metadata[b"units"] == expected
+
+
+def test_a_broken_parquet_file_is_named(tmp_path: Path) -> None:
+    table = filled(tmp_path / "run")
+    table.finish({})
+    table.parquet.write_bytes(table.parquet.read_bytes()[:-7])
+    with pytest.raises(UserError, match=r"metrics\.parquet"):
+        table.read()
+
+
+def test_a_reference_run_stays_below_one_megabyte(tmp_path: Path) -> None:
+    """Incompressible mantissas: 16 sub-layers, 4 streams, 101 probes and 5 times 64 token maps."""
+    random = np.random.default_rng(0)
+    noise = lambda size: (np.eye(4).ravel()[:16].repeat(size // 16) + random.random(size)).tolist()  # noqa: E731
+    scalars = [name for name in UNITS["gains"] if not name.startswith("h_") and name not in ("step", "layer")]
+    keys = [{"step": step, "layer": layer} for step in range(0, 2001, 20) for layer in range(1, 17)]
+    gains = [
+        {**key, **dict(zip(scalars, random.normal(1, 0.1, len(scalars)), strict=True)), "h_single": noise(16)}
+        | {"h_forward": noise(16), "h_backward": noise(16)}
+        for key in keys
+    ]
+    tokens = [{**key, "h_res": noise(1024)} for key in keys[::20][:80]]
+    names = [name for name in UNITS["metrics"] if name != "step"]
+    metrics = [
+        {
+            "step": step,
+            **dict(zip(names, random.normal(1, 0.1, len(names) if step % 20 == 0 else 7), strict=False)),
+        }
+        for step in range(2001)
+    ]
+    size = 0
+    for name, rows in (("metrics", metrics), ("gains", gains), ("tokens", tokens)):
+        table = Table(tmp_path, name)
+        for row in rows:
+            table.append(row)
+        table.finish(UNITS[name])
+        size += table.parquet.stat().st_size
+    assert size < 1_000_000
