@@ -1,0 +1,189 @@
+"""One run from its config to its finished directory: skip, start, resume or refuse, and how it ended.
+
+A run may be killed at any moment and the command repeated: rows past the last whole checkpoint are
+dropped and made again, bit for bit, as long as the fingerprint (device, threads, versions, CPU) agrees.
+"""
+
+import hashlib
+import math
+import sys
+import time
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mhc_repro.cache import cache_directory
+from mhc_repro.config import Config
+from mhc_repro.errors import UserError
+from mhc_repro.measurement.guards import REASONS, judge
+from mhc_repro.runs import manifest
+from mhc_repro.runs.directory import RunBusy, RunDirectory
+from mhc_repro.runs.identity import PROTOCOL_VERSION
+from mhc_repro.runs.schema import UNITS
+from mhc_repro.training import runtime
+from mhc_repro.training.checkpoint import Checkpoints
+from mhc_repro.training.progress import Reporter
+from mhc_repro.training.trainer import Trainer
+
+DONE = ("finished", "diverged")
+
+
+def train(config: Config) -> str:
+    """Make the run of `config`, or what is left of it; return its status, `busy` if another process has it.
+
+    Raises UserError for what the user can mend. Any other failure is recorded and returned as `failed`.
+    """
+    run = RunDirectory.of(config)
+    try:
+        with run.locked():
+            status = str((run.read_status() or {}).get("status"))
+            if status in DONE:
+                say = f"{run.run_id}  already {status}, in {run.path}; to train it anew, delete that folder"
+                print(say, file=sys.stderr)
+                return status
+            return Session(config, run).go()
+    except RunBusy as busy:
+        print(busy, file=sys.stderr)
+        return "busy"
+
+
+def checkpoint_folder(config: Config, run: RunDirectory) -> Path:
+    """Return where a run's checkpoints are: by run id, and by place, since a copy elsewhere is another run."""
+    place = hashlib.sha256(str(run.path.resolve()).encode()).hexdigest()[:8]
+    return cache_directory(config.runtime.cache) / "checkpoints" / f"{run.run_id}-{place}"
+
+
+class Session:
+    """One process's work on one run, which it holds locked."""
+
+    def __init__(self, config: Config, run: RunDirectory) -> None:
+        self.config, self.run = config, run
+        self.checkpoints = Checkpoints(checkpoint_folder(config, run), config.runtime.checkpoint_seconds)
+        state, self.warnings = self.checkpoints.load()
+        self.recorded = (run.read_manifest() or {}) if state else {}
+        device, self.fingerprint = runtime.set_up(config.runtime, self.recorded.get("fingerprint", {}))
+        self._refuse_inexact()
+        self.trainer = Trainer(config, device)
+        if self.fingerprint["compile"]:
+            self.trainer.model.compile_connections()
+        if state:
+            self.trainer.load(state)
+        self.tables = {name: run.table(name) for name in UNITS}
+        self.started = time.monotonic()
+        self.wall_before = (run.read_status() or {}).get("wall_seconds", 0.0) if state else 0.0
+
+    def go(self) -> str:
+        """Train to the end, to a divergence or to a signal; return the status that was written."""
+        config, run, trainer = self.config, self.run, self.trainer
+        for table in self.tables.values():
+            table.truncate(trainer.done if self.recorded else -1)
+        run.write_config(config)
+        run.write_manifest(self._manifest())
+        self._write_status("running", message="", degenerate=[], control=[])
+        with (
+            Reporter(config.runtime.progress, run.run_id, config.train.steps, run.log) as self.reporter,
+            runtime.stop_requests() as stopped,
+        ):
+            for warning in self.warnings:
+                self.reporter.say(f"warning: {warning}")
+            if (
+                not self.fingerprint["compile"]
+                and config.runtime.compile == "auto"
+                and config.connection.n > 1
+            ):
+                self.reporter.say("no C++ compiler with Python's headers: connections run uncompiled, slower")
+            if self.recorded:
+                self.reporter.say(f"resuming at step {trainer.done}")
+            try:
+                return self._train(stopped)
+            except Exception as error:
+                self.reporter.say(f"failed at step {trainer.done}: {error!r}\n{traceback.format_exc()}")
+                self._write_status("failed", message=repr(error))
+                return "failed"
+
+    def _train(self, stopped: runtime.Flag) -> str:
+        trainer, steps = self.trainer, self.config.train.steps
+        if trainer.done == 0:
+            self._record({"step": 0})
+        while trainer.done < steps:
+            row = trainer.step()
+            if not math.isfinite(row["loss/train"]):
+                self.tables["metrics"].append(row)
+                return self._finish("diverged", f"loss {row['loss/train']} at step {trainer.done}")
+            self._record(row)
+            self.reporter.step(trainer.done, row)
+            if stopped:
+                self._save()
+                self._write_status("interrupted", message="stopped by a signal")
+                self.reporter.say(
+                    f"interrupted at step {trainer.done} and saved; repeat the command to go on"
+                )
+                return "interrupted"
+            if self.checkpoints.due():
+                self._save()
+        return self._finish("finished", "")
+
+    def _record(self, row: dict[str, Any]) -> None:
+        measured, gains, tokens = self.trainer.measure()
+        row |= measured
+        for name, rows in (("gains", gains), ("tokens", tokens), ("metrics", [row])):
+            for each in rows:
+                self.tables[name].append(each)
+
+    def _save(self) -> None:
+        self.checkpoints.save(self.trainer.done, self.trainer.state())
+        self._write_status("running")
+
+    def _finish(self, status: str, message: str) -> str:
+        self._save()
+        config = self.config
+        gains, metrics = self.tables["gains"].read(), self.tables["metrics"].read()
+        verdict = judge(gains, metrics, config.connection.n, config.train.steps, config.connection.expects)
+        for name, table in self.tables.items():
+            table.finish(UNITS[name])
+        self._write_status(status, message=message, degenerate=verdict.degenerate, control=verdict.control)
+        for reason in verdict.degenerate:
+            self.reporter.say(f"degenerate: {reason}: {REASONS[reason]}")
+        for reason in verdict.control:
+            self.reporter.say(f"control: {reason}, by construction")
+        self.reporter.say(f"{status} {message or f'after {self.trainer.done} steps'}")
+        return status
+
+    def _refuse_inexact(self) -> None:
+        differences = (
+            manifest.differences(self.recorded["fingerprint"], self.fingerprint) if self.recorded else []
+        )
+        self.exact = self.recorded.get("exact", True) and not differences
+        if differences and self.config.runtime.resume == "exact":
+            raise UserError(
+                f"{self.run.run_id} cannot be resumed exactly: {'; '.join(differences)}; "
+                "set it as it was, or go on all the same and have the run marked with runtime.resume=any"
+            )
+
+    def _manifest(self) -> dict[str, Any]:
+        environment = manifest.environment()
+        counts = self.trainer.parameter_counts()
+        session = {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": environment["commit"],
+            "from_step": self.trainer.done,
+        }
+        first = self.recorded or {
+            "run_id": self.run.run_id,
+            "protocol_version": PROTOCOL_VERSION,
+            **environment,
+            "data_sha256": self.trainer.corpus.sha256,
+            "parameters": counts,
+            "sessions": [],
+        }
+        return first | {
+            "fingerprint": self.fingerprint,
+            "sessions": [*first["sessions"], session],
+            "exact": self.exact,
+        }
+
+    def _write_status(self, status: str, **fields: Any) -> None:
+        wall = round(self.wall_before + time.monotonic() - self.started, 1)
+        steps, step = self.config.train.steps, self.trainer.done
+        self.run.write_status(status=status, step=step, steps=steps, wall_seconds=wall, **fields)

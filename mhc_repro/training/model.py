@@ -1,0 +1,115 @@
+"""A pre-norm Transformer over bytes whose residual connections are exchangeable.
+
+Sub-layers l = 1..L with L = 2 x blocks: attention and MLP each own a connection. Streams are made
+once from the embedding, persist through the whole trunk and are reduced once, before the final
+norm and the tied head. No biases anywhere; every body matrix is drawn from N(0, init_std).
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mhc_repro import connections
+from mhc_repro.config import ConnectionConfig, ModelConfig
+from mhc_repro.connections.hyper import HyperConnection
+
+Observer = Callable[[int, Tensor, Tensor], None]  # layer (0: before the trunk), streams, H_res (n, n, B T)
+
+
+class Attention(nn.Module):
+    """Norm, then causal multi-head self-attention: (B, T, C) -> (B, T, C)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.dropout = config.dropout
+        self.norm = nn.LayerNorm(config.dim, config.norm_eps, bias=False)
+        self.qkv = nn.Linear(config.dim, 3 * config.dim, bias=False)
+        self.out = nn.Linear(config.dim, config.dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = rearrange(self.qkv(self.norm(x)), "b t (three h d) -> three b h t d", three=3, h=self.heads)
+        dropout = self.dropout if self.training else 0.0
+        y = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        return self.out(rearrange(y, "b h t d -> b t (h d)"))
+
+
+class MLP(nn.Module):
+    """Norm, then two linear maps around a GELU: (B, T, C) -> (B, T, C)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.dropout = config.dropout
+        self.norm = nn.LayerNorm(config.dim, config.norm_eps, bias=False)
+        self.up = nn.Linear(config.dim, config.mlp_ratio * config.dim, bias=False)
+        self.down = nn.Linear(config.mlp_ratio * config.dim, config.dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.gelu(self.up(self.norm(x)))
+        x = functional.dropout(x, self.dropout, self.training)
+        return functional.dropout(self.down(x), self.dropout, self.training)
+
+
+class Transformer(nn.Module):
+    """The body of `config` with one connection of `connection` around each sub-layer."""
+
+    def __init__(self, config: ModelConfig, connection: ConnectionConfig, vocab: int, sequence: int) -> None:
+        super().__init__()
+        self.dropout = config.dropout
+        self.n = connection.n
+        self.reduce = connection.reduce
+        self.embedding = nn.Embedding(vocab, config.dim)
+        self.position = nn.Embedding(sequence, config.dim)
+        self.branches = nn.ModuleList(
+            branch for _ in range(config.blocks) for branch in (Attention(config), MLP(config))
+        )
+        self.norm = nn.LayerNorm(config.dim, config.norm_eps, bias=False)
+        self.connections = nn.ModuleList(
+            connections.build(connection, layer, config.dim) for layer in range(2 * config.blocks)
+        )
+
+    def forward(self, tokens: Tensor, observe: Observer | None = None) -> Tensor:
+        """Predict the next byte: tokens (B, T) -> logits (B, T, vocab)."""
+        x = self.embedding(tokens) + self.position.weight[: tokens.shape[1]]
+        streams = connections.expand(functional.dropout(x, self.dropout, self.training), self.n)
+        if observe:
+            observe(0, streams, torch.empty(0))
+        for layer, (connection, branch) in enumerate(zip(self.connections, self.branches, strict=True), 1):
+            streams, h_res = connection(streams, branch)
+            if observe:
+                observe(layer, streams, h_res)
+        x = self.norm(connections.reduce(streams, self.reduce))
+        return functional.linear(x, self.embedding.weight)
+
+    def body_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Name the parameters that every arm shares, in an order no connection can change."""
+        return ((name, p) for name, p in self.named_parameters() if not name.startswith("connections."))
+
+    def connection_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Name the parameters that belong to the connections."""
+        return ((name, p) for name, p in self.named_parameters() if name.startswith("connections."))
+
+    def compile_connections(self) -> None:
+        """Use the compiled form of the connections in training steps."""
+        for connection in self.connections:
+            if isinstance(connection, HyperConnection):
+                connection.compiled = True
+
+    @torch.no_grad()
+    def draw(self, generator: torch.Generator, std: float) -> None:
+        """Draw every body matrix and embedding from N(0, std); norms stay 1, connections at their start."""
+        for _, parameter in self.body_parameters():
+            if parameter.dim() == 2:
+                parameter.normal_(0.0, std, generator=generator)
+
+
+def make_model(
+    config: ModelConfig, connection: ConnectionConfig, vocab: int, sequence: int, seed: int
+) -> Transformer:
+    """Make the model of a seed: body weights depend on the seed and the body alone, never on the arm."""
+    model = Transformer(config, connection, vocab, sequence)
+    model.draw(torch.Generator().manual_seed(seed), config.init_std)
+    return model.to(getattr(torch, config.dtype))

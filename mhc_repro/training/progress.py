@@ -1,0 +1,78 @@
+"""What a run says while it trains: a bar with ETA on a terminal, plain lines elsewhere and in train.log."""
+
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+LINE_SECONDS = 20.0  # between two plain lines
+
+
+class Reporter:
+    """Reports one run; `bar`, `lines`, or `auto` to choose by the terminal."""
+
+    def __init__(self, mode: str, name: str, steps: int, log: Path) -> None:
+        self.name, self.steps, self.log = name, steps, log
+        self.console = Console(stderr=True, highlight=False)
+        self.bar: Progress | None = None
+        if mode == "bar" or (mode == "auto" and sys.stderr.isatty()):
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[values]}"),
+                TimeElapsedColumn(),
+                TextColumn("eta"),
+                TimeRemainingColumn(compact=True),
+                console=self.console,
+            )
+            self.task = self.bar.add_task(name, total=steps, values="")
+        self.started = self.said = time.monotonic()
+        self.first: int | None = None
+
+    def __enter__(self) -> Self:
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line, above the bar if there is one, and keep it in train.log."""
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        if self.bar:
+            self.bar.console.print(text, markup=False, soft_wrap=True)
+        else:
+            self.console.print(f"{self.name}  {text}", markup=False, soft_wrap=True)
+
+    def step(self, step: int, row: dict[str, Any]) -> None:
+        """Show how far the run is: loss, held-out bits per byte, gradient norm, speed, ETA."""
+        now = time.monotonic()
+        if self.first is None:
+            self.first, self.started = step, now
+        values = f"loss {row['loss/train']:.3f}  grad {row['grad/norm']:.2f}  {row['time/step']:.2f} s/step"
+        if self.bar:
+            self.bar.update(self.task, completed=step, values=values)
+        if "bpc/val" in row:
+            self.say(f"step {step}/{self.steps}  {values}  val {row['bpc/val']:.3f} bpc")
+            self.said = now
+        elif not self.bar and now - self.said >= LINE_SECONDS:
+            left = (now - self.started) / max(1, step - self.first) * (self.steps - step)
+            self.say(f"step {step}/{self.steps}  {values}  eta {left / 60:.1f} min")
+            self.said = now

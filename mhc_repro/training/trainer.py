@@ -1,0 +1,117 @@
+"""The training itself: one step, one evaluation, one look of the probe, and the state between them.
+
+Step s is the state after s updates: row s of the metrics holds batch s's loss and gradients from
+before update s, and what was measured after it.
+"""
+
+import math
+import time
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from mhc_repro.config import Config
+from mhc_repro.measurement.probe import Probe
+from mhc_repro.training import runtime
+from mhc_repro.training.data import batch, open_corpus, windows
+from mhc_repro.training.model import make_model
+from mhc_repro.training.optim import Clipper, learning_rate, make_optimizer
+
+Row = dict[str, Any]
+
+
+class Trainer:
+    """The state of a training run, and one step of it."""
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        self.config, self.device = config, device
+        data, seed = config.data, config.seed
+        self.corpus = open_corpus(data, config.runtime)
+        self.model = make_model(
+            config.model, config.connection, data.vocab, data.sequence, runtime.stream_seed("body", seed)
+        ).to(device)
+        self.optimizer = make_optimizer(self.model, config.optim)
+        self.clipper = Clipper(self.model, config.optim.clip)
+        inputs, _ = windows(self.corpus.val, config.probe.windows, data.sequence)
+        self.probe = Probe(config.probe, inputs.to(device), config.train.steps)
+        self.done = 0
+
+    def step(self) -> Row:
+        """Make one update; return what is logged at every step."""
+        config, start, step = self.config, time.perf_counter(), self.done + 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step, config.train.steps, config.optim)
+        torch.manual_seed(runtime.stream_seed("dropout", config.seed, step))
+        inputs, targets = batch(self.corpus.train, config.seed, step, config.data.batch, config.data.sequence)
+        logits = self.model(inputs.to(self.device))
+        loss = functional.cross_entropy(logits.flatten(0, 1), targets.to(self.device).flatten())
+        self.optimizer.zero_grad()
+        loss.backward()
+        norms = self.clipper.clip()
+        self.optimizer.step()
+        self.done = step
+        # One read of all numbers: on a GPU each would be a wait.
+        loss_value, total, body, connection, clipped = torch.cat([loss.detach().view(1), norms]).tolist()
+        return {
+            "step": step,
+            "loss/train": loss_value,
+            "grad/norm": total,
+            "grad/norm_body": body,
+            "grad/norm_connection": connection,
+            "grad/clipped": clipped,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "time/step": time.perf_counter() - start,
+        }
+
+    @torch.no_grad()
+    def evaluate(self, split: str, count: int) -> Row:
+        """Return loss (nats) and bits per symbol over `count` fixed windows of a held-out split."""
+        inputs, targets = windows(getattr(self.corpus, split), count, self.config.data.sequence)
+        self.model.eval()
+        total = 0.0
+        size = self.config.data.batch
+        for x, y in zip(inputs.split(size), targets.split(size), strict=True):
+            logits = self.model(x.to(self.device)).flatten(0, 1)
+            total += functional.cross_entropy(logits, y.to(self.device).flatten(), reduction="sum").item()
+        self.model.train()
+        loss = total / targets.numel()
+        return {f"loss/{split}": loss, f"bpc/{split}": loss / math.log(2)}
+
+    def measure(self) -> tuple[Row, list[Row], list[Row]]:
+        """Measure what is due at this step; return its metrics, gains rows and tokens rows."""
+        step, train = self.done, self.config.train
+        row: Row = {}
+        gains: list[Row] = []
+        tokens: list[Row] = []
+        if self.config.probe.enabled and self.probe.due(step):
+            start = time.perf_counter()
+            row, gains, tokens = self.probe.measure(self.model, step)
+            row["time/probe"] = time.perf_counter() - start
+        if step % train.val_every == 0 or step == train.steps:
+            row |= self.evaluate("val", train.val_windows)
+        if step == train.steps:
+            row |= self.evaluate("test", train.test_windows)
+        return row, gains, tokens
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Count the parameters of the body, of all connections, and both."""
+        body = sum(p.numel() for _, p in self.model.body_parameters())
+        connection = sum(p.numel() for _, p in self.model.connection_parameters())
+        return {"body": body, "connection": connection, "total": body + connection}
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the rest of the run depends on; batches and masks follow from the step."""
+        return {
+            "step": self.done,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": torch.get_rng_state(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue from a saved state."""
+        self.done = state["step"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["generator"])
