@@ -1,0 +1,90 @@
+"""Tables, figures, report.html and the README's numbers, from the run directories alone.
+
+python experiments/report.py                       everything under results/, and the README
+python experiments/report.py --verify              would that change a byte? exit 1 and say where
+python experiments/report.py --root results/local --study quick --no-readme --console
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+
+from mhc_repro.analysis import report, tables
+from mhc_repro.analysis.comparison import Studies
+from mhc_repro.errors import UserError
+from mhc_repro.runs import results_root
+
+HOME = "results"  # the root whose runs the README is about
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see --help")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write or verify a report; return the exit code."""
+    parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--root", default=HOME, help="results root, relative to the checkout (default: results)"
+    )
+    parser.add_argument("--study", help="only the tables and figures of this study, runs under way included")
+    parser.add_argument("--no-readme", action="store_true", help="leave the README alone")
+    parser.add_argument("--console", action="store_true", help="print the tables, and where the figures are")
+    parser.add_argument("--verify", action="store_true", help="compare with what is there, write nothing")
+    try:
+        options = parser.parse_args(arguments)
+        return _run(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(options: argparse.Namespace) -> int:
+    root = results_root(options.root)
+    home = root.resolve() == results_root(HOME).resolve()
+    with_readme = home and not options.no_readme  # which speaks of recorded runs, never of try-outs
+    if options.verify:
+        if options.study or options.console:
+            raise UserError("--verify compares a whole results root; give it without --study and --console")
+        problem = report.verify(root, with_readme)
+        print(f"verify: {problem or f'{_shown(root)} and its report agree, byte for byte'}")
+        return 1 if problem else 0
+    found = report.studies(root, options.study)
+    if options.study:
+        texts = report.render_studies(found)
+        changed = report.write(texts, root)
+    else:
+        texts = report.render(root, found, with_readme)
+        changed = report.write(texts, root) + report.prune(texts, root)
+    if options.console:
+        _print(found)
+        print(*(_shown(root / name) for name in texts if name.endswith((".svg", ".html"))), sep="\n")
+    else:
+        print(f"report: {len(texts)} files, {len(changed)} changed", *map(_shown, changed), sep="\n  ")
+    return 0
+
+
+def _print(found: Studies) -> None:
+    # A file or a pipe has no width; 120 columns keep each row on one line.
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    for of_study in found.values():
+        for half in tables.halves(of_study):
+            console.print(tables.console(half))
+        console.print(
+            *(f"{each.study}: {each.protocol}; {each.n}" for each in of_study), sep="\n", style="dim"
+        )
+
+
+def _shown(path: Path) -> str:
+    path = Path(os.path.normpath(path))
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

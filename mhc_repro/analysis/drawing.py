@@ -1,0 +1,162 @@
+"""How the figures draw: canvas, one arm's lines, axes that neither hide nor dramatise, one legend.
+
+The layout is counted in inches rather than solved for: half the drawing time, and the same on every machine.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from mhc_repro.analysis import stats, theme
+from mhc_repro.analysis.comparison import Comparison
+from mhc_repro.analysis.curves import Curves, envelope, mean, smooth, thin
+from mhc_repro.runs import Run
+
+WIDTH, PANEL = 8.6, 1.85  # inches: about what a README is wide; height of a panel without its labels
+SETTLED = 0.1  # loss axes fit what comes after this fraction of a run: the fall from ln 256 would hide it
+RUNAWAY = 0.9  # ... and before this fraction of a run that diverged, lest its end flatten the others
+NEAR_ONE = 0.2, 4.0  # gains within stay on a linear axis ...
+CLOSEST = 0.9, 1.1  # ... that shows at least this much, so that rounding noise looks like what it is
+LOG_FROM = 4.0  # a positive quantity that spans this factor gets a log axis
+CROSS: dict[str, Any] = {"linestyle": "", "marker": "X", "markersize": 8, "markeredgecolor": "white"}
+
+
+def canvas(comparison: Comparison, title: str, rows: int, columns: int) -> tuple[Figure, np.ndarray]:
+    """Make a figure headed by what it shows, its protocol and seeds, and its axes (rows, columns)."""
+    figure = Figure(figsize=(WIDTH, 1.05 + rows * (PANEL + 0.65)))
+    seeds = "; thin: seeds, thick: their mean" if len(comparison.seeds) >= stats.FEWEST else ""
+    text = f"{title}: study {comparison.study}, {comparison.n}{seeds}\n{comparison.protocol}"
+    figure.suptitle(text, x=0.1 / WIDTH, y=1 - 0.06 / figure.get_figheight(), ha="left", va="top")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def finish(figure: Figure, comparison: Comparison, xlabel: str, notes: Sequence[Line2D] = ()) -> None:
+    """Add what all panels share: the x axis, crosses inside the frame, the legend, the margins."""
+    for ax in figure.axes:
+        ax.set_xlabel(xlabel)
+        bottom, top = ax.get_ylim()
+        for line in (line for line in ax.lines if line.get_gid() == "diverged"):
+            line.set_ydata(np.clip(np.asarray(line.get_ydata(), dtype=float), bottom, top))
+    handles = [*(_key(arm, runs) for arm, runs in comparison.arms.items()), *notes]
+    if any(line.get_gid() == "diverged" for ax in figure.axes for line in ax.lines):
+        handles.append(Line2D([], [], **CROSS, color="0.3", label="diverged"))
+    rows = -(-len(handles) // 6)
+    figure.legend(handles=handles, loc="lower center", ncols=-(-len(handles) // rows), handlelength=2.6)
+    height = figure.get_figheight()
+    figure.subplots_adjust(
+        left=0.76 / WIDTH,
+        right=1 - 0.08 / WIDTH,
+        top=1 - 0.68 / height,
+        bottom=(0.58 + 0.19 * rows) / height,
+        wspace=0.2,
+        hspace=0.72 / PANEL,
+    )
+
+
+def noisy(ax: Axes, arm: str, runs: Sequence[Run], curves: Curves) -> None:
+    """Draw what every batch shakes: the smoothed curves, and faint the raw ones while they are few."""
+    if len(curves) < stats.FEWEST:
+        for curve in map(envelope, curves.values()):
+            ax.plot(curve.index, curve, color=theme.style(arm).colour, linewidth=0.4, alpha=0.22, gid="raw")
+    lines(ax, arm, runs, {seed: smooth(curve) for seed, curve in curves.items()}, marker="")
+
+
+def points(ax: Axes, arm: str, curves: Curves) -> None:
+    """Draw what was measured now and then, without a line: each seed, or their mean from three on."""
+    style, average = theme.style(arm), mean(curves)
+    for curve in curves.values() if average is None else [average]:
+        ax.plot(curve.index, curve, linestyle="", marker=style.marker, color=style.colour, gid="val")
+
+
+def lines(
+    ax: Axes, arm: str, runs: Sequence[Run], curves: Curves, *, band: bool = False, **changes: Any
+) -> None:
+    """Draw one arm: its seeds, their mean from three on, and a cross for each diverged run of `runs`."""
+    style, average = theme.style(arm), mean(curves)
+    look = style.line(**{"marker": style.marker, **changes})
+    seed = {} if average is None else {"linewidth": 0.5, "alpha": 0.5, "marker": "", "gid": "seed"}
+    for curve in map(thin, curves.values()):
+        ax.plot(curve.index, curve, markevery=_markers(curve), **{**look, **seed})
+    if average is not None:
+        average = thin(average)
+        ax.plot(average.index, average, markevery=_markers(average), **{**look, "gid": "mean"})
+        if band:
+            centre, half = stats.t_interval([curve.reindex(average.index) for curve in curves.values()])
+            ax.fill_between(average.index, centre - half, centre + half, color=style.colour, alpha=0.15, lw=0)
+    for run in runs:
+        if run.state == "diverged" and len(curves.get(run.seed, ())):
+            place = [run.status["step"]], [curves[run.seed].iloc[-1]]
+            ax.plot(*place, **CROSS, color=style.colour, gid="diverged", clip_on=False, zorder=5)
+
+
+def fit_settled(ax: Axes, include: Sequence[float] = ()) -> None:
+    """Fit a loss axis to what comes after the first fall and, in a run that diverged, before its end."""
+    shown = [line for line in ax.lines if line.get_gid() not in ("raw", "diverged")]
+    crosses = [(line.get_color(), _xy(line)[0][0]) for line in ax.lines if line.get_gid() == "diverged"]
+    start = SETTLED * max((_xy(line)[0].max(initial=0.0) for line in shown), default=0.0)
+    values = [np.array(include)]
+    for line in shown:
+        (x, y), end = _xy(line), np.inf
+        for colour, step in crosses:
+            if line.get_color() == colour and 0.95 * step < x.max(initial=0.0) <= step:
+                end = RUNAWAY * step
+        values.append(y[(x >= start) & (x <= end) & np.isfinite(y)])
+    kept = np.concatenate(values)
+    if len(kept):
+        margin = 0.06 * max(np.ptp(kept), 1e-3)
+        ax.set_ylim(kept.min() - margin, kept.max() + margin)
+
+
+def fit_gain(axes: Sequence[Axes]) -> None:
+    """Give gains a shared axis around 1: linear while they stay near it, else logarithmic."""
+    values = np.append(_values(axes), 1.0)
+    low, high = values.min(), values.max()
+    for ax in axes:
+        if NEAR_ONE[0] <= low and high <= NEAR_ONE[1]:
+            margin = 0.08 * (high - low)
+            ax.set_ylim(min(low - margin, CLOSEST[0]), max(high + margin, CLOSEST[1]))
+        else:
+            _log(ax, low, high)
+
+
+def fit_positive(ax: Axes) -> None:
+    """Put a positive quantity on a log axis when it spans much."""
+    values = _values([ax])
+    if len(values) and values.max() > LOG_FROM * values.min():
+        _log(ax, values.min(), values.max())
+
+
+def _log(ax: Axes, low: float, high: float) -> None:
+    margin = (high / low) ** 0.06
+    ax.set_yscale("log")
+    ax.set_ylim(low / margin, high * margin)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 50 * low else (1,)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,g}" if 1e-3 < y < 1e6 else f"{y:.0e}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _values(axes: Sequence[Axes]) -> np.ndarray:
+    """Collect what the lines of some axes show, where it is positive."""
+    values = np.concatenate([np.empty(0), *(_xy(line)[1] for ax in axes for line in ax.lines)])
+    return values[np.isfinite(values) & (values > 0)]
+
+
+def _xy(line: Line2D) -> tuple[np.ndarray, np.ndarray]:
+    x, y = (np.asarray(data, dtype=float) for data in line.get_data())
+    return x, y
+
+
+def _markers(curve: Any) -> int:
+    return 1 if len(curve) <= 32 else len(curve) // 8
+
+
+def _key(arm: str, runs: Sequence[Run]) -> Line2D:
+    style = theme.style(arm)
+    flags = [flag for flag in ("degenerate", "control") if any(run.status.get(flag) for run in runs)]
+    label = f"{style.label} ({', '.join(flags)})" if flags else style.label
+    return Line2D([], [], **style.line(marker=style.marker, label=label))

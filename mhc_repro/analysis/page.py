@@ -1,0 +1,72 @@
+"""The report as one HTML file that works offline: tables first, then figures, runs, environments."""
+
+import base64
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from mhc_repro.analysis import readme, tables
+from mhc_repro.analysis.comparison import Comparison, Studies
+from mhc_repro.analysis.figures import CAPTIONS
+from mhc_repro.analysis.summary import column
+from mhc_repro.runs import Run
+
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+
+
+def page(studies: Studies, svgs: Mapping[str, str]) -> str:
+    """Make the page; `svgs` holds each figure by its path below the results root."""
+    runs = [run for of_study in studies.values() for comparison in of_study for run in comparison.runs]
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        sections=[_section(study, of_study, svgs) for study, of_study in studies.items()],
+        words=tables.WORDS,
+        runs=[_listed(run) for run in runs],
+        environments=sorted(Counter(map(_environment, runs)).items()),
+    )
+
+
+def _section(study: str, comparisons: list[Comparison], svgs: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "study": study,
+        "halves": tables.halves(comparisons),
+        "figures": [
+            (
+                f"{each.setting}. {caption}" if each.setting else caption,
+                _data_uri(svgs[readme.figure(each, name)]),
+            )
+            for each in comparisons
+            for name, caption in CAPTIONS.items()
+        ],
+        "source": readme.provenance(comparisons).replace("*", "").replace("`", ""),
+    }
+
+
+def _data_uri(svg: str) -> str:
+    # as an image, so that the ids of two figures cannot meet
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def _listed(run: Run) -> dict[str, str]:
+    seconds = column(run.metrics, "time/step").median()
+    wall = run.status.get("wall_seconds")
+    return {
+        "study": run.study,
+        "run": run.run_id,
+        "state": run.state,
+        "steps": f"{run.status.get('step', 0)}/{run.config['train']['steps']}",
+        "parameters": f"{(run.manifest.get('parameters') or {}).get('total', 0):,}",
+        "step": tables.DASH if seconds != seconds else f"{1000 * seconds:.1f} ms",
+        "wall": tables.DASH if wall is None else f"{wall / 60:.1f} min",
+        "commit": readme.commit(run),
+    }
+
+
+def _environment(run: Run) -> tuple[str, str]:
+    def words(group: str) -> str:
+        return ", ".join(f"{key} {value}" for key, value in (run.manifest.get(group) or {}).items())
+
+    return words("fingerprint"), words("versions")

@@ -1,0 +1,133 @@
+"""Everything that is made from a results root: index, tables, figures, one HTML page, the README's numbers.
+
+All of it is a function of the run directories, so it can be made again and compared byte for byte.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from itertools import zip_longest
+from pathlib import Path
+
+from matplotlib import __version__ as matplotlib_version
+
+from mhc_repro.analysis import readme, theme
+from mhc_repro.analysis.comparison import Studies, comparisons
+from mhc_repro.analysis.figures import FIGURES
+from mhc_repro.analysis.page import page
+from mhc_repro.errors import UserError
+from mhc_repro.runs import files, read_runs
+from mhc_repro.runs.index import index
+
+GENERATED = ("tables/*.md", "figures/*.svg")  # folders that hold nothing else
+UNDER_WAY = ("running", "interrupted", "missing")
+README = "../README.md"  # as seen from the results root
+
+
+def studies(root: Path, study: str | None = None) -> Studies:
+    """Read all studies, or one; UserError when the folder or the study is not there.
+
+    Of all studies only the runs that have ended: what is under way would be stale tomorrow, and is not in git.
+    """
+    if not root.is_dir():
+        raise UserError(f"--root {root}: no such folder; train first, for example with make quick")
+    runs = read_runs(root, study)
+    if study is not None and not runs:
+        known = ", ".join(sorted({run.study for run in read_runs(root)})) or "none yet"
+        raise UserError(f"--study {study}: no run under {root}; studies there: {known}")
+    if study is None:
+        runs = [run for run in runs if run.state not in UNDER_WAY]
+    found: Studies = {}
+    for comparison in comparisons(runs):
+        found.setdefault(comparison.study, []).append(comparison)
+    return found
+
+
+def render(root: Path, found: Studies, with_readme: bool) -> dict[str, str]:
+    """Make every file of the report of a whole results root, by its path as seen from there."""
+    texts = {}
+    if with_readme:
+        try:
+            text = (root / README).read_text(encoding="utf-8")
+        except OSError:
+            raise UserError(f"{root.parent}/README.md: cannot be read; --no-readme does without") from None
+        texts[README] = readme.fill(text, readme.parts(found, folder=root.name))
+    rows = index(root)
+    texts["index.csv"] = rows[~rows["status"].isin(UNDER_WAY)].to_csv(index=False, lineterminator="\n")
+    texts |= render_studies(found)
+    texts["report.html"] = page(found, texts)
+    return texts
+
+
+def render_studies(found: Studies) -> dict[str, str]:
+    """Make the tables and figures of some studies."""
+    texts = {}
+    for study, of_study in found.items():
+        texts[f"tables/{study}-stability.md"] = f"{readme.table(of_study)}\n\n{readme.provenance(of_study)}\n"
+        for comparison in of_study:
+            for name, draw in FIGURES.items():
+                texts[readme.figure(comparison, name)] = theme.to_svg(draw(comparison))
+    return texts
+
+
+def write(texts: Mapping[str, str], root: Path) -> list[Path]:
+    """Write a report's files, each whole or not at all, and return those that changed."""
+    changed = []
+    for name, text in texts.items():
+        path, content = root / name, text.encode()
+        if not path.exists() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write_bytes(path, content)
+            changed.append(path)
+    return changed
+
+
+def prune(texts: Mapping[str, str], root: Path) -> list[Path]:
+    """Remove the tables and figures of runs that are gone, and return them."""
+    gone = stale(texts, root)
+    for path in gone:
+        path.unlink()
+    return gone
+
+
+def stale(texts: Mapping[str, str], root: Path) -> list[Path]:
+    """List the tables and figures that a whole report does not make."""
+    there = sorted(path for pattern in GENERATED for path in root.glob(pattern))
+    return [path for path in there if path.relative_to(root).as_posix() not in texts]
+
+
+def verify(root: Path, with_readme: bool) -> str | None:
+    """Make the whole report again and say where what is there first differs, None if nowhere."""
+    return compare(render(root, studies(root), with_readme), root)
+
+
+def compare(texts: Mapping[str, str], root: Path) -> str | None:
+    """Compare a report with the files that are there; after a difference its temporary copy is kept to look at."""
+    folder = Path(tempfile.mkdtemp(prefix="mhc-report-"))
+    write(texts, folder / root.name)
+    for name in texts:
+        shown = Path(os.path.normpath(f"{root.name}/{name}")).as_posix()
+        if not (root / name).exists():
+            shutil.rmtree(folder)
+            return f"{shown} is missing; write it with make report"
+        problem = difference((root / name).read_bytes(), (folder / root.name / name).read_bytes())
+        if problem:
+            hint = "" if shown.endswith((".md", ".csv")) else f" (drawn by matplotlib {matplotlib_version})"
+            return f"{shown} {problem}{hint}; the whole report as made now is in {folder}"
+    shutil.rmtree(folder)
+    left = stale(texts, root)
+    return f"{left[0].relative_to(root.parent)} comes from no run; make report removes it" if left else None
+
+
+def difference(old: bytes, new: bytes, width: int = 40) -> str | None:
+    """Name the first line that differs, with a piece of both around the first difference in it."""
+    if old == new:
+        return None
+    lines = zip_longest(old.decode(errors="replace").split("\n"), new.decode(errors="replace").split("\n"))
+    number, (was, now) = next((at, pair) for at, pair in enumerate(lines, start=1) if pair[0] != pair[1])
+    if was is None or now is None:
+        return f"line {number}: {'ends' if was is None else 'goes on'} where the report made now does not"
+    at = next((i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), min(len(was), len(now)))
+    piece = slice(max(at - width // 2, 0), at + width // 2)
+    return f"line {number}: has {was[piece]!r} where the runs give {now[piece]!r}"

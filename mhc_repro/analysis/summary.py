@@ -1,0 +1,116 @@
+"""The numbers of one run that the tables print, each reduced from the run's own series.
+
+A number that would need the end of a run is missing (NaN) until the run has finished. A diverged run
+keeps what was measured before it diverged.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mhc_repro.analysis.comparison import BASELINE, Comparison
+from mhc_repro.measurement.stability import spikes
+from mhc_repro.runs import Run
+
+PRINTED_EVERY = 20  # the enwik8 reproduction prints its iterations 0, 20, 40, ...
+MISSING = float("nan")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One run as the tables see it; every quantity but the counts is NaN when missing."""
+
+    arm: str
+    seed: int
+    state: str
+    progress: str  # "130/160"
+    notes: tuple[tuple[str, str], ...]  # (degenerate | control, the reason's code)
+    # as the enwik8 reproduction prints them: every 20th step, train batches
+    loss_final: float = MISSING
+    loss_min: float = MISSING
+    grad_mean: float = MISSING
+    grad_max: float = MISSING
+    activation_mean: float = MISSING
+    activation_max: float = MISSING
+    # what answers the question
+    bpc: float = MISSING
+    bpc_split: str = ""  # test | val
+    grad_body_max: float = MISSING
+    composite_forward_max: float = MISSING
+    composite_backward_max: float = MISSING
+    loss_spikes: float = MISSING
+    grad_spikes: float = MISSING
+    step_seconds: float = MISSING
+    step_ratio: float = MISSING  # to the baseline of the same seed
+
+
+def summarise(arm: str, run: Run) -> Summary:
+    """Reduce one run; of an unfinished one only its state is said, since its numbers will still change."""
+    status = run.status
+    head: dict[str, Any] = {
+        "arm": arm,
+        "seed": run.seed,
+        "state": run.state,
+        "progress": f"{status.get('step', 0)}/{run.config['train']['steps']}",
+        "notes": tuple((kind, code) for kind in ("degenerate", "control") for code in status.get(kind) or ()),
+    }
+    if run.state not in ("finished", "diverged"):
+        return Summary(**head)
+    rows = run.metrics.set_index("step")
+    steps = rows[rows.index >= 1]
+    printed = steps[(steps.index - 1) % PRINTED_EVERY == 0]
+    activation = column(rows, "gain/activation")
+    bpc, split = held_out(rows)
+    loss = column(printed, "loss/train")
+    return Summary(
+        **head,
+        loss_final=float(loss.iloc[-1]) if run.state == "finished" and len(loss) else MISSING,
+        loss_min=float(loss.min()),
+        grad_mean=float(column(printed, "grad/norm").mean()),
+        grad_max=float(column(printed, "grad/norm").max()),
+        activation_mean=float(activation.mean()),
+        activation_max=float(activation.max()),
+        bpc=bpc,
+        bpc_split=split,
+        grad_body_max=float(column(steps, "grad/norm_body").max()),
+        composite_forward_max=float(column(rows, "gain/composite_forward").max()),
+        composite_backward_max=float(column(rows, "gain/composite_backward").max()),
+        loss_spikes=_spikes(steps, "loss/train"),
+        grad_spikes=_spikes(steps, "grad/norm"),
+        step_seconds=float(column(steps, "time/step").median()),
+    )
+
+
+def summaries(comparison: Comparison) -> dict[str, list[Summary]]:
+    """Summarise every run of a comparison by arm, with its step time relative to the baseline's."""
+    found = {arm: [summarise(arm, run) for run in runs] for arm, runs in comparison.arms.items()}
+    reference = {summary.seed: summary.step_seconds for summary in found.get(BASELINE, [])}
+    return {
+        arm: [_with_ratio(summary, reference.get(summary.seed, MISSING)) for summary in of_arm]
+        for arm, of_arm in found.items()
+    }
+
+
+def column(frame: pd.DataFrame, key: str) -> pd.Series:
+    """Read the measured values of a metric; empty when the run has none."""
+    return frame[key].dropna() if key in frame else pd.Series(dtype=float)
+
+
+def held_out(rows: pd.DataFrame) -> tuple[float, str]:
+    """Give bits per character on the test split, or the last on validation, and which it is."""
+    for split in ("test", "val"):
+        values = column(rows, f"bpc/{split}")
+        if len(values):
+            return float(values.iloc[-1]), split
+    return MISSING, ""
+
+
+def _spikes(steps: pd.DataFrame, key: str) -> float:
+    # not through column(): a loss that is NaN was measured, and counts
+    return float(np.sum(spikes(steps[key]))) if key in steps and len(steps) else MISSING
+
+
+def _with_ratio(summary: Summary, reference: float) -> Summary:
+    return replace(summary, step_ratio=summary.step_seconds / reference)

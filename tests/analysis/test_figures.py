@@ -1,0 +1,223 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import rcParams
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from scipy.stats import trim_mean
+
+from mhc_repro.analysis import theme
+from mhc_repro.analysis.comparison import Comparison, comparisons
+from mhc_repro.analysis.curves import envelope, gaps, smooth, thin
+from mhc_repro.analysis.figures import FIGURES, GAINS, gain_by_layer, loss_gap, training
+from mhc_repro.runs import Run, read_runs
+
+Fake = Callable[..., Run]
+
+
+@pytest.fixture
+def fixture(runs: list[Run]) -> Comparison:
+    (found,) = comparisons(runs)
+    return found
+
+
+def drawn(ax: Axes, arm: str, gid: str | None = None) -> list[Line2D]:
+    """Lines of an arm's colour; without gid those that are a run's own curve."""
+    of_arm = [line for line in ax.lines if line.get_color() == theme.style(arm).colour]
+    return [line for line in of_arm if (line.get_gid() if line.get_gid() in _GIDS else None) == gid]
+
+
+_GIDS = ("raw", "val", "diverged", "seed", "mean")
+
+
+def data(line: Line2D) -> dict[float, float]:
+    return dict(zip(*(np.asarray(values, float) for values in line.get_data()), strict=True))
+
+
+def measured(run: Run, key: str) -> dict[float, float]:
+    return dict(run.metrics.set_index("step")[key].dropna())
+
+
+def test_training_shows_what_was_measured(fixture: Comparison) -> None:
+    loss, gradient, composite, activation = training(fixture).axes
+    for arm, (run,) in fixture.arms.items():
+        (raw,), (val,) = drawn(loss, arm, "raw"), drawn(loss, arm, "val")
+        assert data(raw) == measured(run, "loss/train")
+        assert data(val) == measured(run, "loss/val")
+        assert len(drawn(gradient, arm)) == 1
+        backward, forward = drawn(composite, arm)
+        assert data(backward) == measured(run, "gain/composite_backward")
+        assert data(forward) == measured(run, "gain/composite_forward")
+        assert data(drawn(activation, arm)[0]) == measured(run, "gain/activation")
+    assert [ax.get_xlabel() for ax in (loss, gradient, composite, activation)] == ["step"] * 4
+    assert loss.get_ylabel() == "nats per symbol"
+
+
+def test_a_diverged_run_ends_in_a_cross_at_its_step(fixture: Comparison) -> None:
+    for ax in training(fixture).axes:
+        (cross,) = [line for line in ax.lines if line.get_gid() == "diverged"]
+        assert cross.get_color() == theme.style("hc").colour
+        ((step, height),) = data(cross).items()
+        assert step == 130
+        assert ax.get_ylim()[0] <= height <= ax.get_ylim()[1]
+
+
+def test_a_loss_that_runs_away_does_not_flatten_the_others(fake: Fake) -> None:
+    calm = [{"step": step, "loss/train": 3.0 - step / 1000} for step in range(1, 400)]
+    away = [{"step": step, "loss/train": 3.0 + np.exp(step - 330)} for step in range(1, 340)]
+    (found,) = comparisons([fake("baseline", calm), fake("hc", away, state="diverged", step=340)])
+    assert training(found).axes[0].get_ylim()[1] < 3.1
+    assert loss_gap(found).axes[0].get_ylim()[1] < 0.5
+
+
+def test_a_late_surge_of_a_run_that_goes_on_is_in_view(fake: Fake) -> None:
+    calm = [{"step": step, "loss/train": 3.0} for step in range(1, 400)]
+    surge = [{"step": step, "loss/train": 3.0 + (step > 370)} for step in range(1, 400)]
+    (found,) = comparisons([fake("baseline", calm), fake("hc", surge)])
+    assert loss_gap(found).axes[0].get_ylim()[1] > 0.9
+
+
+def test_legend_names_the_arms_and_their_flags(runs: list[Run], fake: Fake) -> None:
+    identity = fake(
+        "identity", runs[0].metrics.to_dict("records"), study="fixture", status={"control": ["H_res is I"]}
+    )
+    identity.config.update({key: value for key, value in runs[0].config.items() if key != "connection"})
+    (found,) = comparisons([*runs, identity])
+    labels = [text.get_text() for text in training(found).legends[0].get_texts()]
+    assert labels == ["baseline", "identity (control)", "HC", "mHC (degenerate)", "diverged"]
+
+
+def test_titles_say_study_protocol_and_seeds(fixture: Comparison) -> None:
+    for draw in FIGURES.values():
+        title = draw(fixture).get_suptitle()
+        assert "study fixture, one seed (0)" in title
+        assert "2 blocks × 32" in title
+        assert "SYNTHETIC DATA" in title
+
+
+def test_gain_by_layer_shows_the_last_probe_and_the_largest(fixture: Comparison) -> None:
+    axes = gain_by_layer(fixture).axes
+    for ax, key in zip(axes, GAINS, strict=True):
+        for arm in ("hc", "mhc"):
+            (run,) = fixture.arms[arm]
+            table = run.gains.pivot(index="layer", columns="step", values=key)
+            largest, last = drawn(ax, arm)
+            assert data(last) == dict(table[table.columns.max()])
+            assert data(largest) == dict(table.max(axis=1))
+        (reference,) = drawn(ax, "baseline")
+        assert set(reference.get_ydata()) == {1.0}
+    assert axes[0].get_ylim() == axes[1].get_ylim()
+    assert axes[2].get_ylim() == axes[3].get_ylim()
+
+
+@pytest.mark.parametrize(
+    ("gains", "scale", "low", "high"),
+    [
+        ([1.0, 1.0000001], "linear", 0.9, 1.1),
+        ([1.0, 1.65], "linear", 0.5, 1.8),
+        ([1.0, 871.0], "log", 0.5, 2000.0),
+    ],
+)
+def test_gain_axis_neither_hides_nor_dramatises(
+    fake: Fake, gains: list[float], scale: str, low: float, high: float
+) -> None:
+    rows = [
+        {"step": 0, "layer": layer, **dict.fromkeys(GAINS, gain)} for layer, gain in enumerate(gains, start=1)
+    ]
+    ax = gain_by_layer(comparisons([fake("mhc", gains=rows)])[0]).axes[2]
+    assert ax.get_yscale() == scale
+    assert low <= ax.get_ylim()[0] <= min(gains)
+    assert max(gains) <= ax.get_ylim()[1] <= high
+
+
+def test_gap_pairs_batches_of_the_same_seed(fake: Fake) -> None:
+    def rows(offset: float, seed: int) -> list[dict[str, float]]:
+        batch = np.random.default_rng(seed).normal(3, 1, 200)
+        return [{"step": step, "loss/train": batch[step] + offset * step} for step in range(1, 200)]
+
+    runs = [fake("baseline", rows(0, seed), seed=seed) for seed in (0, 1)]
+    runs += [
+        fake("mhc", rows(-0.001, 0)),
+        fake("mhc", rows(0.002, 1), seed=1),
+        fake("mhc", rows(0, 2), seed=2),
+    ]
+    (found,) = comparisons(runs)
+    exact = gaps(found.arms["mhc"], found.arms["baseline"], "loss/train")
+    assert sorted(exact) == [0, 1]
+    assert exact[1].to_numpy() == pytest.approx(0.002 * np.arange(1, 200))
+    first, second = drawn(loss_gap(found).axes[0], "mhc")
+    # a running mean leaves a straight line alone where its window is whole
+    assert [data(first)[100], data(second)[100]] == pytest.approx([-0.1, 0.2])
+
+
+def test_gap_without_a_baseline_is_empty(fake: Fake) -> None:
+    figure = loss_gap(comparisons([fake("mhc", [{"step": 1, "loss/train": 3.0}])])[0])
+    assert drawn(figure.axes[0], "mhc") == []
+
+
+def test_three_seeds_are_thin_under_their_mean(fake: Fake) -> None:
+    rows = [
+        [{"step": step, "gain/activation": level + step} for step in range(5)] for level in (1.0, 2.0, 6.0)
+    ]
+    (found,) = comparisons([fake("hc", of_seed, seed=seed) for seed, of_seed in enumerate(rows)])
+    activation = training(found).axes[3]
+    assert len(drawn(activation, "hc", "seed")) == 3
+    (mean,) = drawn(activation, "hc", "mean")
+    assert data(mean) == {step: pytest.approx(3.0 + step) for step in range(5)}
+
+
+def test_a_run_that_has_only_begun_is_drawn_all_the_same(fake: Fake) -> None:
+    (found,) = comparisons(
+        [fake("baseline", [], state="running"), fake("hc", [{"step": 0, "loss/val": 5.5}])]
+    )
+    for draw in FIGURES.values():
+        theme.to_svg(draw(found))
+
+
+def test_same_runs_same_bytes_and_no_trace_left(runs: list[Run], fixture: Comparison) -> None:
+    before = dict(rcParams)
+    (again,) = comparisons(read_runs(runs[0].path.parents[1]))
+    for draw in FIGURES.values():
+        svg = theme.to_svg(draw(fixture))
+        assert svg == theme.to_svg(draw(again))
+        assert "<text" not in svg
+        assert "<dc:date>" not in svg
+    assert dict(rcParams) == before
+
+
+def test_figures_are_small_enough_to_commit(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    for arm in ("baseline", "hc", "mhc"):
+        make_run(tmp_path, arm, steps=2000)
+    (found,) = comparisons(read_runs(tmp_path))
+    assert all(len(theme.to_svg(draw(found))) < 250_000 for draw in FIGURES.values())
+
+
+def test_smooth_is_a_centred_trimmed_mean() -> None:
+    rough = pd.Series(np.random.default_rng(0).normal(size=100), np.arange(1, 101))
+    assert smooth(rough).iloc[50] == pytest.approx(trim_mean(rough.iloc[40:61], 0.1))
+    assert smooth(rough).iloc[89] == pytest.approx(trim_mean(rough.iloc[79:100], 0.1))
+    assert smooth(rough).iloc[0] == rough.iloc[0]
+    assert smooth(rough).iloc[3] == pytest.approx(rough.iloc[:7].mean())
+    assert smooth(rough).iloc[-1] == pytest.approx(trim_mean(rough.iloc[-11:], 0.1))
+    assert smooth(rough[:0]).empty
+    assert smooth(rough[:12]).notna().all()
+
+
+def test_smooth_makes_no_plateau_of_a_spike() -> None:
+    curve = pd.Series(np.linspace(3, 2, 200))
+    spiked = curve.copy()
+    spiked[100] = 50.0
+    assert np.abs(smooth(spiked) - curve).max() < 0.1
+
+
+def test_thinning_keeps_the_ends_and_an_envelope_every_spike() -> None:
+    curve = pd.Series(np.zeros(2001))
+    curve[1234] = 5.0
+    curve[77] = -5.0
+    assert len(thin(curve)) <= 201
+    assert {thin(curve).index[0], thin(curve).index[-1]} == {0, 2000}
+    assert {1234, 77} <= set(envelope(curve).index)
+    assert len(envelope(curve)) <= 240

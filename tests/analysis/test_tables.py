@@ -1,0 +1,176 @@
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from mhc_repro.analysis import tables
+from mhc_repro.analysis.comparison import comparisons
+from mhc_repro.measurement import guards
+from mhc_repro.runs import Run
+
+Fake = Callable[..., Run]
+INF, NAN = float("inf"), float("nan")
+
+
+def both(runs: list[Run]) -> pd.DataFrame:
+    """Both halves of the table as one frame with a row an arm."""
+    published, stability = (half.frame for half in tables.halves(comparisons(runs)))
+    return pd.concat([published, stability.drop(columns=["arm", "seeds"])], axis=1).set_index("arm")
+
+
+def steps(**at: dict[int, float]) -> list[dict[str, float]]:
+    """Sixty steps whose every-step metrics are 9 except where said, and decoys off the printed steps."""
+    rows: list[dict[str, float]] = [{"step": 0}]
+    for step in range(1, 61):
+        rows.append(
+            {"step": step, "loss/train": 9.0, "grad/norm": 9.0, "grad/norm_body": 9.0, "time/step": 0.1}
+        )
+    for key, values in at.items():
+        for step, value in values.items():
+            rows[step][key.replace("__", "/")] = value
+    return rows
+
+
+# Printed are steps 1, 21 and 41. The lowest loss (1.0) and the highest norm (99) lie between them.
+ROWS = steps(
+    loss__train={1: 5.5, 20: 1.0, 21: 2.125, 41: 2.5, 60: 0.5},
+    grad__norm={1: 2.0, 21: 4.0, 41: 3.0, 42: 99.0},
+    grad__norm_body={42: 77.0},
+    gain__activation={0: 1.0, 20: 2.0, 40: 12.0, 60: 5.0},
+    gain__composite_forward={0: 1.0, 40: 51.25, 60: 50.0},
+    gain__composite_backward={0: 1.0, 40: 1234.5, 60: 50.0},
+    bpc__val={0: 8.0, 60: 3.5},
+    bpc__test={60: 3.456},
+)
+
+
+def test_published_half_takes_every_twentieth_step(fake: Fake) -> None:
+    row = both([fake("baseline", ROWS)]).loc["baseline"]
+    assert row["final loss (nats)"] == "2.500"
+    assert row["min loss (nats)"] == "2.125"
+    assert row["avg grad norm"] == "3.000"
+    assert row["max grad norm"] == "4.000"
+    assert row["avg activation gain"] == "5.000"
+    assert row["max activation gain"] == "12.00"
+
+
+def test_second_half_takes_every_step_and_probe(fake: Fake) -> None:
+    row = both([fake("baseline", ROWS)]).loc["baseline"]
+    assert row["held-out bpc"] == "3.456"
+    assert row["max body grad norm"] == "77.00"
+    assert row["max composite gain, fwd"] == "51.25"
+    assert row["max composite gain, bwd"] == "1,234" or row["max composite gain, bwd"] == "1,235"
+    assert row["step time (× baseline)"] == "1.00"
+    assert row["status"] == "finished"
+
+
+def test_missing_runs_and_values_print_as_a_dash(fake: Fake) -> None:
+    frame = both([fake("baseline", steps())])
+    assert list(frame.index) == ["baseline", "HC", "mHC"]
+    assert set(frame.loc["mHC"].drop("status")) == {"–"}
+    assert frame.loc["mHC", "status"] == "no run"
+    assert frame.loc["baseline", "max activation gain"] == "–"
+    assert frame.loc["baseline", "held-out bpc"] == "–"
+
+
+@pytest.mark.parametrize("state", ["running", "interrupted", "failed"])
+def test_an_unfinished_run_shows_how_far_it_is_and_no_number(fake: Fake, state: str) -> None:
+    row = both([fake("hc", ROWS, state=state, step=42)]).loc["HC"]
+    assert row["status"] == f"{state} at 42/60"
+    assert set(row.drop(["status", "seeds"])) == {"–"}
+
+
+def test_a_diverged_run_has_no_final_loss_and_keeps_the_rest(fake: Fake) -> None:
+    rows = [*ROWS[:43], {"step": 43, "loss/train": NAN, "grad/norm": INF, "grad/norm_body": INF}]
+    rows[40]["bpc/val"] = 4.0
+    row = both([fake("hc", rows, state="diverged", step=43)]).loc["HC"]
+    assert row["final loss (nats)"] == "–"
+    assert row["min loss (nats)"] == "2.125"
+    assert row["held-out bpc"] == "4.000 (val)"
+    assert row["max body grad norm"] == "inf"
+    assert row["spikes"] == "1 + 1"
+    assert row["status"] == "diverged at 43/60"
+
+
+def test_flags_stand_in_the_status(fake: Fake) -> None:
+    flags = {"degenerate": ["streams_never_separated"], "control": ["h_res_identity"]}
+    frame = both(
+        [fake("mhc", ROWS, status={"degenerate": flags["degenerate"]}), fake("identity", ROWS, status=flags)]
+    )
+    assert frame.loc["mHC", "status"] == "finished; degenerate: streams never separated"
+    assert frame.loc["identity", "status"].endswith("; control: H_res = I")
+
+
+def test_step_time_is_relative_to_the_baseline_of_the_same_seed(fake: Fake) -> None:
+    def timed(seconds: float) -> list[dict[str, float]]:
+        return [
+            *steps(time__step={step: seconds for step in range(1, 60)})[:60],
+            {"step": 60, "time/step": 99.0},
+        ]
+
+    runs = [fake("baseline", timed(0.1)), fake("baseline", timed(0.2), seed=1)]
+    runs += [fake("mhc", timed(0.13)), fake("mhc", timed(0.3), seed=1), fake("hc", timed(0.2), seed=2)]
+    frame = both(runs)
+    assert frame.loc["mHC", "step time (× baseline)"] == "1.30 / 1.50"
+    assert frame.loc["HC", "step time (× baseline)"] == "–"
+
+
+def test_seeds_of_one_arm_and_what_became_of_them(fake: Fake) -> None:
+    def run(seed: int, bpc: float, **options: Any) -> Run:
+        return fake("hc", steps(bpc__test={60: bpc}), seed=seed, **options)
+
+    assert both([run(0, 3.4), run(1, 3.5)]).loc["HC", "held-out bpc"] == "3.400 / 3.500"
+    # half-width: t(0.975, 2) * 0.1 / sqrt(3) = 4.3027 * 0.057735
+    assert both([run(0, 3.4), run(1, 3.5), run(2, 3.6)]).loc["HC", "held-out bpc"] == "3.500 ± 0.248"
+    broken = fake("hc", steps(bpc__val={20: 4.0}), seed=2, state="diverged", step=30)
+    row = both([run(0, 3.4), run(1, 3.5), broken]).loc["HC"]
+    assert row["held-out bpc"] == "3.400 / 3.500 (2 of 3)"
+    assert row["seeds"] == "3"
+    assert row["status"] == "finished (×2); diverged at 30/60 (×1)"
+
+
+def test_every_reason_of_the_guards_has_words() -> None:
+    assert set(tables.REASONS) == set(guards.REASONS)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([1.0], "1.000"),
+        ([1.00000012], "1.000"),
+        ([51.2], "51.20"),
+        ([871.04], "871.0"),
+        ([10924.0], "10,924"),
+        ([3.2e7], "3.20e+07"),
+        ([0.0], "0.000"),
+        ([NAN], "–"),
+        ([], "–"),
+        ([INF, 2.0, 3.0], "inf / 2.000 / 3.000"),
+    ],
+)
+def test_digits(values: list[float], text: str) -> None:
+    assert tables.cell(values) == text
+
+
+def test_markdown_escapes_and_aligns() -> None:
+    lines = tables.markdown(pd.DataFrame({"arm": ["a|b"], "min": ["–"], "status": ["ok"]})).splitlines()
+    assert lines[1].replace("-", "") == "|:|:|:|"
+    assert lines[2] == "| a\\|b  |     – | ok       |"
+
+
+def test_fixture_table(runs: list[Run]) -> None:
+    """The committed fixture, by hand: printed steps 1, 21, ..., 141 (HC ends at 130, so at 121)."""
+    metrics = {run.connection: run.metrics.set_index("step") for run in runs}
+    frame = both(runs)
+    for arm, label, last in (("baseline", "baseline", 141), ("hc", "HC", 121), ("mhc", "mHC", 141)):
+        loss = [metrics[arm].loc[step, "loss/train"] for step in range(1, last + 1, 20)]
+        norm = [metrics[arm].loc[step, "grad/norm"] for step in range(1, last + 1, 20)]
+        assert frame.loc[label, "min loss (nats)"] == f"{min(loss):.3f}"
+        assert frame.loc[label, "avg grad norm"] == f"{sum(norm) / len(norm):.3f}"
+        assert frame.loc[label, "final loss (nats)"] == ("–" if arm == "hc" else f"{loss[-1]:.3f}")
+    assert frame.loc["HC", "status"] == "diverged at 130/160"
+    assert frame.loc["mHC", "status"] == "finished; degenerate: streams never separated"
+    assert frame.loc["baseline", "spikes"] == "1 + 0"
+    assert frame.loc["mHC", "step time (× baseline)"] == "1.50"
+    assert frame.loc["HC", "max composite gain, fwd"] == "2.592"
