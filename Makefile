@@ -1,0 +1,71 @@
+# `make` alone lists the targets.
+PYTHON ?= python3
+VENV ?= .venv
+RESULTS ?= results/local
+STUDY ?=
+ARGS ?=
+
+run := $(VENV)/bin/python
+constraints := experiments/constraints-py311.txt
+stamp := $(VENV)/.installed
+recorded := stability stress depth
+
+.DEFAULT_GOAL := help
+.PHONY: help setup data quick study reproduce reproduce-all report verify test lint clean
+.SUFFIXES:
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo '  PYTHON=python3.12     the Python that setup builds on, 3.11 to 3.13 (default: $(PYTHON))'
+	@echo '  VENV=folder           the environment (default: $(VENV))'
+	@echo '  ARGS="train.steps=50" more overrides for quick, study and reproduce'
+	@echo '  RESULTS=folder        where quick writes (default: $(RESULTS))'
+
+setup: $(stamp) ## make the environment with pinned versions, or bring it up to date
+
+$(stamp): pyproject.toml $(constraints)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || \
+	  { echo "error: $(PYTHON) is not Python 3.11, 3.12 or 3.13; name one with PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@echo 'installing into $(VENV); torch is large, this may take some minutes'
+	$(run) -m pip install --quiet --editable '.[launchers,notebooks,dev]' --constraint $(constraints)
+	@touch $@
+
+data: setup ## fetch enwik8 (36 MB) and verify it
+	$(VENV)/bin/mhc-repro data
+
+quick: setup ## train baseline, HC and mHC in minutes; show the table and where the figures are
+	$(run) experiments/train.py study=quick runtime.results=$(RESULTS) $(ARGS)
+	$(run) experiments/report.py --root $(RESULTS) --study quick --console
+
+study: setup ## train the study STUDY= (a file in conf/study), or what is left of it
+	@test -n "$(STUDY)" || \
+	  { echo "error: name a study with STUDY=, one of: $(basename $(notdir $(wildcard conf/study/*.yaml)))" >&2; exit 2; }
+	$(run) experiments/train.py study=$(STUDY) $(ARGS)
+
+reproduce: setup ## train the study behind the README's table, after a plan with times; then the report
+	$(run) experiments/train.py study=stability $(ARGS)
+	$(run) experiments/report.py
+
+reproduce-all: setup ## train every recorded study (hours); then the report
+	for study in $(recorded); do $(run) experiments/train.py study=$$study $(ARGS) || exit $$?; done
+	$(run) experiments/report.py
+
+report: setup ## rebuild tables, figures, report.html and the README's numbers from results/
+	$(run) experiments/report.py
+
+verify: setup ## rebuild them elsewhere and compare every byte
+	$(run) experiments/report.py --verify
+
+test: setup ## run the tests
+	$(run) -m pytest
+
+lint: setup ## check style, format and types
+	$(run) -m ruff check .
+	$(run) -m ruff format --check .
+	$(run) -m mypy
+
+clean: ## remove caches and results/local, never recorded results
+	rm -rf results/local .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

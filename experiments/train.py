@@ -1,0 +1,69 @@
+"""Train one run, or the runs of a multirun or study; what is finished is skipped, what was stopped goes on.
+
+    python experiments/train.py connection=mhc seed=1 train.steps=100
+    python experiments/train.py -m connection=baseline,hc,mhc seed=0,1,2
+    python experiments/train.py study=stability
+
+Exit codes: 0 all runs finished or diverged, 1 a run failed, 2 a mistake of the user's, 130 interrupted.
+"""
+
+import os
+import sys
+
+# OpenMP's threads spin while they wait, which on a machine with other work to do makes every step many
+# times slower; it is read when torch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from mhc_repro import compose
+from mhc_repro.errors import UserError
+from mhc_repro.runs import plan
+
+REFUSED = "refused"
+CODES = {"finished": 0, "diverged": 0, REFUSED: 2, "interrupted": 130}
+typed: list[str] = []  # the command line; joblib's processes get a copy of it, not of sys.argv
+statuses: list[str] = []  # of the jobs that ran in this process
+
+
+@hydra.main(version_base="1.3", config_path=str(compose.CONF), config_name=compose.NAME)
+def job(composed: DictConfig) -> None:
+    """Train one job; an interrupt ends the whole multirun, anything else lets the next job run."""
+    from mhc_repro.training.loop import train  # torch is slow to import, a wrong command line should not wait
+
+    settings = HydraConfig.get()
+    if settings.mode == RunMode.MULTIRUN:
+        swept = [line for line in settings.overrides.task if line not in typed]
+        print(f"job {settings.job.num + 1}: {' '.join(swept)}", file=sys.stderr, flush=True)
+    try:
+        statuses.append(train(compose.to_config(composed)))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        statuses.append(REFUSED)
+    if statuses[-1] == "interrupted":
+        sys.exit(CODES["interrupted"])
+
+
+def main(argv: list[str]) -> int:
+    """Check the whole command line, show the plan of a multirun, run it; return the exit code."""
+    try:
+        typed[:], statuses[:] = argv, []
+        configs = compose.check_command_line(argv)
+        if len(configs) > 1:
+            print(plan.table(plan.plan(configs)), end="\n\n", flush=True)
+        job()
+        # A launcher such as joblib runs the jobs in other processes: then the run directories tell.
+        ended = statuses if len(statuses) == len(configs) else [one.state for one in plan.plan(configs)]
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return CODES[REFUSED]
+    except KeyboardInterrupt:
+        return CODES["interrupted"]
+    return max((CODES.get(status, 1) for status in ended), default=0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,221 @@
+"""`mhc-repro`: look before a run, at a run, at two runs side by side. `experiments/train.py` trains."""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from mhc_repro import inspection
+from mhc_repro.cache import cache_directory
+from mhc_repro.errors import UserError
+from mhc_repro.measurement.guards import REASONS
+from mhc_repro.runs import Run, checkout, manifest, plan, read_runs, results_root
+
+WIDE = 200  # columns, where the output is a file or a pipe
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, as everywhere else."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; return the exit code."""
+    try:
+        args, rest = _parser().parse_known_args(argv)
+        if rest and args.run is not show_plan:
+            raise UserError(f"unrecognised: {' '.join(rest)}; see mhc-repro {args.command} --help")
+        args.overrides = rest
+        return args.run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # piped into head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def data(args: argparse.Namespace) -> int:
+    """Fetch enwik8 if need be, verify it, say where it is."""
+    from mhc_repro.training import enwik8
+
+    path = enwik8.fetch(args.given, cache_directory(args.cache))
+    print(f"{path}  {path.stat().st_size:,} bytes  sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
+    return 0
+
+
+def show_plan(args: argparse.Namespace) -> int:
+    """List the runs that experiments/train.py would make of the same overrides, and for how long."""
+    from mhc_repro.compose import compose_jobs  # Hydra is needed nowhere else here
+
+    print(plan.table(plan.plan(compose_jobs(args.overrides))))
+    return 0
+
+
+def ls(args: argparse.Namespace) -> int:
+    """List runs: status, progress, held-out bits per character, reasons why one is degenerate."""
+    table = _table("study", "run", "status", "step", "bpc", "notes", "updated")
+    for run in _runs(args.root):
+        if args.study in (None, run.study) and args.status in (None, run.state):
+            summary = inspection.summary(run)
+            bpc = f"{summary.bpc:.3f} {summary.bpc_split}" if summary.bpc_split else ""
+            when = str(run.status.get("updated", ""))[:16].replace("T", " ")
+            table.add_row(
+                run.study,
+                run.run_id,
+                run.state,
+                summary.progress,
+                bpc,
+                "; ".join(inspection.notes(run)),
+                when,
+            )
+    if not table.row_count:
+        print("no such runs; make quick makes the first", file=sys.stderr)
+        return 0
+    _console().print(table)
+    return 0
+
+
+def show(args: argparse.Namespace) -> int:
+    """Show one run: config, status, the numbers of the tables, what made it."""
+    run = inspection.find(args.name, _runs(args.root))
+    print(f"{run.path}\n\n{yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)}")
+    table = _table("", "")
+    status = {key: value for key, value in run.status.items() if key not in ("degenerate", "control")}
+    for key, value in {**status, "status": run.state, **inspection.numbers(run)}.items():
+        table.add_row(key.replace("_", " "), _text(value))
+    for note in inspection.notes(run):
+        kind, code = note.split(": ")
+        table.add_row(kind, f"{code}: {REASONS.get(code, 'not known to this version')}")
+    for key in ("commit", "dirty", "exact"):
+        table.add_row(key, _text(run.manifest.get(key)))
+    _console().print(table)
+    return 0
+
+
+def compare(args: argparse.Namespace) -> int:
+    """Show what two runs differ in, and their numbers side by side; batches are paired if seed and data are."""
+    runs = _runs(args.root)
+    a, b = (inspection.find(name, runs) for name in (args.a, args.b))
+    settings = _table("setting", f"A: {a.run_id}", f"B: {b.run_id}")
+    for key, (left, right) in inspection.differences(a, b).items():
+        settings.add_row(key, _text(left), _text(right))
+    numbers = _table("number", "A", "B", "B - A")
+    of_a, of_b = inspection.numbers(a), inspection.numbers(b)
+    for key in of_a:
+        numbers.add_row(key, _text(of_a[key]), _text(of_b[key]), _text(of_b[key] - of_a[key]))
+    _console().print(settings, numbers)
+    print(inspection.paired(a, b))
+    return 0
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Rebuild tables, figures and README from the results and compare every byte."""
+    script = checkout() / "experiments" / "report.py"
+    if not script.exists():
+        raise UserError(f"{script}: not there; run mhc-repro verify in a checkout of the repository")
+    return subprocess.run([sys.executable, str(script), "--verify"], check=False).returncode
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Say what this machine has: versions, device, threads, compiler, disk, and a data set that is whole."""
+    import torch
+
+    from mhc_repro.config import RuntimeConfig
+    from mhc_repro.training import enwik8, runtime
+
+    cache = cache_directory(args.cache)
+    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    fault = enwik8.fault(cache / "enwik8") if (cache / "enwik8").exists() else "not there yet; mhc-repro data"
+    device = runtime.device_of(RuntimeConfig())
+    found = {
+        **manifest.versions(),
+        "cpu": manifest.cpu_model(),
+        "device": f"{device} ({torch.cuda.get_device_name()})" if device.type == "cuda" else str(device),
+        "threads": runtime.default_threads(),
+        "compile": "yes"
+        if runtime.compiles(RuntimeConfig(), device)
+        else "no C++ compiler with Python's headers",
+        "cache": cache,
+        "disk": f"{shutil.disk_usage(existing).free / 1e9:.0f} GB free",
+        "enwik8": fault or "whole",
+    }
+    table = _table("", "")
+    for key, value in found.items():
+        table.add_row(key, str(value))
+    _console().print(table)
+    return 0
+
+
+def _runs(root: str | None) -> list[Run]:
+    roots = plan.DEFAULT_ROOTS if root is None else (root,)
+    for each in map(results_root, roots):
+        if root is not None and not each.is_dir():
+            raise UserError(
+                f"--root {root}: no such folder; the default is {' and '.join(plan.DEFAULT_ROOTS)}"
+            )
+    return [run for each in roots for run in read_runs(results_root(each))]
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), show_header=any(columns))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, markup=False)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return "-" if value != value else f"{value:.5g}"
+    return str(value)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="mhc-repro", description="Look before a run, at a run, and at two runs side by side."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+
+    def command(name: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        text = (run.__doc__ or "").splitlines()[0]
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        return added
+
+    cache = "folder of data and checkpoints (default: $MHC_REPRO_CACHE, else the platform's)"
+    root = f"results root (default: {' and '.join(plan.DEFAULT_ROOTS)})"
+    fetch = command("data", data)
+    fetch.add_argument(
+        "--from", dest="given", metavar="PATH", help="a copy that you have: plain, .gz or .zip"
+    )
+    fetch.add_argument("--cache", help=cache)
+    command("plan", show_plan).usage = "mhc-repro plan [-m] [OVERRIDE ...]"
+    listing = command("ls", ls)
+    listing.add_argument("--study")
+    listing.add_argument("--status", choices=["running", "interrupted", "finished", "diverged", "failed"])
+    single = command("show", show)
+    single.add_argument("name", metavar="RUN", help="run id, or as much of its beginning as is unique")
+    double = command("compare", compare)
+    for name in "ab":
+        double.add_argument(name, metavar=name.upper(), help="run id, or its unique beginning")
+    for each in (listing, single, double):
+        each.add_argument("--root", help=root)
+    command("verify", verify)
+    command("doctor", doctor).add_argument("--cache", help=cache)
+    return parser

@@ -1,0 +1,162 @@
+"""From a command line to configs: every job of a (multi)run is composed and validated before one runs.
+
+Departs from Hydra's custom of composing a job when its turn comes: a mistake in the ninth job would show
+after hours. Grammar, sweeps and composition are Hydra's own, so the jobs checked here are the jobs it runs.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import yaml
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from mhc_repro import config, mistakes
+from mhc_repro.cache import cache_directory
+from mhc_repro.config import Config
+from mhc_repro.errors import UserError
+from mhc_repro.runs.directory import checkout
+from mhc_repro.validation import assignment, validate
+
+CONF = checkout() / "conf"
+NAME = "config"
+# ValueError, AssertionError: Hydra's and OmegaConf's words for a value of a kind they did not foresee.
+MISTAKES = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, AssertionError)
+
+config.register()
+OmegaConf.register_new_resolver("cache_directory", lambda given: str(cache_directory(given)), replace=True)
+
+
+def compose_jobs(argv: Sequence[str]) -> list[Config]:
+    """Return the validated config of each job that `experiments/train.py` would run with `argv`, in order.
+
+    Raises UserError with one line for the first mistake: grammar, names, types, files, ranges.
+    """
+    return _compose(_arguments(argv))
+
+
+def check_command_line(argv: Sequence[str]) -> list[Config]:
+    """Return the jobs of a command line; none when it only asks Hydra to show something."""
+    args = _arguments(argv)
+    if args.help or args.cfg or args.info:
+        with _loader(args) as loader:
+            _load(loader, args, RunMode.RUN)
+        return []
+    if args.hydra_help or args.shell_completion or args.experimental_rerun:
+        return []
+    return _compose(args)
+
+
+def to_config(composed: DictConfig) -> Config:
+    """Return the plain dataclass of a composed job; UserError for a missing or unresolvable value."""
+    try:
+        with open_dict(composed):
+            composed.pop("hydra", None)
+        made = OmegaConf.to_object(composed)
+        given = mistakes.flatten(cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True)))
+    except OmegaConfBaseException as error:
+        raise UserError(mistakes.one_line(error)) from None
+    assert isinstance(made, Config)
+    known = mistakes.flatten(asdict(made))
+    for key in given.keys() - known.keys():  # +key=value enters even a typed config
+        raise UserError(mistakes.unknown_field(assignment(f"+{key}", given[key]), key, known))
+    return made
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"{message}; see --hydra-help for the flags, and give settings as key=value")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    args = parser.parse_args(list(argv))
+    actions = ("run", "multirun", "cfg", "info", "shell_completion")
+    if sum(bool(getattr(args, name)) for name in actions) > 1:
+        refuse(f"only one of --{', --'.join(actions)} can be given".replace("_", "-"))
+    if args.resolve and not (args.cfg or args.help):
+        refuse("--resolve goes with --cfg or --help")
+    return args
+
+
+@contextmanager
+def _loader(args: argparse.Namespace) -> Iterator[ConfigLoader]:
+    folder = CONF if args.config_path is None else CONF.parent / "experiments" / args.config_path
+    for path in (folder, args.config_dir and Path(args.config_dir)):
+        if path and not path.is_dir():
+            raise UserError(f"{path}: no such folder of configs; leave out the flag to use {CONF.name}/")
+    with initialize_config_dir(str(folder.resolve()), job_name="train", version_base="1.3"):
+        yield GlobalHydra.instance().config_loader()
+
+
+def _compose(args: argparse.Namespace) -> list[Config]:
+    with _loader(args) as loader:
+        jobs = _jobs(loader, args)
+        for job in jobs:
+            _refuse_merged_groups(job, loader)
+    configs = [to_config(job) for job in jobs]
+    for each in configs:
+        validate(each)
+    return configs
+
+
+def _refuse_merged_groups(job: DictConfig, loader: ConfigLoader) -> None:
+    """Hydra merges `connection=[hc,mhc]` into an arm that is neither, and lets `~connection` leave none."""
+    for group in (f.name for f in fields(Config) if is_dataclass(f.type)):
+        if group not in job.hydra.runtime.choices:
+            options = ", ".join(loader.get_group_options(group))
+            raise UserError(f"{group}: a run has one of {options}; for a run of each write -m {group}=a,b")
+
+
+def _jobs(loader: ConfigLoader, args: argparse.Namespace) -> list[DictConfig]:
+    master = _load(loader, args, RunMode.MULTIRUN)
+    if not args.multirun and (args.run or master.hydra.mode != RunMode.MULTIRUN):
+        given = OverridesParser.create(config_loader=loader).parse_overrides(args.overrides)
+        swept = any(each.is_sweep_override() for each in given)
+        return [_load(loader, args, RunMode.RUN) if swept else master]
+    params = master.hydra.sweeper.get("params") or {}
+    lines = [f"{key}={value}" for key, value in params.items()] + list(master.hydra.overrides.task)
+    try:
+        overrides = OverridesParser.create(config_loader=loader).parse_overrides(lines)
+        batches = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    except MISTAKES as error:
+        raise UserError(mistakes.explain(error, lines, loader, _name(args), multirun=True)) from None
+    return [_load_job(loader, args, master, job) for batch in batches for job in batch]
+
+
+def _load(loader: ConfigLoader, args: argparse.Namespace, mode: RunMode) -> DictConfig:
+    multirun = mode == RunMode.MULTIRUN
+    overrides = [*args.overrides]
+    if args.config_dir:
+        overrides.insert(0, f"hydra.searchpath=['file://{Path(args.config_dir).resolve()}']")
+    try:
+        return loader.load_configuration(_name(args), overrides, mode)
+    except MISTAKES as error:
+        raise UserError(mistakes.explain(error, overrides, loader, _name(args), multirun)) from None
+
+
+def _load_job(
+    loader: ConfigLoader, args: argparse.Namespace, master: DictConfig, job: list[str]
+) -> DictConfig:
+    try:
+        return loader.load_sweep_config(master, job)
+    except MISTAKES as error:
+        overrides = [*master.hydra.overrides.hydra, *job]
+        line = mistakes.explain(error, overrides, loader, _name(args), multirun=True)
+        raise UserError(f"{line} (job: {' '.join(job)})") from None
+
+
+def _name(args: argparse.Namespace) -> Any:
+    return args.config_name or NAME

@@ -1,0 +1,86 @@
+"""Find a run by what a person would type, and put the numbers of one or two runs in words."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from mhc_repro.analysis.comparison import flatten
+from mhc_repro.analysis.summary import Summary, summarise
+from mhc_repro.errors import UserError
+from mhc_repro.runs import Run, read_run
+
+PAIRED = ("seed", "data.sha256", "data.batch", "data.sequence")  # what a batch follows from, with its step
+TAIL = 10  # one part in ten: the last losses, over which two runs are compared
+
+
+def find(name: str, runs: Sequence[Run]) -> Run:
+    """Return the run of a folder, an id or its unique beginning, with or without `study/` before it."""
+    if (Path(name) / "config.yaml").exists():
+        return read_run(name)
+    named = [(f"{run.study}/{run.run_id}", run) for run in runs]
+    found = [run for full, run in named if name in (full, run.run_id)]
+    found = found or [run for full, run in named if full.startswith(name) or run.run_id.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        some = ", ".join(str(run.path) for run in found[:5]) + ", ..." * (len(found) > 5)
+        raise UserError(f"{name}: {len(found)} runs begin so; give more of the id, or a folder: {some}")
+    near = get_close_matches(name, [run.run_id for run in runs], n=3, cutoff=0.3)
+    raise UserError(
+        f"{name}: no such run; {'nearest: ' + ', '.join(near) if near else 'mhc-repro ls lists all'}"
+    )
+
+
+def summary(run: Run) -> Summary:
+    """Reduce one run as the tables do."""
+    return summarise(run.connection, run)
+
+
+def numbers(run: Run) -> dict[str, float]:
+    """Return what the tables print of a run; NaN until it has ended."""
+    of = summary(run)
+    return {
+        "held-out bpc": of.bpc,
+        "train loss, last printed": of.loss_final,
+        "train loss, min printed": of.loss_min,
+        "body grad norm, max": of.grad_body_max,
+        "activation gain, max": of.activation_max,
+        "composite gain forward, max": of.composite_forward_max,
+        "composite gain backward, max": of.composite_backward_max,
+        "loss spikes": of.loss_spikes,
+        "grad norm spikes": of.grad_spikes,
+        "seconds a step": of.step_seconds,
+    }
+
+
+def notes(run: Run) -> list[str]:
+    """Return why a run is degenerate, and what is so by construction (a control), as `kind: reason`."""
+    return [f"{kind}: {code}" for kind in ("degenerate", "control") for code in run.status.get(kind) or ()]
+
+
+def differences(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:
+    """Return the settings in which two runs differ, as dotted keys with both values; None where one has none."""
+    left, right = (_settings(run) for run in (a, b))
+    keys = dict.fromkeys([*left, *right])
+    return {key: (left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)}
+
+
+def paired(a: Run, b: Run) -> str:
+    """Return the difference of the training losses on the same batches in words, or why there is none."""
+    unlike = [key for key in PAIRED if key in differences(a, b)]
+    if unlike:
+        return f"not paired: the runs saw other batches, since they differ in {', '.join(unlike)}"
+    losses = [run.metrics.set_index("step")["loss/train"].dropna() for run in (a, b)]
+    gap = (losses[1] - losses[0]).dropna()
+    if gap.empty:
+        return "paired, but no step in common yet"
+    last = gap.tail(max(1, len(gap) // TAIL))
+    return (
+        f"paired on {len(gap)} batches; on the last {len(last)}, train loss B - A is {last.mean():+.3g} nats on "
+        f"average, and B is lower on {100 * (last < 0).mean():.0f} %; one seed is no claim"
+    )
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    return {"study": run.study, "seed": run.seed, **flatten(run)}

@@ -1,0 +1,180 @@
+"""Say in one line what is wrong with a command line or a config file, what is allowed, what to write instead.
+
+Hydra's own messages take several lines, show its search path and suggest `+key`, which a typed config
+refuses.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, ValueType
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
+
+from mhc_repro.config import Config
+from mhc_repro.validation import assignment
+
+SEE_ALL = "see all settings with --cfg job"
+WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    list[float]: "a list of numbers",
+    list[str]: "a list of words",
+    dict[str, Any]: "a mapping",
+}
+
+
+def explain(error: Exception, overrides: list[str], loader: ConfigLoader, name: str, multirun: bool) -> str:
+    """Return one line for what Hydra or OmegaConf raised when it composed `overrides`."""
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _missing(error.missing_cfg_file, error.options)
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(overrides)
+    groups = [each for each in parsed if loader.get_group_options(each.key_or_group)]
+    for each in groups:
+        if not each.is_sweep_override() and not each.is_delete() and not isinstance(each.value(), str):
+            return _no_choice(str(each.input_line), loader.get_group_options(each.key_or_group))
+    if not multirun and (sweep := next((each for each in parsed if each.is_sweep_override()), None)):
+        return _not_one_value(sweep)
+    cause = next((each for each in _chain(error) if isinstance(each, OmegaConfBaseException)), None)
+    if cause is None or not cause.full_key:
+        return one_line(error)
+    key = cause.full_key.partition("[")[0]
+    file = re.match(r"In '(.+?)'", str(error))
+    line = f"{file[1]}.yaml" if file else _guilty(key, parsed) or key
+    base = _base(groups, loader, name)
+    if isinstance(cause, ConfigKeyError | AttributeError):
+        swept = any(each.is_sweep_override() for each in groups)
+        hint = f"; for those of the swept arms that have it, ++{line}" if swept and ".mixing." in key else ""
+        return unknown_field(line, key, base) + hint
+    if isinstance(cause, ValidationError) and (expected := _expected(key)):
+        example = next((each for each in base if f"{each}.".startswith(f"{key}.")), None)
+        shown = f"; for example {assignment(example, base[example])}" if example else ""
+        return f"{line}: {key} must be {expected}{shown}"
+    return one_line(error)
+
+
+def unknown_field(line: str, key: str, known: Mapping[str, Any]) -> str:
+    """Return the line for a setting that does not exist, with the nearest of the dotted keys that do."""
+    value = line.partition("=")[2]
+    parent = key.rpartition(".")[0]
+    inside = [name for name in known if name.startswith(f"{parent}.")] if parent else []
+    shown = [name[len(parent) + 1 :].partition(".")[0] for name in inside]
+    where = parent if shown else "a run"
+    shown = shown or [name.partition(".")[0] for name in known if not name.startswith("hydra.")]
+    near = _nearest(key, [name for name in known if name.startswith("hydra.") == key.startswith("hydra.")])
+    hint = f"the nearest is {assignment(near, value or known[near])}" if near else SEE_ALL
+    return f"{line}: there is no {key}; {where} has {', '.join(dict.fromkeys(shown))}; {hint}"
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an exception and of its cause on one line."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
+    texts = [str(each).partition("\n    full_key")[0] for each in (error, cause) if each is not None]
+    return "; ".join([*(" ".join(text.split()).rstrip(".") for text in texts if text.strip()), SEE_ALL])
+
+
+def flatten(settings: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Return dotted keys; an empty mapping is a value."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _unreadable(error: OverrideParseException) -> str:
+    line, _, reason = error.override, *error.message.partition("\n")[::2]
+    if "=" not in line:
+        return f"{line}: a setting is key=value, for example seed=0; {SEE_ALL}"
+    first = error.message.splitlines()[0] if not error.message.startswith("Error parsing") else reason
+    why = " ".join(first.partition("See https")[0].split())
+    key, _, value = line.partition("=")
+    return f"{line}: cannot be read ({why}); close brackets and quote special characters: '{key}=\"{value}\"'"
+
+
+def _missing(file: str, options: Sequence[str] | None) -> str:
+    group, _, choice = file.rpartition("/")
+    if not group or options is None:
+        return f"there is no config {file}; leave out --config-name to use config"
+    example = (get_close_matches(choice, options, n=1, cutoff=0.5) or [*options, choice])[0]
+    hint = "; launchers come with pip install -e '.[launchers]'" if group == "hydra/launcher" else ""
+    return (
+        f"{group}={choice}: there is no such {group.rpartition('/')[2]}; "
+        f"choose one of {', '.join(options)}, for example {group}={example}{hint}"
+    )
+
+
+def _no_choice(line: str, options: Sequence[str]) -> str:
+    key = line.partition("=")[0]
+    if not key.lstrip("+~"):
+        return f"{line}: a setting is key=value, for example seed=0; {SEE_ALL}"
+    return f"{line}: choose one of {', '.join(options)}, for example {key}={options[0]}, or leave it out"
+
+
+def _not_one_value(sweep: Override) -> str:
+    key, _, values = str(sweep.input_line).partition("=")
+    is_list = sweep.value_type == ValueType.SIMPLE_CHOICE_SWEEP
+    bracketed = f"; one list is {key}=[{values}]" if is_list else ""
+    return f"{sweep.input_line}: several values are several runs: add -m{bracketed}"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _guilty(full_key: str, parsed: list[Override]) -> str | None:
+    for each in parsed:
+        if each.key_or_group == full_key or each.key_or_group.startswith(f"{full_key}."):
+            return each.input_line
+    return None
+
+
+def _base(groups: list[Override], loader: ConfigLoader, name: str) -> dict[str, Any]:
+    """Return what there is to set, with its values, once the groups are chosen."""
+    lines = [str(each.input_line) for each in groups if not each.is_sweep_override()]
+    try:
+        composed = loader.load_configuration(name, lines, RunMode.RUN)
+    except (HydraException, OmegaConfBaseException):
+        composed = OmegaConf.structured(Config)
+    settings = OmegaConf.to_container(composed, resolve=False)
+    assert isinstance(settings, dict)
+    return flatten(settings)
+
+
+def _expected(key: str) -> str | None:
+    """Return in words what the schema wants at a dotted key."""
+    hint: Any = Config
+    for part in key.split("."):
+        hint = get_type_hints(hint).get(part) if isinstance(hint, type) else None
+    parts = get_args(hint)
+    if NoneType in parts:
+        return f"{WORDS.get(parts[0], 'a value')} or null"
+    return WORDS.get(hint)
+
+
+def _nearest(key: str, known: Iterable[str]) -> str | None:
+    """Return the most similar key; one that ends in the same word comes first: `lr` means `optim.lr`."""
+    keys = list(known)
+    leaves = {name.rpartition(".")[2]: name for name in reversed(keys)}
+    leaf = key.rpartition(".")[2]
+    if leaf in leaves:
+        return leaves[leaf]
+    near = get_close_matches(key, keys, n=1) or [
+        leaves[each] for each in get_close_matches(leaf, leaves, n=1)
+    ]
+    return near[0] if near else None

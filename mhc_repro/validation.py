@@ -1,0 +1,196 @@
+"""What each field of a config may hold: `validate` raises UserError with the first one that is wrong.
+
+Types are Hydra's business, the forms of H_res are `connections.check`'s. What is left are ranges, choices,
+names that become folders, and fields that only fit together.
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from mhc_repro.config import Config
+from mhc_repro.errors import UserError
+from mhc_repro.runs.directory import results_root
+
+HELD_OUT = {"enwik8": 5_000_000, "synthetic": 300_000}  # bytes in the validation and in the test split
+RESERVED = ("figures", "local", "tables")  # folders beside the studies under a results root
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a field may hold, in words and as a test."""
+
+    allowed: str
+    holds: Callable[[Any], bool]
+
+
+def at_least(low: float) -> Rule:
+    return Rule(f"{low} or more", lambda value: low <= value < math.inf)
+
+
+def within(low: float, high: float) -> Rule:
+    return Rule(f"from {low} to {high}", lambda value: low <= value <= high)
+
+
+def below_one() -> Rule:
+    return Rule("0 or more and less than 1", lambda value: 0 <= value < 1)
+
+
+def positive() -> Rule:
+    return Rule("more than 0 and finite", lambda value: 0 < value < math.inf)
+
+
+def one_of(*choices: str) -> Rule:
+    return Rule(f"one of {', '.join(choices)}", lambda value: value in choices)
+
+
+def pair(of: Rule | None = None) -> Rule:
+    """Two numbers, each finite or as `of` says."""
+    each = of or Rule("finite", math.isfinite)
+    return Rule(
+        f"two numbers, each {each.allowed}", lambda value: len(value) == 2 and all(map(each.holds, value))
+    )
+
+
+def or_null(rule: Rule) -> Rule:
+    return Rule(f"null, or {rule.allowed}", lambda value: value is None or rule.holds(value))
+
+
+def matching(pattern: str, allowed: str) -> Rule:
+    return Rule(allowed, lambda value: re.fullmatch(pattern, value) is not None)
+
+
+# A name becomes a folder or a file: no separators, no leading dot, nothing a shell would want quoted.
+NAME = matching(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", "a plain name of letters, digits and . _ + -")
+
+RULES: dict[str, Rule] = {
+    "seed": within(0, 2**32 - 1),
+    "study": NAME,
+    "connection.name": NAME,
+    "connection.kind": one_of("residual", "streams"),
+    "connection.n": at_least(1),
+    "connection.coefficients": one_of("flat", "stream"),
+    "connection.gate": one_of("sigmoid", "tanh"),
+    "connection.alpha": Rule("a finite number", math.isfinite),
+    "connection.read_start": pair(),
+    "connection.write_start": pair(),
+    "connection.expand": one_of("copy"),
+    "connection.reduce": one_of("sum", "mean"),
+    "model.blocks": at_least(1),
+    "model.dim": at_least(1),
+    "model.heads": at_least(1),
+    "model.mlp_ratio": at_least(1),
+    "model.norm_eps": positive(),
+    "model.init_std": positive(),
+    "model.dropout": below_one(),
+    "model.dtype": one_of("float32", "float64"),
+    "data.name": one_of("enwik8", "synthetic"),
+    "data.vocab": within(256, 2**16),  # byte values are the symbols
+    "data.batch": at_least(1),
+    "data.sequence": at_least(1),
+    "optim.lr": positive(),
+    "optim.betas": pair(below_one()),
+    "optim.eps": positive(),
+    "optim.weight_decay": at_least(0),
+    "optim.warmup": within(0, 1),
+    "optim.final_lr": within(0, 1),
+    "optim.clip": at_least(0),
+    "train.steps": at_least(1),
+    "train.val_every": at_least(1),
+    "train.val_windows": at_least(1),
+    "train.test_windows": at_least(1),
+    "probe.every": at_least(1),
+    "probe.windows": at_least(1),
+    "probe.token_maps": at_least(0),
+    "probe.token_map_times": at_least(0),
+    "runtime.device": matching(r"auto|cpu|mps|cuda(:\d+)?", "auto, cpu, mps, cuda or cuda:<number>"),
+    "runtime.threads": or_null(at_least(1)),
+    "runtime.compile": one_of("auto", "on", "off"),
+    "runtime.results": Rule("a folder", lambda path: path != "" and _no_file(results_root(path))),
+    "runtime.cache": or_null(Rule("a folder", lambda path: path != "" and _no_file(Path(path).expanduser()))),
+    "runtime.enwik8": or_null(Rule("a file that exists", lambda path: Path(path).expanduser().is_file())),
+    "runtime.checkpoint_seconds": at_least(0),
+    "runtime.progress": one_of("auto", "bar", "lines"),
+    "runtime.resume": one_of("exact", "any"),
+}
+
+
+def validate(config: Config) -> None:
+    """Raise UserError for the first field that is out of range or does not fit the others."""
+    defaults = Config()
+    for key, rule in RULES.items():
+        value = attrgetter(key)(config)
+        if not rule.holds(value):
+            raise _wrong(key, value, f"must be {rule.allowed}", attrgetter(key)(defaults))
+    for check in (_check_body, _check_streams, _check_windows, _check_place):
+        check(config)
+
+
+def assignment(key: str, value: Any) -> str:
+    """Write an override as one would type it."""
+    return f"{key}={_text(value)}"
+
+
+def _wrong(key: str, value: Any, why: str, example: Any) -> UserError:
+    return UserError(f"{assignment(key, value)}: {why}; for example {assignment(key, example)}")
+
+
+def _check_body(config: Config) -> None:
+    dim, heads = config.model.dim, config.model.heads
+    if dim % heads:
+        nearest = max(1, round(dim / heads)) * heads
+        raise _wrong("model.dim", dim, f"must be a multiple of model.heads={heads}", nearest)
+
+
+def _check_streams(config: Config) -> None:
+    connection = config.connection
+    if connection.kind == "residual":
+        if connection.n != 1:
+            raise _wrong("connection.n", connection.n, "a plain residual connection has one stream", 1)
+        return
+    from mhc_repro import (
+        connections,
+    )  # imports torch, which is slow to load: every other mistake is found first
+
+    connections.check(connection)
+
+
+def _check_windows(config: Config) -> None:
+    length, total = config.data.sequence + 1, HELD_OUT[config.data.name]
+    for key in ("train.val_windows", "train.test_windows", "probe.windows"):
+        count = attrgetter(key)(config)
+        if count * length > total:
+            if length > total:
+                raise _wrong("data.sequence", length - 1, f"must be less than {total:,}", 128)
+            why = f"windows of data.sequence={length - 1} share no byte and the split has {total:,}"
+            raise _wrong(key, count, why, total // length)
+    tokens = config.probe.windows * config.data.sequence
+    if config.probe.token_maps > tokens:
+        raise _wrong("probe.token_maps", config.probe.token_maps, f"the probe has {tokens} tokens", tokens)
+
+
+def _check_place(config: Config) -> None:
+    if config.study in RESERVED:
+        raise _wrong("study", config.study, f"{', '.join(RESERVED)} are not studies", "scratch")
+    recorded, local, root = (
+        results_root(results).resolve() for results in ("results", "results/local", config.runtime.results)
+    )
+    if config.data.name != "enwik8" and root.is_relative_to(recorded) and not root.is_relative_to(local):
+        why = f"recorded results are made from enwik8, not from data={config.data.name}"
+        raise _wrong("runtime.results", config.runtime.results, why, "results/local")
+
+
+def _no_file(path: Path) -> bool:
+    return path.is_dir() or not path.exists()
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{','.join(map(_text, value))}]"
+    return str(value)

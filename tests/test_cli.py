@@ -1,0 +1,176 @@
+"""mhc-repro: each subcommand on committed runs, and its mistakes in one line."""
+
+import dataclasses
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mhc_repro import cli, compose, inspection
+from mhc_repro.errors import UserError
+from mhc_repro.runs import Run, plan, read_runs
+from mhc_repro.training import enwik8
+
+ROOT = Path(__file__).parent / "analysis" / "fixture"
+RUNS = {run.connection: run for run in read_runs(ROOT)}
+MHC, HC = RUNS["mhc"].run_id, RUNS["hc"].run_id
+
+
+def changed(arm: str, **fields: dict[str, Any]) -> Run:
+    return dataclasses.replace(RUNS[arm], **fields)
+
+
+def call(*argv: str) -> int:
+    return cli.main(argv)
+
+
+def at_root(command: str, *argv: str) -> int:
+    return call(command, *argv, "--root", str(ROOT))
+
+
+def test_ls_lists_every_run(capsys: pytest.CaptureFixture) -> None:
+    assert at_root("ls") == 0
+    out = capsys.readouterr().out
+    for run in RUNS.values():
+        assert run.run_id in out
+        assert run.state in out
+
+
+def test_ls_filters(capsys: pytest.CaptureFixture) -> None:
+    at_root("ls", "--status", "failed")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "no such runs" in err
+    at_root("ls", "--study", RUNS["hc"].study)
+    assert HC in capsys.readouterr().out
+
+
+def test_show_by_id_prefix_study_and_folder(capsys: pytest.CaptureFixture) -> None:
+    shown = []
+    for name in (MHC, MHC[:8], f"{RUNS['mhc'].study}/{MHC[:8]}", str(ROOT / RUNS["mhc"].study / MHC)):
+        assert at_root("show", name) == 0
+        shown.append(capsys.readouterr().out)
+    assert len(set(shown)) == 1
+    assert "name: mhc" in shown[0]
+    bpc = inspection.numbers(RUNS["mhc"])["held-out bpc"]
+    assert f"{bpc:.5g}" in shown[0]
+
+
+def test_show_every_state(capsys: pytest.CaptureFixture) -> None:
+    for run in RUNS.values():
+        assert at_root("show", run.run_id) == 0
+        assert run.state in capsys.readouterr().out
+
+
+def test_notes_tell_a_fault_from_a_control() -> None:
+    run = changed("hc", status={"degenerate": ["h_res_frozen"], "control": ["h_res_identity"]})
+    assert inspection.notes(run) == ["degenerate: h_res_frozen", "control: h_res_identity"]
+    assert inspection.notes(changed("hc", status={})) == []
+
+
+def test_find_suggests_what_is_near() -> None:
+    with pytest.raises(UserError, match=f"nearest: .*{MHC}"):
+        inspection.find("mch-s0", list(RUNS.values()))
+
+
+def test_find_refuses_to_guess() -> None:
+    runs = list(RUNS.values())
+    with pytest.raises(UserError, match="6 runs begin so"):
+        inspection.find("", runs * 2)
+    assert inspection.find("hc-", runs).run_id == HC
+
+
+def test_compare_names_what_differs_and_pairs_the_losses(capsys: pytest.CaptureFixture) -> None:
+    assert at_root("compare", HC, MHC) == 0
+    out = capsys.readouterr().out
+    assert "connection.name" in out
+    assert "model.dim" not in out
+    gap = (RUNS["mhc"].metrics.set_index("step") - RUNS["hc"].metrics.set_index("step"))[
+        "loss/train"
+    ].dropna()
+    last = gap.iloc[-max(1, len(gap) // 10) :]
+    assert f"paired on {len(gap)} batches" in out
+    assert f"is {last.mean():+.3g} nats" in out
+
+
+def test_compare_refuses_to_pair_other_batches() -> None:
+    other = changed("hc", config={**RUNS["hc"].config, "seed": 7})
+    assert inspection.paired(RUNS["mhc"], other).startswith("not paired")
+    assert "seed" in inspection.paired(RUNS["mhc"], other)
+
+
+def test_plan_has_the_grammar_of_training(capsys: pytest.CaptureFixture) -> None:
+    line = ["-m", "connection=hc,mhc", "protocol=small"]
+    assert call("plan", *line) == 0
+    assert capsys.readouterr().out == plan.table(plan.plan(compose.compose_jobs(line))) + "\n"
+    assert call("plan", "study=quick") == 0
+    assert "3 runs" in capsys.readouterr().out
+
+
+def test_data_says_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    path = tmp_path / "enwik8"
+    path.write_bytes(b"text")
+    asked = []
+    monkeypatch.setattr(enwik8, "fetch", lambda given, cache: asked.append((given, cache)) or path)
+    assert call("data", "--from", "mine.zip", "--cache", str(tmp_path)) == 0
+    assert asked == [("mine.zip", tmp_path)]
+    out = capsys.readouterr().out
+    assert str(path) in out
+    assert hashlib.sha256(b"text").hexdigest() in out
+
+
+def test_doctor_notices_a_broken_data_set(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert call("doctor", "--cache", str(tmp_path / "none")) == 0
+    assert "not there yet" in capsys.readouterr().out
+    (tmp_path / "enwik8").write_bytes(b"short")
+    assert call("doctor", "--cache", str(tmp_path)) == 0
+    out = capsys.readouterr().out
+    assert "5 bytes instead of 100,000,000" in out
+    for word in ("torch", "threads", "device", "GB free", str(tmp_path)):
+        assert word in out
+
+
+def test_verify_hands_on_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+
+    def run(command: list[str], check: bool) -> subprocess.CompletedProcess:
+        ran.append(command)
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert call("verify") == 1
+    assert ran[0][1:] == [str(compose.CONF.parent / "experiments" / "report.py"), "--verify"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "COMMAND"),
+        (["lss"], "'ls'"),
+        (["ls", "extra"], "extra"),
+        (["ls", "--status", "done"], "'finished'"),
+        (["ls", "--root", "/no/such/folder"], "/no/such/folder"),
+        (["show", "--root", str(ROOT), "nothing-like-it"], "nothing-like-it"),
+        (["compare", MHC], "B"),
+        (["plan", "connection=mch"], "connection=mhc"),
+        (["plan", "seed=0,1"], "-m"),
+    ],
+)
+def test_mistake_is_one_line(argv: list[str], said: str, capsys: pytest.CaptureFixture) -> None:
+    assert call(*argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert said in err
+
+
+def test_looking_needs_no_torch() -> None:
+    look = f"cli.main(['ls', '--root', {str(ROOT)!r}])"
+    code = f"import sys; from mhc_repro import cli; {look}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

@@ -1,0 +1,305 @@
+"""experiments/train.py as one types it: mistakes, plans, exit codes, and nothing left lying about."""
+
+import importlib.util
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from mhc_repro.compose import CONF, compose_jobs
+from mhc_repro.config import Config
+from mhc_repro.errors import UserError
+from mhc_repro.runs import read_runs
+from mhc_repro.training import data, loop
+
+SCRIPT = CONF.parent / "experiments" / "train.py"
+TINY = (
+    *(
+        "data=synthetic",
+        "model.blocks=1",
+        "model.dim=16",
+        "model.heads=2",
+        "data.batch=2",
+        "data.sequence=16",
+    ),
+    *("train.steps=3", "train.val_windows=2", "train.test_windows=2", "probe.windows=4", "probe.every=2"),
+    *("runtime.threads=1", "runtime.compile=off"),
+)
+
+Main = Callable[..., int]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, with the cache beside it."""
+    monkeypatch.setenv("MHC_REPRO_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def main(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Main]:
+    spec = importlib.util.spec_from_file_location("train", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module: ModuleType = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def call(*argv: str) -> int:
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *argv])
+        try:
+            return module.main(list(argv))
+        except SystemExit as stop:  # Hydra after showing something, and the only way to stop its sweep
+            return int(stop.code or 0)
+
+    handlers = logging.getLogger().handlers[:]
+    yield call
+    logging.getLogger().handlers[:] = handlers
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
+    """The configs that reach training, which is skipped."""
+    configs: list[Config] = []
+
+    def train(config: Config) -> str:
+        configs.append(config)
+        return "finished"
+
+    monkeypatch.setattr(loop, "train", train)
+    return configs
+
+
+MISTAKES = [
+    # unknown names: the nearest, as an override
+    ("train.stepz=100", ["train.stepz=100", "steps, val_every", "train.steps=100"]),
+    ("lr=1e-3", ["lr=1e-3", "optim.lr=1e-3"]),
+    ("batch_size=8", ["data.batch=8"]),
+    ("sead=1", ["seed, study, connection", "seed=1"]),
+    ("+train.warmup=3", ["+train.warmup=3", "optim.warmup=3"]),
+    ("foo@bar=x", ["foo@bar=x"]),
+    ("connection=mch", ["connection=mch", "baseline, hc, identity, mhc", "connection=mhc"]),
+    ("study=stabilty", ["depth, quick, stability, stress", "study=stability"]),
+    ("protocol=tiny", ["quick, reference, small, stress", "protocol="]),
+    ("hydra/launcher=joblibb", ["joblib", "hydra/launcher=joblib", "launchers"]),
+    ("hydra.sweeper.parms=1", ["hydra.sweeper.params=1"]),
+    (
+        "connection=mhc connection.mixing.iteratons=5",
+        ["kind, iterations, start", "connection.mixing.iterations=5"],
+    ),
+    ("connection=mhc connection.mixing.iterations=0", ["1 or more", "connection.mixing.iterations=20"]),
+    ("connection=mhc connection.mixing.kind=sinkhrn", ["identity, free, sinkhorn", "sinkhorn"]),
+    # types
+    ("train.steps=abc", ["train.steps=abc", "a whole number", "train.steps=2000"]),
+    ("train.steps=1e3", ["train.steps=1e3", "a whole number", "train.steps=2000"]),
+    ("optim.betas=0.9", ["a list of numbers", "optim.betas=[0.9,0.95]"]),
+    ("optim.betas=[a,b]", ["a list of numbers", "optim.betas=[0.9,0.95]"]),
+    ("probe.enabled=maybe", ["true or false", "probe.enabled=true"]),
+    ("runtime.threads=many", ["a whole number or null", "runtime.threads=null"]),
+    ("model.dim.x=1", ["model.dim.x=1", "a whole number", "model.dim=256"]),
+    ("connection=3", ["baseline, hc, identity, mhc", "connection=baseline"]),
+    ("connection=[hc,mhc]", ["baseline, hc, identity, mhc", "-m connection="]),
+    ("~connection", ["baseline, hc, identity, mhc"]),
+    # grammar
+    ("seed", ["seed", "key=value", "seed=0"]),
+    ("=3", ["=3", "key=value", "seed=0"]),
+    ("seed=[1", ["seed=[1", "close brackets", "seed="]),
+    ("runtime.results=a=b", ["quote", 'runtime.results="a=b"']),
+    ("seed=0,1", ["seed=0,1", "-m"]),
+    ("seed=range(3)", ["seed=range(3)", "-m"]),
+    ("optim.lr=${nope}", ["nope"]),
+    ("seed=???", ["seed"]),
+    # ranges and places
+    ("train.steps=0", ["train.steps=0", "1 or more", "train.steps=2000"]),
+    ("data=synthetic runtime.results=results", ["runtime.results=results", "enwik8", "results/local"]),
+    ("runtime.enwik8=/no/such/file", ["/no/such/file", "a file that exists", "runtime.enwik8=null"]),
+    # only in one job of many
+    ("-m connection=baseline,mch", ["connection=mch", "connection=mhc"]),
+    ("-m train.stepz=1,2", ["train.stepz=1", "train.steps=1"]),
+    ("-m seed=0,1,-2", ["seed=-2", "from 0 to", "seed=0"]),
+    ("-m study=stability train.steps=5,x", ["train.steps=x", "a whole number", "train.steps=2000"]),
+    ("study=quick data=synthetic runtime.results=results", ["enwik8", "runtime.results=results/local"]),
+    # flags
+    ("--multi seed=1,2 --foo", ["--foo"]),
+    ("--cfg jobs", ["'job', 'hydra', 'all'"]),
+    ("--cfg job train.stepz=1", ["train.steps=1"]),
+    ("-m --cfg job", ["only one of"]),
+    ("--resolve", ["--cfg"]),
+    ("--config-name nope", ["nope", "config"]),
+    ("--config-dir /no/such/folder", ["/no/such/folder"]),
+]
+
+
+@pytest.mark.parametrize(("line", "said"), MISTAKES, ids=[line for line, _ in MISTAKES])
+def test_mistake_is_one_line(
+    line: str,
+    said: list[str],
+    main: Main,
+    trained: list[Config],
+    elsewhere: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    assert main(*line.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    for words in said:
+        assert words in err
+    assert "HYDRA_FULL_ERROR" not in err
+    assert not trained
+    assert_no_litter(elsewhere)
+    assert not (elsewhere.parent / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "name: mine\nkind: streams\nm: 4\n",
+            ["connection/mine.yaml", "there is no connection.m;", "connection.n="],
+        ),
+        ("name: mine\nn: four\n", ["connection/mine.yaml", "a whole number"]),
+        ("name: [mine\nn: 1\n", ["mine.yaml", "line 2"]),
+        ("- mine\n", ["connection/mine"]),
+        ("name: mine\nkind: streams\nn: 2\nmixing: {kind: sinkhrn}\n", ["identity, free, sinkhorn"]),
+    ],
+)
+def test_mistake_in_a_file_is_one_line(
+    text: str, said: list[str], main: Main, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "connection").mkdir()
+    (tmp_path / "connection" / "mine.yaml").write_text(text)
+    assert main("--config-dir", str(tmp_path), "connection=mine") == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    for words in said:
+        assert words in err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "connection=mhc seed=1 train.steps=100",
+        "-m connection=baseline,mhc seed=0,1",
+        "-m study=quick seed=5",
+        "study=quick connection=glob(*hc)",
+    ],
+)
+def test_what_is_planned_is_what_runs(line: str, main: Main, trained: list[Config], elsewhere: Path) -> None:
+    assert main(*line.split()) == 0
+    assert trained == compose_jobs(line.split())
+    assert_no_litter(elsewhere)
+
+
+def test_multirun_shows_its_plan_first(
+    main: Main, trained: list[Config], capsys: pytest.CaptureFixture
+) -> None:
+    main("-m", "connection=baseline,hc", "seed=0")
+    out, err = capsys.readouterr()
+    assert "2 runs: 2 to do" in out
+    assert err.splitlines() == ["job 1: connection=baseline", "job 2: connection=hc"]
+    main("connection=hc")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("endings", "code", "ran"),
+    [
+        (["finished", "diverged", "finished"], 0, 3),
+        (["finished", "failed", "finished"], 1, 3),
+        (["finished", "interrupted", "finished"], 130, 2),
+        (["finished", UserError("no GPU here; use runtime.device=cpu"), "finished"], 2, 3),
+    ],
+)
+def test_exit_code(
+    endings: list,
+    code: int,
+    ran: int,
+    main: Main,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    tmp_path: Path,
+) -> None:
+    left = iter(endings)
+
+    def train(config: Config) -> str:
+        ending = next(left)
+        if isinstance(ending, UserError):
+            raise ending
+        return ending
+
+    monkeypatch.setattr(loop, "train", train)
+    assert main("-m", "seed=0,1,2", f"runtime.results={tmp_path}") == code
+    assert len(list(left)) == 3 - ran
+    err = capsys.readouterr().err
+    assert ("error: no GPU here; use runtime.device=cpu\n" in err) == (code == 2)
+
+
+def test_ctrl_c_outside_training(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(config: Config) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "train", train)
+    assert main("seed=1") == 130
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("--cfg job connection=mhc", "kind: sinkhorn"),
+        ("--cfg job --package optim", "lr: 0.0003"),
+        ("--cfg hydra", "output_subdir: null"),
+        ("--help", "connection: baseline, hc, identity, mhc"),
+        ("--hydra-help", "--multirun"),
+        ("--info defaults", "protocol/reference"),
+    ],
+)
+def test_hydra_shows_what_it_always_shows(
+    line: str, shown: str, main: Main, trained: list[Config], elsewhere: Path, capfd: pytest.CaptureFixture
+) -> None:
+    assert main(*line.split()) == 0
+    assert shown in capfd.readouterr().out
+    assert not trained
+    assert_no_litter(elsewhere)
+
+
+def test_real_runs_leave_their_directories_and_nothing_else(
+    main: Main, elsewhere: Path, tmp_path: Path, synthetic_text: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "synthetic", synthetic_text)
+    argv = ("-m", "connection=baseline,mhc", "seed=0", *TINY, f"runtime.results={tmp_path / 'results'}")
+    assert main(*argv) == 0
+    runs = read_runs(tmp_path / "results")
+    assert [(run.study, run.connection, run.state) for run in runs] == [
+        ("scratch", "baseline", "finished"),
+        ("scratch", "mhc", "finished"),
+    ]
+    assert_no_litter(elsewhere)
+
+
+@pytest.mark.slow
+def test_joblib_runs_the_same_jobs(elsewhere: Path, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    argv = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1", *TINY)
+    command = [sys.executable, str(SCRIPT), *argv, f"runtime.results={tmp_path / 'results'}"]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [(run.seed, run.state) for run in read_runs(tmp_path / "results")] == [
+        (0, "finished"),
+        (1, "finished"),
+    ]
+    assert "job 2: seed=1\n" in done.stderr
+    assert_no_litter(elsewhere)
+
+
+def assert_no_litter(folder: Path) -> None:
+    assert not list(folder.iterdir())
+    assert not {"outputs", "multirun", ".hydra"} & {path.name for path in CONF.parent.iterdir()}

@@ -1,0 +1,219 @@
+"""Every file in conf/ composes to what the design says, and every field knows its limits."""
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Callable
+from operator import attrgetter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mhc_repro.compose import CONF, compose_jobs
+from mhc_repro.config import Config, ConnectionConfig
+from mhc_repro.errors import UserError
+from mhc_repro.mistakes import flatten
+from mhc_repro.validation import RULES, validate
+
+FILES = sorted(CONF.glob("*/*.yaml"))
+STUDIES = sorted(CONF.glob("study/*.yaml"))
+THREE = ("baseline", "hc", "mhc")
+# What no range can check: a switch, and what another module judges.
+WITHOUT_RULE = {
+    "connection.mixing.kind",
+    "connection.expects",
+    "data.sha256",
+    "optim.decay_all",
+    "probe.enabled",
+}
+
+# blocks, dim, heads, batch, sequence, steps, peak learning rate
+PROTOCOLS = {
+    "quick": (4, 128, 4, 16, 128, 300, 3e-3),
+    "small": (4, 128, 4, 16, 128, 1000, 3e-3),
+    "reference": (8, 256, 8, 32, 128, 2000, 3e-4),
+    "stress": (8, 256, 8, 32, 128, 2000, 3e-3),
+}
+
+
+@functools.cache  # Hydra takes a tenth of a second for a job
+def jobs_of(*overrides: str) -> list[Config]:
+    return compose_jobs(overrides)
+
+
+def compose_one(*overrides: str) -> Config:
+    (config,) = jobs_of(*overrides)
+    return copy.deepcopy(config)
+
+
+def files(paths: list[Path]) -> list:
+    return [pytest.param(path, id=f"{path.parent.name}={path.stem}") for path in paths]
+
+
+@pytest.mark.parametrize("path", files(FILES))
+def test_every_file_composes(path: Path) -> None:
+    assert jobs_of(f"{path.parent.name}={path.stem}")
+
+
+@pytest.mark.parametrize("path", files([CONF / "config.yaml", *FILES]))
+def test_no_file_asks_hydra_to_build_anything(path: Path) -> None:
+    assert "_target_" not in path.read_text(encoding="utf-8")
+
+
+def test_schema_and_files_state_the_same_defaults() -> None:
+    composed = compose_one()
+    assert composed.data.sha256
+    composed.data.sha256 = Config().data.sha256
+    assert composed == Config()
+
+
+@pytest.mark.parametrize("group", ["model", "optim", "train", "probe", "runtime"])
+def test_group_file_shows_every_field(group: str) -> None:
+    (path,) = CONF.glob(f"{group}/*.yaml")
+    shown = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert set(shown) == {field.name for field in dataclasses.fields(getattr(Config(), group))}
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_protocol_has_the_numbers_of_the_design(name: str) -> None:
+    config = compose_one(f"protocol={name}", "connection=mhc")
+    model, data = config.model, config.data
+    numbers = (
+        model.blocks,
+        model.dim,
+        model.heads,
+        data.batch,
+        data.sequence,
+        config.train.steps,
+        config.optim.lr,
+    )
+    assert numbers == PROTOCOLS[name]
+    assert (data.name, model.dropout, config.connection.n, config.connection.reduce) == (
+        "enwik8",
+        0.0,
+        4,
+        "sum",
+    )
+    optim = config.optim
+    assert (optim.betas, optim.eps, optim.weight_decay, optim.decay_all) == ([0.9, 0.95], 1e-8, 0.1, False)
+    assert (optim.warmup, optim.final_lr, optim.clip) == (0.05, 0.1, 1.0)
+
+
+def test_every_protocol_is_in_the_table() -> None:
+    assert {path.stem for path in CONF.glob("protocol/*.yaml")} == set(PROTOCOLS)
+
+
+def test_later_wins(tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults: [{override /protocol: quick}]\nstudy: mine\ntrain: {steps: 7}\n"
+    )
+    study = ["--config-dir", str(tmp_path), "study=mine"]
+    mine = compose_one(*study)
+    assert (mine.study, mine.train.steps, mine.optim.lr) == (
+        "mine",
+        7,
+        3e-3,
+    )  # study over protocol over group
+    assert compose_one(*study, "train.steps=9").train.steps == 9
+    assert compose_one(*study, "protocol=reference").optim.lr == 3e-4
+
+
+@pytest.mark.parametrize("path", files(STUDIES))
+def test_study_names_its_question_and_its_folder(path: Path) -> None:
+    comments = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    assert comments[1].endswith("?")
+    jobs = jobs_of(f"study={path.stem}")
+    assert {job.study for job in jobs} == {path.stem}
+    # Try-outs go where git does not look; all else is a record.
+    assert {job.runtime.results for job in jobs} == {"results/local" if path.stem == "quick" else "results"}
+
+
+@pytest.mark.parametrize(
+    ("study", "arms", "blocks", "lr", "steps", "seeds"),
+    [
+        ("quick", THREE, [4], 3e-3, 300, [0]),
+        ("stability", THREE, [8], 3e-4, 2000, [0]),
+        ("stress", ("baseline", "identity", "hc", "mhc"), [8], 3e-3, 2000, [0]),
+        ("depth", THREE, [4, 8, 16], 3e-3, 1000, [0, 1]),
+    ],
+)
+def test_study_sweeps(
+    study: str, arms: tuple[str, ...], blocks: list[int], lr: float, steps: int, seeds: list[int]
+) -> None:
+    jobs = jobs_of(f"study={study}")
+    cells = [(job.connection.name, job.model.blocks, job.seed) for job in jobs]
+    assert cells == [(arm, b, s) for arm in arms for b in blocks for s in seeds]
+    assert {(job.optim.lr, job.train.steps) for job in jobs} == {(lr, steps)}
+
+
+def test_study_is_a_multirun_without_the_flag() -> None:
+    assert jobs_of("study=quick") == jobs_of("-m", "study=quick")
+    assert [job.seed for job in jobs_of("study=quick", "seed=3", "connection=hc")] == [3]
+
+
+def test_every_field_has_a_rule_that_its_default_meets() -> None:
+    assert set(flatten(dataclasses.asdict(Config()))) - set(RULES) == WITHOUT_RULE
+    for key, rule in RULES.items():
+        assert rule.holds(attrgetter(key)(Config())), key
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("train.steps=0", ["must be 1 or more", "train.steps=2000"]),
+        ("seed=-1", ["from 0 to", "seed=0"]),
+        ("optim.lr=nan", ["more than 0 and finite", "optim.lr=0.0003"]),
+        ("optim.lr=inf", ["more than 0 and finite"]),
+        ("optim.betas=[0.9,1.0]", ["less than 1", "optim.betas=[0.9,0.95]"]),
+        ("optim.betas=[0.9]", ["two numbers"]),
+        ("model.dim=130", ["multiple of model.heads=8", "model.dim=128"]),
+        ("model.dim=2", ["multiple of model.heads=8", "model.dim=8"]),
+        ("model.dropout=1", ["less than 1"]),
+        ("model.dtype=float16", ["float32, float64"]),
+        ("data.sequence=0", ["1 or more", "data.sequence=128"]),
+        ("data.sequence=5000", ["train.test_windows=2048", "5,000,000", "train.test_windows=999"]),
+        ("data.sequence=6000000", ["less than 5,000,000"]),
+        ("probe.token_maps=2000", ["1024 tokens"]),
+        ("runtime.device=gpu", ["cuda", "runtime.device=auto"]),
+        ("runtime.compile=true", ["auto, on, off"]),
+        ("runtime.threads=0", ["null, or 1 or more"]),
+        ("runtime.enwik8=/no/such/file", ["a file that exists", "runtime.enwik8=null"]),
+        ("connection.name=../up", ["plain name"]),
+        ("connection.n=0", ["1 or more"]),
+        ("connection.n=2", ["one stream"]),
+    ],
+)
+def test_range_is_taught(wrong: str, said: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        compose_jobs([wrong])
+    for words in said:
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 8])
+def test_number_of_streams_is_free(
+    streams_arm: str, n: int, connection: Callable[..., ConnectionConfig]
+) -> None:
+    validate(Config(connection=connection(streams_arm, n=n)))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a b", "tables", "local", "x" * 65])
+def test_study_must_be_a_folder_name(name: str) -> None:
+    with pytest.raises(UserError, match="study="):
+        validate(Config(study=name))
+
+
+@pytest.mark.parametrize(
+    "results", ["results", "./results/", "results/new", "results/local/../x", str(CONF.parent / "results")]
+)
+def test_synthetic_data_never_enters_the_record(results: str) -> None:
+    with pytest.raises(UserError, match="recorded results are made from enwik8"):
+        compose_jobs(["data=synthetic", f"runtime.results={results}"])
+    assert compose_one(f"runtime.results={results}").data.name == "enwik8"
+
+
+@pytest.mark.parametrize("results", ["results/local", "results/local/tries", "/somewhere/else"])
+def test_synthetic_data_may_go_elsewhere(results: str) -> None:
+    assert compose_one("data=synthetic", f"runtime.results={results}").runtime.results == results
