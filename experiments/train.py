@@ -32,9 +32,12 @@ statuses: list[str] = []  # of the jobs that ran in this process
 @hydra.main(version_base="1.3", config_path=str(compose.CONF), config_name=compose.NAME)
 def job(composed: DictConfig) -> None:
     """Train one job; an interrupt ends the whole multirun, anything else lets the next job run."""
-    from mhc_repro.training.loop import train  # torch is slow to import, a wrong command line should not wait
+    from mhc_repro.training import runtime  # torch is slow to import, a wrong command line should not wait
+    from mhc_repro.training.loop import train
 
     settings = HydraConfig.get()
+    jobs = settings.launcher.get("n_jobs", 1)  # of a parallel launcher; -1 is one for each core
+    os.environ[runtime.CONCURRENT] = str(jobs if jobs > 0 else os.cpu_count())
     if settings.mode == RunMode.MULTIRUN:
         swept = [line for line in settings.overrides.task if line not in typed]
         print(f"job {settings.job.num + 1}: {' '.join(swept)}", file=sys.stderr, flush=True)

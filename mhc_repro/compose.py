@@ -27,13 +27,15 @@ from mhc_repro import config, mistakes
 from mhc_repro.cache import cache_directory
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
-from mhc_repro.runs.directory import checkout
+from mhc_repro.runs.directory import checkout, results_root
 from mhc_repro.validation import assignment, validate
 
 CONF = checkout() / "conf"
 NAME = "config"
 # ValueError, AssertionError: Hydra's and OmegaConf's words for a value of a kind they did not foresee.
 MISTAKES = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, AssertionError)
+# What the command line may say of a recorded study: which of its runs, and how they are executed.
+FREE = ("study", "connection", "seed", "runtime", "hydra")
 
 config.register()
 OmegaConf.register_new_resolver("cache_directory", lambda given: str(cache_directory(given)), replace=True)
@@ -106,10 +108,23 @@ def _compose(args: argparse.Namespace) -> list[Config]:
         jobs = _jobs(loader, args)
         for job in jobs:
             _refuse_merged_groups(job, loader)
-    configs = [to_config(job) for job in jobs]
-    for each in configs:
-        validate(each)
+        configs = [to_config(job) for job in jobs]
+        for each in configs:
+            validate(each)
+        _refuse_changed_study(args, loader, configs)
     return configs
+
+
+def _refuse_changed_study(args: argparse.Namespace, loader: ConfigLoader, configs: Sequence[Config]) -> None:
+    """A study under `results` is what its file says: a try-out of another setting goes elsewhere."""
+    if not any(results_root(each.runtime.results) == results_root("results") for each in configs):
+        return
+    for each in OverridesParser.create(config_loader=loader).parse_overrides(args.overrides):
+        if each.key_or_group.split(".")[0].split("/")[0] not in FREE:
+            raise UserError(
+                f"{each.input_line}: the recorded study {configs[0].study} is what its file in conf/study says; "
+                "to try something else add runtime.results=results/local"
+            )
 
 
 def _refuse_merged_groups(job: DictConfig, loader: ConfigLoader) -> None:

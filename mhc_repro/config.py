@@ -16,20 +16,16 @@ class ConnectionConfig:
     name: str = "baseline"  # the arm's name in tables, figures and run ids
     kind: str = "residual"  # residual: x + F(x) | streams: n mixed streams
     n: int = 1  # expansion rate
-    coefficients: str = (
-        "flat"  # flat: vec(X) with one RMSNorm (mHC Eq. 7) | stream: one per stream (mHC Eq. 5)
-    )
-    gate: str = (
-        "sigmoid"  # sigmoid: H_pre = s(.), H_post = 2 s(.) (mHC Eq. 8) | tanh: squashed before alpha (HC)
-    )
+    # flat: from vec(X) under one RMSNorm (mHC Eq. 7) | stream: from each stream under its own (mHC Eq. 5)
+    coefficients: str = "flat"
+    # sigmoid: H_pre = s(.), H_post = 2 s(.) (mHC Eq. 8) | tanh: the dynamic part squashed, no bound (Eq. 5)
+    gate: str = "sigmoid"
     alpha: float = 0.01  # start of the three scalar gates on the input-dependent part
-    read_start: list[float] = field(
-        default_factory=lambda: [0.0, 1.0]
-    )  # b_pre [elsewhere, on the home stream]
-    write_start: list[float] = field(
-        default_factory=lambda: [1.0, 1.0]
-    )  # b_post [elsewhere, on the home stream]
-    mixing: dict[str, Any] = field(default_factory=lambda: {"kind": "identity"})  # parametrisation of H_res
+    # Static parts b_pre and b_post at the start: [elsewhere, on the home stream l mod n]
+    read_start: list[float] = field(default_factory=lambda: [0.0, 1.0])
+    write_start: list[float] = field(default_factory=lambda: [1.0, 1.0])
+    # How H_res is parametrised: a kind of connections/mixing.py and that kind's own fields
+    mixing: dict[str, Any] = field(default_factory=lambda: {"kind": "identity"})
     expand: str = "copy"  # how the streams are made from the embedding
     reduce: str = "sum"  # sum | mean
     expects: list[str] = field(default_factory=list)  # degeneracies that hold by construction (a control)

@@ -152,9 +152,7 @@ def _check_streams(config: Config) -> None:
         if connection.n != 1:
             raise _wrong("connection.n", connection.n, "a plain residual connection has one stream", 1)
         return
-    from mhc_repro import (
-        connections,
-    )  # imports torch, which is slow to load: every other mistake is found first
+    from mhc_repro import connections  # torch is slow to load: every other mistake is found first
 
     connections.check(connection)
 

@@ -20,6 +20,8 @@ from mhc_repro.config import RuntimeConfig
 from mhc_repro.errors import UserError
 from mhc_repro.runs.manifest import fingerprint
 
+CONCURRENT = "MHC_REPRO_CONCURRENT"  # set by experiments/train.py for the processes of a parallel launcher
+
 
 def set_up(config: RuntimeConfig, recorded: dict[str, Any]) -> tuple[torch.device, dict[str, Any]]:
     """Prepare the process for a run; return its device and its fingerprint.
@@ -44,8 +46,9 @@ def device_of(config: RuntimeConfig) -> torch.device:
 
 
 def default_threads() -> int:
-    """Count the cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Share the cores this process may use among the runs that go on side by side."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get(CONCURRENT, "1")))
 
 
 def compiles(config: RuntimeConfig, device: torch.device) -> bool:

@@ -1,0 +1,139 @@
+"""What the rooms share: one thread, repeatable hypothesis, the arms as their YAML has them, tiny float64 bodies.
+
+Torch is imported inside the fixtures: the tests of the analysis half must run, and be seen to run, without it.
+"""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+import yaml
+
+from mhc_repro.config import Config, ConnectionConfig, DataConfig, ModelConfig, ProbeConfig, RuntimeConfig, TrainConfig
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("repeatable")
+
+CONF = Path(__file__).parents[1] / "conf"
+STREAMS_ARMS = ("identity", "hc", "mhc")  # a new arm with streams joins the property tests here
+ARMS = ("baseline", *STREAMS_ARMS)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that asks for `arm` once for each arm, one that asks for `streams_arm` once for each with streams."""
+    for name, arms in (("arm", ARMS), ("streams_arm", STREAMS_ARMS)):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, arms)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Give every test one thread, whatever the one before set: sums in another order have other last bits."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+    yield
+    if torch:
+        torch.use_deterministic_algorithms(False)
+
+
+def load(group: str, name: str) -> dict[str, Any]:
+    return yaml.safe_load((CONF / group / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def connection() -> Callable[..., ConnectionConfig]:
+    """connection("mhc", n=2): an arm's own YAML, with changes; the baseline has no n to change."""
+
+    def make(arm: str, **changes: Any) -> ConnectionConfig:
+        if arm == "baseline":
+            changes.pop("n", None)
+        return ConnectionConfig(**load("connection", arm) | changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny(connection: Callable[..., ConnectionConfig]) -> Callable[..., Any]:
+    """tiny("mhc", n=2): a seeded float64 model of 2 blocks x 8 over 17 symbols and 6 positions.
+
+    `awake` moves every connection parameter off its start, so that each map depends on each token.
+    """
+    import torch
+
+    from mhc_repro.training.model import make_model
+
+    body = {"blocks": 2, "dim": 8, "heads": 2, "mlp_ratio": 2, "init_std": 0.3, "dtype": "float64"}
+
+    def make(arm: str, seed: int = 0, awake: float = 0.0, model: dict[str, Any] | None = None, **changes: Any) -> Any:
+        made = make_model(ModelConfig(**body | (model or {})), connection(arm, **changes), 17, 6, seed)
+        generator = torch.Generator().manual_seed(seed + 1)
+        with torch.no_grad():
+            for _, parameter in made.connection_parameters():
+                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                parameter.add_((awake * noise).to(parameter.dtype))
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def synthetic_text() -> Callable[[], Any]:
+    """Generate the synthetic corpus once: it would be most of the time of a run of a few steps."""
+    from mhc_repro.training import data
+
+    return functools.cache(data.synthetic)
+
+
+@pytest.fixture
+def config(
+    connection: Callable[..., ConnectionConfig],
+    synthetic_text: Callable[[], Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Config]:
+    """config("hc", steps=3, seed=1): a whole run on synthetic data that takes milliseconds, under tmp_path."""
+    from mhc_repro.training import data
+
+    monkeypatch.setattr(data, "synthetic", synthetic_text)
+
+    def make(
+        arm: str,
+        seed: int = 0,
+        steps: int = 4,
+        model: dict[str, Any] | None = None,
+        train: dict[str, Any] | None = None,
+        probe: dict[str, Any] | None = None,
+        runtime: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> Config:
+        body = {"blocks": 2, "dim": 8, "heads": 2, "mlp_ratio": 2, "init_std": 0.3, "dtype": "float64"}
+        often = {"val_every": 2, "val_windows": 3, "test_windows": 3}
+        seldom = {"every": 2, "windows": 2, "token_maps": 3, "token_map_times": 2}
+        here = {
+            "device": "cpu",
+            "threads": 1,
+            "compile": "off",
+            "results": str(tmp_path / "results"),
+            "cache": str(tmp_path / "cache"),
+            "progress": "lines",
+        }
+        made = Config(
+            seed=seed,
+            connection=connection(arm, **changes),
+            model=ModelConfig(**body | (model or {})),
+            data=DataConfig(**load("data", "synthetic") | {"batch": 2, "sequence": 6}),
+            train=TrainConfig(**{"steps": steps} | often | (train or {})),
+            probe=ProbeConfig(**seldom | (probe or {})),
+            runtime=RuntimeConfig(**here | (runtime or {})),
+        )
+        made.optim.lr = 1e-2
+        return made
+
+    return make

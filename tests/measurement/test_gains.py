@@ -1,0 +1,200 @@
+"""Amax gains on matrices small enough to multiply by hand, and where wrong definitions give other numbers."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mhc_repro.measurement.gains import amax_gains
+
+FIELDS = ("single_forward", "single_backward", "composite_forward", "composite_backward")
+
+
+def matrices(*rows: list[list[float]]) -> torch.Tensor:
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def check(h_res: torch.Tensor, **expected: list[float]) -> None:
+    found = amax_gains(h_res)
+    for name in FIELDS:
+        assert getattr(found, name).tolist() == pytest.approx(expected[name], rel=1e-12), name
+
+
+A = [[1.0, 2.0], [0.0, 1.0]]  # row sums 3, 1; column sums 1, 3
+B = [[1.0, 0.0], [4.0, 1.0]]  # row sums 1, 5; column sums 5, 1
+C = [[2.0, 0.0], [0.0, 1.0]]  # row sums 2, 1; column sums 2, 1
+
+
+def test_products_that_do_not_commute():
+    """BA = [[1, 2], [4, 9]], CBA = [[2, 4], [4, 9]]; CB = [[2, 0], [4, 1]]."""
+    check(
+        matrices(A, B, C),
+        single_forward=[3, 5, 2],
+        single_backward=[3, 5, 2],
+        composite_forward=[3, 13, 13],  # A, BA, CBA
+        composite_backward=[13, 6, 2],  # CBA, CB, C
+    )
+
+
+def test_the_two_composites_are_different_products_and_meet_only_at_the_ends():
+    """Interior values: forward B A at l = 2, backward C B at l = 2. A single product would give one pair for both."""
+    found = amax_gains(matrices(A, B, C))
+    reverse = amax_gains(matrices(C, B, A))
+    assert found.composite_forward[1] != found.composite_backward[1]
+    assert found.composite_forward.tolist() != reverse.composite_forward.tolist()
+
+
+def test_forward_is_rows_and_backward_columns():
+    """Row sums 3 and 7, column sums 4 and 6: transposing would swap them."""
+    h = matrices([[1.0, 2.0], [3.0, 4.0]])
+    check(h, single_forward=[7], single_backward=[6], composite_forward=[7], composite_backward=[6])
+    check(h.mT, single_forward=[6], single_backward=[7], composite_forward=[6], composite_backward=[7])
+
+
+def test_transposing_every_matrix_reverses_the_products():
+    """(H_L ... H_1)^T = H_1^T ... H_L^T: the other direction of the reversed stack."""
+    generator = torch.Generator().manual_seed(0)
+    h = torch.randn(5, 1, 3, 3, generator=generator, dtype=torch.float64)
+    one, other = amax_gains(h), amax_gains(h.mT.flip(0))
+    torch.testing.assert_close(one.composite_forward, other.composite_backward.flip(0))
+    torch.testing.assert_close(one.composite_backward, other.composite_forward.flip(0))
+
+
+def test_sums_are_signed():
+    """[[1, -1], [0, 1]]: rows sum to 0 and 1, columns to 1 and 0; sums of absolute values would be 2."""
+    check(
+        matrices([[1.0, -1.0], [0.0, 1.0]]),
+        single_forward=[1],
+        single_backward=[1],
+        composite_forward=[1],
+        composite_backward=[1],
+    )
+
+
+def test_the_sign_of_a_sum_does_not_count():
+    check(
+        matrices([[-3.0, -4.0], [1.0, 1.0]]),
+        single_forward=[7],
+        single_backward=[3],
+        composite_forward=[7],
+        composite_backward=[3],
+    )
+
+
+def test_tokens_are_multiplied_before_they_are_averaged():
+    """Token 1 has 2, 2 and token 2 has 0, 0: the average of products is 2, the product of averages 1."""
+    h = torch.tensor([[2.0, 0.0], [2.0, 0.0]], dtype=torch.float64)[..., None, None]
+    check(h, single_forward=[1, 1], single_backward=[1, 1], composite_forward=[1, 2], composite_backward=[2, 1])
+
+
+def test_tokens_are_averaged_before_the_maximum():
+    """Token 1 sends all to stream 1 and token 2 all to stream 2: each has gain 2, their average 1."""
+    h = torch.stack([matrices([[1.0, 1.0], [0.0, 0.0]]), matrices([[0.0, 0.0], [1.0, 1.0]])], dim=1)
+    check(h, single_forward=[1], single_backward=[1], composite_forward=[1], composite_backward=[1])
+
+
+def test_tokens_of_opposite_sign_cancel():
+    h = torch.stack([matrices(C), -matrices(C)], dim=1)
+    check(h, single_forward=[0], single_backward=[0], composite_forward=[0], composite_backward=[0])
+
+
+def test_a_layer_that_differs_between_tokens_among_layers_that_do_not():
+    """Averages of A P and A Q over two tokens, by hand: A (P + Q) / 2 with P = C, Q = I."""
+    first = torch.stack([matrices(C), matrices([[1.0, 0.0], [0.0, 1.0]])], dim=1)
+    second = torch.stack([matrices(A), matrices(A)], dim=1)
+    check(
+        torch.cat([first, second]),
+        single_forward=[1.5, 3],
+        single_backward=[1.5, 3],
+        composite_forward=[1.5, 3.5],  # A diag(1.5, 1) = [[1.5, 2], [0, 1]]
+        composite_backward=[3, 3],  # column sums 1.5, 3; then A alone
+    )
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 8])
+def test_doubly_stochastic_extremes_have_gain_one(n):
+    generator = torch.Generator().manual_seed(n)
+    permutations = torch.eye(n, dtype=torch.float64)[torch.stack([torch.randperm(n, generator=generator) for _ in range(6)])]
+    uniform = torch.full((6, n, n), 1 / n, dtype=torch.float64)
+    for h in (permutations, uniform):
+        check(h, **dict.fromkeys(FIELDS, [1.0] * 6))
+
+
+def test_a_residual_baseline_has_gain_exactly_one():
+    found = amax_gains(torch.ones(16, 8, 128, 1, 1))
+    assert all(getattr(found, name).tolist() == [1.0] * 16 for name in FIELDS)
+
+
+def test_a_gain_repeats_to_a_power():
+    """An upper triangle that grows linearly, a scale that grows geometrically."""
+    layers = range(1, 11)
+    shear = matrices(*[[[1.0, 1.0], [0.0, 1.0]]] * 10)
+    check(
+        shear,
+        single_forward=[2] * 10,
+        single_backward=[2] * 10,
+        composite_forward=[1 + layer for layer in layers],
+        composite_backward=[12 - layer for layer in layers],
+    )
+    double = matrices(*[[[2.0, 0.0], [0.0, 0.5]]] * 10)
+    check(
+        double,
+        single_forward=[2] * 10,
+        single_backward=[2] * 10,
+        composite_forward=[2.0**layer for layer in layers],
+        composite_backward=[2.0 ** (11 - layer) for layer in layers],
+    )
+
+
+def test_one_sub_layer_is_its_own_composite():
+    h = matrices([[0.5, 2.0], [1.0, -1.0]])
+    check(h, single_forward=[2.5], single_backward=[1.5], composite_forward=[2.5], composite_backward=[1.5])
+
+
+def test_any_token_dimensions():
+    generator = torch.Generator().manual_seed(1)
+    h = torch.randn(4, 2, 3, 5, 2, 2, generator=generator, dtype=torch.float64)
+    flat, one = amax_gains(h.flatten(1, 3)), amax_gains(h[:, 0, 0, 0])
+    for name, value in zip(FIELDS, amax_gains(h), strict=True):
+        assert value.shape == (4,)
+        torch.testing.assert_close(value, getattr(flat, name))
+    for name, value in zip(FIELDS, amax_gains(h[:, :1, :1, :1]), strict=True):
+        torch.testing.assert_close(value, getattr(one, name))
+
+
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 4), st.integers(0, 1000))
+def test_against_loops(layers, tokens, n, seed):
+    h = torch.randn(layers, tokens, n, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+    def product(token: int, first: int, last: int) -> torch.Tensor:
+        """H_last ... H_first of one token."""
+        result = torch.eye(n, dtype=torch.float64)
+        for layer in range(first, last + 1):
+            result = h[layer, token] @ result
+        return result
+
+    def mean(first: int, last: int) -> torch.Tensor:
+        return sum(product(token, first, last) for token in range(tokens)) / tokens
+
+    def rows(m: torch.Tensor) -> float:
+        return max(abs(sum(m[i, j].item() for j in range(n))) for i in range(n))
+
+    check(
+        h,
+        single_forward=[rows(mean(layer, layer)) for layer in range(layers)],
+        single_backward=[rows(mean(layer, layer).T) for layer in range(layers)],
+        composite_forward=[rows(mean(0, layer)) for layer in range(layers)],
+        composite_backward=[rows(mean(layer, layers - 1).T) for layer in range(layers)],
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_dtype_is_kept(dtype):
+    assert {value.dtype for value in amax_gains(matrices(A, B).to(dtype))} == {dtype}
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4,), (3, 2, 4), (2, 3, 4, 5)])
+def test_a_wrong_shape_is_refused_with_the_right_one(shape):
+    with pytest.raises(ValueError, match=r"\(L, \.\.\., n, n\)") as raised:
+        amax_gains(torch.zeros(shape))
+    assert str(shape) in str(raised.value)

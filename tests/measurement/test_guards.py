@@ -1,0 +1,112 @@
+"""Each verdict on a run that deserves it, made by training it; silence on the arms as they are published."""
+
+import pandas as pd
+import pytest
+import torch
+
+from mhc_repro.measurement.guards import REASONS, judge
+from mhc_repro.training.trainer import Trainer
+
+STEPS = 20
+
+
+@pytest.fixture
+def tables(config):
+    def train(arm: str, lr: float = 1e-2, **changes) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+        """Train 20 steps in float32, as real runs do; return the gains and metrics tables and what is declared."""
+        made = config(arm, steps=STEPS, model={"dtype": "float32"}, probe={"every": 5}, **changes)
+        made.optim.lr = lr
+        trainer = Trainer(made, torch.device("cpu"))
+        metrics, gains = [], []
+        for step in range(STEPS + 1):
+            row = trainer.step() if step else {"step": 0}
+            measured, rows, _ = trainer.measure()
+            metrics.append(row | measured)
+            gains += rows
+        return pd.DataFrame(gains), pd.DataFrame(metrics), made.connection.expects
+
+    return train
+
+
+def verdict(tables, arm: str, n: int = 4, **settings):
+    gains, metrics, expects = tables(arm, n=n, **settings)
+    found = judge(gains, metrics, n if arm != "baseline" else 1, STEPS, expects)
+    assert set(found.degenerate) | set(found.control) <= set(REASONS)
+    return found
+
+
+def test_the_published_arms_are_sound(tables, arm):
+    found = verdict(tables, arm)
+    assert found.degenerate == []
+    assert found.control == (["h_res_identity"] if arm == "identity" else [])
+
+
+def test_they_are_sound_at_small_rates(tables, streams_arm):
+    assert verdict(tables, streams_arm, lr=1e-3).degenerate == []
+
+
+@pytest.mark.parametrize("n", [1, 2, 8])
+def test_so_are_they_with_other_numbers_of_streams(tables, streams_arm, n):
+    assert verdict(tables, streams_arm, n=n).degenerate == []
+
+
+# Nothing tells the streams apart. At 1e-2 Adam would soon turn the rounding of zero gradients into steps that do.
+ALIKE = {"read_start": [0, 0], "write_start": [0, 0], "lr": 1e-3}
+CORNER = {"mixing": {"kind": "sinkhorn", "start": [-1000, 1000]}}  # I, with a gradient that underflows
+UNIFORM = {"mixing": {"kind": "sinkhorn", "start": [0, 0]}}
+SATURATED = {"read_start": [-1000, 1000], "write_start": [-1000, 1000]}  # gates without a gradient
+
+
+@pytest.mark.parametrize(
+    ("arm_name", "settings", "expected"),
+    [
+        ("mhc", CORNER, {"h_res_identity"}),
+        ("mhc", ALIKE, {"streams_never_separated", "h_res_frozen"}),
+        ("hc", {"read_start": [0.25, 0.25], "lr": 1e-4}, {"streams_never_separated"}),  # the enwik8 reproduction's
+        ("mhc", ALIKE | UNIFORM, {"streams_never_separated", "h_res_uniform"}),
+        ("mhc", ALIKE | CORNER, {"streams_never_separated", "h_res_identity"}),
+        ("mhc", SATURATED | CORNER, {"h_res_identity", "connection_gradients_dead"}),
+        ("identity", SATURATED | {"expects": []}, {"h_res_identity", "connection_gradients_dead"}),
+        ("mhc", {"lr": 1e-8}, {"streams_never_separated", "h_res_frozen"}),
+    ],
+)
+def test_every_reason_is_found_where_it_holds(tables, arm_name, settings, expected):
+    found = verdict(tables, arm_name, **settings)
+    assert set(found.degenerate) == expected
+    assert found.control == []
+
+
+def test_what_an_arm_declares_is_a_control_and_the_rest_a_fault(tables):
+    found = verdict(tables, "identity", **ALIKE)
+    assert (found.degenerate, found.control) == (["streams_never_separated"], ["h_res_identity"])
+    found = verdict(tables, "mhc", **ALIKE, expects=["streams_never_separated", "h_res_frozen", "h_res_uniform"])
+    assert found.degenerate == []
+    assert set(found.control) == {"streams_never_separated", "h_res_frozen"}
+
+
+def test_one_sub_layer_that_moves_is_enough(tables):
+    """H_res of sub-layer 1 never learns in mHC; that alone is no fault."""
+    gains, metrics, _ = tables("mhc", **ALIKE)
+    moved = gains["h_single"].tolist()
+    last = gains.index[-1]
+    moved[last] = [value + 1e-3 for value in moved[last]]
+    found = judge(gains.assign(h_single=moved), metrics, 4, STEPS, [])
+    assert "h_res_frozen" not in found.degenerate
+
+
+def test_nothing_is_judged_before_a_twentieth_of_the_steps(tables):
+    gains, metrics, _ = tables("mhc", **ALIKE)
+    early = gains[gains["step"] <= 5]
+    assert judge(early, metrics, 4, 101, []) == ([], [])
+    assert judge(early, metrics, 4, 100, []).degenerate == ["streams_never_separated", "h_res_frozen"]
+
+
+def test_what_separates_late_has_separated(tables):
+    gains, metrics, _ = tables("mhc", **ALIKE)
+    spread = gains["spread"].where(gains["step"] < STEPS, 0.01)
+    assert "streams_never_separated" not in judge(gains.assign(spread=spread), metrics, 4, STEPS, []).degenerate
+
+
+def test_a_run_without_a_probe_is_not_judged_for_what_was_not_seen(tables):
+    _, metrics, _ = tables("mhc")
+    assert judge(pd.DataFrame({"step": []}), metrics, 4, STEPS, []) == ([], [])

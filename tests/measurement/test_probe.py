@@ -1,0 +1,172 @@
+"""The probe tells what the model applied, in the documented units, and leaves the training as it was."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mhc_repro.config import ProbeConfig
+from mhc_repro.measurement.gains import amax_gains
+from mhc_repro.measurement.probe import Probe
+from mhc_repro.runs.schema import UNITS
+
+LAYERS, STEP = 4, 6
+TOKENS = torch.arange(18).view(3, 6) % 17
+GAINS = ("single_forward", "single_backward", "composite_forward", "composite_backward")
+
+
+def probe(**settings) -> Probe:
+    fields = {"every": 2, "windows": 3, "token_maps": 5, "token_map_times": 3} | settings
+    return Probe(ProbeConfig(**fields), TOKENS, steps=STEP)
+
+
+def look(model) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Collect streams after each sub-layer (first: before the trunk) and H_res as (L, tokens, n, n)."""
+    streams, h_res = [], []
+
+    def observe(layer: int, x: torch.Tensor, mix: torch.Tensor) -> None:
+        streams.append(x.flatten(0, 1))
+        if layer:
+            h_res.append(mix.permute(2, 0, 1))
+
+    with torch.no_grad():
+        model.eval()(TOKENS, observe)
+    return streams, torch.stack(h_res).double()
+
+
+def spread(x: torch.Tensor) -> float:
+    """Norm of what is left when the streams' mean is taken away, over the norm of all."""
+    centre = sum(x.unbind(1)) / x.shape[1]
+    return math.sqrt(sum((x[:, i] - centre).square().sum() for i in range(x.shape[1])) / x.square().sum())
+
+
+def test_rows_are_what_the_model_applied(tiny, arm):
+    model = tiny(arm, awake=0.5)
+    metrics, rows, tokens = probe().measure(model, STEP)
+    streams, h_res = look(model)
+    assert [(row["step"], row["layer"]) for row in rows] == [(STEP, layer) for layer in range(1, LAYERS + 1)]
+    for name, values in zip(GAINS, amax_gains(h_res), strict=True):
+        assert [row[name] for row in rows] == pytest.approx(values.tolist(), rel=1e-12)
+        assert metrics[f"gain/{name}"] == pytest.approx(values.max().item(), rel=1e-12)
+    spreads = [spread(x) for x in streams[1:]]
+    assert [row["spread"] for row in rows] == pytest.approx(spreads, rel=1e-10)
+    assert metrics["streams/spread"] == pytest.approx(max(spreads), rel=1e-10)
+    growth = streams[-1].abs().max() / streams[0].abs().max()
+    assert metrics["gain/activation"] == pytest.approx(growth.item(), rel=1e-12)
+    kept = {(row["step"], row["layer"]): row["h_res"] for row in tokens}
+    assert list(kept) == [(STEP, layer) for layer in range(1, LAYERS + 1)]
+    places = [0, 4, 8, 12, 17]  # evenly over the 18 tokens, both ends included
+    for layer in range(1, LAYERS + 1):
+        assert kept[STEP, layer] == pytest.approx(h_res[layer - 1, places].flatten().tolist(), rel=1e-12)
+
+
+def test_rows_against_numpy(tiny, streams_arm):
+    model = tiny(streams_arm, awake=0.5)
+    _, rows, _ = probe().measure(model, STEP)
+    h = look(model)[1].numpy()
+    count, n = h.shape[1], h.shape[2]
+    for layer, row in enumerate(rows):
+        forward = np.stack([np.eye(n)] * count)
+        for below in range(layer + 1):
+            forward = h[below] @ forward
+        backward = np.stack([np.eye(n)] * count)
+        for above in range(layer, LAYERS):
+            backward = h[above] @ backward
+        means = {"single": h[layer].mean(0), "forward": forward.mean(0), "backward": backward.mean(0)}
+        for name, matrix in means.items():
+            assert row[f"h_{name}"] == pytest.approx(matrix.flatten().tolist(), rel=1e-10, abs=1e-13)
+        per_token = {
+            "single_forward": (h[layer], means["single"], 2),
+            "single_backward": (h[layer], means["single"], 1),
+            "composite_forward": (forward, means["forward"], 2),
+            "composite_backward": (backward, means["backward"], 1),
+        }
+        for name, (tokens, mean, axis) in per_token.items():
+            assert row[name] == pytest.approx(np.abs(mean.sum(axis - 1)).max(), rel=1e-10)
+            assert row[f"{name}_token"] == pytest.approx(np.abs(tokens.sum(axis)).max(1).mean(), rel=1e-10)
+            assert row[f"{name}_norm"] == pytest.approx(np.linalg.norm(mean, {2: np.inf, 1: 1}[axis]), rel=1e-10)
+        assert row["min_column_sum"] == pytest.approx(means["backward"].sum(0).min(), rel=1e-10)
+        assert row["distance_identity"] == pytest.approx(np.linalg.norm(means["single"] - np.eye(n)), abs=1e-12)
+        assert row["distance_uniform"] == pytest.approx(np.linalg.norm(means["single"] - 1 / n), rel=1e-10)
+        sigma = np.linalg.svd(means["forward"], compute_uv=False)
+        assert row["sigma2"] == pytest.approx(sigma[1], rel=1e-9, abs=1e-12)
+
+
+def test_signed_sums_and_induced_norms_differ_for_hc(tiny):
+    _, rows, _ = probe().measure(tiny("hc", awake=0.5), STEP)
+    for name in GAINS:
+        assert all(row[f"{name}_norm"] >= row[name] for row in rows)
+        assert any(row[f"{name}_norm"] > 1.1 * row[name] for row in rows)
+
+
+def test_a_baseline_has_gain_one_everywhere(tiny):
+    metrics, rows, tokens = probe().measure(tiny("baseline"), STEP)
+    ones = {f"{name}{suffix}" for name in GAINS for suffix in ("", "_token", "_norm")} | {"min_column_sum"}
+    for row in rows:
+        assert {row[name] for name in ones} == {1.0}
+        assert {row[name] for name in ("distance_identity", "distance_uniform", "sigma2", "spread")} == {0.0}
+        assert row["h_single"] == row["h_forward"] == row["h_backward"] == [1.0]
+    assert {metrics[f"gain/{name}"] for name in GAINS} == {1.0}
+    assert metrics["gain/activation"] != 1.0  # another quantity
+    assert all(row["h_res"] == [1.0] * 5 for row in tokens)
+
+
+def test_every_column_is_in_the_schema(tiny):
+    metrics, rows, tokens = probe().measure(tiny("mhc"), STEP)
+    assert set(metrics) < set(UNITS["metrics"])
+    assert all(set(row) == set(UNITS["gains"]) for row in rows)
+    assert all(set(row) == set(UNITS["tokens"]) for row in tokens)
+
+
+def test_measuring_leaves_the_model_and_the_random_numbers_alone(tiny, arm):
+    model = tiny(arm, awake=0.5, model={"dropout": 0.5}).train()
+    torch.manual_seed(0)
+    generator = torch.get_rng_state()
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    first = probe().measure(model, STEP)
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert model.training
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert probe().measure(model, STEP) == first  # no dropout: the same again
+
+
+def test_maps_are_multiplied_in_float64(tiny):
+    """Rows of 100 float32 matrices that are each 1 to rounding must not drift by more than that rounding."""
+    model = tiny("mhc", awake=0.5, model={"blocks": 24, "dtype": "float32"})
+    _, rows, _ = probe().measure(model, STEP)
+    h = look(model)[1].numpy()
+    product = np.stack([np.eye(4)] * h.shape[1])
+    for layer in h:
+        product = layer @ product
+    assert rows[-1]["h_forward"] == pytest.approx(product.mean(0).flatten().tolist(), rel=1e-12)
+
+
+@pytest.mark.parametrize(("steps", "every"), [(6, 2), (7, 3), (10, 3), (5, 20), (1, 1)])
+def test_it_is_due_at_the_start_at_every_so_many_steps_and_at_the_end(steps, every):
+    made = Probe(ProbeConfig(every=every), TOKENS, steps)
+    expected = sorted({*range(0, steps + 1, every), steps})
+    assert [step for step in range(steps + 1) if made.due(step)] == expected
+
+
+@pytest.mark.parametrize(
+    ("steps", "every"),
+    [(2000, 20), (300, 20), (1000, 20), (10, 3), (41, 10), (100, 30), (7, 2), (5, 1), (8, 2), (3, 20), (1, 1)],
+)
+def test_token_maps_are_kept_at_five_probed_steps_with_both_ends(steps, every):
+    made = Probe(ProbeConfig(every=every, token_map_times=5), TOKENS, steps)
+    probed = [step for step in range(steps + 1) if made.due(step)]
+    kept = sorted(made.token_map_steps)
+    assert set(kept) <= set(probed)
+    assert {0, steps} <= set(kept)
+    assert len(kept) == min(5, len(probed))
+    gaps = np.diff([probed.index(step) for step in kept])
+    assert gaps.max() - gaps.min() <= 1  # evenly, as far as probed steps allow
+
+
+def test_token_maps_can_be_turned_off(tiny):
+    for settings in ({"token_map_times": 0}, {"token_maps": 0}):
+        _, _, tokens = probe(**settings).measure(tiny("mhc"), STEP)
+        assert all(row["h_res"] == [] for row in tokens)

@@ -1,0 +1,314 @@
+"""The body against a slow twin, and what must hold between arms: equal at step 0, distinct and alive after it."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mhc_repro.config import ModelConfig, OptimConfig
+from mhc_repro.training.model import make_model
+from mhc_repro.training.optim import make_optimizer
+
+VOCAB, SEQUENCE = 17, 6  # of the models that `tiny` makes
+SIZES = [1, 2, 4, 8]
+
+
+def tokens(batch: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
+    drawn = torch.randint(VOCAB, (batch, SEQUENCE + 1), generator=torch.Generator().manual_seed(seed))
+    return drawn[:, :-1], drawn[:, 1:]
+
+
+def loss_of(model, seed: int) -> Tensor:
+    inputs, targets = tokens(seed=seed)
+    return functional.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+
+
+def train(model, steps: int, **settings) -> None:
+    """Make `steps` updates, and leave the gradients of the batch after them."""
+    optimizer = make_optimizer(model, OptimConfig(**{"lr": 1e-2} | settings))
+    for step in range(steps + 1):
+        optimizer.zero_grad()
+        loss_of(model, seed=step).backward()
+        if step < steps:
+            optimizer.step()
+
+
+def spread(model) -> list[float]:
+    """Relative spread between streams after each sub-layer."""
+    found = []
+
+    def observe(layer: int, streams: Tensor, _: Tensor) -> None:
+        if layer:
+            found.append(((streams - streams.mean(2, keepdim=True)).norm() / streams.norm()).item())
+
+    with torch.no_grad():
+        model(tokens()[0], observe)
+    return found
+
+
+def layer_norm(x: Tensor, weight: Tensor) -> Tensor:
+    centred = x - x.mean(-1, keepdim=True)
+    return centred / (centred.pow(2).mean(-1, keepdim=True) + 1e-12).sqrt() * weight
+
+
+def slow_branch(weights: dict[str, Tensor], index: int, h: Tensor) -> Tensor:
+    """F of sub-layer `index`: attention with its mask and softmax written out, or the MLP."""
+    own = {name.split(".", 2)[2]: w for name, w in weights.items() if name.startswith(f"branches.{index}.")}
+    h = layer_norm(h, own["norm.weight"])
+    if "up.weight" in own:
+        wide = h @ own["up.weight"].T
+        return (wide * 0.5 * (1 + torch.erf(wide / math.sqrt(2)))) @ own["down.weight"].T
+    heads, dim = 2, h.shape[-1] // 2
+    q, k, v = (h @ own["qkv.weight"].T).chunk(3, dim=-1)
+    outputs = []
+    for head in range(heads):
+        part = slice(head * dim, (head + 1) * dim)
+        scores = q[..., part] @ k[..., part].transpose(-1, -2) / math.sqrt(dim)
+        future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+        outputs.append(scores.masked_fill(future, -torch.inf).softmax(-1) @ v[..., part])
+    return torch.cat(outputs, dim=-1) @ own["out.weight"].T
+
+
+def slow_logits(model, inputs: Tensor) -> Tensor:
+    """The whole forward: copies in, X' = H_res X + H_post^T F(H_pre X), sum, norm, tied head."""
+    weights = dict(model.named_parameters())
+    x = weights["embedding.weight"][inputs] + weights["position.weight"][: inputs.shape[1]]
+    streams = torch.stack([x] * model.n, dim=2)
+    for index, connection in enumerate(model.connections):
+        streams, _ = connection(streams, lambda h, index=index: slow_branch(weights, index, h))
+    return layer_norm(sum(streams.unbind(2)), weights["norm.weight"]) @ weights["embedding.weight"].T
+
+
+def test_the_body_is_the_one_described(tiny, arm):
+    model = tiny(arm, awake=0.5)
+    with torch.no_grad():
+        for name, parameter in model.body_parameters():
+            if name.endswith("norm.weight"):
+                parameter.copy_(torch.linspace(0.5, 1.5, len(parameter)))
+        torch.testing.assert_close(model(tokens()[0]), slow_logits(model, tokens()[0]), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("reduce", ["sum", "mean"])
+@pytest.mark.parametrize("n", SIZES)
+def test_every_arm_gives_the_baselines_logits_at_step_0(tiny, streams_arm, n, reduce):
+    with torch.no_grad():
+        expected = tiny("baseline")(tokens()[0])
+        logits = tiny(streams_arm, n=n, reduce=reduce)(tokens()[0])
+    assert expected.abs().max() > 0.1
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-9)
+
+
+def test_every_arm_gives_the_baselines_logits_at_step_0_in_float32(connection, streams_arm):
+    body = ModelConfig(blocks=4, dim=64, heads=4)
+    inputs = torch.arange(64).view(2, 32) % VOCAB
+    with torch.no_grad():
+        expected, logits = (
+            make_model(body, connection(name), VOCAB, 32, seed=0)(inputs) for name in ("baseline", streams_arm)
+        )
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_every_arm_leaves_the_baseline_after_two_steps(tiny, streams_arm, n):
+    model, baseline = tiny(streams_arm, n=n), tiny("baseline")
+    for each in (model, baseline):
+        train(each, steps=2)
+    with torch.no_grad():
+        difference = (model(tokens()[0]) - baseline(tokens()[0])).abs().max()
+    assert difference > 1e-4
+
+
+def test_arms_leave_one_another_after_two_steps(tiny):
+    logits = []
+    for arm in ("identity", "hc", "mhc"):
+        model = tiny(arm)
+        train(model, steps=6)
+        with torch.no_grad():
+            logits.append(model(tokens()[0]))
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert (logits[one] - logits[other]).abs().max() > 1e-8
+
+
+@pytest.mark.parametrize("n", [2, 4, 8])
+def test_streams_are_copies_at_the_start_and_separate(tiny, streams_arm, n):
+    model = tiny(streams_arm, n=n)
+    assert max(spread(model)) < 1e-15
+    train(model, steps=3)
+    assert min(spread(model)) > 1e-4
+
+
+def test_streams_that_nothing_tells_apart_never_separate(tiny):
+    """Copies, equal reads and writes: every gradient is the same for all streams (papers.md 7.4)."""
+    model = tiny("mhc", read_start=[0, 0], write_start=[0, 0], model={"norm_eps": 1e-30})
+    train(model, steps=20, lr=1e-3)
+    assert max(spread(model)) < 1e-8
+
+
+# Which gradients are zero, and why. Parts of a connection: read (H_pre), write (H_post), mix (H_res).
+#
+# read of sub-layer 1: the streams are still copies of x, so h = (sum of H_pre) x, a multiple of x, and the
+#   branch's own norm removes the factor. With one stream this holds in every sub-layer.
+# mix of sub-layer 1: H_res 1 x^T = (row sums) x^T, and rows that sum to 1 by construction leave the copies alone.
+# mix of sub-layer L: 1^T H_res X = (column sums) X is all that the sum over streams lets through. Exactly
+#   column-stochastic rows of numbers would have no gradient; 20 Sinkhorn iterations leave a truncation error, and
+#   with it a gradient, which vanishes as the iterations grow.
+# With one stream, Sinkhorn gives the number 1 whatever its logit.
+CONVERGED = {"kind": "sinkhorn", "iterations": 500}
+DEAD = {
+    ("identity", 4): {"0.read"},
+    ("hc", 4): {"0.read"},
+    ("mhc", 4): {"0.read", "0.mix"},
+    ("mhc converged", 2): {"0.read", "0.mix", "3.mix"},
+    ("identity", 1): {f"{layer}.read" for layer in range(4)},
+    ("hc", 1): {f"{layer}.read" for layer in range(4)},
+    ("mhc", 1): {f"{layer}.{part}" for layer in range(4) for part in ("read", "mix")},
+}
+
+
+@pytest.mark.parametrize(("case", "n"), DEAD)
+def test_every_connection_parameter_learns_except_those_that_cannot(tiny, case, n):
+    arm, *converged = case.split()
+    settings = {"mixing": CONVERGED | {"start": [-1, 1]}} if converged else {}
+    # A norm without eps ignores scale exactly, not up to 1e-12 over the variance.
+    model = tiny(arm, n=n, model={"norm_eps": 1e-30}, **settings)
+    start = {name: parameter.detach().clone() for name, parameter in model.connection_parameters()}
+    train(model, steps=6)
+    whole = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
+    for name, parameter in model.connection_parameters():
+        _, layer, part, _ = name.split(".")
+        gradient = (parameter.grad.norm() / whole).item()
+        moved = (parameter - start[name]).abs().max().item()
+        if f"{layer}.{part}" in DEAD[case, n]:
+            assert gradient < 1e-15, name
+            assert moved < 1e-7, name  # Adam divides even noise by itself
+        else:
+            assert gradient > 1e-10, name
+            assert moved > 1e-4, name
+
+
+def test_every_entry_of_every_static_map_moves(tiny, streams_arm):
+    model = tiny(streams_arm)
+    start = {name: parameter.detach().clone() for name, parameter in model.connection_parameters()}
+    train(model, steps=6)
+    for name, parameter in model.connection_parameters():
+        _, layer, part, kind = name.split(".")
+        if kind == "bias" and f"{layer}.{part}" not in DEAD[streams_arm, 4]:
+            assert (parameter - start[name]).abs().min() > 1e-6, name
+
+
+def test_the_future_changes_nothing_before_it(tiny, arm):
+    model = tiny(arm, awake=0.5)
+    inputs = tokens()[0]
+    with torch.no_grad():
+        before = model(inputs)
+        for position in range(SEQUENCE):
+            moved = inputs.clone()
+            moved[:, position] = (moved[:, position] + 1) % VOCAB
+            change = (model(moved) - before).abs().amax((0, 2))
+            assert change[:position].tolist() == pytest.approx([0] * position, abs=1e-13)
+            assert change[position:].min() > 1e-6
+
+
+def test_sequences_of_a_batch_do_not_mix(tiny, arm):
+    model = tiny(arm, awake=0.5)
+    inputs = tokens()[0]
+    with torch.no_grad():
+        torch.testing.assert_close(model(inputs)[1:2], model(inputs[1:2]), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_body_weights_depend_on_the_seed_and_never_on_the_arm(tiny, streams_arm, n):
+    torch.manual_seed(n)  # whatever the global generator holds
+    weights, expected, other = (
+        dict(model.body_parameters()) for model in (tiny(streams_arm, n=n), tiny("baseline"), tiny("baseline", seed=1))
+    )
+    assert list(weights) == list(expected)
+    for name, parameter in expected.items():
+        assert torch.equal(weights[name], parameter), name
+        assert torch.equal(other[name], parameter) == name.endswith("norm.weight"), name
+
+
+def test_body_weights_do_not_depend_on_the_dtype(tiny):
+    for (name, wide), (_, narrow) in zip(
+        tiny("mhc").body_parameters(), tiny("mhc", model={"dtype": "float32"}).body_parameters(), strict=True
+    ):
+        assert torch.equal(wide.float(), narrow), name
+
+
+def test_dropout_masks_are_the_same_for_every_arm(tiny, streams_arm):
+    """At step 0 every arm is the baseline, with dropout as without: so their masks must be the same ones."""
+    logits = []
+    for name in ("baseline", streams_arm):
+        model = tiny(name, model={"dropout": 0.3})
+        torch.manual_seed(7)
+        logits.append(model(tokens()[0]))
+        after = torch.get_rng_state()
+        assert not torch.allclose(model(tokens()[0]), logits[-1])  # the next masks are others
+        assert torch.equal(model.eval()(tokens()[0]), model.eval()(tokens()[0]))
+        logits.append(after)
+    torch.testing.assert_close(logits[2], logits[0], rtol=0, atol=1e-9)
+    assert torch.equal(logits[3], logits[1])
+
+
+def test_dropout_acts_where_the_published_protocol_has_it(tiny, monkeypatch):
+    """On the embedding, on attention's weights, and twice in the MLP; never on streams once they are made."""
+    calls = []
+    original, attention = functional.dropout, functional.scaled_dot_product_attention
+
+    def dropout(x, p, training):
+        calls.append(("dropout", tuple(x.shape[2:]), p, training))
+        return original(x, p, training)
+
+    def attend(*args, dropout_p, **kwargs):
+        calls.append(("attention", dropout_p))
+        return attention(*args, dropout_p=dropout_p, **kwargs)
+
+    monkeypatch.setattr(functional, "dropout", dropout)
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", attend)
+    tiny("mhc", model={"dropout": 0.1, "blocks": 1})(tokens()[0])
+    assert calls == [
+        ("dropout", (8,), 0.1, True),
+        ("attention", 0.1),
+        ("dropout", (16,), 0.1, True),
+        ("dropout", (8,), 0.1, True),
+    ]
+
+
+def test_under_autocast_maps_and_streams_stay_float32(tiny, arm):
+    model = tiny(arm, awake=0.5, model={"dtype": "float32"})
+    dtypes = set()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(
+            tokens()[0], lambda layer, streams, h_res: dtypes.update({streams.dtype, h_res.dtype})
+        )
+    assert dtypes == {torch.float32}
+    torch.testing.assert_close(logits.float(), model(tokens()[0]), rtol=0, atol=0.3)
+
+
+def test_the_body_has_no_biases_and_one_matrix_for_embedding_and_head(tiny):
+    shapes = {name: tuple(p.shape) for name, p in tiny("baseline").named_parameters()}
+    assert not [name for name in shapes if "bias" in name]
+    assert [name for name, shape in shapes.items() if VOCAB in shape] == ["embedding.weight"]
+    assert shapes["position.weight"] == (SEQUENCE, 8)
+
+
+def test_body_matrices_are_drawn_with_the_std_that_is_set(connection):
+    model = make_model(ModelConfig(blocks=1, dim=64, heads=4), connection("mhc"), 256, 128, seed=0)
+    for name, parameter in model.body_parameters():
+        if parameter.dim() == 2:
+            assert parameter.std().item() == pytest.approx(0.02, rel=0.03), name
+            assert abs(parameter.mean().item()) < 1e-3, name
+        else:
+            assert torch.equal(parameter, torch.ones_like(parameter)), name
+
+
+def test_body_and_connection_parameters_are_all_parameters(tiny, arm):
+    model = tiny(arm)
+    named = dict(model.named_parameters())
+    body, connection = dict(model.body_parameters()), dict(model.connection_parameters())
+    assert body.keys() | connection.keys() == named.keys()
+    assert not body.keys() & connection.keys()
+    assert len(connection) == {"baseline": 0, "identity": 4 * 6, "hc": 4 * 9, "mhc": 4 * 9}[arm]

@@ -1,0 +1,227 @@
+"""One step, one evaluation, and what is equal between arms and with the probe on or off."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from mhc_repro.runs.schema import UNITS
+from mhc_repro.training import data, trainer
+from mhc_repro.training.optim import learning_rate
+from mhc_repro.training.trainer import Trainer
+
+TIMES = ("time/step", "time/probe")
+
+
+@pytest.fixture
+def start(config):
+    def make(arm: str, **settings) -> Trainer:
+        return Trainer(config(arm, **settings), torch.device("cpu"))
+
+    return make
+
+
+def run(made: Trainer) -> list[dict]:
+    """All metrics rows of a run, without the wall clock."""
+    rows = [{"step": 0} | made.measure()[0]]
+    for _ in range(made.config.train.steps):
+        rows.append(made.step() | made.measure()[0])
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
+
+
+def fill(model) -> None:
+    """Set every parameter from numpy's frozen generator: torch's normal draws differ between processors."""
+    numbers = np.random.RandomState(0)
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            drawn = torch.from_numpy(numbers.standard_normal(tuple(parameter.shape)))
+            if name.endswith("alpha"):
+                parameter.copy_(0.3 + 0.1 * drawn)
+            elif name.endswith("norm.weight"):
+                parameter.copy_(1 + 0.1 * drawn)
+            else:
+                parameter.add_(0.2 * drawn) if name.startswith("connections.") else parameter.copy_(0.3 * drawn)
+
+
+# Loss and norms (all, body, connections, clipped) of two steps. A change here is a change of every result:
+# raise PROTOCOL_VERSION (mhc_repro/runs/identity.py) with it.
+GOLDEN = {
+    "baseline": [
+        (5.67527641788, 2.71443322539, 2.71443322539, 0, 1),
+        (5.53165323175, 1.41082789059, 1.41082789059, 0, 1),
+    ],
+    "identity": [
+        (5.52053954776, 2.22915483273, 2.22515453494, 0.133486193757, 1),
+        (5.85597274788, 7.31343226735, 7.28396517553, 0.655852766088, 1),
+    ],
+    "hc": [
+        (6.04690695803, 4.89906284544, 3.32053611301, 3.60206283756, 1),
+        (5.86220166056, 5.17657894625, 3.33734429871, 3.95715840201, 1),
+    ],
+    "mhc": [
+        (6.44728251821, 3.23752312223, 3.20925847245, 0.426867689096, 1),
+        (5.62184722808, 2.72300529782, 2.71326253332, 0.230139690696, 1),
+    ],
+}
+
+
+def test_golden_steps(start, arm):
+    made = start(arm, steps=20, model={"init_std": 0.02})
+    fill(made.model)
+    keys = ("loss/train", "grad/norm", "grad/norm_body", "grad/norm_connection", "grad/clipped")
+    for step in (1, 2):
+        row = made.step()
+        assert [row[key] for key in keys] == pytest.approx(GOLDEN[arm][step - 1], rel=1e-9, abs=1e-12)
+
+
+def test_a_step_is_loss_gradient_clip_update_in_this_order(start, arm):
+    made = start(arm, steps=5, seed=3)
+    for step in (1, 2):
+        inputs, targets = data.batch(made.corpus.train, 3, step, 2, 6)
+        before = functional.cross_entropy(made.model(inputs).flatten(0, 1), targets.flatten())
+        gradients = torch.autograd.grad(before, list(made.model.parameters()), allow_unused=True)
+        norm = math.sqrt(sum(g.square().sum().item() for g in gradients if g is not None))
+        row = made.step()
+        assert made.done == row["step"] == step
+        assert row["loss/train"] == pytest.approx(before.item(), rel=1e-12)
+        assert row["grad/norm"] == pytest.approx(norm, rel=1e-10)
+        assert row["grad/clipped"] == pytest.approx(min(norm, 1.0), rel=1e-10)
+        assert row["grad/norm"] == pytest.approx(math.hypot(row["grad/norm_body"], row["grad/norm_connection"]))
+        assert row["lr"] == learning_rate(step, 5, made.config.optim)
+        assert row["time/step"] > 0
+        assert (row["grad/norm_connection"] == 0) == (arm == "baseline")
+        after = functional.cross_entropy(made.model(inputs).flatten(0, 1), targets.flatten())
+        assert after != before
+
+
+def test_rows_hold_what_is_due_and_nothing_else(start):
+    made = start("mhc", steps=7, train={"val_every": 3}, probe={"every": 2})
+    each = {"step", "loss/train", "grad/norm", "grad/norm_body", "grad/norm_connection", "grad/clipped", "lr"}
+    probe = {key for key in UNITS["metrics"] if key.startswith("gain/")} | {"streams/spread"}
+    val, test = {"loss/val", "bpc/val"}, {"loss/test", "bpc/test"}
+    expected = [{"step"} | probe | val]
+    for step in range(1, 8):
+        probed = probe if step in (2, 4, 6, 7) else set()
+        expected.append(each | probed | (val if step in (3, 6, 7) else set()) | (test if step == 7 else set()))
+    rows = run(made)
+    assert [set(row) for row in rows] == expected
+    assert [row["step"] for row in rows] == list(range(8))
+    assert set(expected[-1]) | set(TIMES) == set(UNITS["metrics"])
+
+
+def test_held_out_loss_is_the_mean_over_all_positions_of_the_windows(start):
+    made = start("hc", model={"dropout": 0.5}, train={"val_windows": 5, "test_windows": 3})
+    for split, count in (("val", 5), ("test", 3)):  # 5 windows in batches of 2: the last one is short
+        inputs, targets = data.windows(getattr(made.corpus, split), count, 6)
+        with torch.no_grad():
+            logits = made.model.eval()(inputs)
+        losses = -logits.log_softmax(-1).gather(-1, targets[..., None])
+        made.model.train()
+        row = made.evaluate(split, count)
+        assert row == {
+            f"loss/{split}": pytest.approx(losses.mean().item(), rel=1e-12),
+            f"bpc/{split}": pytest.approx(losses.mean().item() / math.log(2), rel=1e-12),
+        }
+        assert made.model.training
+
+
+def test_evaluation_takes_no_random_numbers_and_leaves_no_gradient(start):
+    made = start("mhc", model={"dropout": 0.5})
+    before = torch.get_rng_state()
+    made.measure()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(parameter.grad is None for parameter in made.model.parameters())
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_probe_on_and_off_give_the_same_losses_bit_for_bit(start, arm, dropout):
+    on, off = (
+        run(start(arm, steps=5, model={"dropout": dropout}, probe={"enabled": enabled, "every": 1}))
+        for enabled in (True, False)
+    )
+    for row_on, row_off in zip(on, off, strict=True):
+        assert {key: row_on[key] for key in row_off} == row_off
+        assert any(key.startswith("gain/") for key in row_on)
+        assert not any(key.startswith("gain/") for key in row_off)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(start, arm):
+    first, again, other = (
+        run(start(arm, seed=seed, model={"dropout": 0.3})) for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert all(a["loss/train"] != b["loss/train"] for a, b in zip(first[1:], other[1:], strict=True))
+
+
+def test_what_ran_before_in_the_process_changes_nothing(start):
+    first = run(start("mhc", model={"dropout": 0.3}))
+    torch.manual_seed(99)
+    np.random.seed(99)
+    made = start("mhc", model={"dropout": 0.3})
+    torch.rand(5)
+    assert run(made) == first
+
+
+def test_arms_are_paired_same_body_same_batches_same_masks(start, streams_arm, monkeypatch):
+    """The first loss of every arm is the baseline's although dropout is on: weights, batch and masks agree."""
+    seen: dict[str, list] = {}
+    original = trainer.batch
+
+    def spy(*args):
+        drawn = original(*args)
+        seen.setdefault(name, []).append(drawn)
+        return drawn
+
+    monkeypatch.setattr(trainer, "batch", spy)
+    losses, states = {}, {}
+    for name in ("baseline", streams_arm):
+        made = start(name, seed=5, model={"dropout": 0.3})
+        losses[name] = [made.step()["loss/train"] for _ in range(3)]
+        states[name] = torch.get_rng_state()
+    assert losses[streams_arm][0] == pytest.approx(losses["baseline"][0], abs=1e-10)
+    assert losses[streams_arm][2] != pytest.approx(losses["baseline"][2], abs=1e-10)
+    assert torch.equal(states[streams_arm], states["baseline"])
+    for (x, y), (u, v) in zip(seen[streams_arm], seen["baseline"], strict=True):
+        assert torch.equal(x, u)
+        assert torch.equal(y, v)
+    assert not torch.equal(seen["baseline"][0][0], seen["baseline"][1][0])
+
+
+def test_masks_change_from_step_to_step(start):
+    made = start("baseline", model={"dropout": 0.5})
+    made.step()
+    states = [torch.get_rng_state()]
+    made.step()
+    states.append(torch.get_rng_state())
+    assert not torch.equal(*states)
+
+
+def test_a_saved_state_continues_bit_for_bit(start, arm):
+    settings = {"steps": 6, "model": {"dropout": 0.3}}
+    whole = run(start(arm, **settings))
+    first = start(arm, **settings)
+    rows = [first.step() for _ in range(3)]
+    state = {key: value for key, value in first.state().items()}
+    second = start(arm, **settings)
+    second.load(state)
+    torch.rand(3)
+    rows += [second.step() for _ in range(3)]
+    assert [row["loss/train"] for row in rows] == [row["loss/train"] for row in whole[1:]]
+    assert [row["grad/norm"] for row in rows] == [row["grad/norm"] for row in whole[1:]]
+
+
+def test_parameters_are_counted_by_whom_they_belong_to(start, arm):
+    made = start(arm)
+    counts = made.parameter_counts()
+    connection = {"baseline": 0, "identity": 2 * 4 * 32 + 8 + 2, "hc": 6 * 8 + 24 + 3, "mhc": 96 * 8 + 24 + 3}[arm]
+    assert counts["connection"] == 4 * connection
+    assert counts["total"] == counts["body"] + counts["connection"]
+    assert counts["total"] == sum(parameter.numel() for parameter in made.model.parameters())
+    assert counts["body"] == 256 * 8 + 6 * 8 + 2 * ((8 + 24 * 8 + 8 * 8) + (8 + 2 * 16 * 8)) + 8
+
+
+def test_every_arm_learns(start, arm):
+    rows = run(start(arm, steps=60, probe={"enabled": False}, train={"val_every": 60, "val_windows": 16}))
+    assert rows[-1]["loss/val"] < rows[0]["loss/val"] - 1.0
