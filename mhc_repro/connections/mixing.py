@@ -9,6 +9,7 @@ A published variant is one more class here and one line in MIXINGS; its fields a
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from math import isfinite
 from typing import Any, Protocol
 
 import torch
@@ -107,12 +108,30 @@ def make_mixing(settings: Mapping[str, Any], n: int) -> Mixing:
     kind = settings.pop("kind", None)
     if kind not in MIXINGS:
         raise UserError(_unknown("connection.mixing.kind", kind, list(MIXINGS)))
-    known = [f.name for f in fields(MIXINGS[kind]) if f.name != "n"]
-    for name in settings:
+    known: dict[str, Any] = {f.name: f.default for f in fields(MIXINGS[kind]) if f.name != "n"}
+    for name, value in settings.items():
         if name not in known:
-            raise UserError(_unknown(f"a field of connection.mixing (kind={kind})", name, known))
+            raise UserError(_unknown(f"a field of connection.mixing (kind={kind})", name, list(known)))
+        if not _is_like(value, known[name]):
+            example = str(list(known[name]) if isinstance(known[name], tuple) else known[name])
+            raise UserError(
+                f"connection.mixing.{name}={value}: must be of the kind of its default, "
+                f"connection.mixing.{name}={example.replace(' ', '')}"
+            )
     hashable = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
     return MIXINGS[kind](n=n, **hashable)
+
+
+def _is_like(value: object, default: object) -> bool:
+    if isinstance(default, tuple):
+        return (
+            isinstance(value, list | tuple)
+            and len(value) == len(default)
+            and all(map(_is_like, value, default))
+        )
+    if isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool):
+        return isfinite(value)
+    return type(value) is type(default)
 
 
 def _unknown(what: str, value: object, allowed: list[str]) -> str:

@@ -5,7 +5,8 @@ axes and vectorise over the tokens. Axis 0 is the output stream i, axis 1 the in
 T_c divides by sums over axis 0, T_r by sums over axis 1, and rows, which come last, end up exact.
 
 Two departures from typing Eq. 9 in as it stands:
-1. The first column step is a softmax, the same number without exp's overflow.
+1. The first iteration is two softmaxes, the same numbers without exp's overflow and underflow:
+   after it every row sums to 1, whatever the logits.
 2. The gradient is carried with respect to log M. There the backward of a normalisation,
    G <- G - M sum(G), divides by nothing, so it stays finite however small an entry became, and
    it keeps only the logits: the iterates are made again.
@@ -21,8 +22,9 @@ from torch.autograd.function import once_differentiable
 def _iterates(logits: Tensor, iterations: int) -> list[Tensor]:
     """The matrices after each of the 2 x iterations normalisations, columns first."""
     tiny = torch.finfo(logits.dtype).tiny
-    matrices = [torch.softmax(logits, dim=0)]
-    for step in range(1, 2 * iterations):
+    columns = torch.log_softmax(logits, dim=0)
+    matrices = [columns.exp(), torch.softmax(columns, dim=1)]
+    for step in range(2, 2 * iterations):
         last = matrices[-1]
         matrices.append(last / last.sum(step % 2, keepdim=True).clamp_min(tiny))
     return matrices

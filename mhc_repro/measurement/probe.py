@@ -6,6 +6,7 @@ It changes nothing in the training it looks at: no gradients, no random numbers,
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,11 +23,9 @@ class Probe:
         self.every = config.every
         self.tokens = tokens
         self.steps = steps
-        last = config.token_map_times - 1
-        self.token_map_steps = {
-            steps if i == last else steps * i // max(last, 1) // config.every * config.every
-            for i in range(config.token_map_times)
-        }
+        probed = [step for step in range(steps + 1) if self.due(step)]
+        times = min(config.token_map_times, len(probed))
+        self.token_map_steps = {probed[round(i)] for i in np.linspace(0, len(probed) - 1, times)}
         self.kept = torch.linspace(0, tokens.numel() - 1, config.token_maps).long()
 
     def due(self, step: int) -> bool:
@@ -86,7 +85,9 @@ def gain_rows(h_res: Tensor) -> list[Row]:
     columns["min_column_sum"] = backward_mean.sum(-2).amin(-1)
     columns["distance_identity"] = (single_mean - eye).flatten(1).norm(dim=1)
     columns["distance_uniform"] = (single_mean - 1 / n).flatten(1).norm(dim=1)
-    columns["sigma2"] = torch.linalg.svdvals(forward_mean)[:, 1] if n > 1 else torch.zeros(len(h_res))
+    finite = forward_mean.isfinite().all(-1).all(-1)
+    sigma2 = torch.linalg.svdvals(forward_mean.where(finite[:, None, None], eye))[:, 1:2].sum(1)  # 0 if n = 1
+    columns["sigma2"] = sigma2.where(finite, torch.nan)
     columns["h_single"], columns["h_forward"], columns["h_backward"] = (
         mean.flatten(1) for mean in (single_mean, forward_mean, backward_mean)
     )

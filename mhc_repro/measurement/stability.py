@@ -1,5 +1,7 @@
 """Spikes and divergence in a per-step series; numpy only, so the analysis half may use it."""
 
+import warnings
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -14,7 +16,8 @@ def spikes(series: ArrayLike, window: int = 128, sigma: float = 6.0) -> NDArray[
     marks = ~np.isfinite(values)
     if len(values) > window:
         past = np.lib.stride_tricks.sliding_window_view(np.where(marks, np.nan, values), window)[:-1]
-        with np.errstate(invalid="ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a window without a finite value has no limit
             limit = np.nanmean(past, axis=1) + sigma * np.nanstd(past, axis=1)
             marks[window:] |= values[window:] > limit
     return marks

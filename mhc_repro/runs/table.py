@@ -43,6 +43,12 @@ class Table:
             _drop_torn_line(file)
             file.write(line)
 
+    def sync(self) -> None:
+        """Wait until the rows so far are on the disk."""
+        if self.jsonl.exists():
+            with open(self.jsonl, "rb") as file:
+                os.fsync(file.fileno())
+
     def truncate(self, step: int) -> None:
         """Keep the rows with row["step"] <= step, atomically; a finished table grows again from there."""
         rows = _parse(self.jsonl)

@@ -6,6 +6,7 @@ and renamed, so a torn file can only come from the disk; it is then skipped with
 
 import hashlib
 import io
+import math
 import os
 import time
 from pathlib import Path
@@ -51,14 +52,24 @@ class Checkpoints:
         """List the checkpoints, newest first."""
         return sorted(self.folder.glob("step-*.pt"), reverse=True)
 
-    def load(self) -> tuple[dict[str, Any] | None, list[str]]:
-        """Read the newest whole checkpoint, None if there is none; and a warning for each torn one."""
+    def load(self, rows: float = math.inf) -> tuple[dict[str, Any] | None, list[str]]:
+        """Read the newest whole checkpoint, None if there is none; drop the unusable ones with a warning each.
+
+        A checkpoint past step `rows`, the last that the tables hold (-1: none), cannot be gone on from.
+        """
         warnings: list[str] = []
         for path in self.paths():
             content = path.read_bytes()
             digest, payload = content[:32], content[32:]
-            if hashlib.sha256(payload).digest() == digest:
-                return torch.load(io.BytesIO(payload), weights_only=True), warnings
-            warnings.append(f"checkpoint {path.name} is torn; falling back to the one before")
+            if hashlib.sha256(payload).digest() != digest:
+                warnings.append(f"checkpoint {path.name} is torn; falling back to the one before")
+            else:
+                state = torch.load(io.BytesIO(payload), weights_only=True)
+                if state["step"] <= rows:
+                    return state, warnings
+                if rows >= 0:
+                    warnings.append(
+                        f"checkpoint {path.name} is ahead of the tables; falling back to the one before"
+                    )
             path.unlink()
         return None, warnings

@@ -60,7 +60,9 @@ class Session:
     def __init__(self, config: Config, run: RunDirectory) -> None:
         self.config, self.run = config, run
         self.checkpoints = Checkpoints(checkpoint_folder(config, run), config.runtime.checkpoint_seconds)
-        state, self.warnings = self.checkpoints.load()
+        self.tables = {name: run.table(name) for name in UNITS}
+        steps = self.tables["metrics"].read()["step"]
+        state, self.warnings = self.checkpoints.load(int(steps.iloc[-1]) if len(steps) else -1)
         self.recorded = (run.read_manifest() or {}) if state else {}
         device, self.fingerprint = runtime.set_up(config.runtime, self.recorded.get("fingerprint", {}))
         self._refuse_inexact()
@@ -69,7 +71,6 @@ class Session:
             self.trainer.model.compile_connections()
         if state:
             self.trainer.load(state)
-        self.tables = {name: run.table(name) for name in UNITS}
         self.started = time.monotonic()
         self.wall_before = (run.read_status() or {}).get("wall_seconds", 0.0) if state else 0.0
 
@@ -105,13 +106,15 @@ class Session:
     def _train(self, stopped: runtime.Flag) -> str:
         trainer, steps = self.trainer, self.config.train.steps
         if trainer.done == 0:
-            self._record({"step": 0})
+            self.tables["metrics"].append({"step": 0} | self._measure())
         while trainer.done < steps:
             row = trainer.step()
-            if not math.isfinite(row["loss/train"]):
-                self.tables["metrics"].append(row)
-                return self._finish("diverged", f"loss {row['loss/train']} at step {trainer.done}")
-            self._record(row)
+            if math.isfinite(row["loss/train"]):
+                row |= self._measure()
+            self.tables["metrics"].append(row)
+            for name, loss in row.items():
+                if name.startswith("loss/") and not math.isfinite(loss):
+                    return self._finish("diverged", f"{name} is {loss} at step {trainer.done}")
             self.reporter.step(trainer.done, row)
             if stopped:
                 self._save()
@@ -124,19 +127,22 @@ class Session:
                 self._save()
         return self._finish("finished", "")
 
-    def _record(self, row: dict[str, Any]) -> None:
+    def _measure(self) -> dict[str, Any]:
         measured, gains, tokens = self.trainer.measure()
-        row |= measured
-        for name, rows in (("gains", gains), ("tokens", tokens), ("metrics", [row])):
+        for name, rows in (("gains", gains), ("tokens", tokens)):
             for each in rows:
                 self.tables[name].append(each)
+        return measured
 
     def _save(self) -> None:
+        for table in self.tables.values():
+            table.sync()
         self.checkpoints.save(self.trainer.done, self.trainer.state())
         self._write_status("running")
 
     def _finish(self, status: str, message: str) -> str:
-        self._save()
+        if status == "finished":  # a diverged run killed here must find the checkpoint before its last step
+            self._save()
         config = self.config
         gains, metrics = self.tables["gains"].read(), self.tables["metrics"].read()
         verdict = judge(gains, metrics, config.connection.n, config.train.steps, config.connection.expects)
