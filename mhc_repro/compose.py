@@ -119,8 +119,9 @@ def _refuse_changed_study(args: argparse.Namespace, loader: ConfigLoader, config
     """A study under `results` is what its file says: a try-out of another setting goes elsewhere."""
     if not any(results_root(each.runtime.results) == results_root("results") for each in configs):
         return
+    swept = _load(loader, args, RunMode.MULTIRUN).hydra.sweeper.get("params") or {}
     for each in OverridesParser.create(config_loader=loader).parse_overrides(args.overrides):
-        if each.key_or_group.split(".")[0].split("/")[0] not in FREE:
+        if each.key_or_group not in swept and each.key_or_group.split(".")[0].split("/")[0] not in FREE:
             raise UserError(
                 f"{each.input_line}: the recorded study {configs[0].study} is what its file in conf/study says; "
                 "to try something else add runtime.results=results/local"
