@@ -42,14 +42,14 @@ class Probe:
         def observe(layer: int, streams: Tensor, mix: Tensor) -> None:
             amax.append(streams.abs().amax())
             if layer > 0:
-                h_res.append(mix.permute(2, 0, 1).double())
+                h_res.append(mix.permute(2, 0, 1))
                 centred = streams - streams.mean(2, keepdim=True)
                 spread.append(centred.norm() / streams.norm())
 
         model.eval()
         model(self.tokens, observe)
         model.train()
-        maps = torch.stack(h_res).cpu()
+        maps = torch.stack(h_res).cpu().double()
         rows = gain_rows(maps)
         for row, value in zip(rows, torch.stack(spread).tolist(), strict=True):
             row |= {"step": step, "spread": value}

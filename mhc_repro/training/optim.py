@@ -47,7 +47,8 @@ class Clipper:
     @torch.no_grad()
     def clip(self) -> Tensor:
         """Scale the gradients in place; return (all before, body, connections, all after) as a tensor (4,)."""
-        body, connections = _norm(self.body), _norm(self.connections)
+        device = self.body[0].device
+        body, connections = _norm(self.body, device), _norm(self.connections, device)
         total = torch.hypot(body, connections)
         scale = torch.ones_like(total)
         if self.limit > 0:
@@ -61,8 +62,8 @@ def _grads(parameters: list[nn.Parameter]) -> list[Tensor]:
     return [p.grad for p in parameters if p.grad is not None]
 
 
-def _norm(parameters: list[nn.Parameter]) -> Tensor:
+def _norm(parameters: list[nn.Parameter], device: torch.device) -> Tensor:
     grads = _grads(parameters)
     if not grads:
-        return torch.zeros(())
+        return torch.zeros((), device=device)
     return torch.stack(torch._foreach_norm(grads)).norm()

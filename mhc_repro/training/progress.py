@@ -12,7 +12,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -29,15 +28,14 @@ class Reporter:
         if mode == "bar" or (mode == "auto" and sys.stderr.isatty()):
             self.bar = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(),
+                BarColumn(bar_width=12),  # all of it fits in 80 columns
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[values]}"),
-                TimeElapsedColumn(),
                 TextColumn("eta"),
                 TimeRemainingColumn(compact=True),
                 console=self.console,
             )
-            self.task = self.bar.add_task(name, total=steps, values="")
+            self.task = self.bar.add_task(name.rpartition("-")[0], total=steps, values="")
         self.started = self.said = time.monotonic()
         self.first: int | None = None
 

@@ -319,17 +319,17 @@ QUICK_TO_COMPILE = {"hc": {}, "mhc": {"mixing": {"kind": "sinkhorn", "iterations
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 
 
-def compiled_cases():
-    """Yield arm and dtype; compiling takes half a minute in a fresh environment, so all but one case are slow."""
-    for arm in QUICK_TO_COMPILE:
-        for dtype in TOLERANCE:
-            marks = [] if (arm, dtype) == ("mhc", "float64") else [pytest.mark.slow]
-            yield pytest.param(arm, dtype, marks=marks)
+# Compiling takes half a minute in a fresh environment, so all cases but one are slow.
+COMPILED_CASES = [
+    pytest.param(arm, dtype, marks=[] if (arm, dtype) == ("mhc", "float64") else [pytest.mark.slow])
+    for arm in QUICK_TO_COMPILE
+    for dtype in TOLERANCE
+]
 
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="there is no C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize(("name", "dtype"), compiled_cases())
+@pytest.mark.parametrize(("name", "dtype"), COMPILED_CASES)
 def test_compiled_and_uncompiled_agree_forward_and_backward(connection, name, dtype):
     module = awake(connection(name, **QUICK_TO_COMPILE[name]), dim=16).to(getattr(torch, dtype)).train()
     results = []

@@ -124,7 +124,10 @@ def test_measuring_leaves_the_model_and_the_random_numbers_alone(tiny, arm):
     torch.manual_seed(0)
     generator = torch.get_rng_state()
     weights = {name: value.clone() for name, value in model.state_dict().items()}
+    tracked = []
+    model.register_forward_hook(lambda *seen: tracked.append(seen[-1].requires_grad))
     first = probe().measure(model, STEP)
+    assert tracked == [False]  # one forward, without a graph
     assert torch.equal(torch.get_rng_state(), generator)
     assert model.training
     assert all(module.training for module in model.modules())
