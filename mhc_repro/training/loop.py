@@ -61,9 +61,10 @@ class Session:
         self.config, self.run = config, run
         self.checkpoints = Checkpoints(checkpoint_folder(config, run), config.runtime.checkpoint_seconds)
         self.tables = {name: run.table(name) for name in UNITS}
+        before = run.read_manifest() or {}
         steps = self.tables["metrics"].read()["step"]
-        state, self.warnings = self.checkpoints.load(int(steps.iloc[-1]) if len(steps) else -1)
-        self.recorded = (run.read_manifest() or {}) if state else {}
+        state, self.warnings = self.checkpoints.load(steps.iloc[-1] if before and len(steps) else -1)
+        self.recorded = before if state else {}
         device, self.fingerprint = runtime.set_up(config.runtime, self.recorded.get("fingerprint", {}))
         self._refuse_inexact()
         self.trainer = Trainer(config, device)
@@ -88,12 +89,8 @@ class Session:
         ):
             for warning in self.warnings:
                 self.reporter.say(f"warning: {warning}")
-            if (
-                not self.fingerprint["compile"]
-                and config.runtime.compile == "auto"
-                and config.connection.n > 1
-            ):
-                self.reporter.say("no C++ compiler with Python's headers: connections run uncompiled, slower")
+            if config.connection.kind != "residual":
+                self.reporter.say(self._how_connections_run())
             if self.recorded:
                 self.reporter.say(f"resuming at step {trainer.done}")
             try:
@@ -102,6 +99,13 @@ class Session:
                 self.reporter.say(f"failed at step {trainer.done}: {error!r}\n{traceback.format_exc()}")
                 self._write_status("failed", message=repr(error))
                 return "failed"
+
+    def _how_connections_run(self) -> str:
+        if self.fingerprint["compile"]:
+            return "compiling the connections: half a minute the first time, then cached"
+        if self.config.runtime.compile == "off":
+            return "connections run uncompiled, as asked"
+        return "no C++ compiler with Python's headers: connections run uncompiled, about twice as slow"
 
     def _train(self, stopped: runtime.Flag) -> str:
         trainer, steps = self.trainer, self.config.train.steps

@@ -70,7 +70,7 @@ class Reporter:
         if "bpc/val" in row:
             self.say(f"step {step}/{self.steps}  {values}  val {row['bpc/val']:.3f} bpc")
             self.said = now
-        elif not self.bar and now - self.said >= LINE_SECONDS:
-            left = (now - self.started) / max(1, step - self.first) * (self.steps - step)
+        elif not self.bar and now - self.said >= LINE_SECONDS and step > self.first:
+            left = (now - self.started) / (step - self.first) * (self.steps - step)
             self.say(f"step {step}/{self.steps}  {values}  eta {left / 60:.1f} min")
             self.said = now
