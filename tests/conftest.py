@@ -14,7 +14,15 @@ import hypothesis
 import pytest
 import yaml
 
-from mhc_repro.config import Config, ConnectionConfig, DataConfig, ModelConfig, ProbeConfig, RuntimeConfig, TrainConfig
+from mhc_repro.config import (
+    Config,
+    ConnectionConfig,
+    DataConfig,
+    ModelConfig,
+    ProbeConfig,
+    RuntimeConfig,
+    TrainConfig,
+)
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -27,7 +35,7 @@ ARMS = ("baseline", *STREAMS_ARMS)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that asks for `arm` once for each arm, one that asks for `streams_arm` once for each with streams."""
+    """Repeat a test that asks for `arm` for every arm, one that asks for `streams_arm` for those with streams."""
     for name, arms in (("arm", ARMS), ("streams_arm", STREAMS_ARMS)):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, arms)
@@ -71,7 +79,9 @@ def tiny(connection: Callable[..., ConnectionConfig]) -> Callable[..., Any]:
 
     body = {"blocks": 2, "dim": 8, "heads": 2, "mlp_ratio": 2, "init_std": 0.3, "dtype": "float64"}
 
-    def make(arm: str, seed: int = 0, awake: float = 0.0, model: dict[str, Any] | None = None, **changes: Any) -> Any:
+    def make(
+        arm: str, seed: int = 0, awake: float = 0.0, model: dict[str, Any] | None = None, **changes: Any
+    ) -> Any:
         made = make_model(ModelConfig(**body | (model or {})), connection(arm, **changes), 17, 6, seed)
         generator = torch.Generator().manual_seed(seed + 1)
         with torch.no_grad():

@@ -75,12 +75,14 @@ def typed_in_hc(module, x: list[list[float]]) -> tuple[list[float], list[float],
     n = len(x)
     normed = [rms_norm(row) for row in x]
     read, write, mix = (
-        (part.phi.tolist(), part.alpha.item(), part.bias.tolist()) for part in (module.read, module.write, module.mix)
+        (part.phi.tolist(), part.alpha.item(), part.bias.tolist())
+        for part in (module.read, module.write, module.mix)
     )
     h_pre = [read[1] * math.tanh(dot(read[0][0], normed[j])) + read[2][j] for j in range(n)]
     h_post = [write[1] * math.tanh(dot(write[0][0], normed[j])) + write[2][j] for j in range(n)]
     h_res = [
-        [mix[1] * math.tanh(dot(mix[0][i], normed[j])) + mix[2][i * n + j] for j in range(n)] for i in range(n)
+        [mix[1] * math.tanh(dot(mix[0][i], normed[j])) + mix[2][i * n + j] for j in range(n)]
+        for i in range(n)
     ]
     return h_pre, h_post, h_res
 
@@ -123,7 +125,9 @@ def test_maps_and_streams_are_those_of_the_equations(connection, streams_arm, n)
         ]
         for name, expected in (("h_res", h_res), ("h", h), ("out", out)):
             got = getattr(result, name)[token]
-            torch.testing.assert_close(got, torch.tensor(expected, dtype=torch.float64), rtol=1e-11, atol=1e-12)
+            torch.testing.assert_close(
+                got, torch.tensor(expected, dtype=torch.float64), rtol=1e-11, atol=1e-12
+            )
 
 
 def test_every_gradient_is_that_of_finite_differences(connection, streams_arm):
@@ -215,7 +219,9 @@ def test_hc_starts_as_a_pre_norm_residual_net(connection, n, layer):
     maps = maps_of(build(connection("hc", n=n), layer, DIM).double(), streams(n))
     home = torch.zeros(n, dtype=torch.float64)
     home[layer % n] = 1
-    expected = torch.cat([home, torch.ones(n, dtype=torch.float64), torch.eye(n, dtype=torch.float64).flatten()])
+    expected = torch.cat(
+        [home, torch.ones(n, dtype=torch.float64), torch.eye(n, dtype=torch.float64).flatten()]
+    )
     torch.testing.assert_close(maps, expected.expand_as(maps), rtol=1e-10, atol=1e-12)
     exact = apply(build(connection("hc", n=n), layer, DIM), streams(n).float()).h_res
     assert torch.equal(exact, torch.eye(n).expand_as(exact))

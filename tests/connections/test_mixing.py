@@ -19,7 +19,9 @@ def test_identity_is_the_identity_and_learns_nothing(n):
     mixing = make_mixing({"kind": "identity"}, n)
     assert mixing.size == 0
     expected = torch.eye(n, dtype=torch.float64)[..., None].expand(n, n, 3)
-    torch.testing.assert_close(mixing.matrix(torch.zeros(0, 3, dtype=torch.float64)), expected, rtol=0, atol=0)
+    torch.testing.assert_close(
+        mixing.matrix(torch.zeros(0, 3, dtype=torch.float64)), expected, rtol=0, atol=0
+    )
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -82,7 +84,10 @@ def test_iterations_are_those_that_are_set():
         ({}, ["connection.mixing.kind", "sinkhorn"]),
         ({"kind": "sinkhorn", "iteration": 5}, ["iteration", "did you mean iterations?"]),
         ({"kind": "identity", "start": [0, 1]}, ["start", "none"]),
-        ({"kind": "sinkhorn", "iterations": 0}, ["connection.mixing.iterations=0", "connection.mixing.iterations=20"]),
+        (
+            {"kind": "sinkhorn", "iterations": 0},
+            ["connection.mixing.iterations=0", "connection.mixing.iterations=20"],
+        ),
         ({"kind": "sinkhorn", "iterations": "many"}, ["connection.mixing.iterations=many"]),
         ({"kind": "sinkhorn", "iterations": 2.5}, ["connection.mixing.iterations=2.5"]),
         ({"kind": "sinkhorn", "start": [1.0]}, ["connection.mixing.start"]),

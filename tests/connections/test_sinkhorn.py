@@ -1,4 +1,4 @@
-"""Sinkhorn against Eq. 9 typed in, against POT, against its slow twin and finite differences, and at the extremes."""
+"""Sinkhorn against Eq. 9 typed in, POT, its slow twin and finite differences, and at the extremes."""
 
 import math
 
@@ -88,7 +88,7 @@ def test_gradient_is_that_of_finite_differences(n, iterations):
 
 
 def test_gradient_goes_through_the_unrolled_iterations_not_through_the_limit():
-    """Near I the Jacobian converges like sigma_2^(2 iterations): at A.6 the two differ by half, at 2 I not at all."""
+    """Near I the Jacobian converges like sigma_2^(2 iterations): at A.6 they differ by half, at 2 I not at all."""
     differences = []
     for start in (6 * torch.eye(4, dtype=torch.float64) - 3, 2 * torch.eye(4, dtype=torch.float64)):
         paper, limit = (
@@ -125,7 +125,8 @@ def test_the_dtype_is_kept(dtype):
     assert (matrix.sum(1) - 1).abs().max() < tolerance
 
 
-EDGES = [-1e4, -200.0, -104.0, -90.0, 0.0, 90.0, 200.0, 1e4]  # exp(-90) is subnormal in float32, exp(-104) is 0
+# In float32 exp(-90) is subnormal and exp(-104) is 0.
+EDGES = [-1e4, -200.0, -104.0, -90.0, 0.0, 90.0, 200.0, 1e4]
 
 
 def extreme(n: int) -> st.SearchStrategy[np.ndarray]:

@@ -37,7 +37,7 @@ def test_products_that_do_not_commute():
 
 
 def test_the_two_composites_are_different_products_and_meet_only_at_the_ends():
-    """Interior values: forward B A at l = 2, backward C B at l = 2. A single product would give one pair for both."""
+    """Inside, forward is B A and backward C B at l = 2; one product for both would give one pair."""
     found = amax_gains(matrices(A, B, C))
     reverse = amax_gains(matrices(C, B, A))
     assert found.composite_forward[1] != found.composite_backward[1]
@@ -84,7 +84,9 @@ def test_the_sign_of_a_sum_does_not_count():
 def test_tokens_are_multiplied_before_they_are_averaged():
     """Token 1 has 2, 2 and token 2 has 0, 0: the average of products is 2, the product of averages 1."""
     h = torch.tensor([[2.0, 0.0], [2.0, 0.0]], dtype=torch.float64)[..., None, None]
-    check(h, single_forward=[1, 1], single_backward=[1, 1], composite_forward=[1, 2], composite_backward=[2, 1])
+    check(
+        h, single_forward=[1, 1], single_backward=[1, 1], composite_forward=[1, 2], composite_backward=[2, 1]
+    )
 
 
 def test_tokens_are_averaged_before_the_maximum():
@@ -114,7 +116,8 @@ def test_a_layer_that_differs_between_tokens_among_layers_that_do_not():
 @pytest.mark.parametrize("n", [1, 2, 4, 8])
 def test_doubly_stochastic_extremes_have_gain_one(n):
     generator = torch.Generator().manual_seed(n)
-    permutations = torch.eye(n, dtype=torch.float64)[torch.stack([torch.randperm(n, generator=generator) for _ in range(6)])]
+    orders = torch.stack([torch.randperm(n, generator=generator) for _ in range(6)])
+    permutations = torch.eye(n, dtype=torch.float64)[orders]
     uniform = torch.full((6, n, n), 1 / n, dtype=torch.float64)
     for h in (permutations, uniform):
         check(h, **dict.fromkeys(FIELDS, [1.0] * 6))

@@ -52,6 +52,7 @@ def test_so_are_they_with_other_numbers_of_streams(tables, streams_arm, n):
 
 # Nothing tells the streams apart. At 1e-2 Adam would soon turn the rounding of zero gradients into steps that do.
 ALIKE = {"read_start": [0, 0], "write_start": [0, 0], "lr": 1e-3}
+EVEN_READ = {"read_start": [0.25, 0.25], "lr": 1e-4}  # as the enwik8 reproduction starts HC
 CORNER = {"mixing": {"kind": "sinkhorn", "start": [-1000, 1000]}}  # I, with a gradient that underflows
 UNIFORM = {"mixing": {"kind": "sinkhorn", "start": [0, 0]}}
 SATURATED = {"read_start": [-1000, 1000], "write_start": [-1000, 1000]}  # gates without a gradient
@@ -62,7 +63,7 @@ SATURATED = {"read_start": [-1000, 1000], "write_start": [-1000, 1000]}  # gates
     [
         ("mhc", CORNER, {"h_res_identity"}),
         ("mhc", ALIKE, {"streams_never_separated", "h_res_frozen"}),
-        ("hc", {"read_start": [0.25, 0.25], "lr": 1e-4}, {"streams_never_separated"}),  # the enwik8 reproduction's
+        ("hc", EVEN_READ, {"streams_never_separated"}),
         ("mhc", ALIKE | UNIFORM, {"streams_never_separated", "h_res_uniform"}),
         ("mhc", ALIKE | CORNER, {"streams_never_separated", "h_res_identity"}),
         ("mhc", SATURATED | CORNER, {"h_res_identity", "connection_gradients_dead"}),
@@ -79,7 +80,9 @@ def test_every_reason_is_found_where_it_holds(tables, arm_name, settings, expect
 def test_what_an_arm_declares_is_a_control_and_the_rest_a_fault(tables):
     found = verdict(tables, "identity", **ALIKE)
     assert (found.degenerate, found.control) == (["streams_never_separated"], ["h_res_identity"])
-    found = verdict(tables, "mhc", **ALIKE, expects=["streams_never_separated", "h_res_frozen", "h_res_uniform"])
+    found = verdict(
+        tables, "mhc", **ALIKE, expects=["streams_never_separated", "h_res_frozen", "h_res_uniform"]
+    )
     assert found.degenerate == []
     assert set(found.control) == {"streams_never_separated", "h_res_frozen"}
 
@@ -107,9 +110,10 @@ def test_gradients_that_live_for_one_step_are_not_dead(tables):
     gains, metrics, _ = tables("mhc", **SATURATED, **CORNER)
     assert "connection_gradients_dead" in judge(gains, metrics, 4, STEPS, []).degenerate
     alive = metrics["grad/norm_connection"].where(metrics["step"] != 3, 1e-3)
-    assert "connection_gradients_dead" not in judge(
-        gains, metrics.assign(**{"grad/norm_connection": alive}), 4, STEPS, []
-    ).degenerate
+    assert (
+        "connection_gradients_dead"
+        not in judge(gains, metrics.assign(**{"grad/norm_connection": alive}), 4, STEPS, []).degenerate
+    )
 
 
 def test_nothing_is_judged_before_a_twentieth_of_the_steps(tables):

@@ -85,9 +85,13 @@ def test_rows_against_numpy(tiny, streams_arm):
         for name, (tokens, mean, axis) in per_token.items():
             assert row[name] == pytest.approx(np.abs(mean.sum(axis - 1)).max(), rel=1e-10)
             assert row[f"{name}_token"] == pytest.approx(np.abs(tokens.sum(axis)).max(1).mean(), rel=1e-10)
-            assert row[f"{name}_norm"] == pytest.approx(np.linalg.norm(mean, {2: np.inf, 1: 1}[axis]), rel=1e-10)
+            assert row[f"{name}_norm"] == pytest.approx(
+                np.linalg.norm(mean, {2: np.inf, 1: 1}[axis]), rel=1e-10
+            )
         assert row["min_column_sum"] == pytest.approx(means["backward"].sum(0).min(), rel=1e-10)
-        assert row["distance_identity"] == pytest.approx(np.linalg.norm(means["single"] - np.eye(n)), abs=1e-12)
+        assert row["distance_identity"] == pytest.approx(
+            np.linalg.norm(means["single"] - np.eye(n)), abs=1e-12
+        )
         assert row["distance_uniform"] == pytest.approx(np.linalg.norm(means["single"] - 1 / n), rel=1e-10)
         sigma = np.linalg.svd(means["forward"], compute_uv=False)
         assert row["sigma2"] == pytest.approx(sigma[1], rel=1e-9, abs=1e-12)
@@ -156,7 +160,19 @@ def test_it_is_due_at_the_start_at_every_so_many_steps_and_at_the_end(steps, eve
 
 @pytest.mark.parametrize(
     ("steps", "every"),
-    [(2000, 20), (300, 20), (1000, 20), (10, 3), (41, 10), (100, 30), (7, 2), (5, 1), (8, 2), (3, 20), (1, 1)],
+    [
+        (2000, 20),
+        (300, 20),
+        (1000, 20),
+        (10, 3),
+        (41, 10),
+        (100, 30),
+        (7, 2),
+        (5, 1),
+        (8, 2),
+        (3, 20),
+        (1, 1),
+    ],
 )
 def test_token_maps_are_kept_at_five_probed_steps_with_both_ends(steps, every):
     made = Probe(ProbeConfig(every=every, token_map_times=5), TOKENS, steps)

@@ -87,7 +87,9 @@ def test_the_body_is_the_one_described(tiny, arm):
         for name, parameter in model.body_parameters():
             if name.endswith("norm.weight"):
                 parameter.copy_(torch.linspace(0.5, 1.5, len(parameter)))
-        torch.testing.assert_close(model(tokens()[0]), slow_logits(model, tokens()[0]), rtol=1e-11, atol=1e-12)
+        torch.testing.assert_close(
+            model(tokens()[0]), slow_logits(model, tokens()[0]), rtol=1e-11, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("reduce", ["sum", "mean"])
@@ -105,7 +107,8 @@ def test_every_arm_gives_the_baselines_logits_at_step_0_in_float32(connection, s
     inputs = torch.arange(64).view(2, 32) % VOCAB
     with torch.no_grad():
         expected, logits = (
-            make_model(body, connection(name), VOCAB, 32, seed=0)(inputs) for name in ("baseline", streams_arm)
+            make_model(body, connection(name), VOCAB, 32, seed=0)(inputs)
+            for name in ("baseline", streams_arm)
         )
     assert logits.dtype == torch.float32
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
@@ -222,9 +225,8 @@ def test_sequences_of_a_batch_do_not_mix(tiny, arm):
 @pytest.mark.parametrize("n", [2, 4])
 def test_body_weights_depend_on_the_seed_and_never_on_the_arm(tiny, streams_arm, n):
     torch.manual_seed(n)  # whatever the global generator holds
-    weights, expected, other = (
-        dict(model.body_parameters()) for model in (tiny(streams_arm, n=n), tiny("baseline"), tiny("baseline", seed=1))
-    )
+    models = tiny(streams_arm, n=n), tiny("baseline"), tiny("baseline", seed=1)
+    weights, expected, other = (dict(model.body_parameters()) for model in models)
     assert list(weights) == list(expected)
     for name, parameter in expected.items():
         assert torch.equal(weights[name], parameter), name
@@ -281,9 +283,7 @@ def test_under_autocast_maps_and_streams_stay_float32(tiny, arm):
     model = tiny(arm, awake=0.5, model={"dtype": "float32"})
     dtypes = set()
     with torch.autocast("cpu", torch.bfloat16):
-        logits = model(
-            tokens()[0], lambda layer, streams, h_res: dtypes.update({streams.dtype, h_res.dtype})
-        )
+        logits = model(tokens()[0], lambda layer, streams, h_res: dtypes.update({streams.dtype, h_res.dtype}))
     assert dtypes == {torch.float32}
     torch.testing.assert_close(logits.float(), model(tokens()[0]), rtol=0, atol=0.3)
 

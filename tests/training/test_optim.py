@@ -63,7 +63,8 @@ def test_every_parameter_is_updated_once_by_adamw_as_published(tiny, arm):
     for step in (1, 2):
         for name, parameter in model.named_parameters():
             m, v = moments[name]
-            parameter.grad = step * (parameter.grad.flip(0) if parameter.dim() else -parameter.grad)  # a gradient that stays would hide the betas
+            if step == 2:  # a gradient that stays would hide the betas
+                parameter.grad = -3 * parameter.grad
             m, v = 0.8 * m + 0.2 * parameter.grad, 0.9 * v + 0.1 * parameter.grad**2
             moments[name] = m, v
             if decays(name, parameter):
@@ -123,7 +124,9 @@ def test_norms_are_told_of_all_of_the_body_of_the_connections_and_after_clipping
     def norm(parameters) -> float:
         return math.sqrt(sum(p.grad.double().square().sum().item() for _, p in parameters))
 
-    expected = [norm(f()) for f in (model.named_parameters, model.body_parameters, model.connection_parameters)]
+    expected = [
+        norm(f()) for f in (model.named_parameters, model.body_parameters, model.connection_parameters)
+    ]
     told = Clipper(model, limit).clip().tolist()
     assert told[:3] == pytest.approx(expected, rel=1e-12)
     assert told[3] == pytest.approx(norm(model.named_parameters()), rel=1e-12)
