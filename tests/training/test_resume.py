@@ -25,7 +25,7 @@ from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.runs import RunDirectory, Table
 from mhc_repro.runs import manifest as run_manifest
-from mhc_repro.training import checkpoint
+from mhc_repro.training import checkpoint, runtime
 from mhc_repro.training.checkpoint import Checkpoints
 from mhc_repro.training.loop import checkpoint_folder, train
 from mhc_repro.training.trainer import Trainer
@@ -488,3 +488,15 @@ def test_a_divergence_that_is_killed_while_it_is_written_stays_the_same(config, 
         assert train(killed) == "diverged"
         again = RunDirectory.of(killed).table("metrics").read().drop(columns=list(TIMES), errors="ignore")
         assert again.equals(rows), at
+
+
+def test_a_sweep_over_many_shapes_in_one_process_compiles_each(config, monkeypatch):
+    """The compiler keeps a few variants of a function and, asked for one graph, fails at the next."""
+    real = torch.compile
+    monkeypatch.setattr(runtime, "compiles", lambda *_: True)
+    monkeypatch.setattr(
+        torch, "compile", lambda f, **how: real(f, **how | {"backend": "eager", "options": None})
+    )
+    for dim in range(2, 22, 2):
+        shape = config("identity", n=2, steps=1, model={"dim": dim, "blocks": 1})
+        assert train(shape) == "finished"
