@@ -14,7 +14,7 @@ parallel := $(if $(filter-out 1,$(JOBS)),-m hydra/launcher=joblib hydra.launcher
 recorded := stability stress depth
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data quick study reproduce reproduce-all report verify test lint clean
+.PHONY: help setup data quick study reproduce reproduce-all bench report verify test lint clean
 .SUFFIXES:
 
 help: ## list the targets
@@ -22,7 +22,7 @@ help: ## list the targets
 	@echo
 	@echo '  PYTHON=python3.12     the Python that setup builds on, 3.11 to 3.13 (default: $(PYTHON))'
 	@echo '  VENV=folder           the environment (default: $(VENV))'
-	@echo '  ARGS="train.steps=50" more overrides for quick, study and reproduce'
+	@echo '  ARGS="train.steps=50" more overrides for quick, study, reproduce and bench'
 	@echo '  JOBS=1                how many runs of study and reproduce go on side by side (default: $(JOBS))'
 	@echo '  RESULTS=folder        where quick writes (default: $(RESULTS))'
 
@@ -54,6 +54,10 @@ reproduce: setup ## train the study behind the README's table, after a plan with
 
 reproduce-all: setup ## train every recorded study (hours); then the report
 	for study in $(recorded); do $(run) experiments/train.py study=$$study $(parallel) $(ARGS) || exit $$?; done
+	$(run) experiments/report.py
+
+bench: setup ## measure what each arm costs beside the baseline (minutes, on an idle machine); then the report
+	$(run) experiments/bench.py --save $(ARGS)
 	$(run) experiments/report.py
 
 report: setup ## rebuild tables, figures, report.html and the README's numbers from results/

@@ -1,6 +1,7 @@
 """Everything that is made from a results root: index, tables, figures, one HTML page, the README's numbers.
 
-All of it is a function of the run directories, so it can be made again and compared byte for byte.
+All of it is a function of the run directories and of the bench's records, so it can be made again and compared
+byte for byte.
 """
 
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from matplotlib import __version__ as matplotlib_version
 
-from mhc_repro.analysis import readme, theme
+from mhc_repro.analysis import overhead, readme, theme
 from mhc_repro.analysis.comparison import Studies, comparisons
 from mhc_repro.analysis.figures import FIGURES
 from mhc_repro.analysis.page import page
@@ -52,10 +53,11 @@ def render(root: Path, found: Studies, with_readme: bool) -> dict[str, str]:
             text = (root / README).read_text(encoding="utf-8")
         except OSError:
             raise UserError(f"{root.parent}/README.md: cannot be read; --no-readme does without") from None
-        texts[README] = readme.fill(text, readme.parts(found, folder=root.name))
+        parts = readme.parts(found, folder=root.name) | {"overhead-table": overhead.part(root)}
+        texts[README] = readme.fill(text, parts)
     rows = index(root)
     texts["index.csv"] = rows[~rows["status"].isin(UNDER_WAY)].to_csv(index=False, lineterminator="\n")
-    texts |= render_studies(found)
+    texts |= render_studies(found) | overhead.figures(root)
     texts["report.html"] = page(found, texts)
     return texts
 

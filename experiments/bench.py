@@ -1,0 +1,141 @@
+"""What each arm costs beside the baseline: step time, first step, memory, parameters.
+
+python experiments/bench.py                                   identity, HC and mHC at the reference protocol
+python experiments/bench.py --connections mhc --threads 1 --rounds 15 --json
+python experiments/bench.py --scaling                         mHC by dim, n and tokens
+python experiments/bench.py --connections mhc connection.n=8  any override of train.py, on every arm
+
+Text is generated, so no data is needed. `--save` keeps the record in results/bench, from which `make report`
+makes the README's table and the figure.
+"""
+
+import argparse
+import json
+import os
+import sys
+from datetime import date
+from functools import partial
+from typing import Any, NoReturn
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as experiments/train.py; read when torch loads
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mhc_repro import compose
+from mhc_repro.analysis import overhead
+from mhc_repro.analysis.comparison import BASELINE
+from mhc_repro.config import Config
+from mhc_repro.errors import UserError
+from mhc_repro.runs import manifest, results_root
+
+HOME = "results"
+ARMS = {False: "identity,hc,mhc", True: "mhc"}  # without and with --scaling
+ROUNDS = {False: 9, True: 5}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see --help")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print, and keep what was asked for; return the exit code."""
+    try:
+        options = _options(arguments)
+        record = _measure(options)
+        if options.save:
+            print(f"kept as {overhead.save(record, results_root(HOME))}", file=sys.stderr)
+        if options.json:
+            print(json.dumps(record))
+        else:
+            _show(record)
+        return 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("overrides", nargs="*", metavar="key=value", help="overrides as for train.py, on every arm")
+    add(
+        "--connections",
+        help=f"arms, separated by commas (default: {ARMS[False]}; with --scaling: {ARMS[True]})",
+    )
+    add("--protocol", default="reference", help="a file in conf/protocol (default: reference)")
+    add("--threads", type=_count, metavar="N", help="default: all cores")
+    add(
+        "--rounds", type=_count, metavar="N", help=f"default: {ROUNDS[False]}; with --scaling: {ROUNDS[True]}"
+    )
+    add("--scaling", action="store_true", help="by dim, n and tokens instead (a quarter of an hour)")
+    add("--json", action="store_true", help="print one JSON line instead of the table")
+    add("--save", action="store_true", help=f"also keep the record in {HOME}/bench")
+    options = parser.parse_intermixed_args(arguments)
+    options.rounds = options.rounds or ROUNDS[options.scaling]
+    names = dict.fromkeys((options.connections or ARMS[options.scaling]).split(","))
+    options.connections = [name for name in names if name != BASELINE]
+    if not options.connections:
+        raise UserError(
+            "--connections=baseline: it is always measured; name an arm beside it, --connections=mhc"
+        )
+    return options
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def _composed(options: argparse.Namespace, arm: str, more: list[str]) -> Config:
+    own = [line for line in options.overrides if arm != BASELINE or not line.startswith("connection.")]
+    threads = [f"runtime.threads={options.threads}"] if options.threads else []
+    settings = [f"connection={arm}", f"protocol={options.protocol}", "data=synthetic", *threads, *own, *more]
+    configs = compose.compose_jobs(settings)
+    if len(configs) != 1:
+        raise UserError(
+            f"{' '.join(own)}: a bench takes settings, no study; name arms with --connections=hc,mhc"
+        )
+    return configs[0]
+
+
+def _measure(options: argparse.Namespace) -> dict[str, Any]:
+    composed = partial(_composed, options)
+    baseline, *rest = (composed(arm, []) for arm in (BASELINE, *options.connections))
+    arms = dict(zip(options.connections, rest, strict=True))
+    from mhc_repro.training import bench, scaling  # torch: a wrong command line should not wait for it
+
+    code = manifest.environment()
+    record = {
+        "schema_version": overhead.SCHEMA_VERSION,
+        "date": date.today().isoformat(),
+        "commit": code["commit"],
+        "dirty": code["dirty"],
+        "load": round(os.getloadavg()[0], 1),  # of other work, before ours
+        "protocol": options.protocol,
+        "overrides": options.overrides,
+    }
+    if options.scaling:
+        return record | scaling.scale(composed, options.connections, options.rounds, bench.to_stderr)
+    return record | bench.measure(baseline, arms, options.rounds, bench.to_stderr)
+
+
+def _show(record: dict[str, Any]) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    frame = overhead.points(record) if "points" in record else overhead.arms(record)
+    for name in frame.columns:
+        table.add_column(name, justify="left" if name == "arm" else "right")
+    for row in frame.itertuples(index=False):
+        table.add_row(*row)
+    console.print(table)
+    console.print(overhead.provenance(record), style="dim", markup=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

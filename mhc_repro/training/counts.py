@@ -1,0 +1,52 @@
+"""FLOPs and bytes of a training step, counted from shapes: what a measured time is held against.
+
+Departs from custom in one place: attention scores are counted for the T (T + 1) / 2 pairs that causality
+leaves, not for all T^2. Norms, GELU, softmax and the n x n maps themselves (a few hundred numbers a token
+beside nC features) are left out. A multiply-add is two FLOPs, the backward pass twice the forward one.
+"""
+
+from mhc_repro.config import ConnectionConfig, DataConfig, ModelConfig
+
+
+def model_flops(model: ModelConfig, data: DataConfig) -> int:
+    """Count forward and backward of the body and its tied head, for one step."""
+    c, t = model.dim, data.sequence
+    projections = 2 * c * (3 * c + c + 2 * model.mlp_ratio * c)  # qkv, out, up, down
+    scores = 2 * 2 * c * (t + 1) // 2  # q k^T and its product with v, (T + 1) / 2 keys on average
+    per_token = model.blocks * (projections + scores) + 2 * c * data.vocab
+    return 3 * data.batch * t * per_token
+
+
+def connection_flops(connection: ConnectionConfig, numbers: int, model: ModelConfig, data: DataConfig) -> int:
+    """Count what all sub-layers' connections add to a residual's step; `numbers` a token are projected.
+
+    Per token and sub-layer, forward: the norm's squares 2nC and the projection (2 nC each number from vec(X),
+    2C each from one stream), H_pre X 2nC, H_res X 2n^2 C (nothing where it is I), H_post^T y 2nC; less the
+    residual's C.
+    """
+    if connection.kind == "residual":
+        return 0
+    n, c = connection.n, model.dim
+    projection = 2 * numbers * (n * c if connection.coefficients == "flat" else c)
+    mix = n * c if connection.mixing["kind"] == "identity" else 2 * n * n * c
+    per_token = 2 * n * c + projection + 2 * n * c + mix + 2 * n * c - c
+    return 3 * 2 * model.blocks * data.batch * data.sequence * per_token
+
+
+def connection_bytes(
+    connection: ConnectionConfig, numbers: int, model: ModelConfig, data: DataConfig, width: int = 4
+) -> int:
+    """Count the bytes read and written beyond a residual's, by kernels fused as in mHC Sec. 4.3.1.
+
+    Per token and sub-layer, m numbers. Forward, from mHC Table 2 with post, res and merge fused: reads
+    (3n+1)C + m, writes (n+1)C + m, where a residual reads 2C and writes C. Backward, counted alike: the
+    write reads (2n+1)C + m (dX', X, y) and writes (n+1)C + m; the read and the projection read (3n+1)C + m
+    (dh, X twice, dX) and write nC; a residual adds two gradients, 2C read and C written.
+    """
+    if connection.kind == "residual":
+        return 0
+    n, c = connection.n, model.dim
+    forward = (3 * n + 1) * c + (n + 1) * c + 2 * numbers
+    backward = (2 * n + 1) * c + (n + 1) * c + (3 * n + 1) * c + n * c + 3 * numbers
+    per_token = forward + backward - 2 * 3 * c
+    return width * 2 * model.blocks * data.batch * data.sequence * per_token

@@ -1,0 +1,138 @@
+"""The bench's records: where they go, which one counts, what the README and the figure say of them."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mhc_repro.analysis import overhead, readme, report
+from mhc_repro.errors import UserError
+
+
+def numbers(ratio: float) -> dict[str, Any]:
+    spread = {"step_ratio": ratio, "step_ratio_min": ratio - 0.1, "step_ratio_max": ratio + 0.1}
+    extra = {"extra_seconds": ratio - 1, "extra_seconds_min": 0.0, "extra_seconds_max": ratio}
+    alone = {"peak_memory_ratio": 1.234, "first_step_seconds": 12.34, "first_step_seconds_warm": 3.21}
+    return spread | extra | alone | {"params_added": 98765, "extra_flops": 2 * 10**9, "extra_bytes": 10**9}
+
+
+def record(date: str = "2026-03-04", cpu: str = "Maker(R) Chip 7 @ 2GHz", **changes: Any) -> dict[str, Any]:
+    step = {
+        "step_seconds": 0.8,
+        "step_seconds_min": 0.7,
+        "step_seconds_max": 0.9,
+        "peak_memory_bytes": 500 << 20,
+    }
+    use = {"utilisation": 0.75, "utilisation_min": 0.7, "utilisation_max": 0.8, "tokens_per_second": 5120.0}
+    peaks = {"sgemm_flops_per_second": 1.3e11, "first_step_seconds": 1.0, "first_step_seconds_warm": 0.5}
+    made = {"schema_version": 1, "date": date, "commit": "0123456789", "dirty": False, "load": 0.1}
+    return {
+        **made,
+        "protocol": "reference",
+        "overrides": [],
+        "rounds": 9,
+        "fingerprint": {"device": "cpu", "threads": 2, "compile": True, "torch": "2.13.0", "cpu": cpu},
+        "setting": {"model": {"blocks": 8, "dim": 256}, "data": {"batch": 32, "sequence": 128}},
+        "baseline": step | use | peaks | {"parameters": 6_000_000},
+        "connections": {"mhc": numbers(1.3), "identity": numbers(1.1)},
+        **changes,
+    }
+
+
+def scaling(**changes: Any) -> dict[str, Any]:
+    places = [(256, 2, 4096), (256, 4, 4096), (512, 2, 4096), (512, 4, 4096), (256, 4, 1024), (256, 4, 16384)]
+    points = [
+        {"connection": "mhc", "dim": dim, "n": n, "tokens": tokens, "floor_ratio": 1.05}
+        | numbers(1 + n / dim)
+        for dim, n, tokens in places
+    ]
+    made = record(points=points, **changes)
+    return {key: value for key, value in made.items() if key not in ("baseline", "connections")}
+
+
+def test_a_record_is_named_by_date_and_processor(tmp_path: Path) -> None:
+    assert (
+        overhead.save(record(), tmp_path / "results") == "results/bench/2026-03-04-maker-r-chip-7-2ghz.json"
+    )
+    assert overhead.save(scaling(), tmp_path / "results").endswith("-2ghz-scaling.json")
+
+
+def test_the_newest_of_its_kind_counts(tmp_path: Path) -> None:
+    assert overhead.newest(tmp_path) is None
+    for date in ("2026-03-04", "2026-02-05"):
+        overhead.save(record(date), tmp_path)
+    overhead.save(scaling(date="2026-09-09"), tmp_path)
+    assert (overhead.newest(tmp_path) or {})["date"] == "2026-03-04"
+    assert (overhead.newest(tmp_path, scaling=True) or {})["date"] == "2026-09-09"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": 0}'])
+def test_another_schema_is_refused_in_a_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "2026-01-01-x.json").write_text(text)
+    with pytest.raises(UserError, match=r"bench/2026-01-01-x\.json: .*make bench"):
+        overhead.newest(tmp_path)
+
+
+def test_the_part_holds_the_table_and_what_was_measured_on_what(tmp_path: Path) -> None:
+    assert overhead.part(tmp_path) == overhead.EMPTY
+    overhead.save(record(), tmp_path)
+    text = overhead.part(tmp_path)
+    lines = text.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:5]] == ["baseline", "identity", "mHC"]
+    assert "1.30 (1.20 to 1.40)" in lines[4]
+    assert "300 (0 to 1300)" in lines[4]
+    assert "| 12.3 / 3.2 |" in re.sub(" +", " ", lines[4])
+    assert "+98,765" in lines[4]
+    for said in (
+        "Maker(R) Chip 7 @ 2GHz",
+        "2 threads",
+        "torch 2.13.0",
+        "8 blocks × 256",
+        "5,120 tokens/s",
+        "0123456",
+    ):
+        assert said in text
+    assert "svg" not in text
+    overhead.save(scaling(), tmp_path)
+    assert f"]({tmp_path.name}/figures/bench-scaling.svg)" in overhead.part(tmp_path)
+
+
+def test_the_figure_draws_every_point_and_the_counted_work() -> None:
+    figure = overhead.scaling(scaling())
+    by_dim, by_tokens, memory, _ = figure.axes
+    drawn = [list(line.get_ydata()) for line in by_dim.lines]
+    assert [1 + 2 / 256, 1 + 2 / 512] in drawn  # n = 2
+    assert drawn.count([1.05, 1.05]) == 2
+    assert list(by_tokens.lines[0].get_xdata()) == [1024, 4096, 16384]
+    assert [1.234, 1.234] in [list(line.get_ydata()) for line in memory.lines]
+
+
+def test_the_report_holds_both_and_keeps_the_figure(tmp_path: Path) -> None:
+    root = tmp_path / "results"
+    overhead.save(record(), root)
+    overhead.save(scaling(), root)
+    (tmp_path / "README.md").write_text("<!-- report:overhead-table -->\n<!-- /report -->\n")
+    texts = report.render(root, report.studies(root), with_readme=True)
+    assert "1.30 (1.20 to 1.40)" in texts[report.README]
+    assert texts == report.render(root, report.studies(root), with_readme=True)
+    assert report.stale(texts, root) == []
+    report.write(texts, root)
+    assert report.stale(texts, root) == []
+    assert str(tmp_path) not in "".join(texts.values())
+
+
+def test_the_table_of_points_shows_counted_beside_measured() -> None:
+    frame = overhead.points(scaling())
+    assert len(frame) == 6
+    assert frame.loc[0, "counted"] == "1.05"
+    assert frame.loc[0, "extra GFLOP"] == "2.0"
+
+
+def test_the_readme_of_the_checkout_has_the_part() -> None:
+    text = (Path(overhead.__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    names = {found["name"] for found in readme._MARKER.finditer(text)}
+    assert "overhead-table" in names
+    assert json.loads(json.dumps(record())) == record()

@@ -1,0 +1,83 @@
+"""experiments/bench.py as one types it: mistakes, and the one line of a tiny real measurement."""
+
+import importlib.util
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mhc_repro.analysis import overhead
+from mhc_repro.compose import CONF
+from mhc_repro.training import processes
+
+TINY = (
+    *("model.blocks=1", "model.dim=16", "model.heads=2", "data.batch=2", "data.sequence=16"),
+    *("runtime.compile=off", "probe.windows=4"),
+)
+
+Main = Callable[[list[str]], int]
+
+
+@pytest.fixture
+def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Main:
+    spec = importlib.util.spec_from_file_location("bench_script", CONF.parent / "experiments" / "bench.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(processes, "apart", lambda call, cache=None: call())
+    monkeypatch.setattr(module, "results_root", lambda name: tmp_path / name)
+    return module.main
+
+
+def test_json_is_exactly_one_line_with_every_promised_key(
+    main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["--connections=mhc,hc", "--protocol=quick", "--threads=1", "--rounds=1", "--json", "--save"]
+    assert main([*line, "connection.n=2", *TINY]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.count("\n") == 1
+    found = json.loads(captured.out)
+    assert list(found["connections"]) == ["mhc", "hc"]
+    promised = {"step_ratio", "extra_seconds", "peak_memory_ratio", "first_step_seconds", "params_added"}
+    for numbers in found["connections"].values():
+        assert promised <= numbers.keys()
+    assert {"tokens_per_second", "utilisation"} <= found["baseline"].keys()
+    assert found["fingerprint"]["threads"] == found["rounds"] == 1
+    assert found["connections"]["mhc"]["params_added"] == 2 * (2 * 16 * 8 + 8 + 3)  # n = 2: 8 numbers of 32
+    assert "round 1 of 1" in captured.err
+    assert overhead.newest(tmp_path / "results") == found
+    assert str(tmp_path) not in captured.out
+
+
+def test_without_json_a_table(main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--connections=identity", "--threads=1", "--rounds=1", *TINY]) == 0
+    out = capsys.readouterr().out
+    assert "identity" in out
+    assert "utilisation" in out
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--connections=mch"], "connection=mch: .*mhc"),
+        (["--connections=baseline"], "always measured"),
+        (["--protocol=fast"], "protocol=fast: .*quick, reference"),
+        (["--rounds=0"], "--rounds: '0'"),
+        (["--threads=two"], "--threads: 'two'"),
+        (["--bogus"], "--bogus"),
+        (["model.dimm=3"], "model.dimm=3: .*model.dim"),
+        (["seed=0,1"], "seed=0,1: several values"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    main: Main, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert re.match(f"error: .*{said}", captured.err)

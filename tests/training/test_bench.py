@@ -1,0 +1,88 @@
+"""The arithmetic of the bench on given times, and one tiny real measurement. No time is judged."""
+
+import pytest
+import torch
+
+from mhc_repro.training import bench, machine, processes, scaling
+
+CPU = torch.device("cpu")
+
+
+def times(pairs):
+    parameters = {name: {"body": 10, "connection": 3, "total": 13} for name in [*pairs, "baseline"]}
+    return bench.Times(pairs, [100.0, 100.0, 200.0], [50.0] * 3, {"cpu": "x"}, parameters)
+
+
+def test_ratios_are_those_of_pairs():
+    """The machine slows down threefold in the last round: the pairs do not notice, the medians apart would."""
+    found = bench.ratios([(1.0, 1.2), (1.0, 1.3), (3.0, 3.3)])
+    assert found["step_ratio"] == pytest.approx(1.2)
+    assert (found["step_ratio_min"], found["step_ratio_max"]) == pytest.approx((1.1, 1.3))
+    assert found["extra_seconds"] == pytest.approx(0.3)
+    assert (found["extra_seconds_min"], found["extra_seconds_max"]) == pytest.approx((0.2, 0.3))
+
+
+def test_record_of_given_times(config):
+    alone = {
+        "baseline": (bench.Alone(2.0, 999), bench.Alone(1.0, 100)),
+        "mhc": (bench.Alone(9.0, 999), bench.Alone(3.0, 150)),
+    }
+    base, arm = config("baseline"), config("mhc")
+    pairs = [(0.5, 0.6), (0.25, 0.5), (1.0, 1.3)]
+    found = bench.record(base, {"mhc": arm}, times({"mhc": pairs}), alone)
+    mhc, baseline = found["connections"]["mhc"], found["baseline"]
+    assert mhc["step_ratio"] == pytest.approx(1.3)
+    assert mhc["peak_memory_ratio"] == 1.5
+    assert (mhc["first_step_seconds"], mhc["first_step_seconds_warm"]) == (9.0, 3.0)
+    assert mhc["params_added"] == 3
+    assert baseline["step_seconds"] == 0.5
+    assert baseline["tokens_per_second"] == 2 * 6 / 0.5
+    flops = baseline["model_flops"]
+    assert baseline["utilisation"] == pytest.approx(flops / (0.5 * 100))  # of 1/50, 1/25, 1/200
+    assert found["rounds"] == 3
+
+
+def test_counted_numbers_are_those_the_module_projects(config):
+    """mHC projects 2n + n^2 numbers a token from all n C features, HC from the C of each stream."""
+    tokens, dim, n = 2 * 6, 8, 4
+    sublayers, numbers = 2 * 2, 2 * 4 + 16
+    flat, stream = (bench.counted(config(arm))["extra_flops"] for arm in ("mhc", "hc"))
+    assert flat - stream == 3 * sublayers * tokens * numbers * 2 * (n - 1) * dim
+
+
+def test_tiny_measurement(config, capfd, monkeypatch):
+    """The record has every promised key, positive, for each arm; progress says rounds and what is left."""
+    monkeypatch.setattr(processes, "apart", lambda call, cache=None: call())  # seven imports of torch
+    arms = {arm: config(arm) for arm in ("identity", "mhc")}
+    found = bench.measure(config("baseline"), arms, 1, bench.to_stderr)
+    assert list(found["connections"]) == ["identity", "mhc"]
+    assert found["rounds"] == 1
+    assert found["fingerprint"]["threads"] == 1
+    for numbers in found["connections"].values():
+        for key in ("step_ratio", "peak_memory_ratio", "first_step_seconds", "first_step_seconds_warm"):
+            assert numbers[key] > 0
+        assert numbers["step_ratio_min"] <= numbers["step_ratio"] <= numbers["step_ratio_max"]
+        assert "extra_seconds" in numbers
+    for key in ("tokens_per_second", "utilisation", "peak_memory_bytes", "copy_bytes_per_second"):
+        assert found["baseline"][key] > 0
+    # n C (2n + n^2) of phi, as many biases, three gates, four sub-layers
+    assert found["connections"]["mhc"]["params_added"] == 4 * (32 * 24 + 24 + 3)
+    assert "round 1 of 1" in capfd.readouterr().err
+
+
+def test_peaks_are_rates():
+    assert machine.sgemm_peak(CPU, sizes=(32,), seconds=0.0) > 0
+    assert machine.copy_peak(CPU, 1 << 12, seconds=0.0) > 0
+
+
+def test_scaling_grid_holds_every_dim_with_every_n_and_other_batches_at_the_centre():
+    points = scaling.grid(32)
+    assert len(points) == len(set(points)) == 11
+    assert {point[:2] for point in points} == {(dim, n) for dim in (256, 512, 1024) for n in (2, 4, 8)}
+    assert {batch for dim, n, batch in points if (dim, n) == (256, 4)} == {8, 32, 128}
+    assert {batch for dim, n, batch in points if (dim, n) != (256, 4)} == {32}
+
+
+def test_floor_is_counted_work_over_measured_speed():
+    base = {"sgemm_flops_per_second": 100.0, "copy_bytes_per_second": 10.0, "step_seconds": 2.0}
+    assert scaling.floor({"extra_flops": 50, "extra_bytes": 1}, base) == pytest.approx(1 + (0.5 + 0.1) / 2)

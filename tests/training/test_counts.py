@@ -1,0 +1,59 @@
+"""FLOPs and bytes against counts made by hand."""
+
+import pytest
+
+from mhc_repro.config import ConnectionConfig, DataConfig, ModelConfig
+from mhc_repro.training.counts import connection_bytes, connection_flops, model_flops
+
+MODEL = ModelConfig(blocks=1, dim=2, heads=1, mlp_ratio=4)
+DATA = DataConfig(batch=1, sequence=3, vocab=5)
+
+
+def streams(n: int, **changes: object) -> ConnectionConfig:
+    return ConnectionConfig(**{"kind": "streams", "n": n, "mixing": {"kind": "sinkhorn"}, **changes})
+
+
+def test_model_by_hand():
+    """Three tokens: each matrix of r x c takes 2 r c FLOPs a token; 1 + 2 + 3 causal pairs of 2 features."""
+    matrices = 3 * 2 * (2 * 6 + 2 * 2 + 2 * 8 + 8 * 2)
+    pairs = (1 + 2 + 3) * (2 * 2) * 2  # q k^T, and the weighted sum of v
+    head = 3 * 2 * 2 * 5
+    assert model_flops(MODEL, DATA) == 3 * (matrices + pairs + head)
+
+
+def test_model_is_linear_in_blocks_and_batch():
+    one = model_flops(MODEL, DATA)
+    twice = model_flops(MODEL, DataConfig(batch=2, sequence=3, vocab=5))
+    assert twice == 2 * one
+    head = 3 * 3 * 2 * 2 * 5
+    assert model_flops(ModelConfig(blocks=4, dim=2, heads=1), DATA) - head == 4 * (one - head)
+
+
+def test_connection_flops_by_hand():
+    """n = 2, C = 2, 8 numbers a token, two sub-layers of three tokens, each backward twice its forward."""
+    square, project, read, mix, write, residual = 4 * 2, 8 * 4 * 2, 4 * 2, 2 * 4 * 2, 4 * 2, 2
+    token = square + project + read + mix + write - residual
+    assert connection_flops(streams(2), 8, MODEL, DATA) == 3 * 2 * 3 * token
+
+
+def test_a_projection_from_one_stream_is_n_times_cheaper_and_an_identity_only_adds():
+    flat, stream = (
+        connection_flops(streams(4, coefficients=kind), 24, MODEL, DATA) for kind in ("flat", "stream")
+    )
+    assert flat - stream == 3 * 2 * 3 * 24 * 2 * (4 * 2 - 2)
+    fixed = connection_flops(streams(4, mixing={"kind": "identity"}), 24, MODEL, DATA)
+    assert flat - fixed == 3 * 2 * 3 * (2 * 4 * 4 * 2 - 4 * 2)
+
+
+@pytest.mark.parametrize("count", [connection_flops, connection_bytes])
+def test_a_baseline_adds_nothing(count):
+    assert count(ConnectionConfig(), 0, MODEL, DATA) == 0
+
+
+def test_connection_bytes_by_hand():
+    """n = 4: fused forward reads 13C and writes 5C (mHC Table 2: 21C and 13C, less what fusing post, res saves)."""
+    c, m = 2, 24
+    forward = (21 - (13 - 5)) * c + m + (13 - (12 - 4)) * c + m
+    backward = (9 * c + m) + (5 * c + m) + (13 * c + m) + 4 * c
+    residual = (2 + 1) * c * 2
+    assert connection_bytes(streams(4), m, MODEL, DATA) == 4 * 2 * 3 * (forward + backward - residual)
