@@ -10,7 +10,7 @@ import pytest
 
 from mhc_repro.analysis import overhead
 from mhc_repro.compose import CONF
-from mhc_repro.training import processes
+from mhc_repro.training import bench, processes, scaling
 
 TINY = (
     *("model.blocks=1", "model.dim=16", "model.heads=2", "data.batch=2", "data.sequence=16"),
@@ -27,7 +27,8 @@ def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Main:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(processes, "apart", lambda call, cache=None: call())
+    monkeypatch.setattr(processes, "apart", lambda call, cache=None: call())  # each would import torch
+    monkeypatch.setattr(bench, "TURN_SECONDS", 0)
     monkeypatch.setattr(module, "results_root", lambda name: tmp_path / name)
     return module.main
 
@@ -58,6 +59,38 @@ def test_without_json_a_table(main: Main, tmp_path: Path, capsys: pytest.Capture
     assert "identity" in out
     assert "utilisation" in out
     assert not (tmp_path / "results").exists()
+
+
+def test_scaling_measures_every_point_and_its_record_can_be_drawn(
+    main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {
+        "DIMS": (8, 16),
+        "STREAMS": (2, 4),
+        "CENTRE": (8, 4),
+        "TOKENS": (1, 2),
+        "BLOCKS": 1,
+    }.items():
+        monkeypatch.setattr(scaling, name, value)
+    arguments = [
+        "--scaling",
+        "--threads=1",
+        "--rounds=1",
+        "--save",
+        *TINY,
+        "probe.token_maps=16",
+        "data.batch=1",
+    ]
+    assert main(arguments) == 0
+    found = overhead.newest(tmp_path / "results", scaling=True)
+    assert found is not None
+    places = [(row["connection"], row["dim"], row["n"], row["tokens"]) for row in found["points"]]
+    assert places == [("mhc", dim, n, 16) for dim in (8, 16) for n in (2, 4)] + [("mhc", 8, 4, 32)]
+    for row in found["points"]:
+        assert row["floor_ratio"] > 1
+        assert row["baseline_step_seconds"] > 0
+    assert "counted" in capsys.readouterr().out
+    assert overhead.figures(tmp_path / "results")[overhead.FIGURE].startswith("<?xml")
 
 
 @pytest.mark.parametrize(

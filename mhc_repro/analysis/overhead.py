@@ -70,7 +70,7 @@ def part(root: Path) -> str:
     record = newest(root)
     if record is None:
         return EMPTY
-    pieces = [tables.markdown(arms(record)), CAPTION, f"*{provenance(record)} Regenerate: `make bench`.*"]
+    pieces = [tables.markdown(arms(record)), CAPTION, f"*{provenance(record)} Measure anew: `make bench`.*"]
     if newest(root, scaling=True):
         pieces.append(f"![{SCALING_CAPTION}]({root.name}/{FIGURE})\n\n{SCALING_CAPTION}")
     return "\n\n".join(pieces)
@@ -195,8 +195,10 @@ def _draw(ax: Axes, table: pd.DataFrame, key: str, value: str) -> None:
 
 
 def _look(arm: str, n: Any) -> dict[str, Any]:
-    style = theme.style(f"{arm}, n {n}")
-    return style.line(marker=style.marker)
+    place = int(n).bit_length()  # n tells the colours apart, the arm the dashes
+    colours, markers = theme.OTHER_COLOURS, theme.OTHER_MARKERS
+    look = {"color": colours[place % len(colours)], "marker": markers[place % len(markers)]}
+    return theme.style(arm).line(**look)
 
 
 def _label(arm: str, n: Any) -> str:

@@ -52,7 +52,8 @@ def test_counted_numbers_are_those_the_module_projects(config):
 
 def test_tiny_measurement(config, capfd, monkeypatch):
     """The record has every promised key, positive, for each arm; progress says rounds and what is left."""
-    monkeypatch.setattr(processes, "apart", lambda call, cache=None: call())  # seven imports of torch
+    monkeypatch.setattr(processes, "apart", lambda call, cache=None: call())  # each would import torch
+    monkeypatch.setattr(bench, "TURN_SECONDS", 0)
     arms = {arm: config(arm) for arm in ("identity", "mhc")}
     found = bench.measure(config("baseline"), arms, 1, bench.to_stderr)
     assert list(found["connections"]) == ["identity", "mhc"]
