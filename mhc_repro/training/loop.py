@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mhc_repro.cache import cache_directory
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
@@ -69,6 +71,7 @@ class Session:
         self._refuse_inexact()
         self.trainer = Trainer(config, device)
         if self.fingerprint["compile"]:
+            torch.compiler.reset()  # a sweep compiles for each arm and shape, and torch stops at the ninth
             self.trainer.model.compile_connections()
         if state:
             self.trainer.load(state)
@@ -116,9 +119,9 @@ class Session:
             if math.isfinite(row["loss/train"]):
                 row |= self._measure()
             self.tables["metrics"].append(row)
-            for name, loss in row.items():
-                if name.startswith("loss/") and not math.isfinite(loss):
-                    return self._finish("diverged", f"{name} is {loss} at step {trainer.done}")
+            for name, value in row.items():
+                if name.startswith(("loss/", "grad/")) and not math.isfinite(value):
+                    return self._finish("diverged", f"{name} is {value} at step {trainer.done}")
             self.reporter.step(trainer.done, row)
             if stopped:
                 self._save()

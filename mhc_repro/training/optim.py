@@ -52,7 +52,6 @@ class Clipper:
         total = torch.hypot(body, connections)
         scale = torch.ones_like(total)
         if self.limit > 0:
-            # A norm that is not finite is left alone: the loss shows it at the next step.
             scale = (self.limit / total).clamp(max=1.0)
             torch._foreach_mul_(_grads(self.body) + _grads(self.connections), scale)
         return torch.stack([total, body, connections, total * scale])
