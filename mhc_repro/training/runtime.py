@@ -31,7 +31,7 @@ def set_up(config: RuntimeConfig, recorded: dict[str, Any]) -> tuple[torch.devic
     device = device_of(config)
     threads = config.threads or recorded.get("threads") or default_threads()
     torch.set_num_threads(threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by torch up to 2.9 on a GPU
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # older torch asks for it on a GPU
     torch.use_deterministic_algorithms(True)
     keep_freed_memory()
     return device, fingerprint(device.type, threads, compiles(config, device), torch.__version__)
