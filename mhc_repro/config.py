@@ -14,20 +14,26 @@ class ConnectionConfig:
     """How a sub-layer reads from, writes to and mixes the residual streams."""
 
     name: str = "baseline"  # the arm's name in tables, figures and run ids
-    kind: str = "residual"  # residual: x + F(x) | streams: n mixed streams
+    # residual: x + F(x) | streams: n mixed streams | history: x is a mean of the last n states
+    kind: str = "residual"
     n: int = 1  # expansion rate
     # flat: from vec(X) under one RMSNorm (mHC Eq. 7) | stream: from each stream under its own (mHC Eq. 5)
+    # | stream_layer_norm: the same under LayerNorm (2409.19606) | static: free numbers, the same for all tokens
     coefficients: str = "flat"
     # sigmoid: H_pre = s(.), H_post = 2 s(.) (mHC Eq. 8) | tanh: the dynamic part squashed, no bound (Eq. 5)
+    # | softmax: H_pre and H_post each sum to 1 over the streams
     gate: str = "sigmoid"
     alpha: float = 0.01  # start of the three scalar gates on the input-dependent part
+    share_alpha: bool = False  # one such gate for H_pre and H_res (2409.19606 Eq. 12-13)
+    freeze: list[str] = field(default_factory=list)  # of read (at 1/n), write (at 1), mix (at I): mHC Table 1
+    branch_scale: float = 1.0  # residual only: x + branch_scale F(x)
     # Static parts b_pre and b_post at the start: [elsewhere, on the home stream l mod n]
     read_start: list[float] = field(default_factory=lambda: [0.0, 1.0])
     write_start: list[float] = field(default_factory=lambda: [1.0, 1.0])
-    # How H_res is parametrised: a kind of connections/mixing.py and that kind's own fields
+    # How H_res is parametrised: a kind of connections/mixing and that kind's own fields
     mixing: dict[str, Any] = field(default_factory=lambda: {"kind": "identity"})
-    expand: str = "copy"  # how the streams are made from the embedding
-    reduce: str = "sum"  # sum | mean
+    expand: str = "copy"  # the streams are copies of the embedding | lss: each scaled by learned numbers
+    reduce: str = "sum"  # sum | mean | head: a learned read (DeepSeek's kernels) | newest: the first stream
     expects: list[str] = field(default_factory=list)  # degeneracies that hold by construction (a control)
 
 

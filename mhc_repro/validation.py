@@ -48,6 +48,10 @@ def one_of(*choices: str) -> Rule:
     return Rule(f"one of {', '.join(choices)}", lambda value: value in choices)
 
 
+def some_of(*choices: str) -> Rule:
+    return Rule(f"a list of some of {', '.join(choices)}", lambda value: set(value) <= set(choices))
+
+
 def pair(of: Rule | None = None) -> Rule:
     """Two numbers, each finite or as `of` says."""
     each = of or Rule("finite", math.isfinite)
@@ -71,15 +75,17 @@ RULES: dict[str, Rule] = {
     "seed": within(0, 2**32 - 1),
     "study": NAME,
     "connection.name": NAME,
-    "connection.kind": one_of("residual", "streams"),
+    "connection.kind": one_of("residual", "streams", "history"),
     "connection.n": at_least(1),
-    "connection.coefficients": one_of("flat", "stream"),
-    "connection.gate": one_of("sigmoid", "tanh"),
+    "connection.coefficients": one_of("flat", "stream", "stream_layer_norm", "static"),
+    "connection.gate": one_of("sigmoid", "tanh", "softmax"),
     "connection.alpha": Rule("a finite number", math.isfinite),
+    "connection.freeze": some_of("read", "write", "mix"),
+    "connection.branch_scale": Rule("a finite number", math.isfinite),
     "connection.read_start": pair(),
     "connection.write_start": pair(),
-    "connection.expand": one_of("copy"),
-    "connection.reduce": one_of("sum", "mean"),
+    "connection.expand": one_of("copy", "lss"),
+    "connection.reduce": one_of("sum", "mean", "head", "newest"),
     "model.blocks": at_least(1),
     "model.dim": at_least(1),
     "model.heads": at_least(1),
@@ -149,9 +155,17 @@ def _check_body(config: Config) -> None:
 def _check_streams(config: Config) -> None:
     connection = config.connection
     if connection.kind == "residual":
-        if connection.n != 1:
-            raise _wrong("connection.n", connection.n, "a plain residual connection has one stream", 1)
+        for key, only in (("n", 1), ("expand", "copy")):
+            if getattr(connection, key) != only:
+                why = "a plain residual connection has one stream, as it is"
+                raise _wrong(f"connection.{key}", getattr(connection, key), why, only)
         return
+    if connection.branch_scale != 1:
+        why = "only a plain residual connection, connection.kind=residual, scales its branch"
+        raise _wrong("connection.branch_scale", connection.branch_scale, why, 1.0)
+    if connection.kind == "history" and connection.reduce != "newest":
+        why = "a history of states ends in its newest"
+        raise _wrong("connection.reduce", connection.reduce, why, "newest")
     from mhc_repro import connections  # torch is slow to load: every other mistake is found first
 
     connections.check(connection)

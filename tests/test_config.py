@@ -14,6 +14,7 @@ from mhc_repro.compose import CONF, compose_jobs
 from mhc_repro.config import Config, ConnectionConfig
 from mhc_repro.errors import UserError
 from mhc_repro.mistakes import flatten
+from mhc_repro.runs.identity import run_id
 from mhc_repro.validation import RULES, validate
 
 FILES = sorted(CONF.glob("*/*.yaml"))
@@ -23,6 +24,7 @@ THREE = ("baseline", "hc", "mhc")
 WITHOUT_RULE = {
     "connection.mixing.kind",
     "connection.expects",
+    "connection.share_alpha",
     "data.sha256",
     "optim.decay_all",
     "probe.enabled",
@@ -102,6 +104,14 @@ def test_protocol_has_the_numbers_of_the_design(name: str) -> None:
 
 def test_every_protocol_is_in_the_table() -> None:
     assert {path.stem for path in CONF.glob("protocol/*.yaml")} == set(PROTOCOLS)
+
+
+# The runs behind the README's table. A field that is added must have a default that means "as before".
+GOLDEN_IDS = ["baseline-s0-7a23752c", "identity-s0-084edabe", "hc-s0-824c25cf", "mhc-s0-b64f2a52"]
+
+
+def test_ids_of_the_reference_protocol_stay() -> None:
+    assert [run_id(compose_one(f"connection={each.split('-')[0]}")) for each in GOLDEN_IDS] == GOLDEN_IDS
 
 
 def test_later_wins(tmp_path: Path) -> None:

@@ -10,9 +10,12 @@ from typing import Protocol
 from torch import Tensor
 
 from mhc_repro.config import ConnectionConfig
-from mhc_repro.connections.hyper import HyperConnection
-from mhc_repro.connections.mixing import make_mixing
+from mhc_repro.connections.ends import expand, make_expansion, make_reduction, reduce
+from mhc_repro.connections.history import HistoryConnection, make_history
+from mhc_repro.connections.hyper import HyperConnection, make_form
 from mhc_repro.connections.residual import ResidualConnection
+
+__all__ = ["Connection", "build", "check", "expand", "make_expansion", "make_reduction", "reduce"]
 
 
 class Connection(Protocol):
@@ -24,23 +27,19 @@ class Connection(Protocol):
 
 
 def check(config: ConnectionConfig) -> None:
-    """Raise UserError where `connection.mixing` names a form or a field that does not exist."""
+    """Raise UserError where `connection.mixing` names a form or a field that does not exist, or does not fit."""
     if config.kind == "streams":
-        make_mixing(config.mixing, config.n)
+        make_form(config)
+    if config.kind == "history":
+        make_history(config)
 
 
-def build(config: ConnectionConfig, layer: int, dim: int) -> HyperConnection | ResidualConnection:
+def build(
+    config: ConnectionConfig, layer: int, dim: int
+) -> HyperConnection | HistoryConnection | ResidualConnection:
     """Make the connection of sub-layer `layer` (from 0) at its documented start, drawing nothing at random."""
     if config.kind == "residual":
-        return ResidualConnection()
+        return ResidualConnection(config.branch_scale)
+    if config.kind == "history":
+        return HistoryConnection(config, layer)
     return HyperConnection(config, layer, dim)
-
-
-def expand(x: Tensor, n: int) -> Tensor:
-    """Copy the embedding into n streams: (B, T, C) -> (B, T, n, C), once, before the trunk."""
-    return x.unsqueeze(2).expand(-1, -1, n, -1).contiguous()
-
-
-def reduce(streams: Tensor, how: str) -> Tensor:
-    """Join the streams before the final norm: (B, T, n, C) -> (B, T, C); sum | mean."""
-    return streams.sum(2) if how == "sum" else streams.mean(2)

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from mhc_repro.config import ConnectionConfig
 from mhc_repro.connections.mixing import Mixing, make_mixing
+from mhc_repro.errors import UserError
 
 RMS_EPS = 1e-20  # mHC Table 5
 
@@ -37,6 +38,8 @@ class Form(NamedTuple):
     coefficients: str
     gate: str
     mixing: Mixing
+    learns_read: bool = True  # otherwise H_pre = 1/n
+    learns_write: bool = True  # otherwise H_post = 1
 
 
 def flat_features(streams: Tensor, phi: Tensor) -> Tensor:
@@ -59,22 +62,45 @@ def stream_features(streams: Tensor, theta: Tensor) -> Tensor:
     return features.permute(2, 1, 0).flatten(0, 1)
 
 
-def make_maps(form: Form, streams: Tensor, phi: Tensor, alpha: Tensor, bias: Tensor) -> Maps:
+def layer_norm_features(streams: Tensor, theta: Tensor) -> Tensor:
+    """Project each stream after its own LayerNorm without parameters, as 2409.19606 does, Eq. 10-13."""
+    return stream_features(streams - streams.mean(2, keepdim=True), theta)
+
+
+FEATURES = {"flat": flat_features, "stream": stream_features, "stream_layer_norm": layer_norm_features}
+
+
+def make_maps(form: Form, streams: Tensor, phi: Tensor | None, alpha: Tensor | None, bias: Tensor) -> Maps:
     """Compute H_pre, H_post and H_res of every token (mHC Eq. 5 for `tanh`, Eq. 7-8 for `sigmoid`)."""
-    n = streams.shape[1]
-    project = flat_features if form.coefficients == "flat" else stream_features
-    features = project(streams, phi)
-    if form.gate == "tanh":
-        features = features.tanh()
-    numbers = alpha[:, None] * features + bias[:, None]
-    read, write, mix = numbers.split([n, n, form.mixing.size])
-    if form.gate == "sigmoid":
-        read, write = read.sigmoid(), 2 * write.sigmoid()
-    return Maps(read, write, form.mixing.matrix(mix.contiguous()))
+    tokens, n, _ = streams.shape
+    numbers = bias[:, None]  # static: one token stands for all
+    if phi is not None and alpha is not None:
+        features = FEATURES[form.coefficients](streams, phi)
+        if form.gate == "tanh":
+            features = features.tanh()
+        numbers = alpha[:, None] * features + numbers
+    sizes = [n * form.learns_read, n * form.learns_write, form.mixing.size]
+    read, write, mix = numbers.split(sizes)
+    read, write = gates(form.gate, read, write)
+    if not form.learns_read:
+        read = streams.new_full((n, 1), 1 / n)
+    if not form.learns_write:
+        write = streams.new_ones(n, 1)
+    matrix = form.mixing.matrix(mix.contiguous())
+    return Maps(read.expand(n, tokens), write.expand(n, tokens), matrix.expand(n, n, tokens))
+
+
+def gates(gate: str, read: Tensor, write: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn numbers into H_pre and H_post; `tanh` has already bounded what depends on the input."""
+    if gate == "sigmoid":
+        return read.sigmoid(), 2 * write.sigmoid()
+    if gate == "softmax":
+        return read.softmax(0), write.softmax(0)
+    return read, write
 
 
 def read_stage(
-    form: Form, streams: Tensor, phi: Tensor, alpha: Tensor, bias: Tensor
+    form: Form, streams: Tensor, phi: Tensor | None, alpha: Tensor | None, bias: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Do all that precedes the branch: return h (N, C), H_post (n, N), H_res (n, n, N)."""
     maps = make_maps(form, streams, phi, alpha, bias)
@@ -111,11 +137,30 @@ def stages(form: Form, compiled: bool) -> tuple[Callable[..., Any], Callable[...
 class Coefficients(nn.Module):
     """The parameters behind one map: static part b, input-dependent part phi, its scalar gate alpha."""
 
+    phi: nn.Parameter | None
+    alpha: nn.Parameter | None
+
     def __init__(self, rows: int, features: int, bias: Tensor, alpha: float) -> None:
         super().__init__()
-        self.phi = nn.Parameter(torch.zeros(rows, features))
-        self.alpha = nn.Parameter(torch.tensor(alpha))
+        # No features: a static map, which has its b alone.
+        self.phi = nn.Parameter(torch.zeros(rows, features)) if features else None
+        self.alpha = nn.Parameter(torch.tensor(alpha)) if features else None
         self.bias = nn.Parameter(bias.float())
+
+
+def make_form(config: ConnectionConfig) -> Form:
+    """Say how `config` makes its maps; UserError where its settings do not fit together."""
+    mixing = make_mixing({"kind": "identity"} if "mix" in config.freeze else config.mixing, config.n)
+    if config.coefficients.startswith("stream") and mixing.size not in (0, config.n**2):
+        raise UserError(
+            f"connection.coefficients={config.coefficients} makes the n x n numbers of a matrix and "
+            f"connection.mixing.kind={config.mixing['kind']} takes {mixing.size}; "
+            "use connection.coefficients=flat"
+        )
+    learns = ("read" not in config.freeze, "write" not in config.freeze)
+    if not any(learns) and not mixing.size:
+        raise UserError("connection.freeze=[read,write,mix] leaves nothing to learn; drop one of them")
+    return Form(config.coefficients, config.gate, mixing, *learns)
 
 
 class HyperConnection(nn.Module):
@@ -124,26 +169,33 @@ class HyperConnection(nn.Module):
     def __init__(self, config: ConnectionConfig, layer: int, dim: int) -> None:
         super().__init__()
         n = config.n
-        mixing = make_mixing(config.mixing, n)
         self.n = n
-        self.form = Form(config.coefficients, config.gate, mixing)
+        self.form = make_form(config)
         home = torch.arange(n) == layer % n  # the home stream, e_{l mod n}
         flat = config.coefficients == "flat"
-        features = n * dim if flat else dim
+        features = {"flat": n * dim, "static": 0}.get(config.coefficients, dim)
 
-        def coefficients(size: int, bias: Tensor) -> Coefficients:
-            return Coefficients(size if flat else size // n, features, bias, config.alpha)
+        def coefficients(bias: Tensor) -> Coefficients | None:
+            rows = len(bias) if flat else len(bias) // n
+            return Coefficients(rows, features, bias, config.alpha) if len(bias) else None
 
-        self.read = coefficients(n, torch.where(home, config.read_start[1], config.read_start[0]))
-        self.write = coefficients(n, torch.where(home, config.write_start[1], config.write_start[0]))
-        self.mix = coefficients(mixing.size, mixing.initial()) if mixing.size else None
+        def on_streams(learns: bool, start: list[float]) -> Tensor:
+            return torch.where(home, start[1], start[0]) if learns else torch.zeros(0)
+
+        self.read = coefficients(on_streams(self.form.learns_read, config.read_start))
+        self.write = coefficients(on_streams(self.form.learns_write, config.write_start))
+        self.mix = coefficients(self.form.mixing.initial())
+        if config.share_alpha and self.read and self.mix:
+            self.mix.alpha = self.read.alpha
         self.compiled = False  # set by runtime; only training steps, whose shape is fixed, use it
 
-    def coefficients(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Join the parameters of the three maps: phi (rows, features), alpha (m,), bias (m,)."""
+    def coefficients(self) -> tuple[Tensor | None, Tensor | None, Tensor]:
+        """Join the parameters of the three maps: phi (rows, features), alpha (m,), bias (m,); static: b alone."""
         parts = [part for part in (self.read, self.write, self.mix) if part is not None]
-        alpha = torch.cat([part.alpha.expand_as(part.bias) for part in parts])
-        return torch.cat([part.phi for part in parts]), alpha, torch.cat([part.bias for part in parts])
+        bias = torch.cat([part.bias for part in parts])
+        phi = [part.phi for part in parts if part.phi is not None]
+        alpha = [part.alpha.expand_as(part.bias) for part in parts if part.alpha is not None]
+        return (torch.cat(phi), torch.cat(alpha), bias) if phi else (None, None, bias)
 
     def maps(self, streams: Tensor) -> Maps:
         """Compute the maps of every token of streams (N, n, C)."""
@@ -157,7 +209,8 @@ class HyperConnection(nn.Module):
         shape, kind = streams.shape, streams.device.type
         wide = torch.promote_types(streams.dtype, torch.float32)
         streams = streams.flatten(0, 1).to(wide)
-        read_stage, write_streams = stages(self.form, self.compiled and self.training)
+        compiled = self.compiled and self.training and torch.is_grad_enabled()
+        read_stage, write_streams = stages(self.form, compiled)
         with torch.autocast(kind, enabled=False):
             h, write, mix = read_stage(streams, *self.coefficients())
         output = branch(h.unflatten(0, shape[:2])).flatten(0, 1)

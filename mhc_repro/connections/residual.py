@@ -1,4 +1,7 @@
-"""The plain residual connection, X' = X + F(X): the baseline every arm is compared with."""
+"""The plain residual connection, X' = X + F(X): the baseline every arm is compared with.
+
+With a `branch_scale` of 1/n it is the function that the enwik8 reproduction's mHC arm computes.
+"""
 
 from collections.abc import Callable
 
@@ -11,8 +14,15 @@ class ResidualConnection(nn.Module):
 
     n = 1
 
+    def __init__(self, branch_scale: float = 1.0) -> None:
+        super().__init__()
+        self.branch_scale = branch_scale
+
     def forward(self, streams: Tensor, branch: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Carry streams (B, T, 1, C) past one sub-layer; also return H_res (1, 1, B T)."""
         batch, time, _, _ = streams.shape
         one = torch.ones((), dtype=streams.dtype, device=streams.device)
-        return streams + branch(streams.squeeze(2)).unsqueeze(2), one.expand(1, 1, batch * time)
+        output = branch(streams.squeeze(2)).unsqueeze(2)
+        if self.branch_scale != 1:
+            output = self.branch_scale * output
+        return streams + output, one.expand(1, 1, batch * time)

@@ -15,7 +15,9 @@ from torch.nn import functional
 from mhc_repro import connections
 from mhc_repro.config import ConnectionConfig, ModelConfig
 from mhc_repro.connections.hyper import HyperConnection
+from mhc_repro.training.runtime import stream_seed
 
+CONNECTION = ("connections.", "expansion.", "reduction.")  # how the names of an arm's own parameters begin
 Observer = Callable[[int, Tensor, Tensor], None]  # layer (0: before the trunk), streams, H_res (n, n, B T)
 
 
@@ -67,30 +69,33 @@ class Transformer(nn.Module):
             branch for _ in range(config.blocks) for branch in (Attention(config), MLP(config))
         )
         self.norm = nn.LayerNorm(config.dim, config.norm_eps, bias=False)
+        self.expansion = connections.make_expansion(connection, config.dim)
         self.connections = nn.ModuleList(
             connections.build(connection, layer, config.dim) for layer in range(2 * config.blocks)
         )
+        self.reduction = connections.make_reduction(connection, config.dim)
 
     def forward(self, tokens: Tensor, observe: Observer | None = None) -> Tensor:
         """Predict the next byte: tokens (B, T) -> logits (B, T, vocab)."""
         x = self.embedding(tokens) + self.position.weight[: tokens.shape[1]]
-        streams = connections.expand(functional.dropout(x, self.dropout, self.training), self.n)
+        x = functional.dropout(x, self.dropout, self.training)
+        streams = self.expansion(x) if self.expansion else connections.expand(x, self.n)
         if observe:
             observe(0, streams, torch.empty(0))
         for layer, (connection, branch) in enumerate(zip(self.connections, self.branches, strict=True), 1):
             streams, h_res = connection(streams, branch)
             if observe:
                 observe(layer, streams, h_res)
-        x = self.norm(connections.reduce(streams, self.reduce))
-        return functional.linear(x, self.embedding.weight)
+        x = self.reduction(streams) if self.reduction else connections.reduce(streams, self.reduce)
+        return functional.linear(self.norm(x), self.embedding.weight)
 
     def body_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Name the parameters that every arm shares, in an order no connection can change."""
-        return ((name, p) for name, p in self.named_parameters() if not name.startswith("connections."))
+        return ((name, p) for name, p in self.named_parameters() if not name.startswith(CONNECTION))
 
     def connection_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Name the parameters that belong to the connections."""
-        return ((name, p) for name, p in self.named_parameters() if name.startswith("connections."))
+        return ((name, p) for name, p in self.named_parameters() if name.startswith(CONNECTION))
 
     def compile_connections(self) -> None:
         """Use the compiled form of the connections in training steps."""
@@ -112,4 +117,6 @@ def make_model(
     """Make the model of a seed: body weights depend on the seed and the body alone, never on the arm."""
     model = Transformer(config, connection, vocab, sequence)
     model.draw(torch.Generator().manual_seed(seed), config.init_std)
+    if model.expansion:
+        model.expansion.draw(torch.Generator().manual_seed(stream_seed("expansion", seed)))
     return model.to(getattr(torch, config.dtype))

@@ -1,0 +1,127 @@
+"""Depth history instead of streams: x is continued from a convex mean of the last K states (PyPI mhc 0.5.5).
+
+    x_(l+1) = F_l(x_l) + sum_k a_(l,k) x_(l-k),   k = 0..K-1, as far back as there are states
+
+One stream of width C, no H_pre or H_post, nothing depends on the input. The K states are carried as
+streams, newest first, so that the transition is a companion matrix, first row a, then a shift, and its
+gains are measured like any other's: rows sum to 1, columns are free (up to K).
+
+The package detaches the history, x_l among it, unless told otherwise: its forward has a skip and its
+backward has none, so its backward composite is 0. Its documented simplex projection is a softmax in
+its code; here both can be had.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mhc_repro.config import ConnectionConfig
+from mhc_repro.connections.mixing import make_kind
+from mhc_repro.errors import UserError
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """a = softmax(theta / temperature); with `clamp`, (1 - clamp) a + clamp on the newest state."""
+
+    n: int
+    start: tuple[float, float] = (-10.0, 0.0)  # theta of the older states, of the newest
+    temperature: float = 1.0
+    clamp: float = 0.0  # the package's identity mode: 0.1
+    gumbel: bool = False  # in training, softmax((theta + Gumbel noise) / temperature)
+    detach: bool = True  # no gradient through the history
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise UserError(
+                f"connection.mixing.temperature={self.temperature} must be more than 0; "
+                "for example connection.mixing.temperature=1"
+            )
+        if not 0 <= self.clamp <= 1:
+            raise UserError(
+                f"connection.mixing.clamp={self.clamp} must be from 0 to 1; "
+                "for example connection.mixing.clamp=0.1"
+            )
+
+    def weights(self, theta: Tensor, noise: Tensor | None) -> Tensor:
+        """Return a (k,), newest first, of theta (k,)."""
+        if noise is not None:
+            theta = theta + noise
+        return self.clamped(torch.softmax(theta / self.temperature, 0))
+
+    def clamped(self, weights: Tensor) -> Tensor:
+        newest = torch.zeros_like(weights)
+        newest[0] = 1
+        return (1 - self.clamp) * weights + self.clamp * newest
+
+
+@dataclass(frozen=True)
+class Simplex(Softmax):
+    """a = the point of the simplex nearest to theta / temperature, by sorting: zeros are exact.
+
+    Outside the simplex's own neighbourhood it is a vertex, whose gradient is zero: start inside.
+    """
+
+    start: tuple[float, float] = (0.05, 0.85)
+
+    def weights(self, theta: Tensor, noise: Tensor | None) -> Tensor:
+        if noise is not None:
+            theta = theta + noise
+        return self.clamped(project_to_simplex(theta / self.temperature))
+
+
+HISTORIES: dict[str, type] = {"softmax": Softmax, "simplex": Simplex}
+
+
+def project_to_simplex(point: Tensor) -> Tensor:
+    """Return the nearest point of the simplex in Euclidean distance: (k,) -> (k,)."""
+    ordered = point.sort(descending=True).values
+    excess = (ordered.cumsum(0) - 1) / torch.arange(1, len(point) + 1, dtype=point.dtype, device=point.device)
+    support = int((ordered > excess).sum())
+    return (point - excess[support - 1]).clamp_min(0.0)
+
+
+def make_history(config: ConnectionConfig) -> Softmax:
+    """Make the weights that `connection.mixing` names; UserError for what it does not know."""
+    made: Softmax = make_kind(config.mixing, HISTORIES, config.n)
+    return made
+
+
+class HistoryConnection(nn.Module):
+    """K states of one stream around a branch; sub-layer `layer` (from 0) knows layer + 1 states at most."""
+
+    def __init__(self, config: ConnectionConfig, layer: int) -> None:
+        super().__init__()
+        self.n, self.layer = config.n, layer
+        self.history = make_history(config)
+        self.detached = self.history.detach
+        older, newest = self.history.start
+        known = min(layer + 1, self.n)
+        self.theta = nn.Parameter(torch.tensor([newest] + [older] * (known - 1)))
+
+    def companion(self) -> Tensor:
+        """Return H_res (n, n): the weights, then the shift of the states."""
+        weights = self.history.weights(self.theta, self._noise())
+        first = torch.cat([weights, weights.new_zeros(self.n - len(weights))])
+        shift = torch.eye(self.n, dtype=weights.dtype, device=weights.device)[:-1]
+        return torch.cat([first[None], shift])
+
+    def forward(self, streams: Tensor, branch: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Carry the states (B, T, n, C), newest first, past one sub-layer; also return H_res (n, n, B T)."""
+        wide = torch.promote_types(streams.dtype, torch.float32)
+        streams = streams.to(wide)
+        matrix = self.companion()
+        states = streams.detach() if self.detached else streams
+        newest = branch(streams[:, :, 0]).to(wide) + (matrix[0, :, None] * states).sum(2)
+        moved = torch.cat([newest[:, :, None], streams[:, :, :-1]], dim=2)
+        return moved, matrix[..., None].expand(-1, -1, streams.shape[0] * streams.shape[1])
+
+    def _noise(self) -> Tensor | None:
+        if not (self.history.gumbel and self.training):
+            return None
+        # Of the step's seed and the sub-layer alone, so that dropout's masks stay those of other arms.
+        generator = torch.Generator().manual_seed((torch.initial_seed() + self.layer + 1) % 2**63)
+        uniform = torch.rand(self.theta.shape, generator=generator, dtype=torch.float64)
+        return -(-uniform.clamp_min(1e-12).log()).log().to(self.theta)

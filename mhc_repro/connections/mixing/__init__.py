@@ -1,0 +1,94 @@
+"""How H_res is parametrised: numbers per token -> the n x n matrix that mixes the streams.
+
+Each class says how many numbers a token needs (`size`), where their static part b_res starts
+(`initial`), and how they become the matrix (`matrix`, tokens last: (size, N) -> (n, n, N)).
+A published variant is one more class in one of these files and one line in MIXINGS; its fields are
+what `connection.mixing` in its YAML may hold.
+"""
+
+from collections.abc import Mapping
+from dataclasses import Field, fields
+from difflib import get_close_matches
+from math import isfinite
+from typing import Any
+
+from mhc_repro.connections.mixing.base import Mixing
+from mhc_repro.connections.mixing.kronecker import Kronecker
+from mhc_repro.connections.mixing.orthogonal import BlockOrthostochastic, Orthogonal, Orthostochastic
+from mhc_repro.connections.mixing.permutations import Permutations
+from mhc_repro.connections.mixing.plain import Free, Identity, RandomMixing, Uniform
+from mhc_repro.connections.mixing.scaled import IdentityMix, RowStochastic, Sinkhorn
+from mhc_repro.connections.mixing.transport import Transport
+from mhc_repro.errors import UserError
+
+__all__ = ["MIXINGS", "Mixing", "make_mixing"]
+
+MIXINGS: dict[str, type] = {
+    "identity": Identity,
+    "free": Free,
+    "uniform": Uniform,
+    "random": RandomMixing,
+    "sinkhorn": Sinkhorn,
+    "row_stochastic": RowStochastic,
+    "identity_mix": IdentityMix,
+    "permutations": Permutations,
+    "kronecker": Kronecker,
+    "transport": Transport,
+    "orthogonal": Orthogonal,
+    "block_orthostochastic": BlockOrthostochastic,
+    "orthostochastic": Orthostochastic,
+}
+
+
+def make_mixing(settings: Mapping[str, Any], n: int) -> Mixing:
+    """Make the parametrisation that `connection.mixing` names; UserError for what it does not know."""
+    return make_kind(settings, MIXINGS, n)
+
+
+def make_kind(settings: Mapping[str, Any], kinds: Mapping[str, type], n: int) -> Any:
+    """Make the one of `kinds` that `settings` names, from its own fields; UserError for any other."""
+    settings = dict(settings)
+    kind = settings.pop("kind", None)
+    if kind not in kinds:
+        raise UserError(_unknown("connection.mixing.kind", kind, list(kinds)))
+    known = {f.name: f for f in fields(kinds[kind]) if f.init and f.name != "n"}
+    for name, value in settings.items():
+        if name not in known:
+            raise UserError(_unknown(f"a field of connection.mixing (kind={kind})", name, list(known)))
+        if not _fits(value, known[name]):
+            raise UserError(
+                f"connection.mixing.{name}={value}: must be of the kind of its default, "
+                f"connection.mixing.{name}={_typed(known[name].default)}"
+            )
+    hashable = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
+    return kinds[kind](n=n, **hashable)
+
+
+def _fits(value: object, known: Field[Any]) -> bool:
+    if known.default is None:  # the arm finds its own
+        return value is None or _is_like(value, (0.0, 0.0) if "tuple" in str(known.type) else 0.0)
+    return _is_like(value, known.default)
+
+
+def _is_like(value: object, default: object) -> bool:
+    if isinstance(default, tuple):
+        return (
+            isinstance(value, list | tuple)
+            and len(value) == len(default)
+            and all(map(_is_like, value, default))
+        )
+    if isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool):
+        return isfinite(value)
+    return type(value) is type(default)
+
+
+def _typed(default: object) -> str:
+    if default is None:
+        return "null"
+    return str(list(default) if isinstance(default, tuple) else default).replace(" ", "")
+
+
+def _unknown(what: str, value: object, allowed: list[str]) -> str:
+    near = get_close_matches(str(value), allowed, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{value!r} is not {what}; allowed: {', '.join(allowed) or 'none'}{hint}"

@@ -1,0 +1,69 @@
+"""What every parametrisation of H_res offers, and the start that all of them share in a comparison.
+
+mHC's App. A.6 starts H_res at SK(6 I - 3): off the diagonal e^-3 / (e^3 + (n - 1) e^-3). An arm that
+starts elsewhere would differ by its start as much as by its constraint, so where a setting called
+`start` is null a family starts as far from I, in the Frobenius norm, as A.6 does.
+"""
+
+import math
+import random
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Mixing(Protocol):
+    """A parametrisation of H_res for n streams."""
+
+    n: int
+
+    @property
+    def size(self) -> int: ...
+
+    def initial(self) -> Tensor: ...
+
+    def matrix(self, logits: Tensor) -> Tensor: ...
+
+
+def off_and_diagonal(n: int, start: tuple[float, float]) -> Tensor:
+    """Return the n x n matrix of one number off the diagonal and one on it, row by row: (n n,)."""
+    off, diagonal = start
+    return (off + (diagonal - off) * torch.eye(n, dtype=torch.float64)).flatten()
+
+
+def a6_off_diagonal(n: int) -> float:
+    """Return what App. A.6 has off the diagonal of H_res; 1 minus (n - 1) times it is on the diagonal."""
+    return math.exp(-3) / (math.exp(3) + (n - 1) * math.exp(-3))
+
+
+def a6_distance(n: int) -> float:
+    """Return ||H_res - I||_F at the start of App. A.6."""
+    return n * math.sqrt(n - 1) * a6_off_diagonal(n)
+
+
+def as_near_as_a6(mixing: Mixing, logits: Callable[[float], Tensor], low: float, high: float) -> Tensor:
+    """Find t in [low, high] where H_res of `logits(t)` is as far from I as A.6's; the distance grows with t."""
+    eye, target = torch.eye(mixing.n, dtype=torch.float64), a6_distance(mixing.n)
+    for _ in range(60):
+        middle = (low + high) / 2
+        distance = (mixing.matrix(logits(middle)[:, None])[..., 0] - eye).norm().item()
+        low, high = (middle, high) if distance < target else (low, middle)
+    return logits(low)
+
+
+def normal_numbers(count: int, seed: int = 0) -> Tensor:
+    """Draw from N(0, 1) with Python's generator, whose numbers are the same on every machine."""
+    draw = random.Random(seed)
+    return torch.tensor([draw.gauss(0.0, 1.0) for _ in range(count)], dtype=torch.float64)
+
+
+def tokens_first(matrices: Tensor) -> Tensor:
+    """(n, n, N) -> (N, n, n), as torch's matrix functions want it."""
+    return matrices.permute(2, 0, 1)
+
+
+def tokens_last(matrices: Tensor) -> Tensor:
+    """(N, n, n) -> (n, n, N)."""
+    return matrices.permute(1, 2, 0)

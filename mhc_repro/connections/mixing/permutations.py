@@ -1,0 +1,50 @@
+"""H_res as a weighted mean of all permutations: doubly stochastic exactly, any such matrix, n! numbers."""
+
+import math
+from dataclasses import dataclass, field
+from itertools import permutations
+
+import torch
+from torch import Tensor
+
+from mhc_repro.connections.mixing.base import a6_off_diagonal
+from mhc_repro.errors import UserError
+
+LARGEST = 4  # 5! = 120 numbers a token would cost more than the branch
+
+
+@dataclass(frozen=True)
+class Permutations:
+    """H_res = sum_k softmax(logits)_k P_k over the n! permutations, I first (mHC-lite, arXiv 2601.05732)."""
+
+    n: int
+    start: float | None = None  # of all permutations but I, whose is 0; null: A.6's own matrix
+    basis: Tensor = field(init=False, repr=False, compare=False)  # (n n, n!)
+
+    def __post_init__(self) -> None:
+        if self.n > LARGEST:
+            raise UserError(
+                f"connection.n={self.n}: mixtures of permutations take n! = {math.factorial(self.n):,} numbers "
+                f"a token; n may be 1 to {LARGEST}, for example connection.n={LARGEST}"
+            )
+        eye = torch.eye(self.n)
+        basis = torch.stack([eye[list(order)].flatten() for order in permutations(range(self.n))], dim=1)
+        object.__setattr__(self, "basis", basis)
+
+    @property
+    def size(self) -> int:
+        return math.factorial(self.n)
+
+    def initial(self) -> Tensor:
+        if self.start is None:
+            # All permutations but I sum to (n - 1)! J - I.
+            other = a6_off_diagonal(self.n) / math.factorial(self.n - 1)
+            start = math.log(other / (1 - (self.size - 1) * other))
+        else:
+            start = self.start
+        logits = torch.full((self.size,), start, dtype=torch.float64)
+        logits[0] = 0
+        return logits
+
+    def matrix(self, logits: Tensor) -> Tensor:
+        return (self.basis.to(logits) @ logits.softmax(0)).unflatten(0, (self.n, self.n))

@@ -1,0 +1,115 @@
+"""H_res made stochastic by normalising positive numbers: mHC's Sinkhorn and what is near it."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mhc_repro.connections.mixing.base import a6_off_diagonal, off_and_diagonal
+from mhc_repro.connections.sinkhorn import sinkhorn
+from mhc_repro.errors import UserError
+
+
+@dataclass(frozen=True)
+class Sinkhorn:
+    """H_res = SK(logits), doubly stochastic up to truncation (mHC, arXiv 2512.24880, Eq. 8-9)."""
+
+    n: int
+    start: tuple[float, float] = (-3.0, 3.0)  # App. A.6: 6 I - 3
+    iterations: int = 20
+    order: str = "columns_first"  # Eq. 9: rows come last and are exact | rows_first: the columns are
+    temperature: float = 1.0  # exp(logits / temperature)
+    gradient: str = "unrolled"  # through the iterations (the paper) | implicit: of their limit
+
+    def __post_init__(self) -> None:
+        _check_scaling(self.iterations, self.temperature)
+        for name, allowed in (
+            ("order", ("columns_first", "rows_first")),
+            ("gradient", ("unrolled", "implicit")),
+        ):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise UserError(
+                    f"connection.mixing.{name}={value} must be one of {', '.join(allowed)}; "
+                    f"the paper's is connection.mixing.{name}={allowed[0]}"
+                )
+
+    @property
+    def size(self) -> int:
+        return self.n**2
+
+    def initial(self) -> Tensor:
+        return off_and_diagonal(self.n, self.start)
+
+    def matrix(self, logits: Tensor) -> Tensor:
+        square = logits.unflatten(0, (self.n, self.n))
+        if self.temperature != 1:
+            square = square / self.temperature
+        if self.order == "rows_first":
+            return sinkhorn(square.transpose(0, 1), self.iterations, self.gradient).transpose(0, 1)
+        return sinkhorn(square, self.iterations, self.gradient)
+
+
+@dataclass(frozen=True)
+class RowStochastic:
+    """H_res = softmax of each row: gain 1 forward, at most n backward. Is one marginal enough?"""
+
+    n: int
+    start: tuple[float, float] = (-3.0, 3.0)  # gives A.6's own matrix
+
+    @property
+    def size(self) -> int:
+        return self.n**2
+
+    def initial(self) -> Tensor:
+        return off_and_diagonal(self.n, self.start)
+
+    def matrix(self, logits: Tensor) -> Tensor:
+        return logits.unflatten(0, (self.n, self.n)).softmax(1)
+
+
+@dataclass(frozen=True)
+class IdentityMix:
+    """H_res = (1 - a) I + a SK(logits), a = sigmoid(the last number): mixing in small doses."""
+
+    n: int
+    start: tuple[float, float] = (0.0, 0.0)
+    share: float | None = None  # a at the start; null: with the start above, A.6's own matrix
+    iterations: int = 20
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_scaling(self.iterations, self.temperature)
+        if self.share is not None and not 0 < self.share < 1:
+            raise UserError(
+                f"connection.mixing.share={self.share} must be null, or more than 0 and less than 1; "
+                "for example connection.mixing.share=0.01"
+            )
+
+    @property
+    def size(self) -> int:
+        return self.n**2 + 1
+
+    def initial(self) -> Tensor:
+        share = self.n * a6_off_diagonal(self.n) if self.share is None else self.share
+        last = torch.tensor([math.log(share / (1 - share))], dtype=torch.float64)
+        return torch.cat([off_and_diagonal(self.n, self.start), last])
+
+    def matrix(self, logits: Tensor) -> Tensor:
+        mixed = sinkhorn(logits[:-1].unflatten(0, (self.n, self.n)) / self.temperature, self.iterations)
+        eye = torch.eye(self.n, dtype=logits.dtype, device=logits.device)[..., None]
+        return eye + logits[-1].sigmoid() * (mixed - eye)
+
+
+def _check_scaling(iterations: int, temperature: float) -> None:
+    if iterations < 1:
+        raise UserError(
+            f"connection.mixing.iterations={iterations} must be 1 or more; "
+            "the paper's is connection.mixing.iterations=20"
+        )
+    if not temperature > 0:
+        raise UserError(
+            f"connection.mixing.temperature={temperature} must be more than 0; "
+            "the paper's is connection.mixing.temperature=1"
+        )
