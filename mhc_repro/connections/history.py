@@ -99,7 +99,7 @@ class HistoryConnection(nn.Module):
         self.detached = self.history.detach
         older, newest = self.history.start
         known = min(layer + 1, self.n)
-        self.theta = nn.Parameter(torch.tensor([newest] + [older] * (known - 1)))
+        self.theta = nn.Parameter(torch.tensor([newest] + [older] * (known - 1), dtype=torch.float32))
 
     def companion(self) -> Tensor:
         """Return H_res (n, n): the weights, then the shift of the states."""
