@@ -33,7 +33,7 @@ class ConnectionConfig:
     # How H_res is parametrised: a kind of connections/mixing and that kind's own fields
     mixing: dict[str, Any] = field(default_factory=lambda: {"kind": "identity"})
     expand: str = "copy"  # the streams are copies of the embedding | lss: each scaled by learned numbers
-    reduce: str = "sum"  # sum | mean | head: a learned read (DeepSeek's kernels) | newest: the first stream
+    reduce: str = "sum"  # sum | mean | head: a learned read (DeepSeek's kernels)
     expects: list[str] = field(default_factory=list)  # degeneracies that hold by construction (a control)
 
 
@@ -55,7 +55,7 @@ class ModelConfig:
 class DataConfig:
     """What is read, and how much of it in a step."""
 
-    name: str = "enwik8"  # enwik8 | synthetic
+    name: str = "enwik8"  # enwik8 | enwik8_characters | synthetic
     sha256: str = ""  # of the whole decoded file; part of the run id
     vocab: int = 256
     batch: int = 32
@@ -94,7 +94,24 @@ class ProbeConfig:
     windows: int = 8
     token_maps: int = 64  # probe tokens whose own H_res are kept ...
     token_map_times: int = 5  # ... at this many steps
+    # What gain/activation is measured on: probe, or batch: the batch just trained on, forwarded once more in
+    # train mode with dropout, at steps 1, 1 + every, ...: what the enwik8 reproduction prints
+    activation: str = "probe"
     enabled: bool = True
+
+
+@dataclass
+class GuardsConfig:
+    """When an arm counts as degenerate; every limit must hold at each probe that is judged."""
+
+    judged_after: float = 0.05  # fraction of the steps before which nothing is judged
+    spread: float = 1e-4  # relative spread between streams below which they count as equal
+    distance: float = 1e-4  # Frobenius distance below which H_res counts as I or J/n
+    moved: float = 1e-5  # Frobenius distance from its start below which H_res counts as frozen
+    vertex: float = 1e-6  # distance of every entry of H_res from 0 or 1 below which it is saturated
+    slope: float = 1e-3  # slope of the gates, of 1 at most, below which they are saturated
+    residual: float = 0.25  # row or column sums of H_res off 1 by more than this miss the constraint
+    gradient: float = 1e-9  # connection gradient norm over body gradient norm that counts as noise
 
 
 @dataclass
@@ -124,6 +141,7 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    guards: GuardsConfig = field(default_factory=GuardsConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 

@@ -16,7 +16,8 @@ from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.runs.directory import results_root
 
-HELD_OUT = {"enwik8": 5_000_000, "synthetic": 300_000}  # bytes in the validation and in the test split
+# symbols in the validation and in the test split
+HELD_OUT = {"enwik8": 5_000_000, "enwik8_characters": 4_981_092, "synthetic": 300_000}
 RESERVED = ("figures", "local", "tables")  # folders beside the studies under a results root
 
 
@@ -85,7 +86,7 @@ RULES: dict[str, Rule] = {
     "connection.read_start": pair(),
     "connection.write_start": pair(),
     "connection.expand": one_of("copy", "lss"),
-    "connection.reduce": one_of("sum", "mean", "head", "newest"),
+    "connection.reduce": one_of("sum", "mean", "head"),
     "model.blocks": at_least(1),
     "model.dim": at_least(1),
     "model.heads": at_least(1),
@@ -94,7 +95,7 @@ RULES: dict[str, Rule] = {
     "model.init_std": positive(),
     "model.dropout": below_one(),
     "model.dtype": one_of("float32", "float64"),
-    "data.name": one_of("enwik8", "synthetic"),
+    "data.name": one_of(*HELD_OUT),
     "data.vocab": within(256, 2**16),  # byte values are the symbols
     "data.batch": at_least(1),
     "data.sequence": at_least(1),
@@ -109,10 +110,16 @@ RULES: dict[str, Rule] = {
     "train.val_every": at_least(1),
     "train.val_windows": at_least(1),
     "train.test_windows": at_least(1),
+    "guards.judged_after": within(0, 1),
+    **{
+        f"guards.{each}": at_least(0)
+        for each in ("spread", "distance", "moved", "vertex", "slope", "residual", "gradient")
+    },
     "probe.every": at_least(1),
     "probe.windows": at_least(1),
     "probe.token_maps": at_least(0),
     "probe.token_map_times": at_least(0),
+    "probe.activation": one_of("probe", "batch"),
     "runtime.device": matching(r"auto|cpu|mps|cuda(:\d+)?", "auto, cpu, mps, cuda or cuda:<number>"),
     "runtime.threads": or_null(at_least(1)),
     "runtime.compile": one_of("auto", "on", "off"),
@@ -163,9 +170,9 @@ def _check_streams(config: Config) -> None:
     if connection.branch_scale != 1:
         why = "only a plain residual connection, connection.kind=residual, scales its branch"
         raise _wrong("connection.branch_scale", connection.branch_scale, why, 1.0)
-    if connection.kind == "history" and connection.reduce != "newest":
-        why = "a history of states ends in its newest"
-        raise _wrong("connection.reduce", connection.reduce, why, "newest")
+    if connection.kind == "history" and (connection.expand != "copy" or connection.reduce == "head"):
+        why = "a history of states begins with the embedding and ends in its newest"
+        raise _wrong("connection.kind", connection.kind, why, "streams")
     from mhc_repro import connections  # torch is slow to load: every other mistake is found first
 
     connections.check(connection)
@@ -191,7 +198,7 @@ def _check_place(config: Config) -> None:
     recorded, local, root = (
         results_root(results).resolve() for results in ("results", "results/local", config.runtime.results)
     )
-    if config.data.name != "enwik8" and root.is_relative_to(recorded) and not root.is_relative_to(local):
+    if config.data.name == "synthetic" and root.is_relative_to(recorded) and not root.is_relative_to(local):
         why = f"recorded results are made from enwik8, not from data={config.data.name}"
         raise _wrong("runtime.results", config.runtime.results, why, "results/local")
 

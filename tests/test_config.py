@@ -70,7 +70,7 @@ def test_schema_and_files_state_the_same_defaults() -> None:
     assert composed == Config()
 
 
-@pytest.mark.parametrize("group", ["model", "optim", "train", "probe", "runtime"])
+@pytest.mark.parametrize("group", ["model", "optim", "train", "probe", "guards", "runtime"])
 def test_group_file_shows_every_field(group: str) -> None:
     (path,) = CONF.glob(f"{group}/*.yaml")
     shown = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -103,7 +103,20 @@ def test_protocol_has_the_numbers_of_the_design(name: str) -> None:
 
 
 def test_every_protocol_is_in_the_table() -> None:
-    assert {path.stem for path in CONF.glob("protocol/*.yaml")} == set(PROTOCOLS)
+    assert {path.stem for path in CONF.glob("protocol/*.yaml")} == {*PROTOCOLS, "published"}
+
+
+def test_published_is_the_setting_of_the_enwik8_reproduction() -> None:
+    jobs = jobs_of("study=published")
+    assert [job.connection.name for job in jobs] == ["baseline", "published_hc", "published_mhc", "baseline_quarter"]
+    for job in jobs:
+        model, data, optim = job.model, job.data, job.optim
+        assert (model.blocks, model.dim, model.heads, model.mlp_ratio) == (8, 256, 8, 4)
+        assert (model.dropout, model.norm_eps, model.init_std) == (0.1, 1e-5, 0.02)
+        assert (data.name, data.vocab, data.batch, data.sequence) == ("enwik8_characters", 6064, 32, 128)
+        assert (optim.lr, optim.betas, optim.weight_decay, optim.decay_all) == (3e-4, [0.9, 0.95], 0.1, True)
+        assert (optim.warmup, optim.final_lr, optim.clip, job.train.steps) == (0.05, 0.1, 1.0, 2000)
+        assert (job.connection.reduce, job.probe.activation, job.probe.every) == ("mean", "batch", 20)
 
 
 # The runs behind the README's table. A field that is added must have a default that means "as before".
@@ -147,6 +160,7 @@ def test_study_names_its_question_and_its_folder(path: Path) -> None:
         ("stability", THREE, [8], 3e-4, 2000, [0]),
         ("stress", ("baseline", "identity", "hc", "mhc"), [8], 3e-3, 2000, [0]),
         ("depth", THREE, [4, 8, 16], 3e-3, 1000, [0, 1]),
+        ("published", ("baseline", "published_hc", "published_mhc", "baseline_quarter"), [8], 3e-4, 2000, [0]),
     ],
 )
 def test_study_sweeps(

@@ -36,6 +36,21 @@ STYLES = {
     "hc": Style("HC", "#D55E00", "s", (0, (5, 1.2))),
     "mhc": Style("mHC", "#0072B2", "^", "-"),
 }
+LABELS = {  # of arms without a style of their own, where the name in the config is not what one would print
+    "baseline_quarter": "baseline, F/4",
+    "uniform": "H_res = J/n",
+    "random_mixing": "random H_res",
+    "hc_original": "HC, own paper",
+    "hc_static": "HC static",
+    "published_hc": "HC, enwik8 repr.",
+    "published_mhc": "mHC, enwik8 repr.",
+    "mhc_static": "mHC static",
+    "mhc_lite": "mHC-lite",
+    "kromhc": "KromHC",
+    "go_mhc": "go-mHC",
+    "tbp": "TBP-mHC",
+    "jpmhc": "JPmHC",
+}
 OTHER_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7")
 OTHER_MARKERS = ("v", "P", "p", "h", "<", ">", "*")
 OTHER_DASHES = ((0, (3, 1)), (0, (6, 1, 1, 1)), (0, (2, 1, 1, 1)), (0, (8, 2)))
@@ -76,7 +91,7 @@ def style(arm: str) -> Style:
     if arm in STYLES:
         return STYLES[arm]
     name, comma, variant = arm.partition(",")
-    label = (STYLES[name].label if name in STYLES else name) + comma + variant
+    label = (STYLES[name].label if name in STYLES else LABELS.get(name, name)) + comma + variant
     # a hash of the name, not its place among the others: an arm looks the same in every figure
     pick = int.from_bytes(hashlib.sha256(arm.encode()).digest()[:8], "big")
     pick, colour = divmod(pick, len(OTHER_COLOURS))

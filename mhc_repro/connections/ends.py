@@ -17,7 +17,7 @@ def expand(x: Tensor, n: int) -> Tensor:
 
 
 def reduce(streams: Tensor, how: str) -> Tensor:
-    """Join the streams before the final norm: (B, T, n, C) -> (B, T, C); sum | mean | newest."""
+    """Join the streams before the final norm: (B, T, n, C) -> (B, T, C); sum | mean | newest (of a history)."""
     if how == "newest":
         return streams[:, :, 0]
     return streams.sum(2) if how == "sum" else streams.mean(2)
@@ -34,8 +34,7 @@ class ScaledCopies(nn.Module):
     def draw(self, generator: torch.Generator) -> None:
         """Add the noise, uniform of variance 2 / (n + C)."""
         bound = math.sqrt(6 / sum(self.scale.shape))
-        self.scale.fill_(LSS_SCALE)
-        self.scale += torch.empty_like(self.scale).uniform_(-bound, bound, generator=generator)
+        self.scale.uniform_(-bound, bound, generator=generator).add_(LSS_SCALE)
 
     def forward(self, x: Tensor) -> Tensor:
         return x.unsqueeze(2) * self.scale

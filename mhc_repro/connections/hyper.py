@@ -70,17 +70,24 @@ def layer_norm_features(streams: Tensor, theta: Tensor) -> Tensor:
 FEATURES = {"flat": flat_features, "stream": stream_features, "stream_layer_norm": layer_norm_features}
 
 
-def make_maps(form: Form, streams: Tensor, phi: Tensor | None, alpha: Tensor | None, bias: Tensor) -> Maps:
-    """Compute H_pre, H_post and H_res of every token (mHC Eq. 5 for `tanh`, Eq. 7-8 for `sigmoid`)."""
-    tokens, n, _ = streams.shape
+def make_numbers(
+    form: Form, streams: Tensor, phi: Tensor | None, alpha: Tensor | None, bias: Tensor
+) -> tuple[Tensor, ...]:
+    """Compute what H_pre, H_post and H_res are made of, alpha (x~ phi) + b: three tensors (k, N or 1)."""
+    n = streams.shape[1]
     numbers = bias[:, None]  # static: one token stands for all
     if phi is not None and alpha is not None:
         features = FEATURES[form.coefficients](streams, phi)
         if form.gate == "tanh":
             features = features.tanh()
         numbers = alpha[:, None] * features + numbers
-    sizes = [n * form.learns_read, n * form.learns_write, form.mixing.size]
-    read, write, mix = numbers.split(sizes)
+    return numbers.split([n * form.learns_read, n * form.learns_write, form.mixing.size])
+
+
+def make_maps(form: Form, streams: Tensor, phi: Tensor | None, alpha: Tensor | None, bias: Tensor) -> Maps:
+    """Compute H_pre, H_post and H_res of every token (mHC Eq. 5 for `tanh`, Eq. 7-8 for `sigmoid`)."""
+    tokens, n, _ = streams.shape
+    read, write, mix = make_numbers(form, streams, phi, alpha, bias)
     read, write = gates(form.gate, read, write)
     if not form.learns_read:
         read = streams.new_full((n, 1), 1 / n)
@@ -193,13 +200,28 @@ class HyperConnection(nn.Module):
         """Join the parameters of the three maps: phi (rows, features), alpha (m,), bias (m,); static: b alone."""
         parts = [part for part in (self.read, self.write, self.mix) if part is not None]
         bias = torch.cat([part.bias for part in parts])
-        phi = [part.phi for part in parts if part.phi is not None]
+        phi: list[Tensor] = [part.phi for part in parts if part.phi is not None]
         alpha = [part.alpha.expand_as(part.bias) for part in parts if part.alpha is not None]
         return (torch.cat(phi), torch.cat(alpha), bias) if phi else (None, None, bias)
 
     def maps(self, streams: Tensor) -> Maps:
         """Compute the maps of every token of streams (N, n, C)."""
         return make_maps(self.form, streams, *self.coefficients())
+
+    def gate_slope(self, streams: Tensor) -> Tensor:
+        """Return how far the gates are from saturation at streams (N, n, C): 1 in the middle, 0 at the ends.
+
+        The slope over its largest value, averaged over tokens, of the stream that has most of it; the less
+        of H_pre's and H_post's. Maps without a bound are never saturated.
+        """
+        read, write, _ = make_numbers(self.form, streams, *self.coefficients())
+        slopes = [streams.new_ones(())]
+        if self.form.gate != "tanh":
+            read, write = gates(self.form.gate, read, write)
+            if self.form.gate == "sigmoid":
+                write = write / 2
+            slopes += [(4 * s * (1 - s)).mean(1).amax() for s in (read, write) if len(s)]
+        return torch.stack(slopes).amin()
 
     def forward(self, streams: Tensor, branch: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Carry streams (B, T, n, C) past one sub-layer; also return H_res (n, n, B T).

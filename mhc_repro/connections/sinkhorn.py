@@ -83,7 +83,7 @@ def sinkhorn(logits: Tensor, iterations: int = 20, gradient: str = "unrolled") -
     Row sums are 1 to rounding, column sums to the truncation error of `iterations`. Finite, with
     a finite gradient through the unrolled iterations, for finite logits up to +-1e4. With `gradient`
     "implicit" the gradient is that of infinitely many iterations: another optimiser near I, where the
-    unrolled one has not converged (at App. A.6 the two differ by 41 %).
+    unrolled one has not converged (at App. A.6 the two differ by 60 %).
     """
     function = _ImplicitSinkhorn if gradient == "implicit" else _Sinkhorn
     return function.apply(logits, iterations)

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from mhc_repro.config import GuardsConfig
+
 REASONS = {
     "streams_never_separated": "all streams carry the same numbers, so this is a single-stream net; usually a "
     "start that treats the streams alike (equal reads and writes, no home stream)",
@@ -17,16 +19,27 @@ REASONS = {
     "that its gradient vanishes (a low temperature, logits far apart)",
     "h_res_uniform": "H_res is J/n in every sub-layer, so only the mean of the streams survives; usually a "
     "uniform start that symmetry keeps in place",
+    "h_res_saturated": "H_res is a permutation in every sub-layer and its logits no longer matter; usually a low "
+    "temperature, or logits far apart",
     "h_res_frozen": "H_res never left its start; usually a vanishing gradient, or a learning rate too small "
     "for the steps",
+    "gates_saturated": "H_pre or H_post is at the end of its range in every sub-layer, where its gradient "
+    "vanishes; usually a start too far out",
+    "constraint_missed": "rows or columns of an H_res that should be doubly stochastic do not sum to 1; usually "
+    "too few iterations for logits this far apart",
     "connection_gradients_dead": "the gradients of the connections are zero or rounding noise; usually streams "
     "that are alike, or maps that are not applied",
 }
-SPREAD = 1e-4  # relative spread between streams below which they count as equal
-DISTANCE = 1e-4  # Frobenius distance below which H_res counts as I or J/n
-MOVED = 1e-5  # Frobenius distance from its start below which H_res counts as frozen
-GRADIENT = 1e-9  # connection gradient norm over body gradient norm that counts as noise
-JUDGED_AFTER = 0.05  # fraction of the steps before which nothing is judged
+# Kinds of connection.mixing whose rows and columns are meant to sum to 1.
+DOUBLY_STOCHASTIC = (
+    "sinkhorn",
+    "identity_mix",
+    "permutations",
+    "kronecker",
+    "transport",
+    "block_orthostochastic",
+    "orthostochastic",
+)
 
 
 class Verdict(NamedTuple):
@@ -36,23 +49,45 @@ class Verdict(NamedTuple):
     control: list[str]
 
 
-def judge(gains: pd.DataFrame, metrics: pd.DataFrame, n: int, steps: int, expects: list[str]) -> Verdict:
-    """Judge a run by its gains and metrics tables; a baseline (n = 1) and a run too short are never judged."""
-    first = max(1, int(np.ceil(JUDGED_AFTER * steps)))
+def judge(
+    gains: pd.DataFrame,
+    metrics: pd.DataFrame,
+    n: int,
+    steps: int,
+    expects: list[str],
+    limits: GuardsConfig | None = None,
+    mixing: str = "",
+) -> Verdict:
+    """Judge a run by its gains and metrics tables; a baseline (n = 1) and a run too short are never judged.
+
+    `mixing` is the kind of connection.mixing, which says what the rows and columns of H_res should sum to.
+    """
+    limits = limits or GuardsConfig()
+    first = max(1, int(np.ceil(limits.judged_after * steps)))
     late = gains[gains["step"] >= first]
     if n == 1 or late.empty:
         return Verdict([], [])
     found = []
-    if late["spread"].max() < SPREAD:
+    if late["spread"].max() < limits.spread:
         found.append("streams_never_separated")
-    if late["distance_identity"].max() < DISTANCE:
+    h_res = np.stack(late["h_single"].to_list()).reshape(-1, n, n)
+    if late["distance_identity"].max() < limits.distance:
         found.append("h_res_identity")
-    elif late["distance_uniform"].max() < DISTANCE:
+    elif late["distance_uniform"].max() < limits.distance:
         found.append("h_res_uniform")
-    elif _largest_move(gains, late) < MOVED:
+    elif np.minimum(np.abs(h_res), np.abs(1 - h_res)).max() < limits.vertex:
+        found.append("h_res_saturated")
+    elif _largest_move(gains, late) < limits.moved:
         found.append("h_res_frozen")
+    if "gate_slope" in late and late["gate_slope"].max() < limits.slope:
+        found.append("gates_saturated")
+    if mixing in DOUBLY_STOCHASTIC:
+        off = np.maximum(np.abs(h_res.sum(1) - 1), np.abs(h_res.sum(2) - 1)).max(1)
+        # One outlier is no verdict: the worst sub-layer of half the probes must be off.
+        if pd.Series(off, late.index).groupby(late["step"]).max().median() > limits.residual:
+            found.append("constraint_missed")
     rows = metrics[metrics["step"] >= 1]
-    if not (rows["grad/norm_connection"] > GRADIENT * rows["grad/norm_body"]).any():
+    if not (rows["grad/norm_connection"] > limits.gradient * rows["grad/norm_body"]).any():
         found.append("connection_gradients_dead")
     return Verdict([r for r in found if r not in expects], [r for r in found if r in expects])
 

@@ -38,21 +38,27 @@ class Probe:
         h_res: list[Tensor] = []
         amax: list[Tensor] = []
         spread: list[Tensor] = []
+        slope: list[Tensor] = []
+        before = torch.empty(0)
 
         def observe(layer: int, streams: Tensor, mix: Tensor) -> None:
+            nonlocal before
             amax.append(streams.abs().amax())
             if layer > 0:
+                slope.append(gate_slope(model, layer, before))
                 h_res.append(mix.permute(2, 0, 1))
                 centred = streams - streams.mean(2, keepdim=True)
                 spread.append(centred.norm() / streams.norm())
+            before = streams
 
         model.eval()
         model(self.tokens, observe)
         model.train()
         maps = torch.stack(h_res).cpu().double()
-        rows = gain_rows(maps)
-        for row, value in zip(rows, torch.stack(spread).tolist(), strict=True):
-            row |= {"step": step, "spread": value}
+        rows = gain_rows(maps, cut=any(getattr(each, "detached", False) for each in model.modules()))
+        of_streams, of_gates = (torch.stack(values).tolist() for values in (spread, slope))
+        for i, row in enumerate(rows):
+            row |= {"step": step, "spread": of_streams[i], "gate_slope": of_gates[i]}
         names = ("single_forward", "single_backward", "composite_forward", "composite_backward")
         summary = {f"gain/{name}": max(row[name] for row in rows) for name in names}
         summary["gain/activation"] = (amax[-1] / amax[0]).item()
@@ -66,15 +72,26 @@ class Probe:
         return summary, rows, kept
 
 
-def gain_rows(h_res: Tensor) -> list[Row]:
-    """Describe each sub-layer of h_res (L, N, n, n) by its gains, distances and token-mean matrices."""
+def gate_slope(model: nn.Module, layer: int, streams: Tensor) -> Tensor:
+    """Return how far the gates of sub-layer `layer` (from 1) are from saturation; 1 where there are none."""
+    connections: Any = model.get_submodule("connections")
+    slope = getattr(connections[layer - 1], "gate_slope", None)
+    return slope(streams.flatten(0, 1)) if slope else streams.new_ones(())
+
+
+def gain_rows(h_res: Tensor, cut: bool = False) -> list[Row]:
+    """Describe each sub-layer of h_res (L, N, n, n) by its gains, distances and token-mean matrices.
+
+    `cut`: no gradient passes H_res, so what the backward gains are taken of is 0.
+    """
     n = h_res.shape[-1]
-    forward, backward = gains.composite_forward(h_res), gains.composite_backward(h_res)
+    seen_back = torch.zeros_like(h_res) if cut else h_res
+    forward, backward = gains.composite_forward(h_res), gains.composite_backward(seen_back)
     single_mean, forward_mean, backward_mean = map(gains.token_mean, (h_res, forward, backward))
     columns: dict[str, Tensor] = {}
     for name, per_token, mean, gain, axis in (
         ("single_forward", h_res, single_mean, gains.forward_gain, -1),
-        ("single_backward", h_res, single_mean, gains.backward_gain, -2),
+        ("single_backward", seen_back, gains.token_mean(seen_back), gains.backward_gain, -2),
         ("composite_forward", forward, forward_mean, gains.forward_gain, -1),
         ("composite_backward", backward, backward_mean, gains.backward_gain, -2),
     ):

@@ -13,7 +13,17 @@ from mhc_repro.errors import UserError
 from mhc_repro.runs.directory import RunDirectory
 from mhc_repro.runs.identity import PROTOCOL_VERSION, identify
 
-ARMS = ("baseline", "identity", "hc", "mhc")  # the order in which every table and figure shows them
+# The order in which every table and figure shows the arms; variants and presets follow theirs.
+ARMS = (
+    *("baseline", "baseline_quarter", "identity", "uniform", "random_mixing"),
+    *("hc", "hc_original", "hc_static", "published_hc"),
+    *("mhc", "mhc_implicit", "mhc_static", "mhc_lss", "mhc_uniform", "mhc_lite_baseline", "mhc_lucidrains"),
+    *("mhc_warm", "mhc_tokenbender", "published_mhc"),
+    *("mhc_lite", "mhc_lite_paper", "kromhc", "kromhc_paper", "go_mhc", "tbp", "tbp_paper"),
+    *("identity_mix", "identity_mix_tokenbender", "row_stochastic", "orthogonal", "jpmhc"),
+    *("orthostochastic", "orthostochastic_tokenbender"),
+    *("history", "history_detached", "history_simplex"),
+)
 FILES = ("config.yaml", "manifest.json", "status.json")  # a folder that has one of these is meant to be a run
 
 log = logging.getLogger(__name__)

@@ -33,6 +33,7 @@ UNITS: dict[str, dict[str, str]] = {
         "distance_uniform": "1",
         "sigma2": "1",
         "spread": "1",
+        "gate_slope": "1",
         "h_single": "1",
         "h_forward": "1",
         "h_backward": "1",

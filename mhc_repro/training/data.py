@@ -5,6 +5,7 @@ Departs from custom: there is no loader with a position to save. A batch is a pu
 uses the raw output of numpy's Philox, which numpy keeps stable; the distributions built on it may change.
 """
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 
@@ -16,19 +17,24 @@ from mhc_repro.cache import cache_directory
 from mhc_repro.config import DataConfig, RuntimeConfig
 from mhc_repro.errors import UserError
 from mhc_repro.training import enwik8
+from mhc_repro.training.characters import to_symbols
 
 Bytes = npt.NDArray[np.uint8]
+Symbols = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 LINES, LINE = 6000, 1000  # of the synthetic text: the test split holds 2,048 windows of 128 bytes
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Consecutive splits of a text: the first 90 %, the next 5 %, the last 5 %."""
+    """Consecutive splits of a text: the first 90 %, the next 5 %, the last 5 %.
 
-    train: Bytes
-    val: Bytes
-    test: Bytes
+    Of enwik8_characters, as in the reproduction it belongs to, all is trained on, held-out windows too.
+    """
+
+    train: Symbols
+    val: Symbols
+    test: Symbols
     sha256: str  # of the whole text
 
 
@@ -38,6 +44,16 @@ def open_corpus(config: DataConfig, runtime: RuntimeConfig) -> Corpus:
         _require(config, enwik8.SHA256)
         path = enwik8.fetch(runtime.enwik8, cache_directory(runtime.cache))
         return _split(np.asarray(np.memmap(path, dtype=np.uint8, mode="r")), enwik8.SHA256)
+    if config.name == "enwik8_characters":
+        _require(config, enwik8.SHA256)
+        path = enwik8.fetch(runtime.enwik8, cache_directory(runtime.cache))
+        symbols, count = to_symbols(np.memmap(path, dtype=np.uint8, mode="r"))
+        if config.vocab < count:
+            raise UserError(
+                f"data.vocab={config.vocab} is less than the {count} characters of {config.name}; "
+                f"use data.vocab={count}"
+            )
+        return dataclasses.replace(_split(symbols, enwik8.SHA256), train=symbols)
     if config.name == "synthetic":
         text = synthetic()
         digest = hashlib.sha256(text.data).hexdigest()
@@ -46,7 +62,9 @@ def open_corpus(config: DataConfig, runtime: RuntimeConfig) -> Corpus:
     raise UserError(f"data.name={config.name} is no corpus; choose data=enwik8 or data=synthetic")
 
 
-def batch(split: Bytes, seed: int, step: int, batch: int, sequence: int) -> tuple[torch.Tensor, torch.Tensor]:
+def batch(
+    split: Symbols, seed: int, step: int, batch: int, sequence: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw (inputs, targets), int64 (batch, sequence), uniformly: a pure function of (seed, step)."""
     offsets = len(split) - sequence
     if offsets < 1:
@@ -57,7 +75,7 @@ def batch(split: Bytes, seed: int, step: int, batch: int, sequence: int) -> tupl
     return _cut(split, _philox(seed, step).random_raw(batch) % np.uint64(offsets), sequence)
 
 
-def windows(split: Bytes, count: int, sequence: int) -> tuple[torch.Tensor, torch.Tensor]:
+def windows(split: Symbols, count: int, sequence: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Cut fixed, evenly spaced windows that share no byte: (inputs, targets), int64 (count, sequence)."""
     fit = len(split) // (sequence + 1)
     if count > fit:
@@ -93,12 +111,12 @@ def _philox(seed: int, step: int) -> np.random.Philox:
     return np.random.Philox(key=np.array([seed, step], dtype=np.uint64))
 
 
-def _cut(split: Bytes, offsets: npt.NDArray, sequence: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _cut(split: Symbols, offsets: npt.NDArray, sequence: int) -> tuple[torch.Tensor, torch.Tensor]:
     rows = np.lib.stride_tricks.sliding_window_view(split, sequence + 1)[offsets].astype(np.int64)
     return torch.from_numpy(rows[:, :-1].copy()), torch.from_numpy(rows[:, 1:].copy())
 
 
-def _split(text: Bytes, sha256: str) -> Corpus:
+def _split(text: Symbols, sha256: str) -> Corpus:
     first, second = len(text) * 90 // 100, len(text) * 95 // 100
     return Corpus(text[:first], text[first:second], text[second:], sha256)
 

@@ -152,7 +152,9 @@ class Session:
             self._save()
         config = self.config
         gains, metrics = self.tables["gains"].read(), self.tables["metrics"].read()
-        verdict = judge(gains, metrics, config.connection.n, config.train.steps, config.connection.expects)
+        arm = config.connection
+        mixing = "" if "mix" in arm.freeze else arm.mixing["kind"]
+        verdict = judge(gains, metrics, arm.n, config.train.steps, arm.expects, config.guards, mixing)
         for name, table in self.tables.items():
             table.finish(UNITS[name])
         self._write_status(status, message=message, degenerate=verdict.degenerate, control=verdict.control)

@@ -62,7 +62,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.dropout = config.dropout
         self.n = connection.n
-        self.reduce = connection.reduce
+        self.reduce = "newest" if connection.kind == "history" else connection.reduce
         self.embedding = nn.Embedding(vocab, config.dim)
         self.position = nn.Embedding(sequence, config.dim)
         self.branches = nn.ModuleList(

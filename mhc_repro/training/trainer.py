@@ -78,6 +78,16 @@ class Trainer:
         loss = total / targets.numel()
         return {f"loss/{split}": loss, f"bpc/{split}": loss / math.log(2)}
 
+    @torch.no_grad()
+    def activation_gain(self) -> float:
+        """Return max|streams at the end| / max|streams at the start| of the last batch, with dropout on."""
+        config, step = self.config, self.done
+        torch.manual_seed(runtime.stream_seed("activation", config.seed, step))
+        inputs, _ = batch(self.corpus.train, config.seed, step, config.data.batch, config.data.sequence)
+        amax: list[torch.Tensor] = []
+        self.model(inputs.to(self.device), lambda _, streams, __: amax.append(streams.abs().amax()))
+        return (amax[-1] / amax[0]).item()
+
     def measure(self) -> tuple[Row, list[Row], list[Row]]:
         """Measure what is due at this step; return its metrics, gains rows and tokens rows."""
         step, train = self.done, self.config.train
@@ -88,6 +98,10 @@ class Trainer:
             start = time.perf_counter()
             row, gains, tokens = self.probe.measure(self.model, step)
             row["time/probe"] = time.perf_counter() - start
+        if self.config.probe.enabled and self.config.probe.activation == "batch":
+            row.pop("gain/activation", None)
+            if step % self.config.probe.every == 1 % self.config.probe.every and step > 0:
+                row["gain/activation"] = self.activation_gain()
         if step % train.val_every == 0 or step == train.steps:
             row |= self.evaluate("val", train.val_windows)
         if step == train.steps:

@@ -1,12 +1,17 @@
 """Each verdict on a run that deserves it, made by training it; silence on the arms as they are published."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import torch
+import yaml
 
+from mhc_repro.config import GuardsConfig
 from mhc_repro.measurement.guards import REASONS, judge
 from mhc_repro.training.trainer import Trainer
 
+CONF = Path(__file__).parents[2] / "conf"
 STEPS = 20
 
 
@@ -30,7 +35,8 @@ def tables(config):
 
 def verdict(tables, arm: str, n: int = 4, **settings):
     gains, metrics, expects = tables(arm, n=n, **settings)
-    found = judge(gains, metrics, n if arm != "baseline" else 1, STEPS, expects)
+    kind = "" if arm == "baseline" else settings.get("mixing", {"kind": "sinkhorn" if arm == "mhc" else ""})["kind"]
+    found = judge(gains, metrics, n if arm != "baseline" else 1, STEPS, expects, mixing=kind)
     assert set(found.degenerate) | set(found.control) <= set(REASONS)
     return found
 
@@ -66,8 +72,8 @@ SATURATED = {"read_start": [-1000, 1000], "write_start": [-1000, 1000]}  # gates
         ("hc", EVEN_READ, {"streams_never_separated"}),
         ("mhc", ALIKE | UNIFORM, {"streams_never_separated", "h_res_uniform"}),
         ("mhc", ALIKE | CORNER, {"streams_never_separated", "h_res_identity"}),
-        ("mhc", SATURATED | CORNER, {"h_res_identity", "connection_gradients_dead"}),
-        ("identity", SATURATED | {"expects": []}, {"h_res_identity", "connection_gradients_dead"}),
+        ("mhc", SATURATED | CORNER, {"h_res_identity", "gates_saturated", "connection_gradients_dead"}),
+        ("identity", SATURATED | {"expects": []}, {"h_res_identity", "gates_saturated", "connection_gradients_dead"}),
         ("mhc", {"lr": 1e-8}, {"streams_never_separated", "h_res_frozen"}),
     ],
 )
@@ -126,3 +132,57 @@ def test_nothing_is_judged_before_a_twentieth_of_the_steps(tables):
 def test_a_run_without_a_probe_is_not_judged_for_what_was_not_seen(tables):
     _, metrics, _ = tables("mhc")
     assert judge(pd.DataFrame({"step": []}), metrics, 4, STEPS, []) == ([], [])
+
+
+FAULTS = {
+    "published_hc": {"streams_never_separated"},
+    "published_mhc": {"streams_never_separated", "h_res_uniform", "connection_gradients_dead"},
+    "mhc_uniform": {"streams_never_separated", "h_res_uniform"},
+    "mhc_tokenbender": {"h_res_identity"},
+    "identity_mix_tokenbender": {"h_res_identity"},
+    # Started so far out that twenty small steps do not show; a real run's do.
+    **dict.fromkeys(("history", "history_detached", "kromhc_paper"), {"h_res_frozen"}),
+}
+CONTROLS = {"identity": {"h_res_identity"}, "uniform": {"h_res_uniform"}, "random_mixing": {"h_res_frozen"}}
+
+
+@pytest.mark.parametrize("arm_name", sorted(path.stem for path in CONF.glob("connection/*.yaml")))
+def test_faults_are_named_in_the_arms_that_have_them_and_in_no_other(tables, arm_name):
+    settings = yaml.safe_load((CONF / "connection" / f"{arm_name}.yaml").read_text(encoding="utf-8"))
+    gains, metrics, expects = tables(arm_name, lr=1e-3)
+    kind = settings.get("mixing", {"kind": ""})["kind"]
+    found = judge(gains, metrics, settings["n"], STEPS, expects, mixing=kind)
+    assert set(found.degenerate) == FAULTS.get(arm_name, set())
+    assert set(found.control) == CONTROLS.get(arm_name, set())
+
+
+def test_a_permutation_other_than_i_is_saturated(tables):
+    gains, metrics, _ = tables("mhc")
+    swapped = [float(i == j) for j in (1, 0, 2, 3) for i in range(4)]
+    found = judge(gains.assign(h_single=[swapped] * len(gains), distance_identity=2.0), metrics, 4, STEPS, [])
+    assert found.degenerate == ["h_res_saturated"]
+
+
+def test_sums_that_are_off_miss_the_constraint_where_there_is_one(tables):
+    gains, metrics, _ = tables("mhc")
+    off = gains.assign(h_single=[[value * 1.5 for value in row] for row in gains["h_single"]])
+    assert judge(off, metrics, 4, STEPS, [], mixing="sinkhorn").degenerate == ["constraint_missed"]
+    assert judge(off, metrics, 4, STEPS, [], mixing="free").degenerate == []
+    first = gains["step"] == STEPS
+    once = gains.assign(h_single=off["h_single"].where(first, gains["h_single"]))
+    assert judge(once, metrics, 4, STEPS, [], mixing="sinkhorn").degenerate == []
+
+
+def test_limits_are_those_of_the_config(tables):
+    gains, metrics, expects = tables("mhc")
+    for limits, reason in (
+        (GuardsConfig(spread=10.0), "streams_never_separated"),
+        (GuardsConfig(distance=10.0), "h_res_identity"),
+        (GuardsConfig(moved=10.0), "h_res_frozen"),
+        (GuardsConfig(vertex=10.0), "h_res_saturated"),
+        (GuardsConfig(slope=10.0), "gates_saturated"),
+        (GuardsConfig(residual=0.0), "constraint_missed"),
+        (GuardsConfig(gradient=10.0), "connection_gradients_dead"),
+    ):
+        assert reason in judge(gains, metrics, 4, STEPS, expects, limits, "sinkhorn").degenerate
+    assert judge(gains, metrics, 4, STEPS, [], GuardsConfig(judged_after=1.0, spread=10.0)).degenerate

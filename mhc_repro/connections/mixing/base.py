@@ -17,7 +17,8 @@ from torch import Tensor
 class Mixing(Protocol):
     """A parametrisation of H_res for n streams."""
 
-    n: int
+    @property
+    def n(self) -> int: ...
 
     @property
     def size(self) -> int: ...

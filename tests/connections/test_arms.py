@@ -1,0 +1,505 @@
+"""What must hold of every arm in conf/connection, in one table: constraint, start, gains, learning, cost."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import Tensor
+from torch.nn import functional
+
+from mhc_repro.config import OptimConfig
+from mhc_repro.connections import build
+from mhc_repro.connections.mixing import MIXINGS, make_mixing
+from mhc_repro.errors import UserError
+from mhc_repro.measurement.gains import amax_gains
+from mhc_repro.measurement.guards import DOUBLY_STOCHASTIC
+from mhc_repro.training.optim import make_optimizer
+
+CONF = Path(__file__).parents[2] / "conf"
+INF = math.inf
+A6_OFF = math.exp(-3) / (math.exp(3) + 3 * math.exp(-3))
+A6 = [1 - 3 * A6_OFF, A6_OFF, A6_OFF, A6_OFF]
+A6_DISTANCE = 4 * math.sqrt(3) * A6_OFF
+UNIFORM = [0.25] * 4
+ONE = [1.0, 0.0, 0.0, 0.0]
+SOFT_HOME = math.exp(-8)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What an arm promises, at n = 4.
+
+    row: row 0 of H_res at the start; None: see `distance`. distance: ||H_res - I||_F there.
+    rows, columns: how far sums may be off 1 in float32. forward, backward: bound of the composite gain
+    over 64 sub-layers. phi, static: rows of phi (in units of C) and other parameters of a connection.
+    pre_norm: the baseline's function at step 0. alike: streams never separate. dead: parts that no
+    sub-layer learns, beside those of `dead_of`.
+    """
+
+    row: list[float] | None = field(default_factory=lambda: A6)
+    distance: float | None = A6_DISTANCE
+    rows: float = INF
+    columns: float = INF
+    forward: float = INF
+    backward: float = INF
+    phi: int = 96
+    static: int = 27
+    pre_norm: bool = True
+    alike: bool = False
+    dead: tuple[str, ...] = ()
+
+
+EXACT = {"rows": 1e-6, "columns": 1e-6, "forward": 1 + 1e-4, "backward": 1 + 1e-4}
+SCALED = {
+    "rows": 1e-6,
+    "forward": 1 + 1e-4,
+}  # what 20 iterations leave in the columns is measured, not bounded
+FIXED = {"phi": 32, "static": 10}  # reads and writes alone
+STATIC = {"phi": 0, "static": 24}
+QUARTER = {"pre_norm": False}  # branches are written at 1/n, or not by the same amount to all
+
+ARMS = {
+    "identity": Arm(ONE, 0.0, **EXACT, **FIXED),
+    "uniform": Arm(UNIFORM, math.sqrt(3), **EXACT, **FIXED),
+    "random_mixing": Arm(None, None, **EXACT, **FIXED),
+    "hc": Arm(ONE, 0.0, phi=6),
+    "hc_original": Arm(ONE, 0.0, phi=6, static=26),
+    "hc_static": Arm(ONE, 0.0, **STATIC),
+    "published_hc": Arm(ONE, 0.0, **STATIC, alike=True),
+    "mhc": Arm(**SCALED),
+    "mhc_implicit": Arm(**SCALED),
+    "mhc_static": Arm(**SCALED, **STATIC),
+    "mhc_lss": Arm(**SCALED, pre_norm=False),
+    "mhc_uniform": Arm(UNIFORM, math.sqrt(3), **SCALED, alike=True),
+    "mhc_lite_baseline": Arm(
+        [1 / (1 + 3 * SOFT_HOME), *[SOFT_HOME / (1 + 3 * SOFT_HOME)] * 3], None, **SCALED, **QUARTER
+    ),
+    "mhc_lucidrains": Arm([math.e / (math.e + 3), *[1 / (math.e + 3)] * 3], None, **SCALED, **QUARTER),
+    "mhc_warm": Arm([0.7112346, *[0.0962551] * 3], None, **SCALED, **STATIC, **QUARTER),
+    "mhc_tokenbender": Arm(ONE, 0.0, **SCALED, **STATIC, **QUARTER, dead=("mix",)),
+    # Rows first, columns last: here it is the columns that are exact.
+    "published_mhc": Arm(
+        UNIFORM,
+        math.sqrt(3),
+        columns=1e-6,
+        backward=1 + 1e-4,
+        **STATIC,
+        **QUARTER,
+        alike=True,
+        dead=("read", "write", "mix"),
+    ),
+    "mhc_lite": Arm(**EXACT, phi=128, static=35),
+    "mhc_lite_paper": Arm(
+        [(1 + 5 * SOFT_HOME) / (1 + 23 * SOFT_HOME), *[6 * SOFT_HOME / (1 + 23 * SOFT_HOME)] * 3],
+        None,
+        **EXACT,
+        phi=128,
+        static=35,
+        pre_norm=False,
+    ),
+    "kromhc": Arm(None, A6_DISTANCE, **EXACT, phi=48, static=15),
+    "kromhc_paper": Arm(
+        [
+            1 / (1 + SOFT_HOME) ** 2,
+            *[SOFT_HOME / (1 + SOFT_HOME) ** 2] * 2,
+            (SOFT_HOME / (1 + SOFT_HOME)) ** 2,
+        ],
+        None,
+        **EXACT,
+        phi=48,
+        static=15,
+    ),
+    "go_mhc": Arm(None, A6_DISTANCE, **EXACT, phi=144, static=39),
+    "tbp": Arm(**EXACT, phi=68, static=20),
+    "tbp_paper": Arm([0.5, 0.25, 0.125, 0.125], None, **EXACT, phi=68, static=20),
+    "identity_mix": Arm(**SCALED, phi=100, static=28),
+    "identity_mix_tokenbender": Arm(ONE, 0.0, **SCALED, phi=0, static=25, pre_norm=False, dead=("mix",)),
+    "row_stochastic": Arm(rows=1e-6, forward=1 + 1e-4, backward=4 + 1e-4),
+    "orthogonal": Arm(None, A6_DISTANCE, forward=2 + 1e-4, backward=2 + 1e-4, phi=56, static=17),
+    "jpmhc": Arm(ONE, 0.0, phi=56, static=17),
+    # sigma^2 of 20 steps is 1 to 1e-6: not the baseline's function to rounding.
+    "orthostochastic": Arm(None, A6_DISTANCE, pre_norm=False),
+    "orthostochastic_tokenbender": Arm([0.25016, 0.25201, 0.25201, 0.25201], None, **STATIC, **QUARTER),
+}
+HISTORY = ("history", "history_detached", "history_simplex")
+RESIDUAL = ("baseline", "baseline_quarter")
+SIZES = [1, 2, 4, 8]
+
+
+@pytest.fixture(params=ARMS)
+def each(request: pytest.FixtureRequest) -> str:
+    """Run a test once for each arm with streams."""
+    return request.param
+
+
+def load(group: str, name: str) -> dict[str, Any]:
+    return yaml.safe_load((CONF / group / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def random_numbers(size: int, tokens: int, scale: float, dtype=torch.float32, seed: int = 0) -> Tensor:
+    return scale * torch.randn(size, tokens, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def mixing_of(connection: Callable, arm: str, n: int = 4):
+    return make_mixing(connection(arm).mixing, n)
+
+
+def batch(seed: int) -> tuple[Tensor, Tensor]:
+    drawn = torch.randint(17, (3, 7), generator=torch.Generator().manual_seed(seed))
+    return drawn[:, :-1], drawn[:, 1:]
+
+
+def train(model, steps: int) -> None:
+    """Make `steps` updates, and leave the gradients of the batch after them."""
+    optimizer = make_optimizer(model, OptimConfig(lr=1e-2))
+    for step in range(steps + 1):
+        optimizer.zero_grad()
+        inputs, targets = batch(step)
+        functional.cross_entropy(model(inputs).flatten(0, 1), targets.flatten()).backward()
+        if step < steps:
+            optimizer.step()
+
+
+def test_every_arm_is_in_the_table() -> None:
+    assert {path.stem for path in CONF.glob("connection/*.yaml")} == {*ARMS, *HISTORY, *RESIDUAL}
+    assert {load("connection", arm)["mixing"]["kind"] for arm in ARMS} == set(MIXINGS)
+    assert set(DOUBLY_STOCHASTIC) < set(MIXINGS)
+
+
+@pytest.mark.parametrize("arm_name", [*ARMS, *HISTORY, *RESIDUAL])
+def test_a_file_is_named_as_its_arm_and_says_what_it_is(arm_name):
+    assert load("connection", arm_name)["name"] == arm_name
+    first = (CONF / "connection" / f"{arm_name}.yaml").read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# ")
+
+
+def test_the_start_is_the_documented_one(connection, each):
+    mixing, expected = mixing_of(connection, each), ARMS[each]
+    start = mixing.matrix(mixing.initial()[:, None])[..., 0]
+    if expected.row is not None:
+        tolerance = 1e-4 if each == "orthostochastic_tokenbender" else 2e-7
+        assert start[0].tolist() == pytest.approx(expected.row, abs=tolerance)
+    if expected.distance is not None:
+        # The numbers of a start pass through float32, as parameters do, so that is how exact a distance can be.
+        assert (start - torch.eye(4)).norm().item() == pytest.approx(expected.distance, rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 4, 8])
+@pytest.mark.parametrize(
+    "arm_name",
+    [
+        "mhc_lite",
+        "kromhc",
+        "go_mhc",
+        "tbp",
+        "identity_mix",
+        "row_stochastic",
+        "orthogonal",
+        "orthostochastic",
+    ],
+)
+def test_with_other_numbers_of_streams_a_start_is_as_near_to_i_as_app_a6_is(connection, arm_name, n):
+    if (arm_name, n) in (
+        ("mhc_lite", 8),
+        ("orthogonal", 2),
+    ):  # n! numbers; the only such rotation of two is I
+        return
+    distances = []
+    for name in (arm_name, "mhc"):
+        mixing = mixing_of(connection, name, n)
+        distances.append((mixing.matrix(mixing.initial()[:, None])[..., 0] - torch.eye(n)).norm().item())
+    assert distances[0] == pytest.approx(distances[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_the_constraint_is_met_in_float32_whatever_the_numbers(connection, each, n):
+    if each.startswith("mhc_lite") and load("connection", each)["mixing"]["kind"] == "permutations" and n == 8:
+        return  # 8! numbers: refused, below
+    mixing = mixing_of(connection, each, n)
+    expected = ARMS[each]
+    for scale in (0.1, 1.0, 3.0):
+        h = mixing.matrix(random_numbers(mixing.size, 200, scale))
+        assert h.shape == (n, n, 200)
+        assert h.dtype == torch.float32
+        assert h.isfinite().all()
+        assert (h.sum(1) - 1).abs().max() <= expected.rows
+        assert (h.sum(0) - 1).abs().max() <= expected.columns
+        if load("connection", each)["mixing"]["kind"] in (*DOUBLY_STOCHASTIC, "row_stochastic"):
+            assert h.min() > -1e-6
+        if each == "orthogonal":
+            first = h.permute(2, 0, 1)
+            assert (first @ first.mT - torch.eye(n)).abs().max() < 3e-6
+
+
+@pytest.mark.parametrize(("name", "n"), [("mhc_lite", 5), ("mhc_lite", 8), ("kromhc", 6)])
+def test_a_number_of_streams_that_a_family_cannot_have_is_one_line(connection, name, n):
+    with pytest.raises(UserError, match=f"connection.n={n}.*for example connection.n=4"):
+        mixing_of(connection, name, n)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"kind": "sinkhorn", "order": "rows"}, "connection.mixing.order=columns_first"),
+        ({"kind": "sinkhorn", "gradient": "exact"}, "connection.mixing.gradient=unrolled"),
+        ({"kind": "sinkhorn", "temperature": 0.0}, "connection.mixing.temperature=1"),
+        ({"kind": "identity_mix", "share": 1.0}, "connection.mixing.share=0.01"),
+        ({"kind": "block_orthostochastic", "start": 0.0}, "connection.mixing.start=0.01"),
+        ({"kind": "block_orthostochastic", "s": 0}, "connection.mixing.s=2"),
+        ({"kind": "orthogonal", "steps": -1}, "connection.mixing.steps=2"),
+        ({"kind": "orthostochastic", "steps": 0}, "connection.mixing.steps=20"),
+        ({"kind": "orthostochastic", "start": 1.0}, "connection.mixing.start=null"),
+        ({"kind": "permutations", "start": [0.0, 1.0]}, "connection.mixing.start=null"),
+    ],
+)
+def test_a_wrong_setting_says_which_would_do(settings, said):
+    with pytest.raises(UserError, match=said.replace(".", r"\.")):
+        make_mixing(settings, 4)
+
+
+def test_numbers_for_each_stream_fill_square_matrices_only(connection):
+    with pytest.raises(UserError, match=r"use connection\.coefficients=flat"):
+        build(connection("mhc_lite", coefficients="stream"), 0, 8)
+
+
+def test_composite_gains_over_64_sub_layers_stay_within_their_bounds(connection, each):
+    mixing, expected = mixing_of(connection, each), ARMS[each]
+    numbers = random_numbers(64 * mixing.size, 16, 1.0).view(64, mixing.size, 16)
+    h_res = torch.stack([mixing.matrix(layer).permute(2, 0, 1) for layer in numbers])
+    gains = amax_gains(h_res)
+    forward, backward = gains.composite_forward.max().item(), gains.composite_backward.max().item()
+    assert forward <= expected.forward
+    assert backward <= expected.backward
+    if expected.forward == expected.backward == 1 + 1e-4:
+        assert (forward, backward) == pytest.approx((1, 1), abs=1e-4)
+    if each in ("hc", "jpmhc") or each.startswith("orthostochastic_"):  # nothing bounds these
+        assert max(forward, backward) > 1.01
+
+
+def test_truncated_families_have_no_bound():
+    """Far from the start: two Cayley steps and five Newton-Schulz steps leave what they are meant to be."""
+    for settings, scale in (
+        ({"kind": "orthogonal", "scale": 0.1, "steps": 2}, 10),
+        ({"kind": "orthostochastic", "steps": 5}, 1),
+    ):
+        mixing = make_mixing(settings, 4)
+        h = mixing.matrix(random_numbers(mixing.size, 2000, scale, torch.float64)).permute(2, 0, 1)
+        assert amax_gains(h[None]).single_forward.isfinite()
+        assert (h.sum(-1).abs() - 1).amax() > 0.2
+
+
+def test_newton_schulz_converges_with_its_steps():
+    numbers, errors = random_numbers(16, 500, 1.0, torch.float64), []
+    for steps in (5, 10, 20):
+        h = make_mixing({"kind": "orthostochastic", "steps": steps}, 4).matrix(numbers)
+        errors.append((h.sum(1) - 1).abs().amax(0).median().item())
+    assert errors == pytest.approx([0.026, 0.002, 1e-5], rel=0.5)
+
+
+def test_two_cayley_steps_approach_the_exact_transform_near_the_identity():
+    numbers = random_numbers(6, 10, 0.1, torch.float64)
+    exact, *rest = (
+        make_mixing({"kind": "orthogonal", "scale": 0.1, "steps": steps}, 4).matrix(numbers)
+        for steps in (0, 2, 4)
+    )
+    first, second = ((each - exact).abs().max().item() for each in rest)
+    assert second < first / 100 < 1e-7
+
+
+def test_permutations_kronecker_and_fill_reach_what_they_claim():
+    """Any doubly stochastic matrix for TBP; a corner for mHC-lite; products of swaps for KromHC."""
+    target = make_mixing({"kind": "random", "seed": 3}, 4).matrix(torch.zeros(0, 1, dtype=torch.float64))[
+        ..., 0
+    ]
+    fill = make_mixing({"kind": "transport"}, 4)
+    numbers = torch.zeros(9, 1, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([numbers], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = (fill.matrix(numbers)[..., 0] - target).square().sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    assert loss().item() < 1e-8
+
+    corner = torch.full((24, 1), -100.0)
+    corner[7] = 100  # the eighth permutation in lexicographic order: (1, 0, 3, 2)
+    h = make_mixing({"kind": "permutations"}, 4).matrix(corner)[..., 0]
+    assert torch.equal(h, torch.eye(4)[[1, 0, 3, 2]])
+
+    keep, swap = [100.0, 0.0], [0.0, 100.0]
+    h = make_mixing({"kind": "kronecker"}, 4).matrix(torch.tensor([*swap, *keep])[:, None])[..., 0]
+    torch.testing.assert_close(h, torch.eye(4)[[2, 3, 0, 1]])  # the first factor is the most significant bit
+
+
+def test_go_mhc_is_its_formula_typed_in():
+    numbers = random_numbers(28, 1, 0.7, torch.float64)
+    theta = torch.zeros(8, 8, dtype=torch.float64)
+    theta[torch.triu_indices(8, 8, 1).unbind()] = numbers[:, 0]
+    a, eye = theta - theta.T, torch.eye(8, dtype=torch.float64)
+    q = (eye - a) @ torch.linalg.inv(eye + a)
+    expected = [
+        [(q[2 * i : 2 * i + 2, 2 * j : 2 * j + 2] ** 2).sum().item() / 2 for j in range(4)] for i in range(4)
+    ]
+    h = make_mixing({"kind": "block_orthostochastic", "s": 2}, 4).matrix(numbers)[..., 0]
+    torch.testing.assert_close(h, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_rows_first_is_columns_first_of_the_transpose():
+    numbers = random_numbers(16, 5, 2.0, torch.float64)
+    by_columns = make_mixing({"kind": "sinkhorn"}, 4).matrix(numbers)
+    turned = numbers.view(4, 4, 5).transpose(0, 1).reshape(16, 5)
+    by_rows = make_mixing({"kind": "sinkhorn", "order": "rows_first"}, 4).matrix(turned)
+    torch.testing.assert_close(by_rows, by_columns.transpose(0, 1))
+    assert (by_rows.sum(0) - 1).abs().max() < 1e-14
+
+
+def test_the_implicit_gradient_is_that_of_many_iterations():
+    weights, gradients = random_numbers(16, 6, 1.0, torch.float64, seed=2), []
+    for settings in ({"iterations": 3000}, {"iterations": 300, "gradient": "implicit"}):
+        numbers = random_numbers(16, 6, 1.0, torch.float64).requires_grad_()
+        mixing = make_mixing({"kind": "sinkhorn"} | settings, 4)
+        (mixing.matrix(numbers).flatten(0, 1) * weights).sum().backward()
+        gradients.append(numbers.grad)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-6, atol=1e-6)
+
+
+def test_at_app_a6_the_implicit_gradient_is_another(connection):
+    weights, gradients = random_numbers(16, 50, 1.0, torch.float64, seed=2), []
+    for name in ("mhc", "mhc_implicit"):
+        mixing = mixing_of(connection, name)
+        numbers = mixing.initial()[:, None].repeat(1, 50).requires_grad_()
+        (mixing.matrix(numbers).flatten(0, 1) * weights).sum().backward()
+        gradients.append(numbers.grad)
+    assert ((gradients[0] - gradients[1]).norm() / gradients[1].norm()).item() == pytest.approx(0.6, abs=0.1)
+
+
+def test_float64_gradients_are_those_of_finite_differences(connection, each):
+    mixing = mixing_of(connection, each)
+    if mixing.size == 0:
+        return
+    # The implicit gradient is exact where the iterations have converged; a low temperature is logits far apart.
+    scale = 0.05 if load("connection", each)["mixing"].get("temperature") else 0.7
+    numbers = random_numbers(mixing.size, 2, scale, torch.float64, seed=4).requires_grad_()
+    assert torch.autograd.gradcheck(mixing.matrix, (numbers,), eps=1e-6, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_dtype_is_kept(connection, each, dtype):
+    mixing = mixing_of(connection, each)
+    assert mixing.matrix(random_numbers(mixing.size, 3, 1.0, dtype)).dtype == dtype
+
+
+def test_parameters_are_the_papers_count(connection, each):
+    named = dict(build(connection(each), 1, 64).named_parameters())
+    phi = sum(p.numel() for name, p in named.items() if name.endswith("phi"))
+    assert phi == ARMS[each].phi * 64
+    assert sum(p.numel() for p in named.values()) - phi == ARMS[each].static
+
+
+def test_what_is_pre_norm_at_the_start_gives_the_baselines_logits(tiny, each):
+    with torch.no_grad():
+        expected, logits = (tiny(name)(batch(0)[0]) for name in ("baseline", each))
+    difference = (logits - expected).abs().max().item()
+    assert difference < 1e-9 if ARMS[each].pre_norm else difference > 1e-6
+
+
+# Which gradients are zero, and why, beside an arm's own `dead`:
+# - read of sub-layer 1: h is a multiple of x, and the branch's norm removes the factor;
+# - mix of sub-layer 1: rows that sum to 1 leave copies alone;
+# - mix of sub-layer L: exactly column-stochastic matrices vanish in the sum over streams.
+# Streams that differ at once (LSS) have none of these; softmax writes cannot show at L, where streams are summed.
+def dead_of(each: str) -> set[str]:
+    arm = ARMS[each]
+    kind = load("connection", each)["mixing"]["kind"]
+    dead = {f"{layer}.{part}" for layer in range(4) for part in arm.dead}
+    if each != "mhc_lss":
+        dead.add("0.read")
+        if arm.rows < INF or kind == "sinkhorn":
+            dead.add("0.mix")
+    if arm.columns < INF and kind != "sinkhorn":
+        dead.add("3.mix")
+    if load("connection", each)["gate"] == "softmax":
+        dead.add("3.write")
+    if each in (
+        "mhc_uniform",
+        "mhc_lucidrains",
+    ):  # near J/n Sinkhorn has converged: its columns are exact too
+        dead.add("3.mix")
+    if each == "mhc_uniform":  # all streams alike: reads are multiples of x, mixing changes nothing
+        dead |= {f"{layer}.{part}" for layer in range(4) for part in ("read", "mix")}
+    if each == "published_hc":  # one stream read by a sum: its factor is removed by the norm
+        dead |= {f"{layer}.read" for layer in range(4)}
+    return dead
+
+
+def test_what_should_learn_moves_and_what_cannot_has_no_gradient(tiny, each):
+    model = tiny(each, model={"norm_eps": 1e-30})
+    start = {name: parameter.detach().clone() for name, parameter in model.connection_parameters()}
+    train(model, steps=6)
+    whole = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
+    for name, parameter in model.connection_parameters():
+        if not name.startswith("connections."):
+            continue
+        _, layer, part, kind = name.split(".")
+        gradient = (parameter.grad.norm() / whole).item()
+        moved = (parameter - start[name]).abs().max().item()
+        if f"{layer}.{part}" in dead_of(each) and not (each == "hc_original" and kind == "alpha"):
+            assert gradient < 1e-9, name  # published_hc's and near-converged Sinkhorn's are small, not zero
+        elif not (layer == "3" and part == "mix"):  # truncation errors alone let it through
+            assert gradient > 1e-12, name
+            assert moved > 1e-6, name
+
+
+def test_streams_separate_or_the_table_says_they_cannot(tiny, each):
+    model, found = tiny(each), []
+    train(model, steps=5)
+
+    def observe(layer: int, streams: Tensor, _: Tensor) -> None:
+        found.append(((streams - streams.mean(2, keepdim=True)).norm() / streams.norm()).item())
+
+    with torch.no_grad():
+        model(batch(0)[0], observe)
+    assert (max(found) < 1e-6) == ARMS[each].alike
+
+
+def test_the_future_changes_nothing_before_it(tiny, each):
+    model, inputs = tiny(each, awake=0.3), batch(0)[0]
+    with torch.no_grad():
+        before = model(inputs)
+        moved = inputs.clone()
+        moved[:, 3] = (moved[:, 3] + 1) % 17
+        change = (model(moved) - before).abs().amax((0, 2))
+    assert change[:3].max() < 1e-12
+    assert change[3:].min() > 1e-6
+
+
+def test_under_autocast_maps_stay_float32(tiny, each):
+    model, dtypes = tiny(each, awake=0.3, model={"dtype": "float32"}), set()
+    with torch.autocast("cpu", torch.bfloat16):
+        model(batch(0)[0], lambda layer, streams, h_res: dtypes.update({streams.dtype, h_res.dtype}))
+    assert dtypes == {torch.float32}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_maps_trace_without_a_break(connection, each):
+    settings = connection(each)
+    if settings.mixing.get("iterations"):
+        settings.mixing = settings.mixing | {"iterations": 2}  # unrolled code takes long to trace
+    module, x = (
+        build(settings, 1, 8).train(),
+        torch.randn(1, 5, 4, 8, generator=torch.Generator().manual_seed(0)),
+    )
+    plain, plain_maps = module(x, torch.sin)
+    torch._dynamo.reset()
+    traced = torch.compile(lambda x: module(x, torch.sin), fullgraph=True, backend="aot_eager", dynamic=False)
+    out, maps = traced(x)
+    torch.testing.assert_close(out, plain)
+    torch.testing.assert_close(maps, plain_maps)

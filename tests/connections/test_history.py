@@ -1,0 +1,106 @@
+"""Depth history: its weights, what it detaches, and the gain of its companion matrix."""
+
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+
+from mhc_repro.connections import build
+from mhc_repro.connections.history import project_to_simplex
+from mhc_repro.errors import UserError
+from mhc_repro.measurement.probe import gain_rows
+
+ARMS = ("history", "history_detached", "history_simplex")
+
+
+def states(tokens: int = 3, dim: int = 5) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(1, tokens, 4, dim, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("arm_name", ARMS)
+@pytest.mark.parametrize("layer", [0, 1, 5])
+def test_a_step_is_the_branch_plus_a_mean_of_the_last_states(connection, arm_name, layer):
+    module, x = build(connection(arm_name), layer, 5).double(), states()
+    known = min(layer + 1, 4)
+    assert module.theta.shape == (known,)
+    with torch.no_grad():
+        module.theta.copy_(torch.linspace(0.1, 0.4, known))
+    out, h_res = module(x, torch.sin)
+    weights = h_res[0, :, 0]
+    assert weights.sum().item() == pytest.approx(1, abs=1e-12)
+    assert (weights >= 0).all()
+    assert weights[known:].tolist() == [0] * (4 - known)
+    torch.testing.assert_close(out[:, :, 0], x[:, :, 0].sin() + torch.einsum("k,btkc->btc", weights, x))
+    torch.testing.assert_close(out[:, :, 1:], x[:, :, :-1])
+
+
+def test_a_detached_history_has_a_skip_forward_and_none_backward(connection):
+    gradients = []
+    for arm in ("history", "history_detached"):
+        x = states().requires_grad_()
+        out, _ = build(connection(arm), 3, 5).double()(x, lambda h: 0 * h)
+        out[:, :, 0].sum().backward()
+        gradients.append(x.grad.abs().amax((0, 1, 3)))
+    assert gradients[0].min() > 0
+    assert gradients[1].max() == 0
+
+
+def test_its_gain_is_that_of_the_companion_matrices(connection):
+    modules = [build(connection("history_simplex"), layer, 5).double() for layer in range(6)]
+    h_res = torch.stack([module.companion().detach()[None] for module in modules])
+    rows = gain_rows(h_res)
+    assert all(row["composite_forward"] == pytest.approx(1) for row in rows)
+    assert rows[3]["single_backward"] == pytest.approx(0.85 + 1)
+    assert 1 < rows[0]["composite_backward"] <= 4
+    cut = gain_rows(h_res, cut=True)
+    assert {row["composite_backward"] for row in cut} == {row["single_backward"] for row in cut} == {0}
+    assert [row["composite_forward"] for row in cut] == [row["composite_forward"] for row in rows]
+
+
+def test_the_projection_is_the_nearest_point_of_the_simplex():
+    grid = torch.tensor([p for p in product(range(21), repeat=3) if sum(p) == 20], dtype=torch.float64) / 20
+    for seed in range(20):
+        point = torch.randn(3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        nearest = project_to_simplex(point)
+        assert nearest.sum().item() == pytest.approx(1, abs=1e-12)
+        assert nearest.min() >= 0
+        assert (nearest - point).norm() <= (grid - point).norm(dim=1).min() + 1e-12
+    inside = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
+    torch.testing.assert_close(project_to_simplex(inside), inside)
+    assert project_to_simplex(torch.tensor([-10.0, 0.0, -10.0])).tolist() == [0, 1, 0]  # a vertex: no gradient
+    assert torch.autograd.gradcheck(project_to_simplex, (inside.requires_grad_(),))
+
+
+def test_the_clamp_keeps_a_share_on_the_newest(connection):
+    module = build(connection("history", mixing={"kind": "softmax", "clamp": 0.1, "start": [0.0, 0.0]}), 3, 5)
+    assert module.companion()[0].tolist() == pytest.approx([0.9 / 4 + 0.1, *[0.9 / 4] * 3])
+
+
+def test_gumbel_noise_is_the_steps_own_and_leaves_the_masks_alone(connection):
+    module = build(connection("history", mixing={"kind": "softmax", "gumbel": True, "start": [0.0, 0.0]}), 3, 5)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    first, again = module.companion(), module.companion()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first, again)
+    torch.manual_seed(4)
+    assert not torch.equal(module.companion(), first)
+    assert module.eval().companion()[0].tolist() == [0.25] * 4
+
+
+@pytest.mark.parametrize("arm_name", ARMS)
+def test_it_trains_and_its_weights_move(tiny, arm_name):
+    model = tiny(arm_name)
+    inputs = torch.arange(12).view(2, 6) % 17
+    model(inputs).logsumexp(-1).sum().backward()
+    gradients = [parameter.grad.abs().max().item() for _, parameter in model.connection_parameters()]
+    assert gradients[0] < 1e-15  # sub-layer 1 knows one state
+    assert min(gradients[1:]) > 0
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"clamp": 1.5}])
+def test_a_wrong_setting_is_a_users_mistake(connection, wrong):
+    with pytest.raises(UserError, match=r"connection\.mixing\."):
+        build(connection("history", mixing={"kind": "softmax", **wrong}), 0, 5)

@@ -1,0 +1,71 @@
+"""The enwik8 reproduction: its mHC arm is the baseline with branches times 1/n, and its ratio is measured as it does."""
+
+import numpy as np
+import pytest
+import torch
+
+from mhc_repro.training import data
+from mhc_repro.training.characters import PIECE, to_symbols
+from mhc_repro.training.trainer import Trainer
+
+
+def trainer(config, arm: str, dtype: str, dropout: float = 0.0, **probe) -> Trainer:
+    model = {"norm_eps": 1e-5, "dropout": dropout, "dtype": dtype, "init_std": 0.02}
+    made = config(arm, steps=20, model=model, probe=probe, reduce="mean")
+    made.optim.lr, made.optim.decay_all = 3e-3, True
+    return Trainer(made, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_its_mhc_is_the_baseline_with_branches_times_a_quarter(config, dtype):
+    """Every map is symmetric under permutations of the streams, so no gradient can tell the streams apart."""
+    losses = {}
+    for arm in ("published_mhc", "baseline_quarter", "baseline"):
+        made = trainer(config, arm, dtype)
+        losses[arm] = [made.step()["loss/train"] for _ in range(20)]
+    assert losses["published_mhc"] == pytest.approx(losses["baseline_quarter"], abs=1e-5)
+    assert losses["published_mhc"] != pytest.approx(losses["baseline"], abs=1e-3)
+    assert losses["published_mhc"][-1] < losses["published_mhc"][0] - 0.1
+
+
+def test_the_activation_gain_is_that_of_the_last_batch_in_train_mode(config):
+    made = trainer(config, "published_hc", "float64", dropout=0.3, activation="batch", every=5)
+    gains = {}
+    for step in range(1, 13):
+        made.step()
+        row, _, _ = made.measure()
+        if "gain/activation" in row:
+            gains[step] = row["gain/activation"]
+            assert gains[step] == made.activation_gain()  # the masks are the step's own
+    assert list(gains) == [1, 6, 11]
+
+    inputs, _ = data.batch(made.corpus.train, 0, 12, 2, 6)
+    amax = []
+    with torch.no_grad():
+        made.model.eval()(inputs, lambda _, streams, __: amax.append(streams.abs().amax().item()))
+        made.model.train()
+    assert made.activation_gain() != pytest.approx(amax[-1] / amax[0])  # dropout is on
+
+
+def test_measuring_it_changes_no_loss(config):
+    losses = []
+    for activation in ("batch", "probe"):
+        made = trainer(config, "published_mhc", "float32", dropout=0.3, activation=activation, every=2)
+        losses.append([made.step()["loss/train"] for _ in range(6) if made.measure()])
+    assert losses[0] == losses[1]
+
+
+def test_characters_are_numbered_by_code_point_and_broken_bytes_are_dropped():
+    text = "bä∂𝄞a\n" * 3
+    raw = np.frombuffer(text.encode()[:-1] + b"\xff\xe2\x88", dtype=np.uint8)
+    symbols, count = to_symbols(raw)
+    kept = raw.tobytes().decode(errors="ignore")
+    order = sorted(set(kept))
+    assert count == len(order) == 6
+    assert symbols.tolist() == [order.index(character) for character in kept]
+
+
+def test_a_character_is_never_cut_in_two():
+    raw = np.frombuffer(("x" + "∂" * (PIECE // 3 + 9)).encode(), dtype=np.uint8)
+    symbols, count = to_symbols(raw)
+    assert (len(symbols), count) == (PIECE // 3 + 10, 2)
