@@ -218,7 +218,11 @@ def test_with_other_numbers_of_streams_a_start_is_as_near_to_i_as_app_a6_is(conn
 
 @pytest.mark.parametrize("n", SIZES)
 def test_the_constraint_is_met_in_float32_whatever_the_numbers(connection, each, n):
-    if each.startswith("mhc_lite") and load("connection", each)["mixing"]["kind"] == "permutations" and n == 8:
+    if (
+        each.startswith("mhc_lite")
+        and load("connection", each)["mixing"]["kind"] == "permutations"
+        and n == 8
+    ):
         return  # 8! numbers: refused, below
     mixing = mixing_of(connection, each, n)
     expected = ARMS[each]

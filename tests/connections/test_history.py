@@ -69,7 +69,11 @@ def test_the_projection_is_the_nearest_point_of_the_simplex():
         assert (nearest - point).norm() <= (grid - point).norm(dim=1).min() + 1e-12
     inside = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
     torch.testing.assert_close(project_to_simplex(inside), inside)
-    assert project_to_simplex(torch.tensor([-10.0, 0.0, -10.0])).tolist() == [0, 1, 0]  # a vertex: no gradient
+    assert project_to_simplex(torch.tensor([-10.0, 0.0, -10.0])).tolist() == [
+        0,
+        1,
+        0,
+    ]  # a vertex: no gradient
     assert torch.autograd.gradcheck(project_to_simplex, (inside.requires_grad_(),))
 
 
@@ -79,7 +83,9 @@ def test_the_clamp_keeps_a_share_on_the_newest(connection):
 
 
 def test_gumbel_noise_is_the_steps_own_and_leaves_the_masks_alone(connection):
-    module = build(connection("history", mixing={"kind": "softmax", "gumbel": True, "start": [0.0, 0.0]}), 3, 5)
+    module = build(
+        connection("history", mixing={"kind": "softmax", "gumbel": True, "start": [0.0, 0.0]}), 3, 5
+    )
     torch.manual_seed(3)
     before = torch.get_rng_state()
     first, again = module.companion(), module.companion()
