@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from mhc_repro.compose import compose_jobs
+from mhc_repro.runs.identity import run_id
+from mhc_repro.runs.reader import read_run
 from mhc_repro.training import data
 from mhc_repro.training.characters import PIECE, to_symbols
+from mhc_repro.training.loop import train
 from mhc_repro.training.trainer import Trainer
 
 
@@ -69,3 +73,22 @@ def test_a_character_is_never_cut_in_two():
     raw = np.frombuffer(("x" + "∂" * (PIECE // 3 + 9)).encode(), dtype=np.uint8)
     symbols, count = to_symbols(raw)
     assert (len(symbols), count) == (PIECE // 3 + 10, 2)
+
+
+def test_the_study_runs_and_names_its_dead_arms(config, tmp_path):
+    """A short version of study=published, from the command line to the status; `config` makes the text cheap."""
+    small = ["model.blocks=2", "model.dim=16", "model.heads=2", "data.batch=4", "data.sequence=16", "train.steps=40"]
+    where = ["compile=off", "threads=1", "device=cpu", "progress=lines", f"results={tmp_path}", f"cache={tmp_path}"]
+    jobs = compose_jobs(
+        ["study=published", "data=synthetic", *small, "probe.token_maps=3", *(f"runtime.{each}" for each in where)]
+    )
+    found = {}
+    for job in jobs:
+        assert train(job) == "finished"
+        run = read_run(tmp_path / "published" / run_id(job))
+        assert run.metrics["gain/activation"].dropna().index.tolist() == [1, 21]
+        found[run.connection] = run.status["degenerate"]
+    assert list(found) == ["baseline", "published_hc", "published_mhc", "baseline_quarter"]
+    assert found["baseline"] == found["baseline_quarter"] == []
+    assert found["published_hc"] == ["streams_never_separated"]
+    assert set(found["published_mhc"]) >= {"streams_never_separated", "h_res_uniform"}
