@@ -108,7 +108,12 @@ def test_every_protocol_is_in_the_table() -> None:
 
 def test_published_is_the_setting_of_the_enwik8_reproduction() -> None:
     jobs = jobs_of("study=published")
-    assert [job.connection.name for job in jobs] == ["baseline", "published_hc", "published_mhc", "baseline_quarter"]
+    assert [job.connection.name for job in jobs] == [
+        "baseline",
+        "published_hc",
+        "published_mhc",
+        "baseline_quarter",
+    ]
     for job in jobs:
         model, data, optim = job.model, job.data, job.optim
         assert (model.blocks, model.dim, model.heads, model.mlp_ratio) == (8, 256, 8, 4)
@@ -160,7 +165,14 @@ def test_study_names_its_question_and_its_folder(path: Path) -> None:
         ("stability", THREE, [8], 3e-4, 2000, [0]),
         ("stress", ("baseline", "identity", "hc", "mhc"), [8], 3e-3, 2000, [0]),
         ("depth", THREE, [4, 8, 16], 3e-3, 1000, [0, 1]),
-        ("published", ("baseline", "published_hc", "published_mhc", "baseline_quarter"), [8], 3e-4, 2000, [0]),
+        (
+            "published",
+            ("baseline", "published_hc", "published_mhc", "baseline_quarter"),
+            [8],
+            3e-4,
+            2000,
+            [0],
+        ),
     ],
 )
 def test_study_sweeps(

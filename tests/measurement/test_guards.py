@@ -35,7 +35,11 @@ def tables(config):
 
 def verdict(tables, arm: str, n: int = 4, **settings):
     gains, metrics, expects = tables(arm, n=n, **settings)
-    kind = "" if arm == "baseline" else settings.get("mixing", {"kind": "sinkhorn" if arm == "mhc" else ""})["kind"]
+    kind = (
+        ""
+        if arm == "baseline"
+        else settings.get("mixing", {"kind": "sinkhorn" if arm == "mhc" else ""})["kind"]
+    )
     found = judge(gains, metrics, n if arm != "baseline" else 1, STEPS, expects, mixing=kind)
     assert set(found.degenerate) | set(found.control) <= set(REASONS)
     return found
@@ -73,7 +77,11 @@ SATURATED = {"read_start": [-1000, 1000], "write_start": [-1000, 1000]}  # gates
         ("mhc", ALIKE | UNIFORM, {"streams_never_separated", "h_res_uniform"}),
         ("mhc", ALIKE | CORNER, {"streams_never_separated", "h_res_identity"}),
         ("mhc", SATURATED | CORNER, {"h_res_identity", "gates_saturated", "connection_gradients_dead"}),
-        ("identity", SATURATED | {"expects": []}, {"h_res_identity", "gates_saturated", "connection_gradients_dead"}),
+        (
+            "identity",
+            SATURATED | {"expects": []},
+            {"h_res_identity", "gates_saturated", "connection_gradients_dead"},
+        ),
         ("mhc", {"lr": 1e-8}, {"streams_never_separated", "h_res_frozen"}),
     ],
 )
@@ -141,7 +149,7 @@ FAULTS = {
     "mhc_tokenbender": {"h_res_identity"},
     "identity_mix_tokenbender": {"h_res_identity"},
     # Started so far out that twenty small steps do not show; a real run's do.
-    **dict.fromkeys(("history", "history_detached", "kromhc_paper"), {"h_res_frozen"}),
+    **{name: {"h_res_frozen"} for name in ("history", "history_detached", "kromhc_paper")},
 }
 CONTROLS = {"identity": {"h_res_identity"}, "uniform": {"h_res_uniform"}, "random_mixing": {"h_res_frozen"}}
 

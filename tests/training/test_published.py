@@ -1,4 +1,4 @@
-"""The enwik8 reproduction: its mHC arm is the baseline with branches times 1/n, and its ratio is measured as it does."""
+"""The enwik8 reproduction: its mHC arm is the baseline with branches times 1/n; its ratio is measured its way."""
 
 import numpy as np
 import pytest
@@ -77,10 +77,30 @@ def test_a_character_is_never_cut_in_two():
 
 def test_the_study_runs_and_names_its_dead_arms(config, tmp_path):
     """A short version of study=published, from the command line to the status; `config` makes the text cheap."""
-    small = ["model.blocks=2", "model.dim=16", "model.heads=2", "data.batch=4", "data.sequence=16", "train.steps=40"]
-    where = ["compile=off", "threads=1", "device=cpu", "progress=lines", f"results={tmp_path}", f"cache={tmp_path}"]
+    small = [
+        "model.blocks=2",
+        "model.dim=16",
+        "model.heads=2",
+        "data.batch=4",
+        "data.sequence=16",
+        "train.steps=40",
+    ]
+    where = [
+        "compile=off",
+        "threads=1",
+        "device=cpu",
+        "progress=lines",
+        f"results={tmp_path}",
+        f"cache={tmp_path}",
+    ]
     jobs = compose_jobs(
-        ["study=published", "data=synthetic", *small, "probe.token_maps=3", *(f"runtime.{each}" for each in where)]
+        [
+            "study=published",
+            "data=synthetic",
+            *small,
+            "probe.token_maps=3",
+            *(f"runtime.{each}" for each in where),
+        ]
     )
     found = {}
     for job in jobs:
