@@ -1,5 +1,6 @@
 """Configs whose results stay in a temporary folder, and runs made from them without training."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ import pytest
 
 from mhc_repro.config import Config, ConnectionConfig, RuntimeConfig, TrainConfig
 from mhc_repro.runs import PROTOCOL_VERSION, UNITS, RunDirectory
+
+# Composing a config in another test may leave Hydra's logging at debug, and filelock says a lot there.
+logging.getLogger("filelock").setLevel(logging.WARNING)
 
 MakeConfig = Callable[..., Config]
 
