@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mhc_repro.config import ConnectionConfig
-from mhc_repro.connections.hyper import flat_features
+from mhc_repro.connections.maps import flat_features
 
 LSS_SCALE = 0.6
 

@@ -2,127 +2,40 @@
 
     h = H_pre X        y = F(h)        X' = H_res X + H_post^T y          (mHC, arXiv 2512.24880, Eq. 3)
 
-HC, mHC and their successors are this one module. They differ in where the numbers per token come
-from (`coefficients`), how those become H_pre and H_post (`gate`), and H_res (`mixing`).
-
-Letters: N tokens, n streams, C features, m = 2n + mixing.size numbers per token. Maps are stored
-tokens last, (n, N) and (n, n, N), so that sums over streams vectorise over tokens.
+HC, mHC and their successors are this one module; the functions that tell them apart are in `maps`.
 """
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mhc_repro.config import ConnectionConfig
-from mhc_repro.connections.mixing import Mixing, make_mixing
+from mhc_repro.connections.maps import Form, Maps, gates, make_maps, make_numbers
+from mhc_repro.connections.mixing import Identity, make_mixing
+from mhc_repro.connections.mixing.base import tokens_first, tokens_last
 from mhc_repro.errors import UserError
-
-RMS_EPS = 1e-20  # mHC Table 5
-
-
-class Maps(NamedTuple):
-    """The maps of one sub-layer for N tokens: H_pre (n, N), H_post (n, N), H_res (n, n, N)."""
-
-    read: Tensor
-    write: Tensor
-    mix: Tensor
-
-
-class Form(NamedTuple):
-    """What tells one arm's maps from another's; hashable, so that arms share compiled code."""
-
-    coefficients: str
-    gate: str
-    mixing: Mixing
-    learns_read: bool = True  # otherwise H_pre = 1/n
-    learns_write: bool = True  # otherwise H_post = 1
-
-
-def flat_features(streams: Tensor, phi: Tensor) -> Tensor:
-    """Project vec(X) after one RMSNorm over its nC features: (N, n, C), (m, nC) -> (m, N), mHC Eq. 7.
-
-    The norm's factor is applied after the product, so the normalised state is never written.
-    """
-    flat = streams.flatten(1)
-    mean_square = torch.linalg.vector_norm(flat, dim=1).square() / flat.shape[1]
-    return functional.linear(flat, phi).T * (mean_square + RMS_EPS).rsqrt()
-
-
-def stream_features(streams: Tensor, theta: Tensor) -> Tensor:
-    """Project each stream after its own RMSNorm: (N, n, C), (k, C) -> (k n, N), mHC Eq. 5.
-
-    Entry (k, j) is theta_k . x~_j, so column j of H_res depends on stream j.
-    """
-    mean_square = torch.linalg.vector_norm(streams, dim=2).square() / streams.shape[2]
-    features = functional.linear(streams, theta) * (mean_square + RMS_EPS).rsqrt()[..., None]
-    return features.permute(2, 1, 0).flatten(0, 1)
-
-
-def layer_norm_features(streams: Tensor, theta: Tensor) -> Tensor:
-    """Project each stream after its own LayerNorm without parameters, as 2409.19606 does, Eq. 10-13."""
-    return stream_features(streams - streams.mean(2, keepdim=True), theta)
-
-
-FEATURES = {"flat": flat_features, "stream": stream_features, "stream_layer_norm": layer_norm_features}
-
-
-def make_numbers(
-    form: Form, streams: Tensor, phi: Tensor | None, alpha: Tensor | None, bias: Tensor
-) -> tuple[Tensor, ...]:
-    """Compute what H_pre, H_post and H_res are made of, alpha (x~ phi) + b: three tensors (k, N or 1)."""
-    n = streams.shape[1]
-    numbers = bias[:, None]  # static: one token stands for all
-    if phi is not None and alpha is not None:
-        features = FEATURES[form.coefficients](streams, phi)
-        if form.gate == "tanh":
-            features = features.tanh()
-        numbers = alpha[:, None] * features + numbers
-    return numbers.split([n * form.learns_read, n * form.learns_write, form.mixing.size])
-
-
-def make_maps(form: Form, streams: Tensor, phi: Tensor | None, alpha: Tensor | None, bias: Tensor) -> Maps:
-    """Compute H_pre, H_post and H_res of every token (mHC Eq. 5 for `tanh`, Eq. 7-8 for `sigmoid`)."""
-    tokens, n, _ = streams.shape
-    read, write, mix = make_numbers(form, streams, phi, alpha, bias)
-    read, write = gates(form.gate, read, write)
-    if not form.learns_read:
-        read = streams.new_full((n, 1), 1 / n)
-    if not form.learns_write:
-        write = streams.new_ones(n, 1)
-    matrix = form.mixing.matrix(mix.contiguous())
-    return Maps(read.expand(n, tokens), write.expand(n, tokens), matrix.expand(n, n, tokens))
-
-
-def gates(gate: str, read: Tensor, write: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn numbers into H_pre and H_post; `tanh` has already bounded what depends on the input."""
-    if gate == "sigmoid":
-        return read.sigmoid(), 2 * write.sigmoid()
-    if gate == "softmax":
-        return read.softmax(0), write.softmax(0)
-    return read, write
 
 
 def read_stage(
     form: Form, streams: Tensor, phi: Tensor | None, alpha: Tensor | None, bias: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Do all that precedes the branch: return h (N, C), H_post (n, N), H_res (n, n, N)."""
-    maps = make_maps(form, streams, phi, alpha, bias)
-    return read_streams(maps.read, streams), maps.write, maps.mix
+    """Do all that precedes the branch: make h = H_pre X (N, C), H_post (N, n) and H_res (N, n, n)."""
+    read, write, mix = make_maps(form, streams, phi, alpha, bias)
+    h = (read.T[..., None] * streams).sum(1)
+    return h, write.T.contiguous(), tokens_first(mix).contiguous()
 
 
-def read_streams(read: Tensor, streams: Tensor) -> Tensor:
-    """h = H_pre X: (n, N), (N, n, C) -> (N, C)."""
-    return (read.T[..., None] * streams).sum(1)
+def write_stage(mix: Tensor | None, write: Tensor, streams: Tensor, output: Tensor) -> Tensor:
+    """X' = H_res X + H_post^T y: (N, n, n) or None for I, (N, n), (N, n, C), (N, C) -> (N, n, C).
 
-
-def write_streams(mix: Tensor, write: Tensor, streams: Tensor, output: Tensor) -> Tensor:
-    """X' = H_res X + H_post^T y: (n, n, N), (n, N), (N, n, C), (N, C) -> (N, n, C)."""
-    mixed = (mix.permute(2, 0, 1)[..., None] * streams[:, None]).sum(2)
-    return mixed + write.T[..., None] * output[:, None]
+    Its maps are stored tokens first. Tokens last, the n^2 numbers of a token lie a power of two apart and
+    push each other out of a CPU's cache.
+    """
+    mixed = streams if mix is None else (mix[..., None] * streams[:, None]).sum(2)
+    return mixed + write[..., None] * output[:, None]
 
 
 @lru_cache
@@ -134,10 +47,10 @@ def stages(form: Form, compiled: bool) -> tuple[Callable[..., Any], Callable[...
     """
     read = partial(read_stage, form)
     if not compiled:
-        return read, write_streams
+        return read, write_stage
     return (
         torch.compile(read, dynamic=False, fullgraph=True),
-        torch.compile(write_streams, dynamic=False, fullgraph=True),
+        torch.compile(write_stage, dynamic=False, fullgraph=True),
     )
 
 
@@ -194,6 +107,7 @@ class HyperConnection(nn.Module):
         self.mix = coefficients(self.form.mixing.initial())
         if config.share_alpha and self.read and self.mix:
             self.mix.alpha = self.read.alpha
+        self.keeps_streams = isinstance(self.form.mixing, Identity)
         self.compiled = False  # set by runtime; only training steps, whose shape is fixed, use it
 
     def coefficients(self) -> tuple[Tensor | None, Tensor | None, Tensor]:
@@ -231,11 +145,10 @@ class HyperConnection(nn.Module):
         shape, kind = streams.shape, streams.device.type
         wide = torch.promote_types(streams.dtype, torch.float32)
         streams = streams.flatten(0, 1).to(wide)
-        compiled = self.compiled and self.training and torch.is_grad_enabled()
-        read_stage, write_streams = stages(self.form, compiled)
+        read, finish = stages(self.form, self.compiled and self.training and torch.is_grad_enabled())
         with torch.autocast(kind, enabled=False):
-            h, write, mix = read_stage(streams, *self.coefficients())
+            h, write, mix = read(streams, *self.coefficients())
         output = branch(h.unflatten(0, shape[:2])).flatten(0, 1)
         with torch.autocast(kind, enabled=False):
-            streams = write_streams(mix, write, streams, output.to(wide))
-        return streams.view(shape), mix
+            streams = finish(None if self.keeps_streams else mix, write, streams, output.to(wide))
+        return streams.view(shape), tokens_last(mix)
