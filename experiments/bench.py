@@ -2,6 +2,7 @@
 
 python experiments/bench.py                                   identity, HC and mHC at the reference protocol
 python experiments/bench.py --connections mhc --threads 1 --rounds 15 --json
+python experiments/bench.py --connections all                 every file in conf/connection (an hour)
 python experiments/bench.py --scaling                         mHC by dim, n and tokens
 python experiments/bench.py --connections mhc connection.n=8  any override of train.py, on every arm
 
@@ -25,13 +26,14 @@ from rich.table import Table
 
 from mhc_repro import compose
 from mhc_repro.analysis import overhead
-from mhc_repro.analysis.comparison import BASELINE
+from mhc_repro.analysis.comparison import BASELINE, rank
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.runs import manifest, results_root
 
 HOME = "results"
 ARMS = {False: "identity,hc,mhc", True: "mhc"}  # without and with --scaling
+EVERY = "all"
 ROUNDS = {False: 9, True: 5}
 
 
@@ -65,7 +67,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     add("overrides", nargs="*", metavar="key=value", help="overrides as for train.py, on every arm")
     add(
         "--connections",
-        help=f"arms, separated by commas (default: {ARMS[False]}; with --scaling: {ARMS[True]})",
+        help=f"arms, separated by commas, or {EVERY} (default: {ARMS[False]}; with --scaling: {ARMS[True]})",
     )
     add("--protocol", default="reference", help="a file in conf/protocol (default: reference)")
     add("--threads", type=_count, metavar="N", help="default: all cores")
@@ -77,8 +79,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     add("--save", action="store_true", help=f"also keep the record in {HOME}/bench")
     options = parser.parse_intermixed_args(arguments)
     options.rounds = options.rounds or ROUNDS[options.scaling]
-    names = dict.fromkeys((options.connections or ARMS[options.scaling]).split(","))
-    options.connections = [name for name in names if name != BASELINE]
+    names = (options.connections or ARMS[options.scaling]).split(",")
+    if names == [EVERY]:
+        names = sorted((path.stem for path in compose.CONF.glob("connection/*.yaml")), key=rank)
+    options.connections = [name for name in dict.fromkeys(names) if name != BASELINE]
     if not options.connections:
         raise UserError(
             "--connections=baseline: it is always measured; name an arm beside it, --connections=mhc"
@@ -108,7 +112,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     composed = partial(_composed, options)
     baseline, *rest = (composed(arm, []) for arm in (BASELINE, *options.connections))
     arms = dict(zip(options.connections, rest, strict=True))
-    from mhc_repro.training import bench, scaling  # torch: a wrong command line should not wait for it
+    from mhc_repro.bench import measure, scaling  # torch: a wrong command line should not wait for it
 
     code = manifest.environment()
     record = {
@@ -121,8 +125,8 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         "overrides": options.overrides,
     }
     if options.scaling:
-        return record | scaling.scale(composed, options.connections, options.rounds, bench.to_stderr)
-    return record | bench.measure(baseline, arms, options.rounds, bench.to_stderr)
+        return record | scaling.scale(composed, options.connections, options.rounds, measure.to_stderr)
+    return record | measure.measure(baseline, arms, options.rounds, measure.to_stderr)
 
 
 def _show(record: dict[str, Any]) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mhc_repro.analysis import overhead
+from mhc_repro.bench import measure, processes, scaling
 from mhc_repro.compose import CONF
-from mhc_repro.training import bench, processes, scaling
 
 TINY = (
     *("model.blocks=1", "model.dim=16", "model.heads=2", "data.batch=2", "data.sequence=16"),
@@ -28,7 +28,7 @@ def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Main:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(processes, "apart", lambda call, cache=None: call())  # each would import torch
-    monkeypatch.setattr(bench, "TURN_SECONDS", 0)
+    monkeypatch.setattr(measure, "TURN_SECONDS", 0)
     monkeypatch.setattr(module, "results_root", lambda name: tmp_path / name)
     return module.main
 
@@ -82,7 +82,7 @@ def test_scaling_measures_every_point_and_its_record_can_be_drawn(
         "data.batch=1",
     ]
     assert main(arguments) == 0
-    found = overhead.newest(tmp_path / "results", scaling=True)
+    found = overhead.newest(tmp_path / "results", overhead.SCALING)
     assert found is not None
     places = [(row["connection"], row["dim"], row["n"], row["tokens"]) for row in found["points"]]
     assert places == [("mhc", dim, n, 16) for dim in (8, 16) for n in (2, 4)] + [("mhc", 8, 4, 32)]

@@ -22,7 +22,8 @@ from mhc_repro.runs import files
 
 SCHEMA_VERSION = 1
 FOLDER = "bench"
-SCALING = "-scaling"  # ends the name of a record by dim, n and tokens
+SCALING, ALL_ARMS = "-scaling", "-arms"  # end the name of a record by dim, n and tokens, and of one of many arms
+FEW = 8  # arms that the README's table of costs can hold
 FIGURE = "figures/bench-scaling.svg"
 EMPTY = "No bench yet: `make bench` makes one."
 CAPTION = (
@@ -43,25 +44,33 @@ Record = dict[str, Any]
 def save(record: Record, root: Path) -> str:
     """Keep a record under the results root; return where, as seen from there."""
     slug = re.sub(r"[^a-z0-9]+", "-", record["fingerprint"]["cpu"].lower()).strip("-")
-    name = f"{FOLDER}/{record['date']}-{slug}{SCALING if 'points' in record else ''}.json"
+    kind = SCALING if "points" in record else ALL_ARMS if len(record["connections"]) > FEW else ""
+    name = f"{FOLDER}/{record['date']}-{slug}{kind}.json"
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
     files.write_json(root / name, record)
     return f"{root.name}/{name}"
 
 
-def newest(root: Path, scaling: bool = False) -> Record | None:
+def newest(root: Path, kind: str = "") -> Record | None:
     """Read the newest record of a kind, None when there is none; UserError for one of another schema."""
-    names = sorted(path for path in (root / FOLDER).glob("*.json") if path.stem.endswith(SCALING) == scaling)
-    if not names:
-        return None
+
+    def is_of_kind(path: Path) -> bool:
+        return next((each for each in (SCALING, ALL_ARMS) if path.stem.endswith(each)), "") == kind
+
+    names = sorted(filter(is_of_kind, (root / FOLDER).glob("*.json")))
+    return read(names[-1]) if names else None
+
+
+def read(path: Path) -> Record:
+    """Read a record; UserError for one of another schema."""
     try:
-        record = json.loads(names[-1].read_bytes())
+        record = json.loads(path.read_bytes())
         if record["schema_version"] == SCHEMA_VERSION:
             return record
     except (OSError, ValueError, TypeError, KeyError):
         pass
     raise UserError(
-        f"{root.name}/{FOLDER}/{names[-1].name}: no bench record of this version; delete it, then make bench"
+        f"{path.parents[1].name}/{FOLDER}/{path.name}: no bench record of this version; delete it, then make bench"
     )
 
 
@@ -71,14 +80,14 @@ def part(root: Path) -> str:
     if record is None:
         return EMPTY
     pieces = [tables.markdown(arms(record)), CAPTION, f"*{provenance(record)} Measure anew: `make bench`.*"]
-    if newest(root, scaling=True):
+    if newest(root, SCALING):
         pieces.append(f"![{SCALING_CAPTION}]({root.name}/{FIGURE})\n\n{SCALING_CAPTION}")
     return "\n\n".join(pieces)
 
 
 def figures(root: Path) -> dict[str, str]:
     """Draw the figure of the newest scaling record, by its path below the results root."""
-    record = newest(root, scaling=True)
+    record = newest(root, SCALING)
     return {FIGURE: theme.to_svg(scaling(record))} if record else {}
 
 

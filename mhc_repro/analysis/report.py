@@ -13,7 +13,7 @@ from pathlib import Path
 
 from matplotlib import __version__ as matplotlib_version
 
-from mhc_repro.analysis import overhead, readme, theme
+from mhc_repro.analysis import arms, overhead, published, readme, theme
 from mhc_repro.analysis.comparison import Studies, comparisons
 from mhc_repro.analysis.figures import FIGURES
 from mhc_repro.analysis.page import page
@@ -53,7 +53,9 @@ def render(root: Path, found: Studies, with_readme: bool) -> dict[str, str]:
             text = (root / README).read_text(encoding="utf-8")
         except OSError:
             raise UserError(f"{root.parent}/README.md: cannot be read; --no-readme does without") from None
-        parts = readme.parts(found, folder=root.name) | {"overhead-table": overhead.part(root)}
+        parts = readme.parts(found, folder=root.name)
+        parts |= {"overhead-table": overhead.part(root), "arms-table": arms.part(found, root)}
+        parts["published-table"] = published.part(found)
         texts[README] = readme.fill(text, parts)
     rows = index(root)
     texts["index.csv"] = rows[~rows["status"].isin(UNDER_WAY)].to_csv(index=False, lineterminator="\n")

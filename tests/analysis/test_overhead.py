@@ -65,7 +65,7 @@ def test_the_newest_of_its_kind_counts(tmp_path: Path) -> None:
         overhead.save(record(date), tmp_path)
     overhead.save(scaling(date="2026-09-09"), tmp_path)
     assert (overhead.newest(tmp_path) or {})["date"] == "2026-03-04"
-    assert (overhead.newest(tmp_path, scaling=True) or {})["date"] == "2026-09-09"
+    assert (overhead.newest(tmp_path, overhead.SCALING) or {})["date"] == "2026-09-09"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": 0}'])

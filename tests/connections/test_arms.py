@@ -171,6 +171,18 @@ def test_every_arm_is_in_the_table() -> None:
     assert set(DOUBLY_STOCHASTIC) < set(MIXINGS)
 
 
+def test_the_published_promises_are_those_of_this_table(each: str) -> None:
+    arm = ARMS[each]
+    promise = yaml.safe_load((CONF.parent / "experiments" / "arms.yaml").read_text(encoding="utf-8"))[each]
+    assert promise["gain"] == [None if bound == INF else round(bound) for bound in (arm.forward, arm.backward)]
+    if promise["constraint"] == "doubly stochastic":
+        assert promise["exact"] == (max(arm.rows, arm.columns) <= 1e-6)
+    elif promise["constraint"] == "none":
+        assert arm.rows == arm.columns == INF
+    starts = {"I": ONE, "J/n": UNIFORM, "A.6": A6}
+    assert promise["start"] not in starts or arm.row == pytest.approx(starts[promise["start"]])
+
+
 @pytest.mark.parametrize("arm_name", [*ARMS, *HISTORY, *RESIDUAL])
 def test_a_file_is_named_as_its_arm_and_says_what_it_is(arm_name):
     assert load("connection", arm_name)["name"] == arm_name

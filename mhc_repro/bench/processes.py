@@ -1,6 +1,6 @@
 """What a process of one's own gives and used: a call made in a fresh interpreter, its peak memory.
 
-`python -m mhc_repro.training.processes FILE` is the other end of `apart`. No torch here: a call brings what
+`python -m mhc_repro.bench.processes FILE` is the other end of `apart`. No torch here: a call brings what
 it needs.
 """
 
@@ -41,7 +41,7 @@ def apart(call: Callable[[], T], cache: str | None = None) -> T:
     with tempfile.TemporaryDirectory(prefix="mhc-bench-") as folder:
         path = Path(folder) / "call"
         path.write_bytes(pickle.dumps(call))
-        command = [sys.executable, "-m", "mhc_repro.training.processes", str(path)]
+        command = [sys.executable, "-m", "mhc_repro.bench.processes", str(path)]
         code = subprocess.run(command, env=os.environ | ({CACHE: cache} if cache else {})).returncode
         result: Any = pickle.loads(path.read_bytes()) if code == 0 else None
     if code == 130:

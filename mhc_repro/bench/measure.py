@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 
+from mhc_repro.bench import counts, machine, processes
 from mhc_repro.config import Config
 from mhc_repro.connections.mixing import make_mixing
-from mhc_repro.training import counts, machine, processes, runtime
+from mhc_repro.training import runtime
 from mhc_repro.training.trainer import Trainer
 
 TURN_SECONDS = 0.5  # of the baseline's steps, at least one: shorter turns would time the clock's neighbours

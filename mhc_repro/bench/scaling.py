@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from mhc_repro.bench import measure
 from mhc_repro.config import Config
-from mhc_repro.training import bench
 
 DIMS, STREAMS, TOKENS = (256, 512, 1024), (2, 4, 8), (0.25, 1, 4)  # tokens: times the protocol's batch
 CENTRE = DIMS[0], STREAMS[1]  # dim and n where tokens vary
@@ -24,7 +24,7 @@ def grid(batch: int) -> list[tuple[int, int, int]]:
     return points + [(*CENTRE, size) for size in batches]
 
 
-def scale(compose: Compose, arms: Sequence[str], rounds: int, say: bench.Say) -> dict[str, Any]:
+def scale(compose: Compose, arms: Sequence[str], rounds: int, say: measure.Say) -> dict[str, Any]:
     """Measure the arms at every point; return the record of it, a flat row for each arm and point."""
     points = grid(compose("baseline", []).data.batch)
     found: dict[str, Any] = {}
@@ -34,7 +34,7 @@ def scale(compose: Compose, arms: Sequence[str], rounds: int, say: bench.Say) ->
         baseline = compose("baseline", body)
         configs = {arm: compose(arm, [*body, f"connection.n={n}"]) for arm in arms}
         head = f"point {number} of {len(points)} (dim {dim}, n {n}, batch {batch}): "
-        found = bench.measure(baseline, configs, rounds, partial(_prefixed, say, head))
+        found = measure.measure(baseline, configs, rounds, partial(_prefixed, say, head))
         base = {f"baseline_{key}": value for key, value in found["baseline"].items()}
         for arm, numbers in found["connections"].items():
             place = {"connection": arm, "dim": dim, "n": n, "tokens": batch * baseline.data.sequence}
@@ -50,5 +50,5 @@ def floor(numbers: dict[str, Any], baseline: dict[str, Any]) -> float:
     return 1 + seconds / baseline["step_seconds"]
 
 
-def _prefixed(say: bench.Say, head: str, text: str) -> None:
+def _prefixed(say: measure.Say, head: str, text: str) -> None:
     say(head + text)

@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 
+from mhc_repro.bench import processes
 from mhc_repro.errors import UserError
 from mhc_repro.runs import files
-from mhc_repro.training import processes
 
 
 def test_it_has_its_own_cache(tmp_path):

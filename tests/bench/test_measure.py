@@ -3,19 +3,19 @@
 import pytest
 import torch
 
-from mhc_repro.training import bench, machine, processes, scaling
+from mhc_repro.bench import machine, measure, processes, scaling
 
 CPU = torch.device("cpu")
 
 
 def times(pairs):
     parameters = {name: {"body": 10, "connection": 3, "total": 13} for name in [*pairs, "baseline"]}
-    return bench.Times(pairs, [100.0, 100.0, 200.0], [50.0] * 3, {"cpu": "x"}, parameters)
+    return measure.Times(pairs, [100.0, 100.0, 200.0], [50.0] * 3, {"cpu": "x"}, parameters)
 
 
 def test_ratios_are_those_of_pairs():
     """The machine slows down threefold in the last round: the pairs do not notice, the medians apart would."""
-    found = bench.ratios([(1.0, 1.2), (1.0, 1.3), (3.0, 3.3)])
+    found = measure.ratios([(1.0, 1.2), (1.0, 1.3), (3.0, 3.3)])
     assert found["step_ratio"] == pytest.approx(1.2)
     assert (found["step_ratio_min"], found["step_ratio_max"]) == pytest.approx((1.1, 1.3))
     assert found["extra_seconds"] == pytest.approx(0.3)
@@ -24,12 +24,12 @@ def test_ratios_are_those_of_pairs():
 
 def test_record_of_given_times(config):
     alone = {
-        "baseline": (bench.Alone(2.0, 999), bench.Alone(1.0, 100)),
-        "mhc": (bench.Alone(9.0, 999), bench.Alone(3.0, 150)),
+        "baseline": (measure.Alone(2.0, 999), measure.Alone(1.0, 100)),
+        "mhc": (measure.Alone(9.0, 999), measure.Alone(3.0, 150)),
     }
     base, arm = config("baseline"), config("mhc")
     pairs = [(0.5, 0.6), (0.25, 0.5), (1.0, 1.3)]
-    found = bench.record(base, {"mhc": arm}, times({"mhc": pairs}), alone)
+    found = measure.record(base, {"mhc": arm}, times({"mhc": pairs}), alone)
     mhc, baseline = found["connections"]["mhc"], found["baseline"]
     assert mhc["step_ratio"] == pytest.approx(1.3)
     assert mhc["peak_memory_ratio"] == 1.5
@@ -46,16 +46,16 @@ def test_counted_numbers_are_those_the_module_projects(config):
     """mHC projects 2n + n^2 numbers a token from all n C features, HC from the C of each stream."""
     tokens, dim, n = 2 * 6, 8, 4
     sublayers, numbers = 2 * 2, 2 * 4 + 16
-    flat, stream = (bench.counted(config(arm))["extra_flops"] for arm in ("mhc", "hc"))
+    flat, stream = (measure.counted(config(arm))["extra_flops"] for arm in ("mhc", "hc"))
     assert flat - stream == 3 * sublayers * tokens * numbers * 2 * (n - 1) * dim
 
 
 def test_tiny_measurement(config, capfd, monkeypatch):
     """The record has every promised key, positive, for each arm; progress says rounds and what is left."""
     monkeypatch.setattr(processes, "apart", lambda call, cache=None: call())  # each would import torch
-    monkeypatch.setattr(bench, "TURN_SECONDS", 0)
+    monkeypatch.setattr(measure, "TURN_SECONDS", 0)
     arms = {arm: config(arm) for arm in ("identity", "mhc")}
-    found = bench.measure(config("baseline"), arms, 1, bench.to_stderr)
+    found = measure.measure(config("baseline"), arms, 1, measure.to_stderr)
     assert list(found["connections"]) == ["identity", "mhc"]
     assert found["rounds"] == 1
     assert found["fingerprint"]["threads"] == 1

@@ -2,8 +2,8 @@
 
 import pytest
 
+from mhc_repro.bench.counts import connection_bytes, connection_flops, model_flops
 from mhc_repro.config import ConnectionConfig, DataConfig, ModelConfig
-from mhc_repro.training.counts import connection_bytes, connection_flops, model_flops
 
 MODEL = ModelConfig(blocks=1, dim=2, heads=1, mlp_ratio=4)
 DATA = DataConfig(batch=1, sequence=3, vocab=5)

@@ -1,0 +1,101 @@
+"""Cost and quality of every connection, side by side: the README's table of all arms.
+
+What an arm promises stands in experiments/arms.yaml; what it did comes from study `arms` (the quick protocol)
+and from the bench's newest record of many arms. What has not been measured is a dash.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from mhc_repro.analysis import overhead, readme, tables, theme
+from mhc_repro.analysis.comparison import BASELINE, Studies
+from mhc_repro.analysis.summary import Summary, summaries
+from mhc_repro.errors import UserError
+
+STUDY = "arms"
+PROMISES = "experiments/arms.yaml"  # as seen from the checkout
+EMPTY = f"No runs of all arms yet: `make study STUDY={STUDY}` makes them."
+MISSING = float("nan")
+CAPTION = (
+    "Exact: the constraint on H_res holds to rounding. Bound: of the composite gain at n = 4, forward / backward; "
+    "–: none. Start: of H_res; A.6 is the matrix that the mHC paper starts from (0.993 on the diagonal), as A.6 "
+    "one as far from I. Parameters: added per connection. Step and memory: times the baseline's, by the bench "
+    "below. Gain and bits per character: largest composite gain, forward / backward, and test "
+    "split, after 300 steps of the quick protocol; losses there scatter by 0.1 between seeds, so no order of arms "
+    "follows from one."
+)
+
+Promise = dict[str, Any]
+
+
+def promises(root: Path) -> dict[str, Promise]:
+    """Read what every arm promises, in the order of the table; UserError where the file cannot be read."""
+    try:
+        return yaml.safe_load((root.parent / PROMISES).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{PROMISES}: cannot be read ({type(error).__name__}); git checkout {PROMISES}") from None
+
+
+def part(studies: Studies, root: Path) -> str:
+    """Write the README's part: the table, its caption, where it comes from."""
+    if STUDY not in studies:
+        return EMPTY
+    comparisons = studies[STUDY]
+    found = {arm: of_arm for each in comparisons for arm, of_arm in summaries(each).items()}
+    size = {run.connection: parameters(run.manifest, run.config) for each in comparisons for run in each.runs}
+    record = overhead.newest(root, overhead.ALL_ARMS)
+    frame = table(promises(root), found, size, record["connections"] if record else {})
+    sources = [readme.provenance(comparisons), *([f"*{overhead.provenance(record)}*"] if record else [])]
+    return "\n\n".join([tables.markdown(frame), CAPTION, *sources])
+
+
+def parameters(manifest: dict[str, Any], config: dict[str, Any]) -> float:
+    """Count the parameters that a run's connections added, per connection (two a block)."""
+    return manifest["parameters"]["connection"] / (2 * config["model"]["blocks"])
+
+
+def table(
+    promised: dict[str, Promise],
+    found: dict[str, list[Summary]],
+    size: dict[str, float],
+    costs: dict[str, overhead.Record],
+) -> pd.DataFrame:
+    """Lay promises, results and costs side by side, as finished text, one row an arm."""
+    rows = []
+    for arm, promise in promised.items():
+        runs, cost = found.get(arm, []), costs.get(arm, {})
+        rows.append(
+            {
+                "arm": theme.style(arm).label,
+                "paper": promise["paper"],
+                "constraint": promise["constraint"],
+                "exact": {True: "yes", False: "no", None: tables.DASH}[promise["exact"]],
+                "bound": " / ".join(tables.DASH if each is None else f"{each:g}" for each in promise["gain"]),
+                "start": promise["start"],
+                "parameters": f"{size[arm]:,.0f}" if arm in size else tables.DASH,
+                "step": _ratio(arm, cost, "step_ratio"),
+                "memory": _ratio(arm, cost, "peak_memory_ratio"),
+                "gain": _gain(runs),
+                "bpc": tables.cell([run.bpc for run in runs], decimals=3),
+                "note": _notes(runs),
+            }
+        )
+    return pd.DataFrame(rows, dtype=object)
+
+
+def _ratio(arm: str, cost: overhead.Record, key: str) -> str:
+    return tables.number(1.0 if arm == BASELINE else cost.get(key, MISSING), decimals=2)
+
+
+def _gain(runs: list[Summary]) -> str:
+    sides = ([run.composite_forward_max for run in runs], [run.composite_backward_max for run in runs])
+    return " / ".join(tables.cell(values) for values in sides) if runs else tables.DASH
+
+
+def _notes(runs: list[Summary]) -> str:
+    states = dict.fromkeys(run.state for run in runs if run.state != "finished")
+    codes = dict.fromkeys(note for run in runs for note in run.notes)
+    return "; ".join([*states, *(f"{kind}: {tables.REASONS.get(code, code)}" for kind, code in codes)])

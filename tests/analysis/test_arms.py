@@ -1,0 +1,73 @@
+"""The table of all arms: every file has a row, promises and measurements meet in it, gaps are dashes."""
+
+from pathlib import Path
+
+import pytest
+
+from mhc_repro.analysis import arms, overhead
+from mhc_repro.analysis.comparison import comparisons
+from mhc_repro.analysis.tables import DASH
+from mhc_repro.compose import CONF
+from mhc_repro.errors import UserError
+
+ROOT = CONF.parent / "results"
+
+
+def runs(fake):
+    parameters = {"parameters": {"connection": 16_000, "body": 1, "total": 16_001}}
+    rows = [
+        {"step": 0, "gain/composite_forward": 1.0, "gain/composite_backward": 1.0},
+        {"step": 40, "gain/composite_forward": 1.25, "gain/composite_backward": 7.5},
+        {"step": 60, "gain/composite_forward": 1.125, "gain/composite_backward": 2.5, "bpc/test": 3.14159},
+    ]
+    status = {"degenerate": ["h_res_frozen"]}
+    return [
+        fake("baseline", rows[2:], study="arms", manifest={"parameters": {"connection": 0}}),
+        fake("mhc", rows, study="arms", manifest=parameters, status=status, model__blocks=4),
+    ]
+
+
+def cells(text: str, label: str) -> list[str]:
+    """Read the row of an arm."""
+    found = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    return next(row for row in found if row[0] == label)
+
+
+def test_every_file_promises_something_and_nothing_else_does() -> None:
+    promised = arms.promises(ROOT)
+    assert set(promised) == {path.stem for path in CONF.glob("connection/*.yaml")}
+    for promise in promised.values():
+        assert set(promise) == {"family", "paper", "constraint", "exact", "gain", "start"}
+
+
+def test_a_row_holds_promise_measurement_and_cost(fake, monkeypatch) -> None:
+    record = {"connections": {"mhc": {"step_ratio": 1.234, "peak_memory_ratio": 1.456}}}
+    monkeypatch.setattr(overhead, "newest", lambda root, kind: record)
+    monkeypatch.setattr(overhead, "provenance", lambda record: "Bench of a day")
+    text = arms.part({"arms": comparisons(runs(fake))}, ROOT)
+    row = cells(text, "mHC")
+    assert row[4:] == [
+        f"1 / {DASH}",  # bound
+        "A.6",
+        "2,000",  # 16,000 over two connections in each of 4 blocks
+        "1.23",
+        "1.46",
+        "1.250 / 7.500",
+        "3.142",
+        "degenerate: H_res never moved",
+    ]
+    assert cells(text, "baseline")[7:9] == ["1.00", "1.00"]
+    assert "Bench of a day" in text
+
+
+def test_what_was_not_measured_is_a_dash(fake, tmp_path: Path) -> None:
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / arms.PROMISES).write_text((CONF.parent / arms.PROMISES).read_text())
+    text = arms.part({"arms": comparisons(runs(fake)[:1])}, tmp_path / "results")
+    assert cells(text, "HC")[6:] == [DASH] * 5 + [""]
+    assert arms.part({}, tmp_path / "results") == arms.EMPTY
+
+
+def test_promises_that_cannot_be_read_are_refused_in_a_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"experiments/arms\.yaml: cannot be read"):
+        arms.promises(tmp_path / "results")
