@@ -56,7 +56,10 @@ def main(argv: list[str]) -> int:
         typed[:], statuses[:] = argv, []
         configs = compose.check_command_line(argv)
         if len(configs) > 1:
-            print(plan.table(plan.plan(configs)), end="\n\n", flush=True)
+            planned = plan.plan(configs)
+            print(plan.table(planned), end="\n\n", flush=True)
+            if done := plan.again(planned, configs[0].runtime.results):
+                print(done, flush=True)
         job()
         # A launcher such as joblib runs the jobs in other processes: then the run directories tell.
         ended = statuses if len(statuses) == len(configs) else [one.state for one in plan.plan(configs)]

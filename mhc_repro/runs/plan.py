@@ -78,6 +78,18 @@ def summary(planned: Sequence[Planned]) -> str:
     return f"{len(planned)} run{'s' * (len(planned) != 1)}: {', '.join(parts) or 'nothing to do'}"
 
 
+def again(planned: Sequence[Planned], root: str) -> str:
+    """Say how to train anew what is all done, beside it, and compare; empty while something is left to do."""
+    if any(one.state not in DONE for one in planned):
+        return ""
+    study, run = planned[0].study, planned[0].run_id
+    beside = "results/local" if root != "results/local" else "results/local/again"
+    return (
+        f"nothing to do; to train it anew and compare: make study STUDY={study} ARGS=runtime.results={beside}, "
+        f"then mhc-repro compare {root}/{study}/{run} {beside}/{study}/{run}"
+    )
+
+
 def duration(seconds: float) -> str:
     """Return a time for reading, such as `40 s`, `6 min` or `1 h 54 min`."""
     if seconds < 60:

@@ -96,6 +96,11 @@ def test_all_done(make_config: MakeConfig, make_run: MakeRun) -> None:
         make_run(config)
     assert plan.summary(plan.plan(configs)) == "2 runs: 2 finished"
     assert plan.summary([]) == "0 runs: nothing to do"
+    run = f"scratch/{RunDirectory.of(configs[0]).run_id}"
+    assert plan.again(plan.plan(configs), "results").endswith(
+        f"then mhc-repro compare results/{run} results/local/{run}"
+    )
+    assert plan.again(plan.plan([*configs, make_config(seed=2)]), "results") == ""
 
 
 @pytest.mark.parametrize(
