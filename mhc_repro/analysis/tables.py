@@ -19,7 +19,7 @@ from mhc_repro.analysis.comparison import EXPECTED, Comparison, rank
 from mhc_repro.analysis.summary import PRINTED_EVERY, Summary, summaries
 
 DASH = "–"
-WORDS = ("setting", "arm", "status")  # columns of text, set to the left; the others are numbers
+WORDS = ("setting", "quantity", "arm", "status")  # columns of text, set to the left; the others are numbers
 
 REASONS = {  # the codes of measurement.guards, short enough for a cell
     "streams_never_separated": "streams never separated",

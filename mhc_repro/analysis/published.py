@@ -1,0 +1,240 @@
+"""The published numbers beside ours, each with a verdict: does it come out, and do the arms stand in its order?
+
+What is quoted, from where, and what it is stands in `experiments/published.yaml`. What has not been run is a
+dash and never a verdict; each seed is judged by itself, never a mean.
+"""
+
+from dataclasses import dataclass
+from math import isclose, isnan
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from mhc_repro.analysis import readme, tables, theme
+from mhc_repro.analysis.comparison import Comparison, Studies
+from mhc_repro.analysis.summary import Summary, summarise
+from mhc_repro.errors import UserError
+from mhc_repro.runs import checkout
+
+FILE = Path("experiments/published.yaml")
+TOLERANCE = 0.10  # a value reproduces within this part of the published one
+TIE = 1e-3  # arms no further apart than this part have no order; no two published numbers are that close
+ARMS = {  # study -> our arm for each published one
+    "published": {"baseline": "baseline", "hc": "published_hc", "mhc": "published_mhc"},
+    "stability": {"baseline": "baseline", "hc": "hc", "mhc": "mhc"},
+}
+QUARTER = "baseline_quarter"  # x + F(x)/4, in the first of them
+COLUMNS = {"published": ("same protocol", "reproduces"), "stability": ("bytes", "reproduces in bytes")}
+
+TITLES = {"reproduction": "The enwik8 reproduction's table", "paper": "The mHC paper's own quantity"}
+CAPTIONS = {
+    "reproduction": (
+        "Published: {source}, {setting}. Same protocol: study `published`, its arms and setting to the letter. "
+        "Bytes: study `stability`, the mHC paper's arms at the reference protocol (no dropout, streams summed, "
+        "activation ratio on the probe), where a no may only mean another protocol. A value reproduces within "
+        f"{TOLERANCE * 100:g} %, an order when the three arms of a seed stand in it (=: no more than {TIE * 100:g} "
+        "% apart); each seed is judged by itself, and a run that diverged reproduces nothing. A dash: not run. "
+        f"Why {TOLERANCE * 100:g} %: the published losses are of single batches, the final ones 2 to 7 % above the "
+        "lowest of their runs, so a narrower band would judge the last batch. For losses it is a low bar, since "
+        "the published arms lie within 6 % of each other, two of them within 0.2 %; the order is the stricter "
+        "test, and it too rests on single batches and one run an arm."
+    ),
+    "paper": (
+        "Published: {source}; {setting}. Ours: the largest gain, over sub-layers and probes, of the products of "
+        "H_res from the input up (fwd) and from the output down (bwd). The published nets are more than a "
+        "thousand times larger, so no value is judged, only the order, by the larger direction."
+    ),
+}
+EXPLANATION = (
+    'What the reproduction calls "amax gain" is max|last activation| / max|first activation| in one more '
+    "forward pass in train mode on the batch just trained on. It says how far activations grow, branches "
+    "included, and depends on the scale of the embedding; of H_res alone a baseline has exactly 1, not {base[0]}. "
+    "In the mHC arm of that code every number starts at 0 and all streams are equal, so that H_res is J/4, H_pre "
+    "and H_post are 1/4, and by symmetry no gradient changes this: it is a residual net with branches times 1/4. "
+    "Were its branches otherwise the baseline's, a ratio r would become 1 + (r − 1)/4, which is {quarter[0]:.1f} "
+    "on average and {quarter[1]:.1f} at most; published are {mhc[0]} and {mhc[1]}."
+)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    name: str
+    fields: tuple[str, ...]  # of Summary
+    quoted: dict[str, str]  # by arm, digit for digit
+    published: dict[str, float]
+
+    def of(self, run: Summary) -> float:
+        """Give ours: the largest of the fields, NaN when one is missing."""
+        values = [float(getattr(run, field)) for field in self.fields]
+        return float("nan") if any(map(isnan, values)) else max(values)
+
+
+@dataclass(frozen=True)
+class Source:
+    source: str
+    setting: str
+    quantities: list[Quantity]
+
+
+Runs = dict[str, list[Summary]]  # by the published arm; only runs that have ended with numbers
+
+
+def load() -> dict[str, Source]:
+    """Read what is quoted; UserError when the file is not there or cannot be understood."""
+    try:
+        # BaseLoader keeps every number as the text it is quoted as: 25.40 is not 25.4
+        content = yaml.load((checkout() / FILE).read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        return {
+            name: Source(
+                entry["source"],
+                entry["setting"],
+                [_quantity(each, about) for each, about in entry["quantities"].items()],
+            )
+            for name, entry in content.items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+        raise UserError(f"{FILE}: {' '.join(str(error).split())}; git checkout {FILE} restores it") from None
+
+
+def part(studies: Studies) -> str:
+    """Write the README's part: the reproduction's table, the paper's own quantity, what the first measures."""
+    sources = load()
+    found = {study: comparison(studies, study) for study in ARMS}
+    ours = {
+        study: {arm: _summaries(found[study], name) for arm, name in arms.items()}
+        for study, arms in ARMS.items()
+    }
+    pieces = []
+    for name, title in TITLES.items():
+        source = sources[name]
+        frame = table(source.quantities, ours, judged=name == "reproduction")
+        caption = CAPTIONS[name].format(source=source.source, setting=source.setting)
+        pieces += [f"**{title}**", tables.markdown(frame), caption]
+    pieces.append(explanation(sources["reproduction"].quantities, found["published"]))
+    pieces += [
+        readme.provenance([each]) if each else f"*Study `{study}`: no run yet (`make study STUDY={study}`).*"
+        for study, each in found.items()
+    ]
+    return "\n\n".join(pieces)
+
+
+def comparison(studies: Studies, study: str) -> Comparison | None:
+    """Take the runs of the arms in question that have ended; of several settings the one with most of them."""
+    kept = []
+    for each in studies.get(study, []):
+        named = {arm: each.arms.get(arm, []) for arm in (*ARMS[study].values(), QUARTER)}
+        ended = {
+            arm: [run for run in runs if run.state in ("finished", "diverged")] for arm, runs in named.items()
+        }
+        kept.append(Comparison(study, each.setting, {arm: runs for arm, runs in ended.items() if runs}))
+    best = max(kept, key=lambda each: len(each.runs), default=None)
+    return best if best and best.runs else None
+
+
+def table(quantities: list[Quantity], ours: dict[str, Runs], judged: bool) -> pd.DataFrame:
+    """Lay out a row for each number and one for the order of the arms, all finished text."""
+    rows = []
+    for quantity in quantities:
+        for arm, text in quantity.quoted.items():
+            row = {"quantity": quantity.name, "arm": theme.style(arm).label, "published": text}
+            for study, runs in ours.items():
+                value, verdict = COLUMNS[study]
+                row[value] = cell(quantity, arm, runs[arm])
+                row[verdict] = reproduces(quantity, arm, runs[arm]) if judged else ""
+            rows.append(row)
+        published = order(quantity.published)
+        row = {"quantity": quantity.name, "arm": "order", "published": published}
+        for study, runs in ours.items():
+            value, verdict = COLUMNS[study]
+            seen = orders(quantity, runs)
+            row[value] = " / ".join(dict.fromkeys(seen)) or tables.DASH
+            row[verdict] = _verdict([each == published for each in seen])
+        rows.append(row)
+    frame = pd.DataFrame(rows, dtype=object)
+    frame["quantity"] = frame["quantity"].where(~frame["quantity"].duplicated(), "")
+    return frame
+
+
+def cell(quantity: Quantity, arm: str, runs: list[Summary]) -> str:
+    """Print ours of every seed, a single field to the published digits; say how many runs diverged."""
+    decimals = len(quantity.quoted[arm].partition(".")[2]) if len(quantity.fields) == 1 else None
+    texts = [tables.cell([getattr(run, field) for run in runs], decimals) for field in quantity.fields]
+    diverged = sum(run.state == "diverged" for run in runs)
+    if set(texts) == {tables.DASH}:
+        return "diverged" if diverged else tables.DASH
+    text = texts[0] if len(texts) == 1 else "{} fwd, {} bwd".format(*texts)
+    return f"{text}, {diverged} diverged" if diverged else text
+
+
+def reproduces(quantity: Quantity, arm: str, runs: list[Summary]) -> str:
+    """Say whether ours is within TOLERANCE of the published number: yes, no, or for how many seeds."""
+    published, judged = quantity.published[arm], []
+    for run in runs:
+        if run.state == "diverged":
+            judged.append(False)
+        elif not isnan(ours := quantity.of(run)):
+            judged.append(abs(ours - published) <= TOLERANCE * abs(published))
+    return _verdict(judged)
+
+
+def order(values: dict[str, float]) -> str:
+    """Write the arms from the smallest value to the largest; a tie as a = b, in the order given."""
+    groups: list[list[str]] = []
+    for arm in sorted(values, key=lambda arm: values[arm]):
+        if groups and isclose(values[arm], values[groups[-1][0]], rel_tol=TIE):
+            groups[-1].append(arm)
+        else:
+            groups.append([arm])
+    place = list(values).index
+    labels = [[theme.style(arm).label for arm in sorted(group, key=place)] for group in groups]
+    return " < ".join(" = ".join(group) for group in labels)
+
+
+def orders(quantity: Quantity, ours: Runs) -> list[str]:
+    """Write the order in each seed that has every arm; where an arm diverged, that instead."""
+    by_seed = {arm: {run.seed: run for run in runs} for arm, runs in ours.items()}
+    found = []
+    for seed in sorted(set.intersection(*(set(runs) for runs in by_seed.values()))):
+        runs = {arm: by_seed[arm][seed] for arm in quantity.quoted}
+        diverged = [theme.style(arm).label for arm, run in runs.items() if run.state == "diverged"]
+        values = {arm: quantity.of(run) for arm, run in runs.items()}
+        if diverged:
+            found.append(f"{' and '.join(diverged)} diverged")
+        elif not any(map(isnan, values.values())):
+            found.append(order(values))
+    return found
+
+
+def explanation(quantities: list[Quantity], found: Comparison | None) -> str:
+    """Say what the reproduction's gain is, and what a quarter of each branch does to it here, if that was run."""
+    gains = [each for each in quantities if each.fields[0].startswith("activation")]
+    text = EXPLANATION.format(
+        base=[gain.quoted["baseline"] for gain in gains],
+        quarter=[1 + (gain.published["baseline"] - 1) / 4 for gain in gains],
+        mhc=[gain.quoted["mhc"] for gain in gains],
+    )
+    runs = _summaries(found, QUARTER)
+    if not runs:
+        return text
+    here = [cell(gain, "mhc", runs) for gain in gains]
+    return f"{text} A plain net with branches times 1/4 has {here[0]} and {here[1]} here."
+
+
+def _quantity(name: str, about: dict[str, Any]) -> Quantity:
+    quoted = dict(about["values"])
+    published = {arm: float(text.removeprefix("≈")) for arm, text in quoted.items()}
+    return Quantity(name, tuple(about["fields"]), quoted, published)
+
+
+def _summaries(found: Comparison | None, arm: str) -> list[Summary]:
+    return [summarise(arm, run) for run in found.arms.get(arm, [])] if found else []
+
+
+def _verdict(judged: list[bool]) -> str:
+    if not judged:
+        return tables.DASH
+    if len(set(judged)) == 1:
+        return "yes" if judged[0] else "no"
+    return f"{sum(judged)} of {len(judged)} seeds"

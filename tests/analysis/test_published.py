@@ -1,0 +1,334 @@
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from mhc_repro.analysis import published, report
+from mhc_repro.analysis.comparison import Studies, comparisons
+from mhc_repro.analysis.published import Quantity
+from mhc_repro.analysis.summary import Summary
+from mhc_repro.errors import UserError
+from mhc_repro.runs import Run, checkout
+
+Fake = Callable[..., Run]
+NAN, INF = float("nan"), float("inf")
+LOSS = Quantity(
+    "loss",
+    ("loss_final",),
+    {"baseline": "10", "hc": "12.0", "mhc": "11.00"},
+    {"baseline": 10.0, "hc": 12.0, "mhc": 11.0},
+)
+GAIN = Quantity(
+    "gain",
+    ("composite_forward_max", "composite_backward_max"),
+    {"baseline": "1", "hc": "≈ 3000", "mhc": "≈ 1.6"},
+    {"baseline": 1.0, "hc": 3000.0, "mhc": 1.6},
+)
+YAML = """
+here:
+  source: a paper
+  setting: small
+  quantities:
+    loss: {place: Table 1, what: it, fields: [loss_final], values: {baseline: 25.40}}
+"""
+
+
+def summary(value: float, seed: int = 0, state: str = "finished", backward: float = NAN) -> Summary:
+    return Summary(
+        "arm",
+        seed,
+        state,
+        "60/60",
+        (),
+        loss_final=value,
+        composite_forward_max=value,
+        composite_backward_max=backward,
+    )
+
+
+def studies(*runs: Run) -> Studies:
+    found: Studies = {}
+    for each in comparisons(list(runs)):
+        found.setdefault(each.study, []).append(each)
+    return found
+
+
+def rows(loss: float, grad: float = 1.0, gain: float = 1.0, fwd: float = 1.0, bwd: float = 1.0) -> list[dict]:
+    """Two printed steps and an unprinted one; the ratio's mean is `gain`, its maximum gain + 1."""
+    return [
+        {"step": 0},
+        {"step": 1, "loss/train": loss + 1, "grad/norm": grad, "gain/activation": gain + 1},
+        {"step": 20, "loss/train": 0.01, "grad/norm": 999.0, "gain/composite_forward": fwd},
+        {"step": 21, "loss/train": loss, "grad/norm": grad / 2, "gain/activation": gain - 1},
+        {"step": 60, "loss/train": 0.02, "grad/norm": 999.0, "gain/composite_backward": bwd},
+    ]
+
+
+def read(part: str) -> pd.DataFrame:
+    """Both tables of a part as one frame, by (quantity, arm)."""
+    lines = [line for line in part.splitlines() if line.startswith("|") and "---" not in line]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    head = cells[0]
+    frame = pd.DataFrame([row for row in cells if row != head], columns=head)
+    frame["quantity"] = frame["quantity"].mask(frame["quantity"] == "").ffill()
+    return frame.set_index(["quantity", "arm"])
+
+
+def test_quoted_numbers_are_the_published_ones() -> None:
+    quoted = {
+        quantity.name: tuple(quantity.quoted[arm] for arm in ("baseline", "hc", "mhc"))
+        for source in published.load().values()
+        for quantity in source.quantities
+    }
+    assert quoted == {
+        "final loss (nats)": ("1.876", "1.978", "1.913"),
+        "min loss (nats)": ("1.841", "1.844", "1.787"),
+        "max grad norm": ("6.18", "6.73", "4.46"),
+        'avg "amax gain"': ("25.40", "27.72", "6.99"),
+        'max "amax gain"': ("41.82", "61.33", "11.70"),
+        "max composite gain": ("1", "≈ 3000", "≈ 1.6"),
+    }
+
+
+def test_every_number_says_where_it_stands_and_what_it_is() -> None:
+    content = yaml.safe_load((checkout() / published.FILE).read_text(encoding="utf-8"))
+    known = {field.name for field in fields(Summary)}
+    assert set(content) == set(published.TITLES) == set(published.CAPTIONS)
+    for source in content.values():
+        assert source["source"]
+        assert source["setting"]
+        for about in source["quantities"].values():
+            assert set(about) == {"place", "what", "fields", "values"}
+            assert about["place"]
+            assert about["what"]
+            assert set(about["fields"]) <= known
+            assert list(about["values"]) == ["baseline", "hc", "mhc"]
+
+
+def test_what_the_caption_says_of_the_published_losses_holds() -> None:
+    final, lowest = (quantity.published for quantity in published.load()["reproduction"].quantities[:2])
+    excess = [round(100 * (final[arm] / lowest[arm] - 1)) for arm in final]
+    assert (min(excess), max(excess)) == (2, 7)
+    for loss in (final, lowest):
+        assert max(loss.values()) / min(loss.values()) < 1.06
+    assert published.TIE < lowest["hc"] / lowest["baseline"] - 1 < 0.002
+
+
+@pytest.mark.parametrize(
+    ("runs", "said"),
+    [
+        ([], "–"),
+        ([summary(NAN)], "–"),
+        ([summary(11.0)], "yes"),
+        ([summary(11.01)], "no"),
+        ([summary(9.0)], "yes"),
+        ([summary(8.99)], "no"),
+        ([summary(10.9), summary(9.1, seed=1)], "yes"),
+        ([summary(10.9), summary(12.0, seed=1)], "1 of 2 seeds"),
+        ([summary(8.0), summary(12.0, seed=1)], "no"),  # though their mean is the published number
+        ([summary(NAN, state="diverged")], "no"),
+        ([summary(10.0, state="diverged")], "no"),
+        ([summary(10.0), summary(NAN, seed=1, state="diverged")], "1 of 2 seeds"),
+        ([summary(NAN, state="failed"), summary(10.0, seed=1)], "yes"),
+        ([summary(INF)], "no"),
+    ],
+)
+def test_a_value_reproduces_within_a_tenth_in_every_seed(runs: list[Summary], said: str) -> None:
+    assert published.reproduces(LOSS, "baseline", runs) == said
+
+
+@pytest.mark.parametrize(
+    ("runs", "text"),
+    [
+        ([], "–"),
+        ([summary(11.0)], "11.0"),
+        ([summary(11.04), summary(9.0, seed=1)], "11.0 / 9.0"),
+        ([summary(NAN, state="diverged")], "diverged"),
+        ([summary(9.0), summary(8.0, seed=1, state="diverged")], "9.0 / 8.0, 1 diverged"),
+    ],
+)
+def test_a_cell_has_the_published_digits_and_every_seed(runs: list[Summary], text: str) -> None:
+    assert published.cell(LOSS, "hc", runs) == text
+
+
+def test_a_cell_of_two_directions_names_them() -> None:
+    runs = [summary(20.8, backward=21.8), summary(30.0, seed=1, backward=31.0)]
+    assert published.cell(GAIN, "hc", runs) == "20.80 / 30.00 fwd, 21.80 / 31.00 bwd"
+    assert published.cell(GAIN, "hc", []) == "–"
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ((1.0, 3.0, 2.0), "baseline < mHC < HC"),
+        ((3.0, 2.0, 1.0), "mHC < HC < baseline"),
+        ((1.841, 1.844, 1.787), "mHC < baseline < HC"),  # the closest published pair is no tie
+        ((1.0, 20.0, 1.0000001), "baseline = mHC < HC"),
+        ((1.0000001, 20.0, 1.0), "baseline = mHC < HC"),  # a tie is written in one way
+        ((5.0, 5.0, 5.0), "baseline = HC = mHC"),
+        ((2.0, 1.0, 2.0), "HC < baseline = mHC"),
+        ((1.0, INF, INF), "baseline < HC = mHC"),
+        ((1.0, 1.0009, 1.0018), "baseline = HC < mHC"),  # 0.18 % apart is no tie, whatever lies between
+    ],
+)
+def test_order_of_the_arms(values: tuple[float, ...], text: str) -> None:
+    assert published.order(dict(zip(("baseline", "hc", "mhc"), values, strict=True))) == text
+
+
+def test_orders_are_paired_by_seed() -> None:
+    arms = {
+        "baseline": [summary(1.0), summary(5.0, seed=1)],
+        "hc": [summary(9.0, seed=1), summary(0.0, seed=2)],
+        "mhc": [summary(6.0, seed=1), summary(0.5, seed=2), summary(0.4)],
+    }
+    assert published.orders(LOSS, arms) == ["baseline < mHC < HC"]
+    assert published.orders(LOSS, arms | {"hc": []}) == []
+    assert published.orders(LOSS, arms | {"hc": [summary(NAN, seed=1)]}) == []
+    gone = summary(9.0, seed=1, state="diverged")
+    assert published.orders(LOSS, arms | {"hc": [gone]}) == ["HC diverged"]
+
+
+def test_orders_of_two_seeds_are_two_orders() -> None:
+    def last(second: float) -> list[str]:
+        runs = {
+            "baseline": [summary(1.0), summary(1.0, seed=1)],
+            "hc": [summary(3.0), summary(second, seed=1)],
+            "mhc": [summary(2.0), summary(2.0, seed=1)],
+        }
+        return published.table([LOSS], {"stability": runs}, judged=True).iloc[-1].tolist()
+
+    start = ["", "order", "baseline < mHC < HC"]
+    assert last(4.0) == [*start, "baseline < mHC < HC", "yes"]
+    assert last(1.5) == [*start, "baseline < mHC < HC / baseline < HC < mHC", "1 of 2 seeds"]
+
+
+def test_a_composite_gain_is_ordered_by_its_larger_direction_and_its_value_not_judged() -> None:
+    runs = {
+        "baseline": [summary(1.0, backward=1.0)],
+        "hc": [summary(1.0, backward=21.0)],
+        "mhc": [summary(1.0, backward=1.08)],
+    }
+    frame = published.table([GAIN], {"stability": runs}, judged=False)
+    assert frame["reproduces in bytes"].tolist() == ["", "", "", "yes"]
+    assert frame["bytes"].tolist()[-1] == frame["published"].tolist()[-1] == "baseline < mHC < HC"
+    uniform = runs | {"mhc": [summary(1.0, backward=1.0)]}
+    frame = published.table([GAIN], {"stability": uniform}, judged=False)
+    assert frame.iloc[-1].tolist()[-2:] == ["baseline = mHC < HC", "no"]
+
+
+def test_without_runs_there_are_dashes_and_no_verdict(fake: Fake) -> None:
+    for found in ({}, studies(fake(study="quick"), fake("hc", rows(1.9), study="depth"))):
+        part = published.part(found)
+        frame = read(part)
+        assert len(frame) == 6 * 4
+        assert set(frame.drop(columns="published").to_numpy().ravel()) <= {"–", ""}
+        assert (frame["published"] != "–").all()
+        assert "Study `published`: no run yet (`make study STUDY=published`)" in part
+        assert "Study `stability`: no run yet" in part
+
+
+@pytest.mark.parametrize("state", ["running", "interrupted", "failed", "missing"])
+def test_an_unfinished_run_is_no_run(fake: Fake, state: str) -> None:
+    found = studies(fake("baseline", rows(1.876), study="published", state=state))
+    assert published.part(found) == published.part({})
+
+
+def test_the_studies_fill_their_columns(fake: Fake) -> None:
+    runs = [
+        fake("baseline", rows(1.900, 6.0, 25.0), study="published"),
+        fake("published_hc", rows(2.200, 7.0, 40.0, fwd=0.5, bwd=3.0), study="published"),
+        fake("published_mhc", rows(1.800, 4.6, 7.0), study="published"),
+        fake("hc", rows(0.1), study="published"),  # not an arm of this column
+        fake("baseline", rows(1.7), study="stability"),
+        fake("baseline", rows(2.1), study="stability", seed=1),
+        fake("published_mhc", rows(1.9), study="stability"),
+    ]
+    part = published.part(studies(*runs))
+    frame = read(part)
+    same, said = frame["same protocol"], frame["reproduces"]
+    assert same["final loss (nats)"].tolist() == ["1.900", "2.200", "1.800", "mHC < baseline < HC"]
+    # 1.913 / 1.8 is within a tenth, 2.2 / 1.978 is not, and the order is another one
+    assert said["final loss (nats)"].tolist() == ["yes", "no", "yes", "no"]
+    assert said["min loss (nats)"].tolist() == ["yes", "no", "yes", "yes"]
+    assert same["max grad norm"].tolist() == ["6.00", "7.00", "4.60", "mHC < baseline < HC"]
+    assert said["max grad norm"].tolist() == ["yes", "yes", "yes", "yes"]
+    assert same['avg "amax gain"'].tolist() == ["25.00", "40.00", "7.00", "mHC < baseline < HC"]
+    assert said['avg "amax gain"'].tolist() == ["yes", "no", "yes", "yes"]
+    assert same['max "amax gain"'].tolist() == ["26.00", "41.00", "8.00", "mHC < baseline < HC"]
+    assert said['max "amax gain"'].tolist() == ["no", "no", "no", "yes"]
+    assert same["max composite gain", "HC"] == "0.500 fwd, 3.000 bwd"
+    assert same["max composite gain", "order"] == "baseline = mHC < HC"
+    assert said["max composite gain"].tolist() == ["", "", "", "no"]
+
+    bytes_, said = frame["bytes"], frame["reproduces in bytes"]
+    assert bytes_["final loss (nats)"].tolist() == ["1.700 / 2.100", "–", "–", "–"]
+    assert said["final loss (nats)"].tolist() == ["1 of 2 seeds", "–", "–", "–"]
+    assert "one seed (0)): 3 runs, commit abcdef0." in part
+    assert "2 seeds (0, 1)): 2 runs, commit abcdef0." in part
+
+
+def test_a_diverged_run_reproduces_nothing(fake: Fake) -> None:
+    arms = {"baseline": "finished", "hc": "diverged", "mhc": "finished"}
+    runs = [fake(arm, rows(1.9, 6.5), study="stability", state=state) for arm, state in arms.items()]
+    frame = read(published.part(studies(*runs)))
+    assert frame.loc[("final loss (nats)", "HC"), "bytes"] == "diverged"
+    assert frame.loc[("max grad norm", "HC"), "bytes"] == "6.50, 1 diverged"
+    assert (frame["reproduces in bytes"].xs("HC", level="arm").iloc[:-1] == "no").all()
+    assert set(frame["bytes"].xs("order", level="arm")) == {"HC diverged"}
+    assert set(frame["reproduces in bytes"].xs("order", level="arm")) == {"no"}
+
+
+def test_of_two_settings_the_one_with_more_runs(fake: Fake) -> None:
+    runs = [
+        fake("baseline", rows(1.5), study="stability", optim__lr=1e-4),
+        fake("baseline", rows(1.9), study="stability", optim__lr=3e-4),
+        fake("mhc", rows(1.8), study="stability", optim__lr=3e-4),
+    ]
+    part = published.part(studies(*runs))
+    assert read(part)["bytes"]["final loss (nats)"].tolist() == ["1.900", "–", "1.800", "–"]
+    assert "Study `stability` (lr 0.0003, one seed (0)): 2 runs" in part
+
+
+def test_what_the_ratio_is_and_what_a_quarter_of_it_gives(fake: Fake) -> None:
+    # 1 + (25.40 - 1) / 4 and 1 + (41.82 - 1) / 4
+    assert "which is 7.1 on average and 11.2 at most; published are 6.99 and 11.70." in published.part({})
+    assert "here." not in published.part({})
+    quarter = fake("baseline_quarter", rows(1.9, gain=7.5), study="published")
+    part = published.part(studies(fake(study="published"), quarter))
+    assert "A plain net with branches times 1/4 has 7.50 and 8.50 here." in part
+
+
+@pytest.mark.parametrize(
+    "text",
+    [None, "", "a: [", "here: {source: x}", YAML.replace("25.40", "many"), YAML.replace("fields", "files")],
+)
+def test_a_file_that_cannot_be_read_is_one_line(
+    text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "experiments").mkdir()
+    monkeypatch.setattr(published, "checkout", lambda: tmp_path)
+    if text is not None:
+        (tmp_path / published.FILE).write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"^experiments/published.yaml: .*git checkout") as error:
+        published.load()
+    assert "\n" not in str(error.value)
+
+
+def test_numbers_keep_their_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / published.FILE).write_text(YAML, encoding="utf-8")
+    monkeypatch.setattr(published, "checkout", lambda: tmp_path)
+    (quantity,) = published.load()["here"].quantities
+    assert quantity.quoted == {"baseline": "25.40"}
+    assert quantity.published == {"baseline": 25.4}
+
+
+def test_the_report_fills_the_part(tmp_path: Path) -> None:
+    root = tmp_path / "results"
+    root.mkdir()
+    (tmp_path / "README.md").write_text("<!-- report:published-table --><!-- /report -->", encoding="utf-8")
+    texts = report.render(root, {}, with_readme=True)
+    assert published.part({}) in texts[report.README]
