@@ -4,6 +4,7 @@ What an arm promises stands in experiments/arms.yaml; what it did comes from stu
 and from the bench's newest record of many arms. What has not been measured is a dash.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import pandas as pd
 import yaml
 
 from mhc_repro.analysis import overhead, readme, tables, theme
-from mhc_repro.analysis.comparison import BASELINE, Studies
+from mhc_repro.analysis.comparison import BASELINE, Comparison, Studies
 from mhc_repro.analysis.summary import Summary, summaries
 from mhc_repro.errors import UserError
+from mhc_repro.runs import checkout
 
 STUDY = "arms"
-PROMISES = "experiments/arms.yaml"  # as seen from the checkout
+FILE = Path("experiments/arms.yaml")
+MANY = 10  # arms, more than which a figure cannot show
+REFERENCES = (BASELINE, "mhc")  # in the figures of every family
 EMPTY = f"No runs of all arms yet: `make study STUDY={STUDY}` makes them."
 MISSING = float("nan")
 CAPTION = (
@@ -31,12 +35,32 @@ CAPTION = (
 Promise = dict[str, Any]
 
 
-def promises(root: Path) -> dict[str, Promise]:
+def load() -> dict[str, Promise]:
     """Read what every arm promises, in the order of the table; UserError where the file cannot be read."""
     try:
-        return yaml.safe_load((root.parent / PROMISES).read_text(encoding="utf-8"))
+        return yaml.safe_load((checkout() / FILE).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{PROMISES}: cannot be read ({type(error).__name__}); git checkout {PROMISES}") from None
+        raise UserError(
+            f"{FILE}: cannot be read ({type(error).__name__}); git checkout {FILE} restores it"
+        ) from None
+
+
+def families(comparison: Comparison) -> list[Comparison]:
+    """Split what has too many arms for a figure by family, each beside the baseline and mHC."""
+    if len(comparison.arms) <= MANY:
+        return [comparison]
+    family = {arm: promise["family"] for arm, promise in load().items()}
+    found: dict[str, set[str]] = {}
+    for arm in comparison.arms:
+        found.setdefault(family.get(arm.partition(",")[0], "new"), set()).add(arm)
+    return [
+        replace(
+            comparison,
+            setting=", ".join(filter(None, [comparison.setting, name])),
+            arms={arm: runs for arm, runs in comparison.arms.items() if arm in {*REFERENCES, *members}},
+        )
+        for name, members in found.items()
+    ]
 
 
 def part(studies: Studies, root: Path) -> str:
@@ -47,7 +71,7 @@ def part(studies: Studies, root: Path) -> str:
     found = {arm: of_arm for each in comparisons for arm, of_arm in summaries(each).items()}
     size = {run.connection: parameters(run.manifest, run.config) for each in comparisons for run in each.runs}
     record = overhead.newest(root, overhead.ALL_ARMS)
-    frame = table(promises(root), found, size, record["connections"] if record else {})
+    frame = table(load(), found, size, record["connections"] if record else {})
     sources = [readme.provenance(comparisons), *([f"*{overhead.provenance(record)}*"] if record else [])]
     return "\n\n".join([tables.markdown(frame), CAPTION, *sources])
 

@@ -34,7 +34,7 @@ def cells(text: str, label: str) -> list[str]:
 
 
 def test_every_file_promises_something_and_nothing_else_does() -> None:
-    promised = arms.promises(ROOT)
+    promised = arms.load()
     assert set(promised) == {path.stem for path in CONF.glob("connection/*.yaml")}
     for promise in promised.values():
         assert set(promise) == {"family", "paper", "constraint", "exact", "gain", "start"}
@@ -61,13 +61,25 @@ def test_a_row_holds_promise_measurement_and_cost(fake, monkeypatch) -> None:
 
 
 def test_what_was_not_measured_is_a_dash(fake, tmp_path: Path) -> None:
-    (tmp_path / "experiments").mkdir()
-    (tmp_path / arms.PROMISES).write_text((CONF.parent / arms.PROMISES).read_text())
-    text = arms.part({"arms": comparisons(runs(fake)[:1])}, tmp_path / "results")
+    text = arms.part({"arms": comparisons(runs(fake)[:1])}, tmp_path)
     assert cells(text, "HC")[6:] == [DASH] * 5 + [""]
-    assert arms.part({}, tmp_path / "results") == arms.EMPTY
+    assert arms.part({}, tmp_path) == arms.EMPTY
 
 
-def test_promises_that_cannot_be_read_are_refused_in_a_line(tmp_path: Path) -> None:
+def test_promises_that_cannot_be_read_are_refused_in_a_line(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(arms, "checkout", lambda: tmp_path)
     with pytest.raises(UserError, match=r"experiments/arms\.yaml: cannot be read"):
-        arms.promises(tmp_path / "results")
+        arms.load()
+
+
+def test_figures_of_many_arms_are_by_family_and_none_is_lost(fake) -> None:
+    promised = arms.load()
+    [whole] = comparisons([fake(arm, study="arms") for arm in promised])
+    split = arms.families(whole)
+    assert [each.setting for each in split] == list(dict.fromkeys(p["family"] for p in promised.values()))
+    for each in split:
+        own = {arm for arm, promise in promised.items() if promise["family"] == each.setting}
+        assert set(each.arms) == {"baseline", "mhc"} | own
+        assert len(each.arms) <= arms.MANY
+    few = comparisons([fake(arm, study="few") for arm in ("hc", "mhc")])
+    assert arms.families(few[0]) == few
