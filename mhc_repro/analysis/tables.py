@@ -45,8 +45,8 @@ STABILITY_CAPTION = (
     "amax gain of the H_res products, largest over sub-layers and probes; a residual baseline has exactly 1. "
     "Spikes: steps more than 6 sigma above the mean of the 128 before them (so the first 128 cannot be judged), "
     "in loss + in gradient norm, all seeds. "
-    "Step time: median of the training step over the baseline's of the same seed, as it was during the runs; "
-    "the bench measures it properly."
+    "Step time: fifth percentile of a run's steps, those that shared the machine least, over the baseline's of "
+    "the same seed; the bench measures it properly."
 )
 
 

@@ -116,6 +116,15 @@ def test_step_time_is_relative_to_the_baseline_of_the_same_seed(fake: Fake) -> N
     assert frame.loc["HC", "step time (× baseline)"] == "–"
 
 
+def test_step_time_is_that_of_the_steps_which_had_the_machine_to_themselves(fake: Fake) -> None:
+    def rows(alone: float) -> list[dict[str, float]]:
+        return [{"step": s, "time/step": alone if s % 3 == 0 else 10 * alone + s} for s in range(1, 61)]
+
+    [found] = comparisons([fake("baseline", rows(0.2)), fake("mhc", rows(0.25))])
+    frame = tables.stability(tables.rows([found]))
+    assert list(frame["step time (× baseline)"])[-1] == "1.25"
+
+
 def test_seeds_of_one_arm_and_what_became_of_them(fake: Fake) -> None:
     def run(seed: int, bpc: float, **options: Any) -> Run:
         return fake("hc", steps(bpc__test={60: bpc}), seed=seed, **options)
