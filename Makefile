@@ -14,7 +14,7 @@ parallel := $(if $(filter-out 1,$(JOBS)),-m hydra/launcher=joblib hydra.launcher
 recorded := stability stress depth published
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data quick study reproduce reproduce-all bench report verify test lint clean
+.PHONY: help setup data quick study reproduce reproduce-all bench report verify notebooks test lint clean
 .SUFFIXES:
 
 help: ## list the targets
@@ -65,6 +65,9 @@ report: setup ## rebuild tables, figures, report.html and the README's numbers f
 
 verify: setup ## rebuild them elsewhere and compare every byte
 	$(run) experiments/report.py --verify
+
+notebooks: setup ## execute the notebooks anew
+	$(run) experiments/notebooks.py
 
 test: setup ## run the tests
 	$(run) -m pytest

@@ -42,10 +42,11 @@ class Comparison:
         """The setting in words: size, rate, length, data."""
         config = self.runs[0].config
         model, data = config["model"], config["data"]
+        blocks = sorted({run.config["model"]["blocks"] for run in self.runs})  # several where depth is swept
         streams = sorted({run.config["connection"]["n"] for run in self.runs} - {1})
         return ", ".join(
             [
-                f"{model['blocks']} blocks × {model['dim']}",
+                f"{'/'.join(map(str, blocks))} blocks × {model['dim']}",
                 *([f"n = {'/'.join(map(str, streams))}"] if streams else []),
                 f"peak learning rate {config['optim']['lr']:g}",
                 f"{config['train']['steps']} steps of {data['batch']} × {data['sequence']}",

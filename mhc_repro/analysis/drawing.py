@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 from mhc_repro.analysis import stats, theme
 from mhc_repro.analysis.comparison import Comparison
@@ -30,12 +31,25 @@ def canvas(comparison: Comparison, title: str, rows: int, columns: int) -> tuple
     """Make a figure headed by what it shows, its protocol and seeds, and its axes (rows, columns)."""
     figure = Figure(figsize=(WIDTH, 1.05 + rows * (PANEL + 0.65)))
     seeds = "; thin: seeds, thick: their mean" if len(comparison.seeds) >= stats.FEWEST else ""
-    text = f"{title}: study {comparison.study}, {comparison.n}{seeds}\n{comparison.protocol}"
-    figure.suptitle(text, x=0.1 / WIDTH, y=1 - 0.06 / figure.get_figheight(), ha="left", va="top")
+    head(figure, f"{title}: study {comparison.study}, {comparison.n}{seeds}\n{comparison.protocol}")
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def finish(figure: Figure, comparison: Comparison, xlabel: str, notes: Sequence[Line2D] = ()) -> None:
+def legend_columns(labels: Sequence[str]) -> int:
+    """Choose the fewest columns in as few rows as fit the figure's width; 46 and 5 points: a key, a letter."""
+    for columns in range(min(len(labels), 6), 1, -1):
+        widest = (max(map(len, column)) for column in np.array_split(np.array(labels), columns))
+        if sum(46 + 5 * letters for letters in widest) <= 72 * WIDTH:
+            return -(-len(labels) // -(-len(labels) // columns))
+    return 1
+
+
+def head(figure: Figure, text: str) -> None:
+    """Put a title of two lines into the upper left corner."""
+    figure.suptitle(text, x=0.1 / WIDTH, y=1 - 0.06 / figure.get_figheight(), ha="left", va="top")
+
+
+def finish(figure: Figure, comparison: Comparison, xlabel: str, notes: Sequence[Artist] = ()) -> None:
     """Add what all panels share: the x axis, crosses inside the frame, the legend, the margins."""
     for ax in figure.axes:
         ax.set_xlabel(xlabel)
@@ -45,9 +59,11 @@ def finish(figure: Figure, comparison: Comparison, xlabel: str, notes: Sequence[
     handles = [*(_key(arm, runs) for arm, runs in comparison.arms.items()), *notes]
     if any(line.get_gid() == "diverged" for ax in figure.axes for line in ax.lines):
         handles.append(Line2D([], [], **CROSS, color="0.3", label="diverged"))
-    rows = -(-len(handles) // 6)
-    figure.legend(handles=handles, loc="lower center", ncols=-(-len(handles) // rows), handlelength=2.6)
-    height = figure.get_figheight()
+    columns = legend_columns([str(handle.get_label()) for handle in handles])
+    rows = -(-len(handles) // columns)
+    figure.legend(handles=handles, loc="lower center", ncols=columns, handlelength=2.6)
+    height = figure.get_figheight() + 0.19 * (rows - 1)
+    figure.set_figheight(height)
     figure.subplots_adjust(
         left=0.76 / WIDTH,
         right=1 - 0.08 / WIDTH,
@@ -56,6 +72,12 @@ def finish(figure: Figure, comparison: Comparison, xlabel: str, notes: Sequence[
         wspace=0.2,
         hspace=0.72 / PANEL,
     )
+
+
+def tick_layers(ax: Axes, layers: int) -> None:
+    """Tick sub-layers: the first, and at most eight even ones."""
+    every = max(2 * (layers // 8), 2)
+    ax.xaxis.set_major_locator(FixedLocator([1, *range(every, layers + 1, every)]))
 
 
 def noisy(ax: Axes, arm: str, runs: Sequence[Run], curves: Curves) -> None:
@@ -114,20 +136,21 @@ def fit_settled(ax: Axes, include: Sequence[float] = ()) -> None:
 
 def fit_gain(axes: Sequence[Axes]) -> None:
     """Give gains a shared axis around 1: linear while they stay near it, else logarithmic."""
-    values = np.append(_values(axes), 1.0)
+    values = np.append(_finite(axes), 1.0)
     low, high = values.min(), values.max()
+    near = (NEAR_ONE[0] <= low or low <= 0) and high <= NEAR_ONE[1]  # 0: no gradient comes back at all
     for ax in axes:
-        if NEAR_ONE[0] <= low and high <= NEAR_ONE[1]:
+        if near:
             margin = 0.08 * (high - low)
             ax.set_ylim(min(low - margin, CLOSEST[0]), max(high + margin, CLOSEST[1]))
         else:
-            _log(ax, low, high)
+            _log(ax, values[values > 0].min(), high)
 
 
 def fit_positive(ax: Axes) -> None:
-    """Put a positive quantity on a log axis when it spans much."""
-    values = _values([ax])
-    if len(values) and values.max() > LOG_FROM * values.min():
+    """Put a quantity on a log axis when it spans much and is positive everywhere: a zero has to be seen."""
+    values = _finite([ax])
+    if len(values) and 0 < LOG_FROM * values.min() < values.max():
         _log(ax, values.min(), values.max())
 
 
@@ -140,10 +163,10 @@ def _log(ax: Axes, low: float, high: float) -> None:
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _values(axes: Sequence[Axes]) -> np.ndarray:
-    """Collect what the lines of some axes show, where it is positive."""
+def _finite(axes: Sequence[Axes]) -> np.ndarray:
+    """Collect what the lines of some axes show, where it is finite."""
     values = np.concatenate([np.empty(0), *(_xy(line)[1] for ax in axes for line in ax.lines)])
-    return values[np.isfinite(values) & (values > 0)]
+    return values[np.isfinite(values)]
 
 
 def _xy(line: Line2D) -> tuple[np.ndarray, np.ndarray]:
@@ -155,8 +178,13 @@ def _markers(curve: Any) -> int:
     return 1 if len(curve) <= 32 else len(curve) // 8
 
 
+def label(arm: str, runs: Sequence[Run]) -> str:
+    """Name an arm and what its runs are flagged as."""
+    flags = [flag for flag in ("degenerate", "control") if any(run.status.get(flag) for run in runs)]
+    name = theme.style(arm).label
+    return f"{name} ({', '.join(flags)})" if flags else name
+
+
 def _key(arm: str, runs: Sequence[Run]) -> Line2D:
     style = theme.style(arm)
-    flags = [flag for flag in ("degenerate", "control") if any(run.status.get(flag) for run in runs)]
-    label = f"{style.label} ({', '.join(flags)})" if flags else style.label
-    return Line2D([], [], **style.line(marker=style.marker, label=label))
+    return Line2D([], [], **style.line(marker=style.marker, label=label(arm, runs)))

@@ -1,4 +1,4 @@
-"""Figures of one comparison: training, gain by layer, loss gap to the baseline.
+"""Figures of one comparison: training, gain by layer, loss gap to the baseline; and the list of all of them.
 
 Each is a function of runs to a Figure and leaves no global state. With one or two seeds every line is
 a run; from three on the seeds are thin and their mean is thick. A cross marks where a run diverged.
@@ -6,9 +6,8 @@ a run; from three on the seeds are thin and their mean is thick. A cross marks w
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator
 
-from mhc_repro.analysis import drawing, stats, theme
+from mhc_repro.analysis import details, drawing, mappings, stats, theme
 from mhc_repro.analysis.comparison import BASELINE, Comparison
 from mhc_repro.analysis.curves import by_layer, curves, gaps, smooth
 
@@ -52,7 +51,6 @@ def gain_by_layer(comparison: Comparison) -> Figure:
     """
     figure, axes = drawing.canvas(comparison, "Amax gain by sub-layer", rows=2, columns=2)
     layers = 2 * comparison.runs[0].config["model"]["blocks"]
-    every = max(2 * (layers // 8), 2)
     for ax, (key, title) in zip(axes.flat, GAINS.items(), strict=True):
         ax.axhline(1.0, **theme.style(BASELINE).line(linewidth=0.9, zorder=1))
         for arm, runs in comparison.arms.items():
@@ -63,7 +61,7 @@ def gain_by_layer(comparison: Comparison) -> Figure:
             drawing.lines(ax, arm, [], largest, linewidth=0.7, alpha=0.55, marker="")
             drawing.lines(ax, arm, [], {seed: table.iloc[:, -1] for seed, table in found.items()})
         ax.set(title=title, ylabel=f"largest |{'row' if 'forward' in key else 'column'} sum|")
-        ax.xaxis.set_major_locator(FixedLocator([1, *range(every, layers + 1, every)]))
+        drawing.tick_layers(ax, layers)
     drawing.fit_gain(list(axes[0]))
     drawing.fit_gain(list(axes[1]))
     notes = [
@@ -98,7 +96,13 @@ def loss_gap(comparison: Comparison) -> Figure:
     return figure
 
 
-FIGURES = {"training": training, "gain-by-layer": gain_by_layer, "loss-gap": loss_gap}
+FIGURES = {
+    "training": training,
+    "gain-by-layer": gain_by_layer,
+    "loss-gap": loss_gap,
+    "mappings": mappings.mappings,
+    "details": details.details,
+}
 CAPTIONS = {
     "training": "Loss, gradient norm, composite amax gain and activation gain over training. A cross marks "
     "where a run diverged.",
@@ -106,4 +110,6 @@ CAPTIONS = {
     "of all from the sub-layer to the end (backward). A residual baseline is 1 by definition.",
     "loss-gap": "Loss minus the baseline's of the same seed, on the same batches; below zero is better than "
     "the baseline.",
+    "mappings": mappings.CAPTION,
+    "details": details.CAPTION,
 }

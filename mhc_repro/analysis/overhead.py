@@ -22,7 +22,10 @@ from mhc_repro.runs import files
 
 SCHEMA_VERSION = 1
 FOLDER = "bench"
-SCALING, ALL_ARMS = "-scaling", "-arms"  # end the name of a record by dim, n and tokens, and of one of many arms
+SCALING, ALL_ARMS = (
+    "-scaling",
+    "-arms",
+)  # end the name of a record by dim, n and tokens, and of one of many arms
 FEW = 8  # arms that the README's table of costs can hold
 FIGURE = "figures/bench-scaling.svg"
 EMPTY = "No bench yet: `make bench` makes one."

@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from mhc_repro.analysis import readme, tables
+from mhc_repro.analysis import depth, readme, tables
 from mhc_repro.analysis.comparison import Comparison, Studies
 from mhc_repro.analysis.figures import CAPTIONS
 from mhc_repro.analysis.summary import column
@@ -30,6 +30,9 @@ def page(studies: Studies, svgs: Mapping[str, str]) -> str:
 
 
 def _section(study: str, comparisons: list[Comparison], svgs: Mapping[str, str]) -> dict[str, Any]:
+    shown = [(each, name, caption) for each in comparisons for name, caption in CAPTIONS.items()]
+    if swept := depth.sweep(comparisons):
+        shown.insert(0, (swept, depth.NAME, depth.CAPTION))
     return {
         "study": study,
         "halves": tables.halves(comparisons),
@@ -38,8 +41,7 @@ def _section(study: str, comparisons: list[Comparison], svgs: Mapping[str, str])
                 f"{each.setting}. {caption}" if each.setting else caption,
                 _data_uri(svgs[readme.figure(each, name)]),
             )
-            for each in comparisons
-            for name, caption in CAPTIONS.items()
+            for each, name, caption in shown
         ],
         "source": readme.provenance(comparisons).replace("*", "").replace("`", ""),
     }

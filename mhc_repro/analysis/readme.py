@@ -7,29 +7,40 @@ which runs made it and how to make it again.
 import re
 from collections.abc import Mapping
 
-from mhc_repro.analysis import tables
+from mhc_repro.analysis import depth, tables
 from mhc_repro.analysis.comparison import Comparison, Studies
 from mhc_repro.analysis.figures import CAPTIONS
 from mhc_repro.errors import UserError
 from mhc_repro.runs import Run
 
 SHOWN = ("stability", "quick")  # the first of these studies that has runs fills the README
+DEPTH = "depth"  # the study whose figure by depth it shows
 EMPTY = "No runs yet: `make quick` makes the first."
+NO_DEPTHS = f"No runs at two depths yet: `make study STUDY={DEPTH}` makes them."
 _MARKER = re.compile(r"<!-- (?:report:(?P<name>\S+)|/report) -->")
 
 
 def parts(studies: Studies, folder: str) -> dict[str, str]:
     """Write every part by its name; `folder` is the results root as seen from the README."""
+    by_depth = {f"{depth.NAME}-figure": _by_depth(studies.get(DEPTH, []), folder)}
     study = next((name for name in SHOWN if name in studies), None)
     if study is None:
-        return {"stability-table": EMPTY} | {f"{name}-figure": EMPTY for name in CAPTIONS}
+        return {"stability-table": EMPTY} | {f"{name}-figure": EMPTY for name in CAPTIONS} | by_depth
     comparisons = studies[study]
     source = provenance(comparisons)
     found = {"stability-table": f"{table(comparisons)}\n\n{source}"}
     for name, caption in CAPTIONS.items():
         images = [f"![{caption}]({folder}/{figure(each, name)})" for each in comparisons]
         found[f"{name}-figure"] = "\n\n".join([*images, f"{caption} {source}"])
-    return found
+    return found | by_depth
+
+
+def _by_depth(comparisons: list[Comparison], folder: str) -> str:
+    swept = depth.sweep(comparisons)
+    if swept is None:
+        return NO_DEPTHS
+    image = f"![{depth.CAPTION}]({folder}/{figure(swept, depth.NAME)})"
+    return f"{image}\n\n{depth.CAPTION} {provenance(comparisons)}"
 
 
 def table(comparisons: list[Comparison]) -> str:

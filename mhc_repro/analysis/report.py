@@ -13,7 +13,7 @@ from pathlib import Path
 
 from matplotlib import __version__ as matplotlib_version
 
-from mhc_repro.analysis import arms, overhead, published, readme, theme
+from mhc_repro.analysis import arms, depth, overhead, published, readme, theme
 from mhc_repro.analysis.comparison import Studies, comparisons
 from mhc_repro.analysis.figures import FIGURES
 from mhc_repro.analysis.page import page
@@ -72,6 +72,8 @@ def render_studies(found: Studies) -> dict[str, str]:
         for comparison in of_study:
             for name, draw in FIGURES.items():
                 texts[readme.figure(comparison, name)] = theme.to_svg(draw(comparison))
+        if swept := depth.sweep(of_study):
+            texts[readme.figure(swept, depth.NAME)] = theme.to_svg(depth.gain_by_depth(swept))
     return texts
 
 

@@ -1,7 +1,7 @@
 """One look for every figure: an arm has the same colour, marker, dashes and name everywhere.
 
-Okabe-Ito colours, which the colour-blind can tell apart; dashes and markers differ too, so that a
-grey print still reads. SVG is written so that the same data give the same bytes on another machine:
+The main arms have Okabe-Ito colours, which the colour-blind can tell apart; dashes and markers differ
+too, so that a grey print still reads. SVG is written so that the same data give the same bytes on another machine:
 matplotlib hashes floats into its ids and prints six decimals, so one last-bit difference of another
 CPU would show. We number the ids and keep two decimals of a point.
 """
@@ -16,6 +16,7 @@ from typing import Any, ParamSpec
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -30,30 +31,57 @@ class Style:
         return {"color": self.colour, "linestyle": self.dashes, "linewidth": 1.4, **changes}
 
 
+SOLID, LONG, DASHED, DOTTED = "-", (0, (5, 1.2)), (0, (3, 1)), (0, (1, 1))
+DASH_DOT, DASH_DOTS, GAPS = (0, (6, 1, 1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (5, 2.5))
+# A family is a range of colours; within it no two arms share a colour or a marker. X is for divergence.
 STYLES = {
-    "baseline": Style("baseline", "#000000", "o", "-"),
-    "identity": Style("identity", "#009E73", "D", (0, (1, 1))),
-    "hc": Style("HC", "#D55E00", "s", (0, (5, 1.2))),
-    "mhc": Style("mHC", "#0072B2", "^", "-"),
+    "baseline": Style("baseline", "#000000", "o", SOLID),
+    # controls
+    "baseline_quarter": Style("baseline, F/4", "#666666", "P", LONG),
+    "identity": Style("identity", "#009E73", "D", DOTTED),
+    "uniform": Style("H_res = J/n", "#A6A6A6", "v", DASHED),
+    "random_mixing": Style("random H_res", "#3B5B4A", "p", DASH_DOT),
+    # HC
+    "hc": Style("HC", "#D55E00", "s", LONG),
+    "hc_original": Style("HC, own paper", "#7F2704", "D", SOLID),
+    "hc_static": Style("HC static", "#FDA45C", "v", DASH_DOT),
+    "published_hc": Style("HC, enwik8 repr.", "#C51B3A", "<", DASHED),
+    # mHC and its starts
+    "mhc": Style("mHC", "#0072B2", "^", SOLID),
+    "mhc_implicit": Style("mHC implicit", "#08306B", "o", LONG),
+    "mhc_static": Style("mHC static", "#5FA8D3", "v", DASHED),
+    "mhc_lss": Style("mHC LSS", "#00A5A5", "s", SOLID),
+    "mhc_uniform": Style("mHC from J/n", "#9DB4D6", "p", DOTTED),
+    "mhc_lite_baseline": Style("mHC, mHC-lite's start", "#5E4FA2", "D", DASH_DOT),
+    "mhc_lucidrains": Style("mHC, lucidrains", "#2F5FD0", "<", DASHED),
+    "mhc_warm": Style("mHC warm", "#8F86D0", "h", GAPS),
+    "mhc_tokenbender": Style("mHC, tokenbender", "#00616B", "*", DOTTED),
+    "published_mhc": Style("mHC, enwik8 repr.", "#3FC1E0", ">", DASH_DOTS),
+    # other exactly doubly stochastic H_res
+    "mhc_lite": Style("mHC-lite", "#8E0152", "s", SOLID),
+    "mhc_lite_paper": Style("mHC-lite, own start", "#E377A8", "D", DASHED),
+    "kromhc": Style("KromHC", "#762A83", "v", SOLID),
+    "kromhc_paper": Style("KromHC, own start", "#B47CC7", "^", DASHED),
+    "go_mhc": Style("go-mHC", "#D6006E", "P", LONG),
+    "tbp": Style("TBP-mHC", "#4B0082", "p", SOLID),
+    "tbp_paper": Style("TBP-mHC, own start", "#9B4DFF", "h", DASHED),
+    # other constraints
+    "identity_mix": Style("identity mix", "#B8860B", "s", SOLID),
+    "identity_mix_tokenbender": Style("identity mix, tokenbender", "#DDB935", "D", DOTTED),
+    "row_stochastic": Style("row-stochastic", "#6B6B00", "^", LONG),
+    "orthogonal": Style("orthogonal", "#8C510A", "v", SOLID),
+    "jpmhc": Style("JPmHC", "#C99A6B", "p", DASHED),
+    "orthostochastic": Style("orthostochastic", "#543005", "h", SOLID),
+    "orthostochastic_tokenbender": Style("orthostoch., tokenbender", "#A89A5B", "*", DASH_DOT),
+    # depth histories
+    "history": Style("history", "#5FA31E", "s", SOLID),
+    "history_detached": Style("history, detached", "#1B5E20", "<", DASHED),
+    "history_simplex": Style("history, simplex", "#9CCB5A", "^", LONG),
 }
-LABELS = {  # of arms without a style of their own, where the name in the config is not what one would print
-    "baseline_quarter": "baseline, F/4",
-    "uniform": "H_res = J/n",
-    "random_mixing": "random H_res",
-    "hc_original": "HC, own paper",
-    "hc_static": "HC static",
-    "published_hc": "HC, enwik8 repr.",
-    "published_mhc": "mHC, enwik8 repr.",
-    "mhc_static": "mHC static",
-    "mhc_lite": "mHC-lite",
-    "kromhc": "KromHC",
-    "go_mhc": "go-mHC",
-    "tbp": "TBP-mHC",
-    "jpmhc": "JPmHC",
-}
+# of other arms, and of variants; no arm above has one of these colours
 OTHER_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7")
 OTHER_MARKERS = ("v", "P", "p", "h", "<", ">", "*")
-OTHER_DASHES = ((0, (3, 1)), (0, (6, 1, 1, 1)), (0, (2, 1, 1, 1)), (0, (8, 2)))
+OTHER_DASHES = (DASHED, DASH_DOT, (0, (2, 1, 1, 1)), (0, (8, 2)))
 
 RC: Any = {
     "figure.facecolor": "white",
@@ -91,7 +119,7 @@ def style(arm: str) -> Style:
     if arm in STYLES:
         return STYLES[arm]
     name, comma, variant = arm.partition(",")
-    label = (STYLES[name].label if name in STYLES else LABELS.get(name, name)) + comma + variant
+    label = (STYLES[name].label if name in STYLES else name) + comma + variant
     # a hash of the name, not its place among the others: an arm looks the same in every figure
     pick = int.from_bytes(hashlib.sha256(arm.encode()).digest()[:8], "big")
     pick, colour = divmod(pick, len(OTHER_COLOURS))
@@ -119,6 +147,15 @@ def to_svg(figure: Figure) -> str:
     with rc_context(RC):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return _tidy(buffer.getvalue().decode())
+
+
+def to_png(figure: Figure, dpi: int = 120) -> bytes:
+    """Draw as PNG, for a notebook: with a palette, which makes it less than half as large."""
+    drawn, packed = io.BytesIO(), io.BytesIO()
+    with rc_context(RC):
+        figure.savefig(drawn, format="png", dpi=dpi)
+    Image.open(drawn).convert("RGB").quantize(256).save(packed, format="png", optimize=True)
+    return packed.getvalue()
 
 
 _HASHED = re.compile(r"(?<=[\"#])[a-z][0-9a-f]{10}(?=[\")])")

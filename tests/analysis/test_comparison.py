@@ -22,6 +22,7 @@ def test_a_swept_setting_is_never_averaged_over(fake: Fake) -> None:
     assert [each.setting for each in found] == ["blocks 4", "blocks 8", "blocks 16"]
     assert [each.slug for each in found] == ["made-up-blocks-4", "made-up-blocks-8", "made-up-blocks-16"]
     assert all(len(of_arm) == 1 for each in found for of_arm in each.arms.values())
+    assert found[0].protocol.startswith("4 blocks × 256, ")
 
 
 def test_two_protocol_versions_are_two_settings(fake: Fake) -> None:

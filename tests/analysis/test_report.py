@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from mhc_repro.analysis import report
+from mhc_repro.analysis.figures import FIGURES
 from mhc_repro.runs.index import write_index
 
 HERE = Path(__file__).parent
@@ -53,7 +54,7 @@ def made(root: Path, texts: dict[str, str]) -> Path:
 
 
 def test_everything_is_written(made: Path) -> None:
-    figures = ("training", "gain-by-layer", "loss-gap")
+    figures = ("training", "gain-by-layer", "loss-gap", "mappings", "details")
     assert {path.name for path in (made / "figures").iterdir()} == {
         f"{study}-{name}.svg" for study in ("fixture", "quick") for name in figures
     }
@@ -74,7 +75,7 @@ def test_index_is_the_one_of_the_runs(made: Path) -> None:
 
 def test_page_is_one_offline_file_without_dates_or_paths(made: Path) -> None:
     text = (made / "report.html").read_text(encoding="utf-8")
-    assert text.count("data:image/svg+xml;base64,") == 6
+    assert text.count("data:image/svg+xml;base64,") == 10
     assert not re.search(r"""(src|href)=["'](https?:|//)""", text)
     assert str(made) not in text
     assert "prefers-color-scheme: dark" in text
@@ -148,6 +149,21 @@ def test_difference_shows_the_place() -> None:
     assert report.difference(b"a", b"a\nb") == "line 2: ends where the report made now does not"
 
 
+def test_a_sweep_of_depth_gets_its_figure_and_its_place(
+    make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = tmp_path / "results"
+    for blocks in (1, 2):
+        make_run(root, "mhc", study="depth", blocks=blocks, steps=40)
+    marker = "<!-- report:gain-by-depth-figure --><!-- /report -->\n"
+    (tmp_path / "README.md").write_text(marker, encoding="utf-8")
+    texts = report.render(root, report.studies(root), with_readme=True)
+    assert "figures/depth-gain-by-depth.svg" in texts
+    assert "figures/depth-blocks-1-training.svg" in texts
+    assert "](results/figures/depth-gain-by-depth.svg)" in texts[report.README]
+    assert texts["report.html"].count("data:image/svg+xml;base64,") == 1 + 2 * len(FIGURES)
+
+
 def test_a_part_leaves_the_rest_alone(
     root: Path, report_script: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,7 +181,7 @@ def test_command_line_writes_then_verifies(
 ) -> None:
     shutil.rmtree(root / "fixture")
     assert report_script.main(["--root", str(root)]) == 0
-    assert "6 files, 6 changed" in capsys.readouterr().out
+    assert "8 files, 8 changed" in capsys.readouterr().out
     assert report_script.main(["--root", str(root), "--verify"]) == 0
     assert capsys.readouterr().out.count("\n") == 1
     (root / "index.csv").write_text("run_id\n")

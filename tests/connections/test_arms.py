@@ -174,7 +174,9 @@ def test_every_arm_is_in_the_table() -> None:
 def test_the_published_promises_are_those_of_this_table(each: str) -> None:
     arm = ARMS[each]
     promise = yaml.safe_load((CONF.parent / "experiments" / "arms.yaml").read_text(encoding="utf-8"))[each]
-    assert promise["gain"] == [None if bound == INF else round(bound) for bound in (arm.forward, arm.backward)]
+    assert promise["gain"] == [
+        None if bound == INF else round(bound) for bound in (arm.forward, arm.backward)
+    ]
     if promise["constraint"] == "doubly stochastic":
         assert promise["exact"] == (max(arm.rows, arm.columns) <= 1e-6)
     elif promise["constraint"] == "none":

@@ -1,0 +1,119 @@
+"""Composite gain against depth: one figure of a study that sweeps the number of blocks and nothing else.
+
+A comparison never holds two depths, so this figure is of a whole study. Depth is on a linear axis: a gain that
+each sub-layer multiplies by the same factor is a straight line once the gains need a logarithmic one.
+"""
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator
+
+from mhc_repro.analysis import drawing, stats, theme
+from mhc_repro.analysis.comparison import BASELINE, Comparison, flatten, rank
+from mhc_repro.analysis.curves import curves
+from mhc_repro.runs import Run
+
+NAME = "gain-by-depth"
+CAPTION = (
+    "Composite amax gain against the number of sub-layers: its largest value over training and the one at the "
+    "last probe, each the largest over sub-layers. A residual baseline is 1 by definition. Each mark is a run, "
+    "or from three seeds on their mean with its 95 % t interval."
+)
+ENDED = ("finished", "diverged")
+
+Pick = Callable[[pd.Series], float]
+PANELS: tuple[tuple[str, str, Pick], ...] = (
+    ("gain/composite_forward", "(a) Forward: largest over training", lambda curve: curve.max()),
+    ("gain/composite_backward", "(b) Backward: largest over training", lambda curve: curve.max()),
+    ("gain/composite_forward", "(c) Forward: at the last probe", lambda curve: curve.iloc[-1]),
+    ("gain/composite_backward", "(d) Backward: at the last probe", lambda curve: curve.iloc[-1]),
+)
+
+
+def sweep(comparisons: Sequence[Comparison]) -> Comparison | None:
+    """Put a study's depths together by arm; None unless it has two or more, and they alone set runs apart.
+
+    Runs that have not ended are left out: what they have reached so far is not their largest gain.
+    """
+    arms: dict[str, list[Run]] = {}
+    for comparison in comparisons:
+        for arm, runs in comparison.arms.items():
+            arms.setdefault(arm, []).extend(run for run in runs if run.state in ENDED)
+    found = {arm: arms[arm] for arm in sorted(arms, key=rank) if arms[arm]}
+    runs = [run for of_arm in found.values() for run in of_arm]
+    if len({layers(run) for run in runs}) < 2 or any(_rest(run) != _rest(runs[0]) for run in runs):
+        return None
+    return Comparison(comparisons[0].study, "", found)
+
+
+def layers(run: Run) -> int:
+    """Count a run's sub-layers."""
+    return 2 * run.config["model"]["blocks"]
+
+
+def gains(runs: Sequence[Run], key: str, pick: Pick) -> pd.DataFrame:
+    """Reduce a gain of each run to one number: a row per number of sub-layers, a column per seed."""
+    cells: dict[int, dict[int, float]] = {}
+    for run in runs:
+        curve = curves([run], key)[run.seed]
+        if len(curve):
+            cells.setdefault(run.seed, {})[layers(run)] = float(pick(curve))
+    return pd.DataFrame(cells).sort_index().sort_index(axis=1)
+
+
+@theme.styled
+def gain_by_depth(swept: Comparison) -> Figure:
+    """Draw the composite gains of a sweep against its depths, forward and backward, at their largest and last."""
+    figure, axes = drawing.canvas(swept, "Composite gain by depth", rows=2, columns=2)
+    for ax, (key, title, pick) in zip(axes.flat, PANELS, strict=True):
+        ax.axhline(1.0, **theme.style(BASELINE).line(linewidth=0.9, zorder=1))
+        for arm, runs in swept.arms.items():
+            if arm != BASELINE:
+                _draw(ax, arm, runs, gains(runs, key, pick))
+        ax.set(title=title, ylabel="largest over sub-layers")
+        depths = sorted({layers(run) for run in swept.runs})
+        ax.xaxis.set_major_locator(FixedLocator(depths))
+        margin = 0.06 * (depths[-1] - depths[0])
+        ax.set_xlim(depths[0] - margin, depths[-1] + margin)
+    drawing.fit_gain(list(axes.flat))
+    notes = []
+    if any(line.get_gid() == "interval" for ax in axes.flat for line in ax.lines):
+        notes.append(Line2D([], [], color="0.4", marker="_", label="95 % t interval"))
+    drawing.finish(figure, swept, xlabel="sub-layers (two a block)", notes=notes)
+    return figure
+
+
+def _draw(ax: Axes, arm: str, runs: Sequence[Run], table: pd.DataFrame) -> None:
+    style = theme.style(arm)
+    many = table.count(axis=1) >= stats.FEWEST
+    look = style.line(marker=style.marker, linewidth=0.9, gid="run")
+    faint = {"linestyle": "", "alpha": 0.5, "markersize": 2.5, "gid": "seed"}
+    if many.any():
+        look["linestyle"] = ""  # a seed's own line helps the eye only while no mean is drawn
+    for seed in table:
+        for part, changes in ((~many, {}), (many, faint)):
+            curve = table[seed][part].dropna()
+            if len(curve):
+                ax.plot(curve.index, curve, **{**look, **changes})
+    depths = table.index[many].tolist()
+    means = []
+    for depth in depths:
+        centre, half = (float(part) for part in stats.t_interval(table.loc[depth].dropna()))
+        ax.plot([depth] * 2, [centre - half, centre + half], color=style.colour, marker="_", gid="interval")
+        means.append(centre)
+    if means:
+        ax.plot(depths, means, **style.line(marker=style.marker, gid="mean"))
+    for run in runs:
+        if run.state == "diverged" and run.seed in table and layers(run) in table[run.seed].dropna():
+            place = [layers(run)], [table[run.seed][layers(run)]]
+            ax.plot(*place, **drawing.CROSS, color=style.colour, gid="diverged", clip_on=False, zorder=5)
+
+
+def _rest(run: Run) -> dict[str, object]:
+    """Everything that a sweep of depth holds fixed, arms aside."""
+    arm_or_depth = ("connection.", "model.blocks")
+    return {key: value for key, value in flatten(run).items() if not key.startswith(arm_or_depth)}

@@ -1,0 +1,56 @@
+"""Which of the recorded runs a notebook reads, said so that it can print it.
+
+A notebook is executed again whenever runs have been added, so it asks for the best there is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mhc_repro.analysis.comparison import EXPECTED, Comparison, Studies
+from mhc_repro.errors import UserError
+
+ENDED = ("finished", "diverged")  # a run that diverged is a result too
+PREFERRED = ("stability", "depth", "quick")  # largest models first
+
+
+def choose(studies: Studies, names: Sequence[str] = PREFERRED) -> Comparison:
+    """Choose the first study, and in it the last setting, whose baseline, HC and mHC have ended for one seed.
+
+    UserError when there is none.
+    """
+    for name in names:
+        for comparison in reversed(studies.get(name, [])):
+            if all(arm in one_seed(comparison).arms for arm in EXPECTED):
+                return comparison
+    arms, known = ", ".join(EXPECTED), ", ".join(names)
+    raise UserError(
+        f"no study ({known}) has {arms} of one seed to the end; make quick trains them in minutes"
+    )
+
+
+def fullest(comparisons: Sequence[Comparison], arms: Sequence[str]) -> Comparison | None:
+    """Choose the setting in which most of the arms have ended, the last of equals; None when there is none."""
+    return max(reversed(comparisons), key=lambda each: len(arms) - len(missing(each, arms)), default=None)
+
+
+def missing(comparison: Comparison | None, arms: Sequence[str]) -> list[str]:
+    """List the arms of which no run has ended."""
+    there = () if comparison is None else one_seed(comparison).arms
+    return [arm for arm in arms if arm not in there]
+
+
+def one_seed(comparison: Comparison, *arms: str) -> Comparison:
+    """Keep the ended runs of one seed, of these arms or of all: the first seed that most of the arms have."""
+    ended = {
+        arm: {run.seed: run for run in runs if run.state in ENDED}
+        for arm, runs in comparison.arms.items()
+        if not arms or arm in arms
+    }
+    have = {seed: sum(seed in of_arm for of_arm in ended.values()) for seed in comparison.seeds}
+    seed = max(have, key=lambda seed: have[seed])  # the first of equals, and seeds ascend
+    return replace(comparison, arms={arm: [of_arm[seed]] for arm, of_arm in ended.items() if seed in of_arm})
+
+
+def described(comparison: Comparison) -> str:
+    """Name a comparison in one line: study, setting, arms, seeds."""
+    return f"study {comparison.study}: {comparison.protocol}; {', '.join(comparison.arms)}; {comparison.n}"

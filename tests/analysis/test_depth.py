@@ -1,0 +1,117 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from mhc_repro.analysis import depth, stats, theme
+from mhc_repro.analysis.comparison import Comparison, comparisons
+from mhc_repro.runs import Run, read_runs
+
+Fake = Callable[..., Run]
+
+
+def run(fake: Fake, arm: str, blocks: int, forward: list[float], seed: int = 0, **options: object) -> Run:
+    rows = [
+        {"step": 20 * at, "gain/composite_forward": gain, "gain/composite_backward": gain + 100}
+        for at, gain in enumerate(forward)
+    ]
+    return fake(arm, rows, seed=seed, model__blocks=blocks, **options)
+
+
+def swept(runs: list[Run]) -> Comparison:
+    found = depth.sweep(comparisons(runs))
+    assert found is not None
+    return found
+
+
+def lines(ax: Axes, arm: str, gid: str) -> list[Line2D]:
+    colour = theme.style(arm).colour
+    return [line for line in ax.lines if line.get_color() == colour and line.get_gid() == gid]
+
+
+def data(line: Line2D) -> dict[float, float]:
+    return dict(zip(*(np.asarray(values, float) for values in line.get_data()), strict=True))
+
+
+def test_shows_the_largest_and_the_last_gain_of_each_run(
+    make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    for blocks in (1, 3):
+        for arm in ("baseline", "hc", "mhc"):
+            make_run(tmp_path, arm, study="depth", blocks=blocks)
+    figure = depth.gain_by_depth(swept(read_runs(tmp_path)))
+    keys = ("composite_forward", "composite_backward")
+    for ax, (key, last) in zip(figure.axes, [(key, last) for last in (0, 1) for key in keys], strict=True):
+        for arm in ("hc", "mhc"):
+            expected = {}
+            for each in read_runs(tmp_path):
+                if each.connection == arm:
+                    table = each.gains.pivot(index="layer", columns="step", values=key)
+                    chosen = table.iloc[:, -1] if last else table
+                    expected[2 * each.config["model"]["blocks"]] = chosen.to_numpy().max()
+            (line,) = lines(ax, arm, "run")
+            assert data(line) == expected
+        (reference,) = [line for line in ax.lines if line.get_color() == theme.style("baseline").colour]
+        assert set(reference.get_ydata()) == {1.0}
+        assert list(ax.xaxis.get_major_locator()()) == [2, 6]
+        assert ax.get_ylim() == figure.axes[0].get_ylim()
+
+
+def test_two_seeds_are_two_values_and_no_interval(fake: Fake) -> None:
+    runs = [run(fake, "hc", blocks, [1, blocks + seed], seed) for blocks in (4, 8) for seed in (0, 1)]
+    figure = depth.gain_by_depth(swept(runs))
+    assert [data(line) for line in lines(figure.axes[0], "hc", "run")] == [{8: 4, 16: 8}, {8: 5, 16: 9}]
+    assert not any(line.get_gid() in ("mean", "interval") for ax in figure.axes for line in ax.lines)
+    assert "2 seeds (0, 1)" in figure.get_suptitle()
+    assert "4/8 blocks" in figure.get_suptitle()
+
+
+def test_from_three_seeds_on_the_mean_has_its_interval(fake: Fake) -> None:
+    gains = [1.5, 2.0, 3.1]
+    runs = [run(fake, "hc", 4, [1, gain], seed) for seed, gain in enumerate(gains)]
+    runs += [run(fake, "hc", 8, [1, gain + 1], seed) for seed, gain in enumerate(gains[:2])]
+    figure = depth.gain_by_depth(swept(runs))
+    ax = figure.axes[2]
+    mean, half = stats.t_interval(gains)
+    assert [data(line) for line in lines(ax, "hc", "mean")] == [{8: pytest.approx(float(mean))}]
+    (interval,) = lines(ax, "hc", "interval")
+    assert list(interval.get_data()[1]) == pytest.approx([float(mean - half), float(mean + half)])
+    assert [data(line) for line in lines(ax, "hc", "seed")] == [{8: gain} for gain in gains]
+    assert [data(line) for line in lines(ax, "hc", "run")] == [{16: 2.5}, {16: 3.0}]
+    assert "95 % t interval" in {text.get_text() for text in figure.legends[0].get_texts()}
+
+
+def test_a_diverged_run_is_crossed_at_its_depth(fake: Fake) -> None:
+    runs = [run(fake, "hc", 4, [1, 2]), run(fake, "hc", 8, [1, 50, np.inf], state="diverged", step=33)]
+    for ax in depth.gain_by_depth(swept(runs)).axes:
+        (cross,) = lines(ax, "hc", "diverged")
+        ((layers, gain),) = data(cross).items()
+        assert (layers, gain % 100) == (16, 50)
+
+
+def test_a_depth_that_was_not_run_is_absent(fake: Fake) -> None:
+    runs = [run(fake, "hc", blocks, [1, 2]) for blocks in (4, 8)] + [run(fake, "mhc", 4, [1, 1.1])]
+    (line,) = lines(depth.gain_by_depth(swept(runs)).axes[0], "mhc", "run")
+    assert data(line) == {8: 1.1}
+
+
+def test_no_figure_without_two_depths_that_have_ended(fake: Fake) -> None:
+    one = run(fake, "hc", 4, [1, 2])
+    assert depth.sweep([]) is None
+    assert depth.sweep(comparisons([one])) is None
+    assert depth.sweep(comparisons([one, run(fake, "hc", 8, [1, 2], state="running")])) is None
+
+
+@pytest.mark.parametrize("option", [{"optim__lr": 0.5}, {"manifest": {"protocol_version": 99}}])
+def test_no_figure_where_more_than_the_depth_differs(fake: Fake, option: dict[str, object]) -> None:
+    runs = [run(fake, "hc", 4, [1, 2]), run(fake, "hc", 8, [1, 2], **option)]
+    assert depth.sweep(comparisons(runs)) is None
+
+
+def test_same_runs_same_bytes(fake: Fake) -> None:
+    runs = [run(fake, arm, blocks, [1, 2 * blocks]) for blocks in (4, 8) for arm in ("baseline", "hc")]
+    first, again = (theme.to_svg(depth.gain_by_depth(swept(each))) for each in (runs, runs[::-1]))
+    assert first == again

@@ -1,0 +1,67 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from mhc_repro.analysis import drawing, theme
+from mhc_repro.analysis.comparison import comparisons
+from mhc_repro.analysis.figures import loss_gap
+from mhc_repro.runs import Run
+
+Fake = Callable[..., Run]
+
+
+@pytest.mark.parametrize(
+    ("labels", "columns"),
+    [
+        ([], 1),
+        (["HC"], 1),
+        (["baseline", "HC", "mHC", "last probe", "largest over training"], 5),
+        (["HC"] * 7, 4),  # two rows, evenly filled
+        (["orthostochastic, tokenbender (degenerate)"] * 9, 2),
+        (["x" * 200] * 3, 1),
+    ],
+)
+def test_a_legend_has_as_many_columns_as_fit(labels: list[str], columns: int) -> None:
+    assert drawing.legend_columns(labels) == columns
+
+
+def test_the_legend_of_a_large_family_is_within_the_figure(fake: Fake) -> None:
+    arms = [arm for arm in theme.STYLES if arm.startswith(("mhc", "published"))][:9]
+    (found,) = comparisons([fake(arm, status={"degenerate": ["x"]}) for arm in arms])
+    figure = loss_gap(found)
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent().transformed(figure.transFigure.inverted())
+    assert box.x0 >= 0
+    assert box.x1 <= 1
+    panel = figure.axes[0].get_tightbbox().transformed(figure.transFigure.inverted())
+    assert panel.y0 >= box.y1
+    assert panel.height > 0.3
+
+
+@pytest.mark.parametrize(
+    ("blocks", "ticks"), [(1, [1, 2]), (4, [1, 2, 4, 6, 8]), (16, [1, *range(8, 33, 8)])]
+)
+def test_sub_layers_are_ticked_at_the_first_and_at_even_ones(blocks: int, ticks: list[int]) -> None:
+    ax = Figure().subplots()
+    drawing.tick_layers(ax, 2 * blocks)
+    assert list(ax.xaxis.get_major_locator()()) == ticks
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"), [([0.5, 1.0], "linear"), ([0.1, 1.0], "log"), ([0.0, 1.0], "linear")]
+)
+def test_a_log_axis_is_for_what_is_positive_and_spans_much(values: list[float], scale: str) -> None:
+    ax = Figure().subplots()
+    ax.plot([*values, np.nan])
+    drawing.fit_positive(ax)
+    assert ax.get_yscale() == scale
+
+
+def test_a_gain_of_zero_is_in_view() -> None:
+    ax = Figure().subplots()
+    ax.plot([0.0, 1.0])
+    drawing.fit_gain([ax])
+    assert ax.get_yscale() == "linear"
+    assert ax.get_ylim()[0] <= 0
