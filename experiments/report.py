@@ -13,8 +13,9 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from mhc_repro.analysis import report, tables
+from mhc_repro.analysis import report
 from mhc_repro.analysis.comparison import Studies
+from mhc_repro.analysis.tables import stability
 from mhc_repro.errors import UserError
 from mhc_repro.runs import results_root
 
@@ -73,8 +74,8 @@ def _print(found: Studies) -> None:
     # A file or a pipe has no width; 120 columns keep each row on one line.
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     for of_study in found.values():
-        for half in tables.halves(of_study):
-            console.print(tables.console(half))
+        for half in stability.halves(of_study):
+            console.print(stability.console(half))
         console.print(
             *(f"{each.study}: {each.protocol}; {each.n}" for each in of_study), sep="\n", style="dim"
         )

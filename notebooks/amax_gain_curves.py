@@ -20,8 +20,9 @@ from pathlib import Path
 
 from IPython.display import Image
 
-from mhc_repro.analysis import composites, figures, gain_figures, report, selection
+from mhc_repro.analysis import composites, figures, report, selection
 from mhc_repro.analysis.comparison import BASELINE
+from mhc_repro.analysis.figures import gain_curves
 from mhc_repro.analysis.theme import to_png
 
 RESULTS = Path("../results")  # any results root, as seen from this folder; yours: ../results/local
@@ -72,7 +73,7 @@ print(
 # logarithmic only where gains need one.
 
 # %%
-Image(to_png(gain_figures.over_training(study)))
+Image(to_png(gain_curves.over_training(study)))
 
 # %%
 composites.peaks(study).round(3)
@@ -99,10 +100,10 @@ Image(to_png(figures.gain_by_layer(study)))
 # ## By sub-layer, at several steps
 
 # %%
-Image(to_png(gain_figures.at_steps(study, "hc")))
+Image(to_png(gain_curves.at_steps(study, "hc")))
 
 # %%
-Image(to_png(gain_figures.at_steps(study, "mhc")))
+Image(to_png(gain_curves.at_steps(study, "mhc")))
 
 # %% [markdown]
 # ## Sub-layer against step
@@ -111,10 +112,10 @@ Image(to_png(gain_figures.at_steps(study, "mhc")))
 # scale of its own.
 
 # %%
-Image(to_png(gain_figures.heat_map(study)))
+Image(to_png(gain_curves.heat_map(study)))
 
 # %%
-Image(to_png(gain_figures.heat_map(study, "single")))
+Image(to_png(gain_curves.heat_map(study, "single")))
 
 # %% [markdown]
 # ## Single against composite
@@ -152,7 +153,7 @@ for arm in ("hc", "mhc"):
     )
 
 # %%
-Image(to_png(gain_figures.averaging(study)))
+Image(to_png(gain_curves.averaging(study)))
 
 # %%
 run = selection.one_seed(study, "hc").runs[0]

@@ -21,8 +21,9 @@ from pathlib import Path
 
 from IPython.display import Image, display
 
-from mhc_repro.analysis import anatomy, gain_figures, report, selection
-from mhc_repro.analysis.tables import number
+from mhc_repro.analysis import anatomy, report, selection
+from mhc_repro.analysis.figures import gain_curves
+from mhc_repro.analysis.tables.cells import number
 from mhc_repro.analysis.theme import to_png
 
 RESULTS = Path("../results")  # any results root, as seen from this folder; yours: ../results/local
@@ -66,7 +67,7 @@ anatomy.beside(found).map(number)
 # Here are both for the same runs. The paper's gain, from H_res alone:
 
 # %%
-show(gain_figures.over_training, *anatomy.ARMS)
+show(gain_curves.over_training, *anatomy.ARMS)
 
 # %% [markdown]
 # And the ratio that the table prints, with what a quarter of the baseline's growth would give:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mhc_repro.analysis import overhead
+from mhc_repro.analysis import report
+from mhc_repro.analysis.tables import overhead
 from mhc_repro.bench import measure, processes, scaling
 from mhc_repro.compose import CONF
 
@@ -90,7 +91,7 @@ def test_scaling_measures_every_point_and_its_record_can_be_drawn(
         assert row["floor_ratio"] > 1
         assert row["baseline_step_seconds"] > 0
     assert "counted" in capsys.readouterr().out
-    assert overhead.figures(tmp_path / "results")[overhead.FIGURE].startswith("<?xml")
+    assert report.render(tmp_path / "results", {}, with_readme=False)[overhead.FIGURE].startswith("<?xml")
 
 
 @pytest.mark.parametrize(

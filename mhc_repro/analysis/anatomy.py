@@ -14,13 +14,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mhc_repro.analysis import drawing, published, theme
+from mhc_repro.analysis import theme
 from mhc_repro.analysis.comparison import BASELINE, Comparison, Studies
 from mhc_repro.analysis.composites import matrices
 from mhc_repro.analysis.curves import curves, smooth
+from mhc_repro.analysis.figures import drawing
 from mhc_repro.analysis.selection import choose, described, fullest, one_seed
 from mhc_repro.analysis.summary import column, summarise
-from mhc_repro.analysis.tables import REASONS
+from mhc_repro.analysis.tables import published
+from mhc_repro.analysis.tables.cells import REASONS
 from mhc_repro.errors import UserError
 from mhc_repro.runs import Run
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import jinja2
 
-from mhc_repro.analysis import depth, readme, tables
+from mhc_repro.analysis import readme
 from mhc_repro.analysis.comparison import Comparison, Studies
-from mhc_repro.analysis.figures import CAPTIONS
+from mhc_repro.analysis.figures import CAPTIONS, depth
 from mhc_repro.analysis.summary import column
+from mhc_repro.analysis.tables import arms, cells, stability
 from mhc_repro.runs import Run
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -23,19 +24,20 @@ def page(studies: Studies, svgs: Mapping[str, str]) -> str:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         sections=[_section(study, of_study, svgs) for study, of_study in studies.items()],
-        words=tables.WORDS,
+        words=cells.WORDS,
         runs=[_listed(run) for run in runs],
         environments=sorted(Counter(map(_environment, runs)).items()),
     )
 
 
 def _section(study: str, comparisons: list[Comparison], svgs: Mapping[str, str]) -> dict[str, Any]:
-    shown = [(each, name, caption) for each in comparisons for name, caption in CAPTIONS.items()]
+    drawn = [part for whole in comparisons for part in arms.families(whole)]
+    shown = [(each, name, caption) for each in drawn for name, caption in CAPTIONS.items()]
     if swept := depth.sweep(comparisons):
         shown.insert(0, (swept, depth.NAME, depth.CAPTION))
     return {
         "study": study,
-        "halves": tables.halves(comparisons),
+        "halves": stability.halves(comparisons),
         "figures": [
             (
                 f"{each.setting}. {caption}" if each.setting else caption,
@@ -61,8 +63,8 @@ def _listed(run: Run) -> dict[str, str]:
         "state": run.state,
         "steps": f"{run.status.get('step', 0)}/{run.config['train']['steps']}",
         "parameters": f"{(run.manifest.get('parameters') or {}).get('total', 0):,}",
-        "step": tables.DASH if seconds != seconds else f"{1000 * seconds:.1f} ms",
-        "wall": tables.DASH if wall is None else f"{wall / 60:.1f} min",
+        "step": cells.DASH if seconds != seconds else f"{1000 * seconds:.1f} ms",
+        "wall": cells.DASH if wall is None else f"{wall / 60:.1f} min",
         "commit": readme.commit(run),
     }
 

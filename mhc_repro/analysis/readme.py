@@ -7,9 +7,9 @@ which runs made it and how to make it again.
 import re
 from collections.abc import Mapping
 
-from mhc_repro.analysis import depth, tables
 from mhc_repro.analysis.comparison import Comparison, Studies
-from mhc_repro.analysis.figures import CAPTIONS
+from mhc_repro.analysis.figures import CAPTIONS, depth
+from mhc_repro.analysis.tables import cells, stability
 from mhc_repro.errors import UserError
 from mhc_repro.runs import Run
 
@@ -46,8 +46,8 @@ def _by_depth(comparisons: list[Comparison], folder: str) -> str:
 def table(comparisons: list[Comparison]) -> str:
     """Write both halves of a study's stability table with their captions."""
     return "\n\n".join(
-        f"**{half.title}**\n\n{tables.markdown(half.frame)}\n\n{half.caption}"
-        for half in tables.halves(comparisons)
+        f"**{half.title}**\n\n{cells.markdown(half.frame)}\n\n{half.caption}"
+        for half in stability.halves(comparisons)
     )
 
 

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from matplotlib import __version__ as matplotlib_version
 
-from mhc_repro.analysis import arms, depth, overhead, published, readme, theme
+from mhc_repro.analysis import readme, theme
 from mhc_repro.analysis.comparison import Studies, comparisons
-from mhc_repro.analysis.figures import FIGURES
+from mhc_repro.analysis.figures import FIGURES, depth
+from mhc_repro.analysis.figures.scaling import scaling
 from mhc_repro.analysis.page import page
+from mhc_repro.analysis.tables import arms, overhead, published
 from mhc_repro.errors import UserError
 from mhc_repro.runs import files, read_runs
 from mhc_repro.runs.index import index
@@ -59,7 +61,9 @@ def render(root: Path, found: Studies, with_readme: bool) -> dict[str, str]:
         texts[README] = readme.fill(text, parts)
     rows = index(root)
     texts["index.csv"] = rows[~rows["status"].isin(UNDER_WAY)].to_csv(index=False, lineterminator="\n")
-    texts |= render_studies(found) | overhead.figures(root)
+    texts |= render_studies(found)
+    if record := overhead.newest(root, overhead.SCALING):
+        texts[overhead.FIGURE] = theme.to_svg(scaling(record))
     texts["report.html"] = page(found, texts)
     return texts
 
@@ -69,7 +73,7 @@ def render_studies(found: Studies) -> dict[str, str]:
     texts = {}
     for study, of_study in found.items():
         texts[f"tables/{study}-stability.md"] = f"{readme.table(of_study)}\n\n{readme.provenance(of_study)}\n"
-        for comparison in of_study:
+        for comparison in (part for whole in of_study for part in arms.families(whole)):
             for name, draw in FIGURES.items():
                 texts[readme.figure(comparison, name)] = theme.to_svg(draw(comparison))
         if swept := depth.sweep(of_study):

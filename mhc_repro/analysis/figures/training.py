@@ -1,4 +1,4 @@
-"""Figures of one comparison: training, gain by layer, loss gap to the baseline; and the list of all of them.
+"""Figures of one comparison: training, gain by layer, loss gap to the baseline.
 
 Each is a function of runs to a Figure and leaves no global state. With one or two seeds every line is
 a run; from three on the seeds are thin and their mean is thick. A cross marks where a run diverged.
@@ -7,9 +7,10 @@ a run; from three on the seeds are thin and their mean is thick. A cross marks w
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mhc_repro.analysis import details, drawing, mappings, stats, theme
+from mhc_repro.analysis import stats, theme
 from mhc_repro.analysis.comparison import BASELINE, Comparison
 from mhc_repro.analysis.curves import by_layer, curves, gaps, smooth
+from mhc_repro.analysis.figures import drawing
 
 GAINS = {
     "single_forward": "(a) One sub-layer, forward",
@@ -94,22 +95,3 @@ def loss_gap(comparison: Comparison) -> Figure:
     drawing.fit_settled(ax, include=[0.0])
     drawing.finish(figure, comparison, xlabel="step")
     return figure
-
-
-FIGURES = {
-    "training": training,
-    "gain-by-layer": gain_by_layer,
-    "loss-gap": loss_gap,
-    "mappings": mappings.mappings,
-    "details": details.details,
-}
-CAPTIONS = {
-    "training": "Loss, gradient norm, composite amax gain and activation gain over training. A cross marks "
-    "where a run diverged.",
-    "gain-by-layer": "Amax gain by sub-layer: of each H_res alone, of all up to the sub-layer (forward), and "
-    "of all from the sub-layer to the end (backward). A residual baseline is 1 by definition.",
-    "loss-gap": "Loss minus the baseline's of the same seed, on the same batches; below zero is better than "
-    "the baseline.",
-    "mappings": mappings.CAPTION,
-    "details": details.CAPTION,
-}

@@ -11,7 +11,16 @@ from matplotlib.figure import Figure
 
 from mhc_repro.analysis import theme
 from mhc_repro.analysis.comparison import comparisons
-from mhc_repro.analysis.mappings import EMPTY, MOST, ONE, last_probe, mappings, pictures, strength, text
+from mhc_repro.analysis.figures.mappings import (
+    EMPTY,
+    MOST,
+    ONE,
+    last_probe,
+    mappings,
+    pictures,
+    strength,
+    text,
+)
 from mhc_repro.measurement.probe import gain_rows
 from mhc_repro.runs import Run
 

@@ -1,4 +1,4 @@
-"""What the arms cost: the records of experiments/bench.py, their table for the README and their figure.
+"""What the arms cost: the records of experiments/bench.py, and their table for the README.
 
 A record is one JSON file in `bench/` under the results root, named by its date and processor. The newest of a
 kind fills the README, in the order of the names, so that what is made depends on the files alone.
@@ -10,22 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
 
-from mhc_repro.analysis import tables, theme
+from mhc_repro.analysis import theme
 from mhc_repro.analysis.comparison import BASELINE, rank
+from mhc_repro.analysis.tables import cells
 from mhc_repro.errors import UserError
 from mhc_repro.runs import files
 
 SCHEMA_VERSION = 1
 FOLDER = "bench"
-SCALING, ALL_ARMS = (
-    "-scaling",
-    "-arms",
-)  # end the name of a record by dim, n and tokens, and of one of many arms
+# What the name of a record ends in: by dim, n and tokens; of many arms.
+SCALING, ALL_ARMS = "-scaling", "-arms"
 FEW = 8  # arms that the README's table of costs can hold
 FIGURE = "figures/bench-scaling.svg"
 EMPTY = "No bench yet: `make bench` makes one."
@@ -38,8 +33,6 @@ SCALING_CAPTION = (
     "Step time and peak memory over the baseline's, by width, streams and tokens (bars: smallest to largest "
     "round). Faint: what the counted extra FLOPs and bytes need at the measured matrix-product and copy speeds."
 )
-
-COUNTED: dict[str, Any] = {"linestyle": (0, (1, 1)), "alpha": 0.7}
 
 Record = dict[str, Any]
 
@@ -82,16 +75,10 @@ def part(root: Path) -> str:
     record = newest(root)
     if record is None:
         return EMPTY
-    pieces = [tables.markdown(arms(record)), CAPTION, f"*{provenance(record)} Measure anew: `make bench`.*"]
+    pieces = [cells.markdown(arms(record)), CAPTION, f"*{provenance(record)} Measure anew: `make bench`.*"]
     if newest(root, SCALING):
         pieces.append(f"![{SCALING_CAPTION}]({root.name}/{FIGURE})\n\n{SCALING_CAPTION}")
     return "\n\n".join(pieces)
-
-
-def figures(root: Path) -> dict[str, str]:
-    """Draw the figure of the newest scaling record, by its path below the results root."""
-    record = newest(root, SCALING)
-    return {FIGURE: theme.to_svg(scaling(record))} if record else {}
 
 
 def arms(record: Record) -> pd.DataFrame:
@@ -101,7 +88,7 @@ def arms(record: Record) -> pd.DataFrame:
         {
             "arm": theme.style(BASELINE).label,
             "step (× baseline)": "1",
-            "extra (ms)": tables.DASH,
+            "extra (ms)": cells.DASH,
             "peak memory (× baseline)": f"1 ({base['peak_memory_bytes'] / 2**20:,.0f} MiB)",
             "first step (s)": _first(base),
             "parameters": f"{base['parameters']:,}",
@@ -160,77 +147,13 @@ def provenance(record: Record) -> str:
     compiled = "compiled" if made["compile"] else "uncompiled"
     commit = str(record["commit"])[:7] + (" with uncommitted changes" if record["dirty"] else "")
     return (
-        f"Bench of {record['date']}: {what}; {record['rounds']} rounds, {_machine(record)}, {compiled}, "
+        f"Bench of {record['date']}: {what}; {record['rounds']} rounds, {machine(record)}, {compiled}, "
         f"load before {record['load']:g}, commit {commit}."
     )
 
 
-@theme.styled
-def scaling(record: Record) -> Figure:
-    """Draw step ratio and peak memory against dim, and against tokens."""
-    table = pd.DataFrame(record["points"])
-    centre = table["tokens"].mode()[0]  # the grid of dim and n is at one number of tokens
-    by_dim = table[table["tokens"] == centre]
-    others = table[table["tokens"] != centre]
-    place = others[["dim", "n"]].drop_duplicates()
-    by_tokens = table.merge(place, on=["dim", "n"])
-    figure = Figure(figsize=(8.6, 6.0))
-    title = f"Cost of a training step beside the baseline's\n{_subtitle(record)}"
-    figure.suptitle(title, x=0.012, y=0.99, ha="left", va="top")
-    axes = figure.subplots(2, 2)
-    for (top, bottom), chosen, key, name in zip(
-        axes.T, (by_dim, by_tokens), ("dim", "tokens"), (f"dim, at {centre:,} tokens", "tokens"), strict=True
-    ):
-        _draw(top, chosen, key, "step_ratio")
-        _draw(bottom, chosen, key, "peak_memory_ratio")
-        top.set(title=f"Step time by {name}", ylabel="× baseline")
-        bottom.set(title=f"Peak memory by {name}", ylabel="× baseline")
-        for ax in (top, bottom):
-            _log2(ax, sorted(chosen[key].unique()))
-    labels = dict.fromkeys(zip(table["connection"], table["n"], strict=True))
-    handles = [Line2D([], [], **_look(*each), label=_label(*each)) for each in labels]
-    handles.append(Line2D([], [], color="0.4", linewidth=0.8, **COUNTED, label="counted work"))
-    figure.legend(handles=handles, loc="lower center", ncols=min(len(handles), 6))
-    figure.subplots_adjust(left=0.08, right=0.99, top=0.86, bottom=0.13, wspace=0.2, hspace=0.42)
-    return figure
-
-
-def _draw(ax: Axes, table: pd.DataFrame, key: str, value: str) -> None:
-    for (arm, n), rows in table.sort_values(key).groupby(["connection", "n"]):
-        look = _look(str(arm), n)
-        ax.plot(rows[key], rows[value], **look)
-        if value == "step_ratio":
-            thin = {"color": look["color"], "linewidth": 0.8}
-            ax.vlines(rows[key], rows["step_ratio_min"], rows["step_ratio_max"], **thin)
-            ax.plot(rows[key], rows["floor_ratio"], **thin, **COUNTED)
-    ax.axhline(1.0, **theme.style(BASELINE).line(linewidth=0.9, zorder=1))
-
-
-def _look(arm: str, n: Any) -> dict[str, Any]:
-    place = int(n).bit_length()  # n tells the colours apart, the arm the dashes
-    colours, markers = theme.OTHER_COLOURS, theme.OTHER_MARKERS
-    look = {"color": colours[place % len(colours)], "marker": markers[place % len(markers)]}
-    return theme.style(arm).line(**look)
-
-
-def _label(arm: str, n: Any) -> str:
-    return f"{theme.style(arm).label}, n = {n}"
-
-
-def _log2(ax: Axes, ticks: list[int]) -> None:
-    ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_locator(FixedLocator(ticks))
-    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _subtitle(record: Record) -> str:
-    blocks, rounds = record["setting"]["model"]["blocks"], record["rounds"]
-    return f"{blocks} blocks, {rounds} rounds (bars: smallest to largest); {_machine(record)}"
-
-
-def _machine(record: Record) -> str:
+def machine(record: Record) -> str:
+    """Say what a record was measured on."""
     made = record["fingerprint"]
     threads = f"{made['threads']} thread{'s' if made['threads'] > 1 else ''}"
     return f"{made['cpu']} ({made['device']}), {threads}, torch {made['torch']}"

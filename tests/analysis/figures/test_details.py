@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from mhc_repro.analysis import theme
 from mhc_repro.analysis.comparison import comparisons
-from mhc_repro.analysis.details import NOTHING, PANELS, details
+from mhc_repro.analysis.figures.details import NOTHING, PANELS, details
 from mhc_repro.runs import UNITS, Run
 
 Fake = Callable[..., Run]

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from mhc_repro.analysis import overhead, readme, report
+from mhc_repro.analysis import readme, report
+from mhc_repro.analysis.figures.scaling import scaling as draw
+from mhc_repro.analysis.tables import overhead
 from mhc_repro.errors import UserError
 
 
@@ -101,7 +103,7 @@ def test_the_part_holds_the_table_and_what_was_measured_on_what(tmp_path: Path) 
 
 
 def test_the_figure_draws_every_point_and_the_counted_work() -> None:
-    figure = overhead.scaling(scaling())
+    figure = draw(scaling())
     by_dim, by_tokens, memory, _ = figure.axes
     drawn = [list(line.get_ydata()) for line in by_dim.lines]
     assert [1 + 2 / 256, 1 + 2 / 512] in drawn  # n = 2
@@ -132,7 +134,7 @@ def test_the_table_of_points_shows_counted_beside_measured() -> None:
 
 
 def test_the_readme_of_the_checkout_has_the_part() -> None:
-    text = (Path(overhead.__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    text = (Path(overhead.__file__).parents[3] / "README.md").read_text(encoding="utf-8")
     names = {found["name"] for found in readme._MARKER.finditer(text)}
     assert "overhead-table" in names
     assert json.loads(json.dumps(record())) == record()

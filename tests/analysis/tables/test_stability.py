@@ -4,8 +4,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mhc_repro.analysis import tables
 from mhc_repro.analysis.comparison import comparisons
+from mhc_repro.analysis.tables import cells, stability
 from mhc_repro.measurement import guards
 from mhc_repro.runs import Run
 
@@ -15,8 +15,8 @@ INF, NAN = float("inf"), float("nan")
 
 def both(runs: list[Run]) -> pd.DataFrame:
     """Both halves of the table as one frame with a row an arm."""
-    published, stability = (half.frame for half in tables.halves(comparisons(runs)))
-    return pd.concat([published, stability.drop(columns=["arm", "seeds"])], axis=1).set_index("arm")
+    published, answering = (half.frame for half in stability.halves(comparisons(runs)))
+    return pd.concat([published, answering.drop(columns=["arm", "seeds"])], axis=1).set_index("arm")
 
 
 def steps(**at: dict[int, float]) -> list[dict[str, float]]:
@@ -121,7 +121,7 @@ def test_step_time_is_that_of_the_steps_which_had_the_machine_to_themselves(fake
         return [{"step": s, "time/step": alone if s % 3 == 0 else 10 * alone + s} for s in range(1, 61)]
 
     [found] = comparisons([fake("baseline", rows(0.2)), fake("mhc", rows(0.25))])
-    frame = tables.stability(tables.rows([found]))
+    frame = stability.answering(stability.rows([found]))
     assert list(frame["step time (× baseline)"])[-1] == "1.25"
 
 
@@ -140,7 +140,7 @@ def test_seeds_of_one_arm_and_what_became_of_them(fake: Fake) -> None:
 
 
 def test_every_reason_of_the_guards_has_words() -> None:
-    assert set(tables.REASONS) == set(guards.REASONS)
+    assert set(cells.REASONS) == set(guards.REASONS)
 
 
 @pytest.mark.parametrize(
@@ -159,11 +159,11 @@ def test_every_reason_of_the_guards_has_words() -> None:
     ],
 )
 def test_digits(values: list[float], text: str) -> None:
-    assert tables.cell(values) == text
+    assert cells.cell(values) == text
 
 
 def test_markdown_escapes_and_aligns() -> None:
-    lines = tables.markdown(pd.DataFrame({"arm": ["a|b"], "min": ["–"], "status": ["ok"]})).splitlines()
+    lines = cells.markdown(pd.DataFrame({"arm": ["a|b"], "min": ["–"], "status": ["ok"]})).splitlines()
     assert lines[1].replace("-", "") == "|:|:|:|"
     assert lines[2] == "| a\\|b  |     – | ok       |"
 

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from mhc_repro.analysis import drawing, theme
+from mhc_repro.analysis import theme
 from mhc_repro.analysis.comparison import BASELINE, Comparison
 from mhc_repro.analysis.composites import DIRECTIONS, last_kept, recomputed
 from mhc_repro.analysis.curves import by_layer, curves
-from mhc_repro.analysis.figures import GAINS
+from mhc_repro.analysis.figures import GAINS, drawing
 from mhc_repro.analysis.selection import one_seed
 
 SUM = {"forward": "largest |row sum|", "backward": "largest |column sum|"}

@@ -11,9 +11,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from mhc_repro.analysis import overhead, readme, tables, theme
+from mhc_repro.analysis import readme, theme
 from mhc_repro.analysis.comparison import BASELINE, Comparison, Studies
 from mhc_repro.analysis.summary import Summary, summaries
+from mhc_repro.analysis.tables import cells, overhead
 from mhc_repro.errors import UserError
 from mhc_repro.runs import checkout
 
@@ -73,7 +74,7 @@ def part(studies: Studies, root: Path) -> str:
     record = overhead.newest(root, overhead.ALL_ARMS)
     frame = table(load(), found, size, record["connections"] if record else {})
     sources = [readme.provenance(comparisons), *([f"*{overhead.provenance(record)}*"] if record else [])]
-    return "\n\n".join([tables.markdown(frame), CAPTION, *sources])
+    return "\n\n".join([cells.markdown(frame), CAPTION, *sources])
 
 
 def parameters(manifest: dict[str, Any], config: dict[str, Any]) -> float:
@@ -96,14 +97,14 @@ def table(
                 "arm": theme.style(arm).label,
                 "paper": promise["paper"],
                 "constraint": promise["constraint"],
-                "exact": {True: "yes", False: "no", None: tables.DASH}[promise["exact"]],
-                "bound": " / ".join(tables.DASH if each is None else f"{each:g}" for each in promise["gain"]),
+                "exact": {True: "yes", False: "no", None: cells.DASH}[promise["exact"]],
+                "bound": " / ".join(cells.DASH if each is None else f"{each:g}" for each in promise["gain"]),
                 "start": promise["start"],
-                "parameters": f"{size[arm]:,.0f}" if arm in size else tables.DASH,
+                "parameters": f"{size[arm]:,.0f}" if arm in size else cells.DASH,
                 "step": _ratio(arm, cost, "step_ratio"),
                 "memory": _ratio(arm, cost, "peak_memory_ratio"),
                 "gain": _gain(runs),
-                "bpc": tables.cell([run.bpc for run in runs], decimals=3),
+                "bpc": cells.cell([run.bpc for run in runs], decimals=3),
                 "note": _notes(runs),
             }
         )
@@ -111,15 +112,15 @@ def table(
 
 
 def _ratio(arm: str, cost: overhead.Record, key: str) -> str:
-    return tables.number(1.0 if arm == BASELINE else cost.get(key, MISSING), decimals=2)
+    return cells.number(1.0 if arm == BASELINE else cost.get(key, MISSING), decimals=2)
 
 
 def _gain(runs: list[Summary]) -> str:
     sides = ([run.composite_forward_max for run in runs], [run.composite_backward_max for run in runs])
-    return " / ".join(tables.cell(values) for values in sides) if runs else tables.DASH
+    return " / ".join(cells.cell(values) for values in sides) if runs else cells.DASH
 
 
 def _notes(runs: list[Summary]) -> str:
     states = dict.fromkeys(run.state for run in runs if run.state != "finished")
     codes = dict.fromkeys(note for run in runs for note in run.notes)
-    return "; ".join([*states, *(f"{kind}: {tables.REASONS.get(code, code)}" for kind, code in codes)])
+    return "; ".join([*states, *(f"{kind}: {cells.REASONS.get(code, code)}" for kind, code in codes)])

@@ -6,8 +6,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from mhc_repro.analysis import depth, stats, theme
+from mhc_repro.analysis import stats, theme
 from mhc_repro.analysis.comparison import Comparison, comparisons
+from mhc_repro.analysis.figures import depth
 from mhc_repro.runs import Run, read_runs
 
 Fake = Callable[..., Run]

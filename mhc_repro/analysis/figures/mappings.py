@@ -16,8 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import FuncNorm
 from matplotlib.figure import Figure
 
-from mhc_repro.analysis import drawing, theme
+from mhc_repro.analysis import theme
 from mhc_repro.analysis.comparison import Comparison
+from mhc_repro.analysis.figures import drawing
 from mhc_repro.runs import Run
 
 CAPTION = (

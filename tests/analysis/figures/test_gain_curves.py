@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from mhc_repro.analysis import theme
 from mhc_repro.analysis.comparison import Comparison, comparisons
 from mhc_repro.analysis.figures import GAINS
-from mhc_repro.analysis.gain_figures import at_steps, averaging, heat_map, over_training
+from mhc_repro.analysis.figures.gain_curves import at_steps, averaging, heat_map, over_training
 from mhc_repro.runs import Run, read_runs
 
 Fake = Callable[..., Run]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mhc_repro.analysis import drawing, theme
+from mhc_repro.analysis import theme
 from mhc_repro.analysis.comparison import comparisons
-from mhc_repro.analysis.figures import loss_gap
+from mhc_repro.analysis.figures import drawing, loss_gap
 from mhc_repro.runs import Run
 
 Fake = Callable[..., Run]

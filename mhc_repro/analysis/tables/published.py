@@ -12,9 +12,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from mhc_repro.analysis import readme, tables, theme
+from mhc_repro.analysis import readme, theme
 from mhc_repro.analysis.comparison import Comparison, Studies
 from mhc_repro.analysis.summary import Summary, summarise
+from mhc_repro.analysis.tables import cells
 from mhc_repro.errors import UserError
 from mhc_repro.runs import checkout
 
@@ -111,7 +112,7 @@ def part(studies: Studies) -> str:
         source = sources[name]
         frame = table(source.quantities, ours, judged=name == "reproduction")
         caption = CAPTIONS[name].format(source=source.source, setting=source.setting)
-        pieces += [f"**{title}**", tables.markdown(frame), caption]
+        pieces += [f"**{title}**", cells.markdown(frame), caption]
     pieces.append(explanation(sources["reproduction"].quantities, found["published"]))
     pieces += [
         readme.provenance([each]) if each else f"*Study `{study}`: no run yet (`make study STUDY={study}`).*"
@@ -149,7 +150,7 @@ def table(quantities: list[Quantity], ours: dict[str, Runs], judged: bool) -> pd
         for study, runs in ours.items():
             value, verdict = COLUMNS[study]
             seen = orders(quantity, runs)
-            row[value] = " / ".join(dict.fromkeys(seen)) or tables.DASH
+            row[value] = " / ".join(dict.fromkeys(seen)) or cells.DASH
             row[verdict] = _verdict([each == published for each in seen])
         rows.append(row)
     frame = pd.DataFrame(rows, dtype=object)
@@ -160,10 +161,10 @@ def table(quantities: list[Quantity], ours: dict[str, Runs], judged: bool) -> pd
 def cell(quantity: Quantity, arm: str, runs: list[Summary]) -> str:
     """Print ours of every seed, a single field to the published digits; say how many runs diverged."""
     decimals = len(quantity.quoted[arm].partition(".")[2]) if len(quantity.fields) == 1 else None
-    texts = [tables.cell([getattr(run, field) for run in runs], decimals) for field in quantity.fields]
+    texts = [cells.cell([getattr(run, field) for run in runs], decimals) for field in quantity.fields]
     diverged = sum(run.state == "diverged" for run in runs)
-    if set(texts) == {tables.DASH}:
-        return "diverged" if diverged else tables.DASH
+    if set(texts) == {cells.DASH}:
+        return "diverged" if diverged else cells.DASH
     text = texts[0] if len(texts) == 1 else "{} fwd, {} bwd".format(*texts)
     return f"{text}, {diverged} diverged" if diverged else text
 
@@ -234,7 +235,7 @@ def _summaries(found: Comparison | None, arm: str) -> list[Summary]:
 
 def _verdict(judged: list[bool]) -> str:
     if not judged:
-        return tables.DASH
+        return cells.DASH
     if len(set(judged)) == 1:
         return "yes" if judged[0] else "no"
     return f"{sum(judged)} of {len(judged)} seeds"

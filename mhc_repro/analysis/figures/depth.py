@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
-from mhc_repro.analysis import drawing, stats, theme
+from mhc_repro.analysis import stats, theme
 from mhc_repro.analysis.comparison import BASELINE, Comparison, flatten, rank
 from mhc_repro.analysis.curves import curves
+from mhc_repro.analysis.figures import drawing
 from mhc_repro.runs import Run
 
 NAME = "gain-by-depth"

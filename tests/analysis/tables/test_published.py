@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from mhc_repro.analysis import published, report
+from mhc_repro.analysis import report
 from mhc_repro.analysis.comparison import Studies, comparisons
-from mhc_repro.analysis.published import Quantity
 from mhc_repro.analysis.summary import Summary
+from mhc_repro.analysis.tables import published
+from mhc_repro.analysis.tables.published import Quantity
 from mhc_repro.errors import UserError
 from mhc_repro.runs import Run, checkout
 

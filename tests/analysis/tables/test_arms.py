@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mhc_repro.analysis import arms, overhead
 from mhc_repro.analysis.comparison import comparisons
-from mhc_repro.analysis.tables import DASH
+from mhc_repro.analysis.tables import arms, overhead
+from mhc_repro.analysis.tables.cells import DASH
 from mhc_repro.compose import CONF
 from mhc_repro.errors import UserError
 

@@ -1,0 +1,80 @@
+"""What a connection costs by width, streams and tokens: the figure of `experiments/bench.py --scaling`."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
+
+from mhc_repro.analysis import theme
+from mhc_repro.analysis.comparison import BASELINE
+from mhc_repro.analysis.tables.overhead import Record, machine
+
+COUNTED: dict[str, Any] = {"linestyle": (0, (1, 1)), "alpha": 0.7}
+
+
+@theme.styled
+def scaling(record: Record) -> Figure:
+    """Draw step ratio and peak memory against dim, and against tokens."""
+    table = pd.DataFrame(record["points"])
+    centre = table["tokens"].mode()[0]  # the grid of dim and n is at one number of tokens
+    by_dim = table[table["tokens"] == centre]
+    others = table[table["tokens"] != centre]
+    place = others[["dim", "n"]].drop_duplicates()
+    by_tokens = table.merge(place, on=["dim", "n"])
+    figure = Figure(figsize=(8.6, 6.0))
+    title = f"Cost of a training step beside the baseline's\n{_subtitle(record)}"
+    figure.suptitle(title, x=0.012, y=0.99, ha="left", va="top")
+    axes = figure.subplots(2, 2)
+    for (top, bottom), chosen, key, name in zip(
+        axes.T, (by_dim, by_tokens), ("dim", "tokens"), (f"dim, at {centre:,} tokens", "tokens"), strict=True
+    ):
+        _draw(top, chosen, key, "step_ratio")
+        _draw(bottom, chosen, key, "peak_memory_ratio")
+        top.set(title=f"Step time by {name}", ylabel="× baseline")
+        bottom.set(title=f"Peak memory by {name}", ylabel="× baseline")
+        for ax in (top, bottom):
+            _log2(ax, sorted(chosen[key].unique()))
+    labels = dict.fromkeys(zip(table["connection"], table["n"], strict=True))
+    handles = [Line2D([], [], **_look(*each), label=_label(*each)) for each in labels]
+    handles.append(Line2D([], [], color="0.4", linewidth=0.8, **COUNTED, label="counted work"))
+    figure.legend(handles=handles, loc="lower center", ncols=min(len(handles), 6))
+    figure.subplots_adjust(left=0.08, right=0.99, top=0.86, bottom=0.13, wspace=0.2, hspace=0.42)
+    return figure
+
+
+def _draw(ax: Axes, table: pd.DataFrame, key: str, value: str) -> None:
+    for (arm, n), rows in table.sort_values(key).groupby(["connection", "n"]):
+        look = _look(str(arm), n)
+        ax.plot(rows[key], rows[value], **look)
+        if value == "step_ratio":
+            thin = {"color": look["color"], "linewidth": 0.8}
+            ax.vlines(rows[key], rows["step_ratio_min"], rows["step_ratio_max"], **thin)
+            ax.plot(rows[key], rows["floor_ratio"], **thin, **COUNTED)
+    ax.axhline(1.0, **theme.style(BASELINE).line(linewidth=0.9, zorder=1))
+
+
+def _look(arm: str, n: Any) -> dict[str, Any]:
+    place = int(n).bit_length()  # n tells the colours apart, the arm the dashes
+    colours, markers = theme.OTHER_COLOURS, theme.OTHER_MARKERS
+    look = {"color": colours[place % len(colours)], "marker": markers[place % len(markers)]}
+    return theme.style(arm).line(**look)
+
+
+def _label(arm: str, n: Any) -> str:
+    return f"{theme.style(arm).label}, n = {n}"
+
+
+def _log2(ax: Axes, ticks: list[int]) -> None:
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _subtitle(record: Record) -> str:
+    blocks, rounds = record["setting"]["model"]["blocks"], record["rounds"]
+    return f"{blocks} blocks, {rounds} rounds (bars: smallest to largest); {machine(record)}"

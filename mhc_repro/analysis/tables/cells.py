@@ -1,0 +1,65 @@
+"""What stands in the cells of every table: finished text, and a dash for what was not measured.
+
+One seed is printed as its value, two as both values, three or more as mean ± half-width of the 95 % t interval.
+"""
+
+from collections.abc import Sequence
+from math import isfinite, isnan
+
+import pandas as pd
+from tabulate import tabulate
+
+from mhc_repro.analysis import stats
+
+DASH = "–"
+WORDS = ("setting", "quantity", "arm", "status")  # columns of text, set to the left; the others are numbers
+
+REASONS = {  # the codes of measurement.guards, short enough for a cell
+    "streams_never_separated": "streams never separated",
+    "h_res_identity": "H_res = I",
+    "h_res_uniform": "H_res = J/n",
+    "h_res_saturated": "H_res saturated",
+    "h_res_frozen": "H_res never moved",
+    "gates_saturated": "gates saturated",
+    "constraint_missed": "sums of H_res off 1",
+    "connection_gradients_dead": "dead connection gradients",
+}
+
+
+def cell(values: Sequence[float], decimals: int | None = None) -> str:
+    """Print the values of the seeds: one, both, or mean ± t interval; say how many when some are missing."""
+    known = [value for value in values if not isnan(value)]
+    if not known:
+        return DASH
+    if len(known) < stats.FEWEST or not all(map(isfinite, known)):
+        text = " / ".join(number(value, decimals) for value in known)
+    else:
+        mean, half = (float(part) for part in stats.t_interval(known))
+        places = _places(mean) if decimals is None else decimals
+        text = f"{number(mean, places)} ± {number(half, places)}"
+    return text if len(known) == len(values) else f"{text} ({len(known)} of {len(values)})"
+
+
+def number(value: float, decimals: int | None = None) -> str:
+    """Print a number with fixed decimals, or with about four digits."""
+    if not isfinite(value):
+        return DASH if isnan(value) else f"{value:g}"
+    if decimals is None and not 1e-3 <= abs(value) < 1e6 and value:
+        return f"{value:.2e}"
+    return f"{value:,.{_places(value) if decimals is None else decimals}f}"
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """Print as a GitHub table: text to the left, numbers to the right."""
+    escaped = frame.map(lambda text: text.replace("|", "\\|"))
+    return tabulate(
+        escaped.to_numpy().tolist(),
+        headers=list(frame.columns),
+        tablefmt="pipe",
+        disable_numparse=True,
+        colalign=["left" if name in WORDS else "right" for name in frame.columns],
+    )
+
+
+def _places(value: float) -> int:
+    return 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1 if abs(value) < 1000 else 0
