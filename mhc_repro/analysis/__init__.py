@@ -1,0 +1,1 @@
+"""Tables, figures and the report, from run directories alone. Never imports torch."""

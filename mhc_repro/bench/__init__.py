@@ -1,0 +1,1 @@
+"""What an arm costs: step time beside the baseline, memory, the work that was counted."""
