@@ -18,7 +18,7 @@ from mhc_repro.runs.directory import results_root
 
 # symbols in the validation and in the test split
 HELD_OUT = {"enwik8": 5_000_000, "enwik8_characters": 4_981_092, "synthetic": 300_000}
-RESERVED = ("figures", "local", "tables")  # folders beside the studies under a results root
+RESERVED = ("bench", "figures", "local", "tables")  # folders beside the studies under a results root
 
 
 @dataclass(frozen=True)

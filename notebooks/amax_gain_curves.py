@@ -122,8 +122,9 @@ Image(to_png(gain_curves.heat_map(study, "single")))
 #
 # Harmless single gains can multiply to a large one. How much of their product a composite reaches says how
 # far the sub-layers agree on which streams to amplify: it is less when a sub-layer amplifies streams that the
-# next one ignores, or takes with opposite signs. All at the last probe; `growth per sub-layer` is the L-th
-# root of the composite through all L sub-layers.
+# next one ignores, or takes with opposite signs. The product is no ceiling: with negative entries, or where
+# tokens with large maps coincide, a composite can pass it. All at the last probe; `growth per sub-layer` is the
+# L-th root of the composite through all L sub-layers.
 
 # %%
 composites.compounding(study).round(3)

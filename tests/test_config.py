@@ -235,7 +235,9 @@ def test_number_of_streams_is_free(
     validate(Config(connection=connection(streams_arm, n=n)))
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a b", "tables", "local", "x" * 65])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".hidden", "a/b", "a b", "tables", "local", "bench", "x" * 65]
+)
 def test_study_must_be_a_folder_name(name: str) -> None:
     with pytest.raises(UserError, match="study="):
         validate(Config(study=name))

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from mhc_repro.analysis.comparison import EXPECTED, Comparison, Studies
 from mhc_repro.errors import UserError
+from mhc_repro.runs import ENDED
 
-ENDED = ("finished", "diverged")  # a run that diverged is a result too
 PREFERRED = ("stability", "depth", "quick")  # largest models first
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from mhc_repro.analysis.comparison import BASELINE, Comparison
 from mhc_repro.measurement.stability import spikes
-from mhc_repro.runs import Run
+from mhc_repro.runs import ENDED, Run
 
 PRINTED_EVERY = 20  # the enwik8 reproduction prints its iterations 0, 20, 40, ...
 UNDISTURBED = 0.05  # of a run's steps, as good as alone on the machine; the median tells of its neighbours
@@ -57,7 +57,7 @@ def summarise(arm: str, run: Run) -> Summary:
         "progress": f"{status.get('step', 0)}/{run.config['train']['steps']}",
         "notes": tuple((kind, code) for kind in ("degenerate", "control") for code in status.get(kind) or ()),
     }
-    if run.state not in ("finished", "diverged"):
+    if run.state not in ENDED:
         return Summary(**head)
     rows = run.metrics.set_index("step")
     steps = rows[rows.index >= 1]

@@ -21,15 +21,19 @@ def connection_flops(connection: ConnectionConfig, numbers: int, model: ModelCon
     """Count what all sub-layers' connections add to a residual's step; `numbers` a token are projected.
 
     Per token and sub-layer, forward: the norm's squares 2nC and the projection (2 nC each number from vec(X),
-    2C each from one stream), H_pre X 2nC, H_res X 2n^2 C (nothing where it is I), H_post^T y 2nC; less the
-    residual's C.
+    2C each from one stream; neither where maps are static), H_pre X 2nC, H_res X 2n^2 C (nothing where it is
+    I), H_post^T y 2nC; less the residual's C. A history: the mean of n states, 2nC.
     """
     if connection.kind == "residual":
         return 0
     n, c = connection.n, model.dim
-    projection = 2 * numbers * (n * c if connection.coefficients == "flat" else c)
-    mix = n * c if connection.mixing["kind"] == "identity" else 2 * n * n * c
-    per_token = 2 * n * c + projection + 2 * n * c + mix + 2 * n * c - c
+    if connection.kind == "history":
+        per_token = 2 * n * c - c
+    else:
+        norm = 2 * n * c if numbers else 0
+        projection = 2 * numbers * (n * c if connection.coefficients == "flat" else c)
+        mix = n * c if keeps_streams(connection) else 2 * n * n * c
+        per_token = norm + projection + 2 * n * c + mix + 2 * n * c - c
     return 3 * 2 * model.blocks * data.batch * data.sequence * per_token
 
 
@@ -41,12 +45,24 @@ def connection_bytes(
     Per token and sub-layer, m numbers. Forward, from mHC Table 2 with post, res and merge fused: reads
     (3n+1)C + m, writes (n+1)C + m, where a residual reads 2C and writes C. Backward, counted alike: the
     write reads (2n+1)C + m (dX', X, y) and writes (n+1)C + m; the read and the projection read (3n+1)C + m
-    (dh, X twice, dX) and write nC; a residual adds two gradients, 2C read and C written.
+    (dh, X twice, dX) and write nC; a residual adds two gradients, 2C read and C written. Static maps spare
+    the projection's reading of X both ways. A history reads n states and y and writes one; backward it reads
+    them, n gradients and one more, and writes n.
     """
     if connection.kind == "residual":
         return 0
     n, c = connection.n, model.dim
-    forward = (3 * n + 1) * c + (n + 1) * c + 2 * numbers
-    backward = (2 * n + 1) * c + (n + 1) * c + (3 * n + 1) * c + n * c + 3 * numbers
+    if connection.kind == "history":
+        forward, backward = (n + 2) * c, (3 * n + 1) * c
+    else:
+        forward = (3 * n + 1) * c + (n + 1) * c + 2 * numbers
+        backward = (2 * n + 1) * c + (n + 1) * c + (3 * n + 1) * c + n * c + 3 * numbers
+        if not numbers:
+            forward, backward = forward - n * c, backward - n * c
     per_token = forward + backward - 2 * 3 * c
     return width * 2 * model.blocks * data.batch * data.sequence * per_token
+
+
+def keeps_streams(connection: ConnectionConfig) -> bool:
+    """Say whether H_res is I for good, so that mixing costs nothing."""
+    return connection.mixing["kind"] == "identity" or "mix" in connection.freeze

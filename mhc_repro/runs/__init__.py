@@ -1,12 +1,13 @@
 """The run directory: who a run is, what it wrote, how far it has come. Never imports torch."""
 
-from mhc_repro.runs.directory import RunBusy, RunDirectory, checkout, results_root
+from mhc_repro.runs.directory import ENDED, RunBusy, RunDirectory, checkout, results_root
 from mhc_repro.runs.identity import PROTOCOL_VERSION, run_id
 from mhc_repro.runs.reader import Run, arm_order, read_run, read_runs
 from mhc_repro.runs.schema import UNITS
 from mhc_repro.runs.table import Table
 
 __all__ = [
+    "ENDED",
     "PROTOCOL_VERSION",
     "UNITS",
     "Run",

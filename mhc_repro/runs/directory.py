@@ -24,6 +24,7 @@ from mhc_repro.runs.identity import resolved, run_id
 from mhc_repro.runs.table import Table
 
 STATUSES = ("running", "interrupted", "finished", "diverged", "failed")
+ENDED = ("finished", "diverged")  # a divergence is a result and is not run again
 LOCK_SECONDS = 0.2  # longer than a reader needs to see whether the lock is free, too short to be felt
 
 

@@ -1,4 +1,4 @@
-"""Which run is this? Two configs have one id exactly when they promise the same numbers.
+"""Which run is this? Two configs that share an id promise the same numbers.
 
 Where it runs (`runtime`) and what it is run for (`study`) are left out; the data's sha256 is part
 of the config and so of the id. Numbers are compared by value: `clip: 1` and `clip: 1.0` are one setting.

@@ -16,12 +16,11 @@ from tabulate import tabulate
 
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
-from mhc_repro.runs.directory import RunDirectory, results_root
+from mhc_repro.runs.directory import ENDED, RunDirectory, results_root
 from mhc_repro.runs.identity import resolved
 from mhc_repro.runs.manifest import cpu_model
 from mhc_repro.runs.reader import Run, read_runs
 
-DONE = ("finished", "diverged")  # a divergence is a result and is not run again
 DEFAULT_ROOTS = ("results", "results/local")
 
 
@@ -69,10 +68,10 @@ def table(planned: Sequence[Planned]) -> str:
 
 def summary(planned: Sequence[Planned]) -> str:
     """Return one line, such as `3 runs: 1 finished, 2 to do, about 1 h 54 min`."""
-    states = Counter(one.state if one.state in (*DONE, "running") else "to do" for one in planned)
-    parts = [f"{states[state]} {state}" for state in (*DONE, "running", "to do") if states[state]]
+    states = Counter(one.state if one.state in (*ENDED, "running") else "to do" for one in planned)
+    parts = [f"{states[state]} {state}" for state in (*ENDED, "running", "to do") if states[state]]
     if states["to do"]:
-        times = [one.seconds_left for one in planned if one.state not in (*DONE, "running")]
+        times = [one.seconds_left for one in planned if one.state not in (*ENDED, "running")]
         known = [seconds for seconds in times if seconds is not None]
         parts.append(f"about {duration(sum(known))}" if len(known) == len(times) else "time not known yet")
     return f"{len(planned)} run{'s' * (len(planned) != 1)}: {', '.join(parts) or 'nothing to do'}"
@@ -80,7 +79,7 @@ def summary(planned: Sequence[Planned]) -> str:
 
 def again(planned: Sequence[Planned], root: str) -> str:
     """Say how to train anew what is all done, beside it, and compare; empty while something is left to do."""
-    if any(one.state not in DONE for one in planned):
+    if any(one.state not in ENDED for one in planned):
         return ""
     study, run = planned[0].study, planned[0].run_id
     beside = "results/local" if root != "results/local" else "results/local/again"
@@ -101,7 +100,7 @@ def duration(seconds: float) -> str:
 def _planned(run: RunDirectory, config: Config, paces: list[Pace]) -> Planned:
     state = run.state()
     step = int((run.read_status() or {}).get("step") or 0)
-    seconds = 0.0 if state in DONE else _seconds(config, config.train.steps - step, paces)
+    seconds = 0.0 if state in ENDED else _seconds(config, config.train.steps - step, paces)
     steps, arm = config.train.steps, config.connection.name
     return Planned(run.run_id, config.study, arm, config.seed, state, step, steps, seconds)
 

@@ -45,6 +45,25 @@ def test_a_projection_from_one_stream_is_n_times_cheaper_and_an_identity_only_ad
     assert flat - fixed == 3 * 2 * 3 * (2 * 4 * 4 * 2 - 4 * 2)
 
 
+def test_static_maps_spare_norm_and_projection_and_a_frozen_h_res_the_mixing():
+    dynamic, static = (connection_flops(streams(4), m, MODEL, DATA) for m in (24, 0))
+    assert dynamic - static == 3 * 2 * 3 * (2 * 4 * 2 + 24 * 2 * 4 * 2)
+    frozen, identity = (
+        connection_flops(streams(4, **changes), 8, MODEL, DATA)
+        for changes in ({"freeze": ["mix"]}, {"mixing": {"kind": "identity"}})
+    )
+    assert frozen == identity
+    read_once_each_way = 2 * 4 * 2
+    saved = connection_bytes(streams(4), 24, MODEL, DATA) - connection_bytes(streams(4), 0, MODEL, DATA)
+    assert saved == 4 * 2 * 3 * (5 * 24 + read_once_each_way)
+
+
+def test_a_history_is_one_mean_of_its_states():
+    history = ConnectionConfig(kind="history", n=4, mixing={"kind": "softmax"})
+    assert connection_flops(history, 0, MODEL, DATA) == 3 * 2 * 3 * (2 * 4 * 2 - 2)
+    assert connection_bytes(history, 0, MODEL, DATA) == 4 * 2 * 3 * 2 * (6 + 13 - 6)
+
+
 @pytest.mark.parametrize("count", [connection_flops, connection_bytes])
 def test_a_baseline_adds_nothing(count):
     assert count(ConnectionConfig(), 0, MODEL, DATA) == 0

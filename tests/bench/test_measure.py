@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mhc_repro.bench import machine, measure, processes, scaling
+from mhc_repro.compose import CONF
 
 CPU = torch.device("cpu")
 
@@ -48,6 +49,12 @@ def test_counted_numbers_are_those_the_module_projects(config):
     sublayers, numbers = 2 * 2, 2 * 4 + 16
     flat, stream = (measure.counted(config(arm))["extra_flops"] for arm in ("mhc", "hc"))
     assert flat - stream == 3 * sublayers * tokens * numbers * 2 * (n - 1) * dim
+
+
+@pytest.mark.parametrize("arm_name", sorted(path.stem for path in CONF.glob("connection/*.yaml")))
+def test_every_arm_can_be_counted_and_only_a_baseline_adds_nothing(config, arm_name):
+    found = measure.counted(config(arm_name))
+    assert (min(found.values()) > 0) == (not arm_name.startswith("baseline"))
 
 
 def test_tiny_measurement(config, capfd, monkeypatch):

@@ -55,10 +55,8 @@ class Arm:
 
 
 EXACT = {"rows": 1e-6, "columns": 1e-6, "forward": 1 + 1e-4, "backward": 1 + 1e-4}
-SCALED = {
-    "rows": 1e-6,
-    "forward": 1 + 1e-4,
-}  # what 20 iterations leave in the columns is measured, not bounded
+# What 20 iterations leave in the columns is measured; that rows of entries >= 0 sum to 1 bounds it at n.
+SCALED = {"rows": 1e-6, "forward": 1 + 1e-4, "backward": 4 + 1e-4}
 FIXED = {"phi": 32, "static": 10}  # reads and writes alone
 STATIC = {"phi": 0, "static": 24}
 QUARTER = {"pre_norm": False}  # branches are written at 1/n, or not by the same amount to all
@@ -87,6 +85,7 @@ ARMS = {
         UNIFORM,
         math.sqrt(3),
         columns=1e-6,
+        forward=4 + 1e-4,
         backward=1 + 1e-4,
         **STATIC,
         **QUARTER,
@@ -404,7 +403,8 @@ def test_float64_gradients_are_those_of_finite_differences(connection, each):
     if mixing.size == 0:
         return
     # The implicit gradient is exact where the iterations have converged; a low temperature is logits far apart.
-    scale = 0.05 if load("connection", each)["mixing"].get("temperature") else 0.7
+    settings = load("connection", each)["mixing"]
+    scale = 0.05 if settings.get("gradient") == "implicit" or settings.get("temperature", 1) < 1 else 0.7
     numbers = random_numbers(mixing.size, 2, scale, torch.float64, seed=4).requires_grad_()
     assert torch.autograd.gradcheck(mixing.matrix, (numbers,), eps=1e-6, atol=1e-5, rtol=1e-4)
 

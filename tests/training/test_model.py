@@ -144,7 +144,7 @@ def test_streams_are_copies_at_the_start_and_separate(tiny, streams_arm, n):
 
 
 def test_streams_that_nothing_tells_apart_never_separate(tiny):
-    """Copies, equal reads and writes: every gradient is the same for all streams (papers.md 7.4)."""
+    """Copies, equal reads and writes: every gradient is the same for all streams."""
     model = tiny("mhc", read_start=[0, 0], write_start=[0, 0], model={"norm_eps": 1e-30})
     train(model, steps=20, lr=1e-3)
     assert max(spread(model)) < 1e-8

@@ -154,14 +154,18 @@ def test_a_finished_run_holds_what_was_measured(config):
 def test_what_is_degenerate_and_what_is_a_control_is_in_the_status_and_said(config, capsys):
     verdicts = {}
     alike = {"read_start": [0, 0], "write_start": [0, 0]}
-    for name, settings in {"sound": {}, "alike": alike}.items():
-        made = config("identity", **settings)
+    frozen = config("mhc", freeze=["mix"])
+    for name, made in {
+        "sound": config("identity"),
+        "alike": config("identity", **alike),
+        "frozen": frozen,
+    }.items():
         made.optim.lr = 1e-3
         assert train(made) == "finished"
         status = RunDirectory.of(made).read_status()
         verdicts[name] = status["degenerate"], status["control"]
     assert verdicts["alike"] == (["streams_never_separated"], ["h_res_identity"])
-    assert verdicts["sound"] == ([], ["h_res_identity"])
+    assert verdicts["sound"] == verdicts["frozen"] == ([], ["h_res_identity"])
     said = " ".join(capsys.readouterr().err.split())
     assert "degenerate: streams_never_separated" in said
     assert "control: h_res_identity" in said

@@ -16,7 +16,7 @@ from mhc_repro.analysis import stats, theme
 from mhc_repro.analysis.comparison import BASELINE, Comparison, flatten, rank
 from mhc_repro.analysis.curves import curves
 from mhc_repro.analysis.figures import drawing
-from mhc_repro.runs import Run
+from mhc_repro.runs import ENDED, Run
 
 NAME = "gain-by-depth"
 CAPTION = (
@@ -24,7 +24,6 @@ CAPTION = (
     "last probe, each the largest over sub-layers. A residual baseline is 1 by definition. Each mark is a run, "
     "or from three seeds on their mean with its 95 % t interval."
 )
-ENDED = ("finished", "diverged")
 
 Pick = Callable[[pd.Series], float]
 PANELS: tuple[tuple[str, str, Pick], ...] = (

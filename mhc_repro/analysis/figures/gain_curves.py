@@ -83,9 +83,8 @@ def heat_map(comparison: Comparison, kind: str = "composite") -> Figure:
     for row, (arm, (run,)) in zip(axes, arms.items(), strict=True):
         found = {each: by_layer([run], f"{kind}_{each}")[run.seed] for each in DIRECTIONS}
         tables = {each: table.where(np.isfinite(table) & (table > 0)) for each, table in found.items()}
-        furthest = max(
-            CLOSEST, *(float(np.exp(np.nanmax(np.abs(np.log(table))))) for table in tables.values())
-        )
+        logs = np.abs(np.log(np.concatenate([table.to_numpy().ravel() for table in tables.values()])))
+        furthest = max(CLOSEST, float(np.exp(logs[np.isfinite(logs)].max(initial=0.0))))
         for ax, (direction, table) in zip(row, tables.items(), strict=True):
             norm = LogNorm(1 / furthest, furthest)
             seaborn.heatmap(table, ax=ax, norm=norm, cmap=DIVERGING, cbar=False, rasterized=True)

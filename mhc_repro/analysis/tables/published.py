@@ -17,7 +17,7 @@ from mhc_repro.analysis.comparison import Comparison, Studies
 from mhc_repro.analysis.summary import Summary, summarise
 from mhc_repro.analysis.tables import cells
 from mhc_repro.errors import UserError
-from mhc_repro.runs import checkout
+from mhc_repro.runs import ENDED, checkout
 
 FILE = Path("experiments/published.yaml")
 TOLERANCE = 0.10  # a value reproduces within this part of the published one
@@ -29,18 +29,21 @@ ARMS = {  # study -> our arm for each published one
 QUARTER = "baseline_quarter"  # x + F(x)/4, in the first of them
 COLUMNS = {"published": ("same protocol", "reproduces"), "stability": ("bytes", "reproduces in bytes")}
 
+EMPTY = "Neither has been run yet: `make study STUDY=published` and `make reproduce` do."
 TITLES = {"reproduction": "The enwik8 reproduction's table", "paper": "The mHC paper's own quantity"}
 CAPTIONS = {
     "reproduction": (
-        "Published: {source}, {setting}. Same protocol: study `published`, its arms and setting to the letter. "
-        "Bytes: study `stability`, the mHC paper's arms at the reference protocol (no dropout, streams summed, "
-        "activation ratio on the probe), where a no may only mean another protocol. A value reproduces within "
-        f"{TOLERANCE * 100:g} %, an order when the three arms of a seed stand in it (=: no more than {TIE * 100:g} "
-        "% apart); each seed is judged by itself, and a run that diverged reproduces nothing. A dash: not run. "
-        f"Why {TOLERANCE * 100:g} %: the published losses are of single batches, the final ones 2 to 7 % above the "
-        "lowest of their runs, so a narrower band would judge the last batch. For losses it is a low bar, since "
-        "the published arms lie within 6 % of each other, two of them within 0.2 %; the order is the stricter "
-        "test, and it too rests on single batches and one run an arm."
+        "Published: {source}, {setting}. Same protocol: study `published`, its arms and setting, save that "
+        "windows are drawn independently, arms of a seed share weights, batches and masks, and its Sinkhorn "
+        "adds no 1e-8. Bytes: study `stability`, the mHC paper's arms at the reference protocol (no "
+        "dropout, streams summed, activation ratio on the probe), where a no may only mean another "
+        f"protocol. A value reproduces within {TOLERANCE * 100:g} %, an order when the three arms of a seed "
+        f"stand in it (=: no more than {TIE * 100:g} % apart); each seed is judged by itself, and a run that "
+        f"diverged reproduces nothing. A dash: not run. Why {TOLERANCE * 100:g} %: the published losses are "
+        "of single batches, the final ones 2 to 7 % above the lowest of their runs, so a narrower band "
+        "would judge the last batch. For losses it is a low bar, since the published arms lie within 6 % of "
+        "each other, two of them within 0.2 %; the order is the stricter test, and it too rests on single "
+        "batches and one run an arm."
     ),
     "paper": (
         "Published: {source}; {setting}. Ours: the largest gain, over sub-layers and probes, of the products of "
@@ -107,6 +110,8 @@ def part(studies: Studies) -> str:
         study: {arm: _summaries(found[study], name) for arm, name in arms.items()}
         for study, arms in ARMS.items()
     }
+    if not any(found.values()):
+        return f"{EMPTY}\n\n{explanation(sources['reproduction'].quantities, None)}"
     pieces = []
     for name, title in TITLES.items():
         source = sources[name]
@@ -126,9 +131,7 @@ def comparison(studies: Studies, study: str) -> Comparison | None:
     kept = []
     for each in studies.get(study, []):
         named = {arm: each.arms.get(arm, []) for arm in (*ARMS[study].values(), QUARTER)}
-        ended = {
-            arm: [run for run in runs if run.state in ("finished", "diverged")] for arm, runs in named.items()
-        }
+        ended = {arm: [run for run in runs if run.state in ENDED] for arm, runs in named.items()}
         kept.append(Comparison(study, each.setting, {arm: runs for arm, runs in ended.items() if runs}))
     best = max(kept, key=lambda each: len(each.runs), default=None)
     return best if best and best.runs else None

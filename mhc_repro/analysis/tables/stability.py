@@ -17,18 +17,18 @@ from mhc_repro.analysis.tables import cells
 PUBLISHED_TITLE = "As the enwik8 reproduction prints them"
 PUBLISHED_CAPTION = (
     f"Training loss and gradient norm (all parameters, before clipping) at every {PRINTED_EVERY}th step, on "
-    "the batch of that step; activation gain is max|last activation| / max|first activation| at every probe. "
-    "It is not the gain of H_res."
+    "the batch of that step; activation gain is max|last activation| / max|first activation| at every probe "
+    "(published protocol: in train mode, on the batch just trained on). It is not the gain of H_res."
 )
 STABILITY_TITLE = "What answers the question"
 STABILITY_CAPTION = (
-    "Held-out bits per character on the test windows, at the end (val: last validation before divergence). "
-    "Body gradient norm over every step, before clipping, without the connections' own parameters. Composite "
-    "amax gain of the H_res products, largest over sub-layers and probes; a residual baseline has exactly 1. "
-    "Spikes: steps more than 6 sigma above the mean of the 128 before them (so the first 128 cannot be judged), "
-    "in loss + in gradient norm, all seeds. "
-    "Step time: fifth percentile of a run's steps, those that shared the machine least, over the baseline's of "
-    "the same seed; the bench measures it properly."
+    "Held-out bits per character on the test windows, at the end (val: last validation before divergence; "
+    "under the published protocol no text is held out, and these windows are trained on). Body gradient "
+    "norm over every step, before clipping, without the connections' own parameters. Composite amax gain of "
+    "the H_res products, largest over sub-layers and probes; a residual baseline has exactly 1. Spikes: "
+    "steps more than 6 sigma above the mean of the 128 before them (so the first 128 cannot be judged), in "
+    "loss + in gradient norm, all seeds. Step time: fifth percentile of a run's steps, those that shared "
+    "the machine least, over the baseline's of the same seed; the bench measures it properly."
 )
 
 

@@ -1,8 +1,9 @@
 """What every parametrisation of H_res offers, and the start that all of them share in a comparison.
 
-mHC's App. A.6 starts H_res at SK(6 I - 3): off the diagonal e^-3 / (e^3 + (n - 1) e^-3). An arm that
-starts elsewhere would differ by its start as much as by its constraint, so where a setting called
-`start` is null a family starts as far from I, in the Frobenius norm, as A.6 does.
+App. A.6 of mHC's ICML version, as others quote it, starts H_res at SK(6 I - 3): off the diagonal
+e^-3 / (e^3 + (n - 1) e^-3). An arm that starts elsewhere would differ by its start as much as by its
+constraint, so where a setting called `start` is null a family starts as far from I, in the Frobenius
+norm, as A.6 does.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""H_res from orthogonal matrices: as they are, squared entry by entry, or squared and averaged over blocks.
+"""H_res from orthogonal matrices: as they are, squared entry by entry, or squared and summed over blocks.
 
 The squares of an orthogonal matrix's entries are doubly stochastic. But the square has no slope at 0:
 at H_res = I no entry off the diagonal gets a gradient, so those families start beside it, in a

@@ -1,6 +1,5 @@
 """The bench's records: where they go, which one counts, what the README and the figure say of them."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -137,4 +136,3 @@ def test_the_readme_of_the_checkout_has_the_part() -> None:
     text = (Path(overhead.__file__).parents[3] / "README.md").read_text(encoding="utf-8")
     names = {found["name"] for found in readme._MARKER.finditer(text)}
     assert "overhead-table" in names
-    assert json.loads(json.dumps(record())) == record()

@@ -220,15 +220,23 @@ def test_a_composite_gain_is_ordered_by_its_larger_direction_and_its_value_not_j
     assert frame.iloc[-1].tolist()[-2:] == ["baseline = mHC < HC", "no"]
 
 
-def test_without_runs_there_are_dashes_and_no_verdict(fake: Fake) -> None:
+def test_without_runs_there_is_one_line_and_no_table(fake: Fake) -> None:
     for found in ({}, studies(fake(study="quick"), fake("hc", rows(1.9), study="depth"))):
         part = published.part(found)
-        frame = read(part)
-        assert len(frame) == 6 * 4
-        assert set(frame.drop(columns="published").to_numpy().ravel()) <= {"–", ""}
-        assert (frame["published"] != "–").all()
-        assert "Study `published`: no run yet (`make study STUDY=published`)" in part
-        assert "Study `stability`: no run yet" in part
+        assert part.startswith(published.EMPTY)
+        assert "|:" not in part
+
+
+def test_a_study_without_runs_has_dashes_and_no_verdict(fake: Fake) -> None:
+    part = published.part(studies(fake("published_hc", rows(1.9), study="published")))
+    frame = read(part)
+    assert len(frame) == 6 * 4
+    assert set(frame.drop(columns=["published", "same protocol", "reproduces"]).to_numpy().ravel()) <= {
+        "–",
+        "",
+    }
+    assert (frame["published"] != "–").all()
+    assert "Study `stability`: no run yet (`make study STUDY=stability`)" in part
 
 
 @pytest.mark.parametrize("state", ["running", "interrupted", "failed", "missing"])
