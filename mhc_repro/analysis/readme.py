@@ -30,7 +30,7 @@ def parts(studies: Studies, folder: str) -> dict[str, str]:
     source = provenance(comparisons)
     found = {"stability-table": f"{table(comparisons)}\n\n{source}"}
     for name, caption in CAPTIONS.items():
-        images = [f"![{caption}]({folder}/{figure(each, name)})" for each in comparisons]
+        images = [f"![{spoken(name)}]({folder}/{figure(each, name)})" for each in comparisons]
         found[f"{name}-figure"] = "\n\n".join([*images, f"{caption} {source}"])
     return found | by_depth
 
@@ -39,7 +39,7 @@ def _by_depth(comparisons: list[Comparison], folder: str) -> str:
     swept = depth.sweep(comparisons)
     if swept is None:
         return NO_DEPTHS
-    image = f"![{depth.CAPTION}]({folder}/{figure(swept, depth.NAME)})"
+    image = f"![{spoken(depth.NAME)}]({folder}/{figure(swept, depth.NAME)})"
     return f"{image}\n\n{depth.CAPTION} {provenance(comparisons)}"
 
 
@@ -54,6 +54,11 @@ def table(comparisons: list[Comparison]) -> str:
 def figure(comparison: Comparison, name: str) -> str:
     """Path of a figure below the results root."""
     return f"figures/{comparison.slug}-{name}.svg"
+
+
+def spoken(name: str) -> str:
+    """Say what a figure is where it cannot be seen; its caption stands below it."""
+    return f"Figure: {name.replace('-', ' ')}"
 
 
 def provenance(comparisons: list[Comparison]) -> str:

@@ -13,8 +13,8 @@ import pandas as pd
 from mhc_repro.config import GuardsConfig
 
 REASONS = {
-    "streams_never_separated": "all streams carry the same numbers, so this is a single-stream net; usually a "
-    "start that treats the streams alike (equal reads and writes, no home stream)",
+    "streams_never_separated": "all streams carry the same numbers but for rounding, so this is a single-stream "
+    "net; usually a start that treats the streams alike (equal reads and writes, no home stream)",
     "h_res_identity": "H_res is I in every sub-layer, so nothing is mixed; usually a start so deep in a corner "
     "that its gradient vanishes (a low temperature, logits far apart)",
     "h_res_uniform": "H_res is J/n in every sub-layer, so only the mean of the streams survives; usually a "
@@ -57,10 +57,12 @@ def judge(
     expects: list[str],
     limits: GuardsConfig | None = None,
     mixing: str = "",
+    alike: bool = False,
 ) -> Verdict:
     """Judge a run by its gains and metrics tables; a baseline (n = 1) and a run too short are never judged.
 
     `mixing` is the kind of connection.mixing, which says what the rows and columns of H_res should sum to.
+    `alike`: nothing tells the streams apart at the start, so that what separates them is rounding.
     """
     limits = limits or GuardsConfig()
     first = max(1, int(np.ceil(limits.judged_after * steps)))
@@ -68,7 +70,7 @@ def judge(
     if n == 1 or late.empty:
         return Verdict([], [])
     found = []
-    if late["spread"].max() < limits.spread:
+    if alike or late["spread"].max() < limits.spread:
         found.append("streams_never_separated")
     h_res = np.stack(late["h_single"].to_list()).reshape(-1, n, n)
     if late["distance_identity"].max() < limits.distance:

@@ -17,6 +17,8 @@ import torch
 
 from mhc_repro.cache import cache_directory
 from mhc_repro.config import Config
+from mhc_repro.connections.hyper import make_form
+from mhc_repro.connections.symmetry import exchangeable
 from mhc_repro.errors import UserError
 from mhc_repro.measurement.guards import REASONS, judge
 from mhc_repro.runs import manifest
@@ -152,8 +154,9 @@ class Session:
         gains, metrics = self.tables["gains"].read(), self.tables["metrics"].read()
         arm = config.connection
         mixing = "" if "mix" in arm.freeze else arm.mixing["kind"]
+        alike = arm.kind == "streams" and exchangeable(arm, make_form(arm))
         expects = [*arm.expects, *(["h_res_identity"] if "mix" in arm.freeze else [])]
-        verdict = judge(gains, metrics, arm.n, config.train.steps, expects, config.guards, mixing)
+        verdict = judge(gains, metrics, arm.n, config.train.steps, expects, config.guards, mixing, alike)
         for name, table in self.tables.items():
             table.finish(UNITS[name])
         self._write_status(status, message=message, degenerate=verdict.degenerate, control=verdict.control)

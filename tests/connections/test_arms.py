@@ -14,7 +14,9 @@ from torch.nn import functional
 
 from mhc_repro.config import OptimConfig
 from mhc_repro.connections import build
+from mhc_repro.connections.hyper import make_form
 from mhc_repro.connections.mixing import MIXINGS, make_mixing
+from mhc_repro.connections.symmetry import exchangeable
 from mhc_repro.errors import UserError
 from mhc_repro.measurement.gains import amax_gains
 from mhc_repro.measurement.guards import DOUBLY_STOCHASTIC
@@ -168,6 +170,31 @@ def test_every_arm_is_in_the_table() -> None:
     assert {path.stem for path in CONF.glob("connection/*.yaml")} == {*ARMS, *HISTORY, *RESIDUAL}
     assert {load("connection", arm)["mixing"]["kind"] for arm in ARMS} == set(MIXINGS)
     assert set(DOUBLY_STOCHASTIC) < set(MIXINGS)
+
+
+def test_an_arm_whose_streams_nothing_tells_apart_is_known_by_its_start(connection, each):
+    config = connection(each)
+    assert exchangeable(config, make_form(config)) == ARMS[each].alike
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"freeze": ["read", "write"]}, True),  # Table 1 of the mHC paper, first row
+        ({"freeze": ["read", "write"], "expand": "lss"}, False),
+        ({"freeze": ["read"]}, True),  # HC writes 1 to all
+        ({"freeze": ["write"]}, False),  # a home stream is read
+        ({"freeze": ["read"], "mixing": {"kind": "free", "start": [0.5, 0.5]}}, True),
+        (
+            {"freeze": ["read"], "mixing": {"kind": "transport"}},
+            False,
+        ),  # fills in by the order of the streams
+        ({"freeze": ["read"], "mixing": {"kind": "random"}}, False),
+    ],
+)
+def test_settings_that_tell_streams_apart(connection, settings, expected):
+    config = connection("hc", **settings, coefficients="flat")
+    assert exchangeable(config, make_form(config)) == expected
 
 
 def test_the_published_promises_are_those_of_this_table(each: str) -> None:

@@ -91,6 +91,14 @@ def test_every_reason_is_found_where_it_holds(tables, arm_name, settings, expect
     assert found.control == []
 
 
+def test_a_spread_that_is_rounding_is_no_separation(tables):
+    """At 1e-2 Adam makes full steps of rounding: the streams of a symmetric start drift visibly apart."""
+    gains, metrics, _ = tables("hc", read_start=[0.25, 0.25], lr=1e-2)
+    assert gains["spread"].max() > GuardsConfig().spread
+    assert judge(gains, metrics, 4, STEPS, [], alike=True).degenerate == ["streams_never_separated"]
+    assert judge(gains, metrics, 4, STEPS, []).degenerate == []
+
+
 def test_what_an_arm_declares_is_a_control_and_the_rest_a_fault(tables):
     found = verdict(tables, "identity", **ALIKE)
     assert (found.degenerate, found.control) == (["streams_never_separated"], ["h_res_identity"])
