@@ -31,8 +31,7 @@ def page(studies: Studies, svgs: Mapping[str, str]) -> str:
 
 
 def _section(study: str, comparisons: list[Comparison], svgs: Mapping[str, str]) -> dict[str, Any]:
-    drawn = [part for whole in comparisons for part in arms.families(whole)]
-    shown = [(each, name, caption) for each in drawn for name, caption in CAPTIONS.items()]
+    shown = [(each, name, CAPTIONS[name]) for each, name in arms.drawn(comparisons)]
     if swept := depth.sweep(comparisons):
         shown.insert(0, (swept, depth.NAME, depth.CAPTION))
     return {

@@ -73,9 +73,8 @@ def render_studies(found: Studies) -> dict[str, str]:
     texts = {}
     for study, of_study in found.items():
         texts[f"tables/{study}-stability.md"] = f"{readme.table(of_study)}\n\n{readme.provenance(of_study)}\n"
-        for comparison in (part for whole in of_study for part in arms.families(whole)):
-            for name, draw in FIGURES.items():
-                texts[readme.figure(comparison, name)] = theme.to_svg(draw(comparison))
+        for comparison, name in arms.drawn(of_study):
+            texts[readme.figure(comparison, name)] = theme.to_svg(FIGURES[name](comparison))
         if swept := depth.sweep(of_study):
             texts[readme.figure(swept, depth.NAME)] = theme.to_svg(depth.gain_by_depth(swept))
     return texts

@@ -9,8 +9,19 @@ from mhc_repro.analysis.figures.mappings import CAPTION as MAPPINGS
 from mhc_repro.analysis.figures.mappings import mappings
 from mhc_repro.analysis.figures.training import GAINS, gain_by_layer, loss_gap, training
 
-__all__ = ["CAPTIONS", "FIGURES", "GAINS", "details", "gain_by_layer", "loss_gap", "mappings", "training"]
+__all__ = [
+    "CAPTIONS",
+    "FIGURES",
+    "GAINS",
+    "OF_FAMILIES",
+    "details",
+    "gain_by_layer",
+    "loss_gap",
+    "mappings",
+    "training",
+]
 
+OF_FAMILIES = ("training", "gain-by-layer")  # where many arms are drawn by family: pictures are heavy
 FIGURES = {
     "training": training,
     "gain-by-layer": gain_by_layer,

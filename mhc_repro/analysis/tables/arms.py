@@ -4,6 +4,7 @@ What an arm promises stands in experiments/arms.yaml; what it did comes from stu
 and from the bench's newest record of many arms. What has not been measured is a dash.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import yaml
 
 from mhc_repro.analysis import readme, theme
 from mhc_repro.analysis.comparison import BASELINE, Comparison, Studies
+from mhc_repro.analysis.figures import FIGURES, OF_FAMILIES
 from mhc_repro.analysis.summary import Summary, summaries
 from mhc_repro.analysis.tables import cells, overhead
 from mhc_repro.errors import UserError
@@ -61,6 +63,16 @@ def families(comparison: Comparison) -> list[Comparison]:
         )
         for name, members in found.items()
     ]
+
+
+def drawn(comparisons: Sequence[Comparison]) -> list[tuple[Comparison, str]]:
+    """List the figures of a study: of what, and which."""
+    found = []
+    for whole in comparisons:
+        split = families(whole)
+        names = FIGURES if split == [whole] else OF_FAMILIES
+        found += [(each, name) for each in split for name in names]
+    return found
 
 
 def part(studies: Studies, root: Path) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mhc_repro.analysis.comparison import comparisons
+from mhc_repro.analysis.figures import FIGURES, OF_FAMILIES
 from mhc_repro.analysis.tables import arms, overhead
 from mhc_repro.analysis.tables.cells import DASH
 from mhc_repro.compose import CONF
@@ -83,3 +84,7 @@ def test_figures_of_many_arms_are_by_family_and_none_is_lost(fake) -> None:
         assert len(each.arms) <= arms.MANY
     few = comparisons([fake(arm, study="few") for arm in ("hc", "mhc")])
     assert arms.families(few[0]) == few
+    assert arms.drawn([*few, whole]) == [
+        *((few[0], name) for name in FIGURES),
+        *((each, name) for each in split for name in OF_FAMILIES),
+    ]
