@@ -82,7 +82,7 @@ def part(studies: Studies, root: Path) -> str:
     comparisons = studies[STUDY]
     found = {arm: of_arm for each in comparisons for arm, of_arm in summaries(each).items()}
     size = {run.connection: parameters(run.manifest, run.config) for each in comparisons for run in each.runs}
-    record = overhead.newest(root, overhead.ALL_ARMS)
+    record = overhead.newest(root, overhead.ALL_ARMS) or overhead.newest(root)
     frame = table(load(), found, size, record["connections"] if record else {})
     sources = [readme.provenance(comparisons), *([f"*{overhead.provenance(record)}*"] if record else [])]
     return "\n\n".join([cells.markdown(frame), CAPTION, *sources])

@@ -12,7 +12,8 @@ from tabulate import tabulate
 from mhc_repro.analysis import stats
 
 DASH = "–"
-WORDS = ("setting", "quantity", "arm", "status")  # columns of text, set to the left; the others are numbers
+# columns of text, set to the left; the others are numbers
+WORDS = ("setting", "arm", "status", "quantity", "paper", "constraint", "exact", "start", "note")
 
 REASONS = {  # the codes of measurement.guards, short enough for a cell
     "streams_never_separated": "streams never separated",

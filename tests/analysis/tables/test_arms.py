@@ -43,7 +43,7 @@ def test_every_file_promises_something_and_nothing_else_does() -> None:
 
 def test_a_row_holds_promise_measurement_and_cost(fake, monkeypatch) -> None:
     record = {"connections": {"mhc": {"step_ratio": 1.234, "peak_memory_ratio": 1.456}}}
-    monkeypatch.setattr(overhead, "newest", lambda root, kind: record)
+    monkeypatch.setattr(overhead, "newest", lambda root, kind="": record)
     monkeypatch.setattr(overhead, "provenance", lambda record: "Bench of a day")
     text = arms.part({"arms": comparisons(runs(fake))}, ROOT)
     row = cells(text, "mHC")
