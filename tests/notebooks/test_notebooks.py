@@ -11,11 +11,10 @@ from types import ModuleType
 import nbformat
 import pytest
 
-from mhc_repro.runs import Run, read_runs
+from mhc_repro.runs import ENDED, Run, read_runs
 
 CHECKOUT = Path(__file__).parents[2]
 NAMES = ("amax_gain_curves", "published_table")
-ENDED = ("finished", "diverged")
 Execute = Callable[..., nbformat.NotebookNode]
 
 

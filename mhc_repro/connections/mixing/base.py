@@ -9,6 +9,7 @@ norm, as A.6 does.
 import math
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -27,6 +28,35 @@ class Mixing(Protocol):
     def initial(self) -> Tensor: ...
 
     def matrix(self, logits: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Square:
+    """What kinds share whose numbers are the n x n entries, or logits, of H_res."""
+
+    n: int
+    start: tuple[float, float] = (-3.0, 3.0)  # [off the diagonal, on it]; App. A.6: 6 I - 3
+
+    @property
+    def size(self) -> int:
+        return self.n**2
+
+    def initial(self) -> Tensor:
+        return off_and_diagonal(self.n, self.start)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What kinds share whose H_res has nothing to learn."""
+
+    n: int
+
+    @property
+    def size(self) -> int:
+        return 0
+
+    def initial(self) -> Tensor:
+        return torch.zeros(0, dtype=torch.float64)
 
 
 def off_and_diagonal(n: int, start: tuple[float, float]) -> Tensor:

@@ -6,17 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mhc_repro.connections.mixing.base import a6_off_diagonal, off_and_diagonal
+from mhc_repro.connections.mixing.base import Square, a6_off_diagonal, off_and_diagonal
 from mhc_repro.connections.sinkhorn import sinkhorn
 from mhc_repro.errors import UserError
 
 
 @dataclass(frozen=True)
-class Sinkhorn:
+class Sinkhorn(Square):
     """H_res = SK(logits), doubly stochastic up to truncation (mHC, arXiv 2512.24880, Eq. 8-9)."""
 
-    n: int
-    start: tuple[float, float] = (-3.0, 3.0)  # App. A.6: 6 I - 3
     iterations: int = 20
     order: str = "columns_first"  # Eq. 9: rows come last and are exact | rows_first: the columns are
     temperature: float = 1.0  # exp(logits / temperature)
@@ -35,13 +33,6 @@ class Sinkhorn:
                     f"the paper's is connection.mixing.{name}={allowed[0]}"
                 )
 
-    @property
-    def size(self) -> int:
-        return self.n**2
-
-    def initial(self) -> Tensor:
-        return off_and_diagonal(self.n, self.start)
-
     def matrix(self, logits: Tensor) -> Tensor:
         square = logits.unflatten(0, (self.n, self.n))
         if self.temperature != 1:
@@ -52,18 +43,8 @@ class Sinkhorn:
 
 
 @dataclass(frozen=True)
-class RowStochastic:
+class RowStochastic(Square):
     """H_res = softmax of each row: gain 1 forward, at most n backward. Is one marginal enough?"""
-
-    n: int
-    start: tuple[float, float] = (-3.0, 3.0)  # gives A.6's own matrix
-
-    @property
-    def size(self) -> int:
-        return self.n**2
-
-    def initial(self) -> Tensor:
-        return off_and_diagonal(self.n, self.start)
 
     def matrix(self, logits: Tensor) -> Tensor:
         return logits.unflatten(0, (self.n, self.n)).softmax(1)
