@@ -33,6 +33,7 @@ def execute(notebook: nbformat.NotebookNode, folder: Path = FOLDER) -> nbformat.
         km=kernel,
         extra_arguments=["--log-level=ERROR", "--HistoryManager.enabled=False"],
         record_timing=False,
+        coalesce_streams=True,  # or a line comes in one piece or two, by chance
         timeout=300,
         resources={"metadata": {"path": str(folder)}},
     )
