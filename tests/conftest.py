@@ -12,7 +12,6 @@ from typing import Any
 
 import hypothesis
 import pytest
-import yaml
 
 from mhc_repro.config import (
     Config,
@@ -23,13 +22,13 @@ from mhc_repro.config import (
     RuntimeConfig,
     TrainConfig,
 )
+from yaml_files import load
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
 
-CONF = Path(__file__).parents[1] / "conf"
 STREAMS_ARMS = ("identity", "hc", "mhc")  # a new arm with streams joins the property tests here
 ARMS = ("baseline", *STREAMS_ARMS)
 
@@ -49,10 +48,6 @@ def one_thread() -> Iterator[None]:
     yield
     if torch:
         torch.use_deterministic_algorithms(False)
-
-
-def load(group: str, name: str) -> dict[str, Any]:
-    return yaml.safe_load((CONF / group / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")

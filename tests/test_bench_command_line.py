@@ -1,6 +1,5 @@
 """experiments/bench.py as one types it: mistakes, and the one line of a tiny real measurement."""
 
-import importlib.util
 import json
 import re
 from collections.abc import Callable
@@ -8,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import bench
 from mhc_repro.analysis import report
 from mhc_repro.analysis.tables import overhead
 from mhc_repro.bench import measure, processes, scaling
-from mhc_repro.compose import CONF
 
 TINY = (
     *("model.blocks=1", "model.dim=16", "model.heads=2", "data.batch=2", "data.sequence=16"),
@@ -23,15 +22,10 @@ Main = Callable[[list[str]], int]
 
 @pytest.fixture
 def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Main:
-    spec = importlib.util.spec_from_file_location("bench_script", CONF.parent / "experiments" / "bench.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     monkeypatch.setattr(processes, "apart", lambda call, cache=None: call())  # each would import torch
     monkeypatch.setattr(measure, "TURN_SECONDS", 0)
-    monkeypatch.setattr(module, "results_root", lambda name: tmp_path / name)
-    return module.main
+    monkeypatch.setattr(bench, "results_root", lambda name: tmp_path / name)
+    return bench.main
 
 
 def test_json_is_exactly_one_line_with_every_promised_key(

@@ -1,15 +1,14 @@
 """experiments/train.py as one types it: mistakes, plans, exit codes, and nothing left lying about."""
 
-import importlib.util
 import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+import train
 from mhc_repro.compose import CONF, compose_jobs
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
@@ -45,16 +44,10 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def main(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Main]:
-    spec = importlib.util.spec_from_file_location("train", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module: ModuleType = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
     def call(*argv: str) -> int:
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), *argv])
         try:
-            return module.main(list(argv))
+            return train.main(list(argv))
         except SystemExit as stop:  # Hydra after showing something, and the only way to stop its sweep
             return int(stop.code or 0)
 

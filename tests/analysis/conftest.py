@@ -1,11 +1,9 @@
-"""Runs to analyse: the committed fixture, runs written to disk by the generator, runs made up in memory."""
+"""Runs to analyse: the committed fixture, runs made up in memory."""
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -15,26 +13,6 @@ from mhc_repro.config import Config, ConnectionConfig
 from mhc_repro.runs import PROTOCOL_VERSION, Run, read_runs
 
 HERE = Path(__file__).parent
-CHECKOUT = HERE.parents[1]
-
-
-def load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def make_run() -> Callable[..., Path]:
-    return load(HERE / "make_fixture.py").make_run
-
-
-@pytest.fixture(scope="session")
-def report_script() -> ModuleType:
-    return load(CHECKOUT / "experiments" / "report.py")
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+import report as report_command
+from made_runs import make_run
 from mhc_repro.analysis import report
 from mhc_repro.analysis.figures import FIGURES
 from mhc_repro.runs.index import write_index
@@ -25,7 +25,7 @@ stale
 
 
 @pytest.fixture(scope="session")
-def unmade(tmp_path_factory: pytest.TempPathFactory, make_run: Callable[..., Path]) -> Path:
+def unmade(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a README and, in results/, the fixture and a quick study; nothing made from them yet."""
     folder = tmp_path_factory.mktemp("unmade")
     shutil.copytree(HERE / "fixture", folder / "results")
@@ -128,9 +128,7 @@ def test_verify_sees_a_run_that_is_gone(made: Path) -> None:
     shutil.rmtree(problem.rpartition(" ")[2])
 
 
-def test_a_whole_report_counts_only_runs_that_have_ended(
-    made: Path, texts: dict[str, str], make_run: Callable[..., Path]
-) -> None:
+def test_a_whole_report_counts_only_runs_that_have_ended(made: Path, texts: dict[str, str]) -> None:
     make_run(made, "hc", study="quick", stops=50)
     assert report.compare(report.render(made, report.studies(made), with_readme=True), made) is None
     assert (
@@ -149,9 +147,7 @@ def test_difference_shows_the_place() -> None:
     assert report.difference(b"a", b"a\nb") == "line 2: ends where the report made now does not"
 
 
-def test_a_sweep_of_depth_gets_its_figure_and_its_place(
-    make_run: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_sweep_of_depth_gets_its_figure_and_its_place(tmp_path: Path) -> None:
     root = tmp_path / "results"
     for blocks in (1, 2):
         make_run(root, "mhc", study="depth", blocks=blocks, steps=40)
@@ -164,10 +160,8 @@ def test_a_sweep_of_depth_gets_its_figure_and_its_place(
     assert texts["report.html"].count("data:image/svg+xml;base64,") == 1 + 2 * len(FIGURES)
 
 
-def test_a_part_leaves_the_rest_alone(
-    root: Path, report_script: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert report_script.main(["--root", str(root), "--study", "quick", "--no-readme", "--console"]) == 0
+def test_a_part_leaves_the_rest_alone(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report_command.main(["--root", str(root), "--study", "quick", "--no-readme", "--console"]) == 0
     out = capsys.readouterr().out
     assert "What answers the question" in out
     assert "quick-training.svg" in out
@@ -176,16 +170,14 @@ def test_a_part_leaves_the_rest_alone(
     assert not (root / "report.html").exists()
 
 
-def test_command_line_writes_then_verifies(
-    root: Path, report_script: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_line_writes_then_verifies(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(root / "fixture")
-    assert report_script.main(["--root", str(root)]) == 0
+    assert report_command.main(["--root", str(root)]) == 0
     assert "8 files, 8 changed" in capsys.readouterr().out
-    assert report_script.main(["--root", str(root), "--verify"]) == 0
+    assert report_command.main(["--root", str(root), "--verify"]) == 0
     assert capsys.readouterr().out.count("\n") == 1
     (root / "index.csv").write_text("run_id\n")
-    assert report_script.main(["--root", str(root), "--verify"]) == 1
+    assert report_command.main(["--root", str(root), "--verify"]) == 1
     said = capsys.readouterr().out
     assert "results/index.csv line 1" in said
     shutil.rmtree(said.split()[-1])
@@ -204,9 +196,9 @@ def test_command_line_writes_then_verifies(
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
-    root: Path, report_script: ModuleType, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+    root: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
-    assert report_script.main([argument.format(tmp=root.parent) for argument in arguments]) == 2
+    assert report_command.main([argument.format(tmp=root.parent) for argument in arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1

@@ -3,8 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -21,8 +19,8 @@ from mhc_repro.errors import UserError
 from mhc_repro.measurement.gains import amax_gains
 from mhc_repro.measurement.guards import DOUBLY_STOCHASTIC
 from mhc_repro.training.optim import make_optimizer
+from yaml_files import CONF, load
 
-CONF = Path(__file__).parents[2] / "conf"
 INF = math.inf
 A6_OFF = math.exp(-3) / (math.exp(3) + 3 * math.exp(-3))
 A6 = [1 - 3 * A6_OFF, A6_OFF, A6_OFF, A6_OFF]
@@ -136,10 +134,6 @@ SIZES = [1, 2, 4, 8]
 def each(request: pytest.FixtureRequest) -> str:
     """Run a test once for each arm with streams."""
     return request.param
-
-
-def load(group: str, name: str) -> dict[str, Any]:
-    return yaml.safe_load((CONF / group / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def random_numbers(size: int, tokens: int, scale: float, dtype=torch.float32, seed: int = 0) -> Tensor:

@@ -1,16 +1,16 @@
 """The notebooks, executed as they stand on the recorded runs, and the second on made-up runs of its study."""
 
-import importlib.util
 import json
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import nbformat
 import pytest
 
+import notebooks
+from made_runs import make_run
 from mhc_repro.runs import ENDED, Run, read_runs
 
 CHECKOUT = Path(__file__).parents[2]
@@ -18,26 +18,12 @@ NAMES = ("amax_gain_curves", "published_table")
 Execute = Callable[..., nbformat.NotebookNode]
 
 
-def load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    return load(CHECKOUT / "experiments" / "notebooks.py")
-
-
-@pytest.fixture(scope="module")
-def execute(script: ModuleType) -> Execute:
+def execute() -> Execute:
     """Execute a notebook, on other results if asked, and make it say at its end whether it met torch."""
 
     def run(name: str, results: Path | None = None) -> nbformat.NotebookNode:
-        notebook = script.read(script.FOLDER / f"{name}.py")
+        notebook = notebooks.read(notebooks.FOLDER / f"{name}.py")
         if results:
             (first,) = [
                 cell for cell in notebook.cells if "RESULTS =" in cell.source and cell.cell_type == "code"
@@ -45,7 +31,7 @@ def execute(script: ModuleType) -> Execute:
             first.source = first.source.replace('Path("../results")', f"Path({str(results)!r})")
             assert str(results) in first.source
         notebook.cells.append(nbformat.v4.new_code_cell('import sys\nprint("torch" in sys.modules)'))
-        return script.execute(notebook)
+        return notebooks.execute(notebook)
 
     return run
 
@@ -105,9 +91,10 @@ def test_every_notebook_is_there_twice_and_checked_here() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_stored_notebook_is_in_step_with_its_source(script: ModuleType, name: str) -> None:
+def test_stored_notebook_is_in_step_with_its_source(name: str) -> None:
     cells = [
-        (cell.id, cell.cell_type, cell.source) for cell in script.read(script.FOLDER / f"{name}.py").cells
+        (cell.id, cell.cell_type, cell.source)
+        for cell in notebooks.read(notebooks.FOLDER / f"{name}.py").cells
     ]
     assert [(cell.id, cell.cell_type, cell.source) for cell in stored(name).cells] == cells, "make notebooks"
 
@@ -187,7 +174,6 @@ def test_the_curves_are_those_of_the_run_tables(executed: Callable[[str], nbform
 def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make runs of study published, all arms but HC, as if trained."""
     root = tmp_path_factory.mktemp("results")
-    make_run = load(CHECKOUT / "tests" / "analysis" / "make_fixture.py").make_run
     for arm in ("baseline", "published_mhc", "baseline_quarter"):
         make_run(root, arm, study="published")
     return root

@@ -6,6 +6,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from made_runs import make_run
 from mhc_repro.analysis import stats, theme
 from mhc_repro.analysis.comparison import Comparison, comparisons
 from mhc_repro.analysis.figures import depth
@@ -37,9 +38,7 @@ def data(line: Line2D) -> dict[float, float]:
     return dict(zip(*(np.asarray(values, float) for values in line.get_data()), strict=True))
 
 
-def test_shows_the_largest_and_the_last_gain_of_each_run(
-    make_run: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_shows_the_largest_and_the_last_gain_of_each_run(tmp_path: Path) -> None:
     for blocks in (1, 3):
         for arm in ("baseline", "hc", "mhc"):
             make_run(tmp_path, arm, study="depth", blocks=blocks)

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
+from made_runs import make_run
 from mhc_repro.analysis import theme
 from mhc_repro.analysis.comparison import Comparison, comparisons
 from mhc_repro.analysis.figures import GAINS
@@ -15,7 +16,7 @@ Fake = Callable[..., Run]
 
 
 @pytest.fixture(scope="module")
-def found(make_run: Callable[..., object], tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+def found(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     root = tmp_path_factory.mktemp("results")
     for arm in ("baseline", "hc", "mhc"):
         make_run(root, arm, blocks=3)

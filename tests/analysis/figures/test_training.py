@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from scipy.stats import trim_mean
 
+from made_runs import make_run
 from mhc_repro.analysis import theme
 from mhc_repro.analysis.comparison import Comparison, comparisons
 from mhc_repro.analysis.curves import envelope, gaps, smooth, thin
@@ -188,7 +189,7 @@ def test_same_runs_same_bytes_and_no_trace_left(runs: list[Run], fixture: Compar
     assert dict(rcParams) == before
 
 
-def test_figures_are_small_enough_to_commit(make_run: Callable[..., Path], tmp_path: Path) -> None:
+def test_figures_are_small_enough_to_commit(tmp_path: Path) -> None:
     for arm in ("baseline", "hc", "mhc"):
         make_run(tmp_path, arm, steps=2000)
     (found,) = comparisons(read_runs(tmp_path))

@@ -1,0 +1,107 @@
+"""What a run leaves behind: its tables, its verdicts, and a divergence, which is a result."""
+
+import itertools
+import math
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from mhc_repro.runs import RunDirectory
+from mhc_repro.training import runtime
+from mhc_repro.training.loop import train
+
+
+def test_a_finished_run_holds_what_was_measured(config):
+    done = config("mhc", steps=5, train={"val_every": 3})  # probed at 0, 2, 4, 5; token maps at 0 and 5
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert train(done) == "finished"
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    run = RunDirectory.of(done)
+    metrics, gains, tokens = (run.table(name).read() for name in ("metrics", "gains", "tokens"))
+    assert metrics["step"].tolist() == list(range(6))
+    for column, steps in {
+        "loss/train": [1, 2, 3, 4, 5],
+        "gain/composite_forward": [0, 2, 4, 5],
+        "loss/val": [0, 3, 5],
+        "bpc/test": [5],
+    }.items():
+        assert metrics.loc[metrics[column].notna(), "step"].tolist() == steps
+    layers = [1, 2, 3, 4]
+    assert list(zip(gains["step"], gains["layer"], strict=True)) == list(
+        itertools.product([0, 2, 4, 5], layers)
+    )
+    assert list(zip(tokens["step"], tokens["layer"], strict=True)) == list(itertools.product([0, 5], layers))
+    largest = gains.groupby("step")["composite_backward"].max()
+    assert metrics.set_index("step")["gain/composite_backward"].dropna().tolist() == largest.tolist()
+    assert {len(row) for row in gains["h_forward"]} == {16}
+    assert {len(row) for row in tokens["h_res"]} == {3 * 16}
+    status, manifest = run.read_status(), run.read_manifest()
+    assert {key: status[key] for key in ("status", "step", "steps", "degenerate", "control")} == {
+        "status": "finished",
+        "step": 5,
+        "steps": 5,
+        "degenerate": [],
+        "control": [],
+    }
+    assert manifest["run_id"] == run.run_id
+    assert manifest["parameters"]["connection"] == 4 * (96 * 8 + 24 + 3)
+    assert manifest["exact"] is True
+    assert manifest["data_sha256"] == done.data.sha256
+    assert [session["from_step"] for session in manifest["sessions"]] == [0]
+
+
+def test_what_is_degenerate_and_what_is_a_control_is_in_the_status_and_said(config, capsys):
+    verdicts = {}
+    alike = {"read_start": [0, 0], "write_start": [0, 0]}
+    frozen = config("mhc", freeze=["mix"])
+    for name, made in {
+        "sound": config("identity"),
+        "alike": config("identity", **alike),
+        "frozen": frozen,
+    }.items():
+        made.optim.lr = 1e-3
+        assert train(made) == "finished"
+        status = RunDirectory.of(made).read_status()
+        verdicts[name] = status["degenerate"], status["control"]
+    assert verdicts["alike"] == (["streams_never_separated"], ["h_res_identity"])
+    assert verdicts["sound"] == verdicts["frozen"] == ([], ["h_res_identity"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "degenerate: streams_never_separated" in said
+    assert "control: h_res_identity" in said
+
+
+def test_a_divergence_is_a_result(config, capsys):
+    diverging = config("hc", steps=50, model={"dtype": "float32"})
+    diverging.optim.lr, diverging.optim.warmup, diverging.optim.clip = 1e30, 0.0, 0.0
+    assert train(diverging) == "diverged"
+    run = RunDirectory.of(diverging)
+    status, metrics = run.read_status(), run.table("metrics").read()
+    assert status["status"] == "diverged"
+    assert status["step"] == metrics["step"].iloc[-1] < 50
+    assert not math.isfinite(metrics["loss/train"].iloc[-1])
+    assert np.isfinite(metrics["loss/train"].iloc[1:-1]).all()
+    assert not run.table("metrics").jsonl.exists()
+    assert train(diverging) == "diverged"
+    assert "already diverged" in capsys.readouterr().err
+
+
+def test_a_divergence_at_the_last_update_is_one_too(config):
+    """The loss of the last batch is still finite; the model that the run leaves is not."""
+    late = config("hc", steps=1, model={"dtype": "float32"})
+    late.optim.lr, late.optim.warmup, late.optim.final_lr = 1e30, 0.0, 1.0
+    assert train(late) == "diverged"
+
+
+@pytest.mark.slow  # the tracing of ten shapes
+def test_a_sweep_over_many_shapes_in_one_process_compiles_each(config, monkeypatch):
+    """The compiler keeps a few variants of a function and, asked for one graph, fails at the next."""
+    real = torch.compile
+    monkeypatch.setattr(runtime, "compiles", lambda *_: True)
+    monkeypatch.setattr(
+        torch, "compile", lambda f, **how: real(f, **how | {"backend": "eager", "options": None})
+    )
+    for dim in range(2, 22, 2):
+        shape = config("identity", n=2, steps=1, model={"dim": dim, "blocks": 1})
+        assert train(shape) == "finished"
