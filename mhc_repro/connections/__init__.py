@@ -1,29 +1,16 @@
 """The thing under study: how a sub-layer reads, mixes and writes the residual streams.
 
-`build` is the one seam. A connection is a module with `n` and
-`forward(streams (B, T, n, C), branch) -> (streams, H_res (n, n, B T))`.
+`build` is the one seam; what it makes is a `Connection`, of one of three kinds.
 """
 
-from collections.abc import Callable
-from typing import Protocol
-
-from torch import Tensor
-
 from mhc_repro.config import ConnectionConfig
+from mhc_repro.connections.base import Connection
 from mhc_repro.connections.ends import expand, make_expansion, make_reduction, reduce
 from mhc_repro.connections.history import HistoryConnection, make_history
 from mhc_repro.connections.hyper import HyperConnection, make_form
 from mhc_repro.connections.residual import ResidualConnection
 
 __all__ = ["Connection", "build", "check", "expand", "make_expansion", "make_reduction", "reduce"]
-
-
-class Connection(Protocol):
-    """What the trunk asks of a connection."""
-
-    n: int
-
-    def __call__(self, streams: Tensor, branch: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]: ...
 
 
 def check(config: ConnectionConfig) -> None:
@@ -34,9 +21,7 @@ def check(config: ConnectionConfig) -> None:
         make_history(config)
 
 
-def build(
-    config: ConnectionConfig, layer: int, dim: int
-) -> HyperConnection | HistoryConnection | ResidualConnection:
+def build(config: ConnectionConfig, layer: int, dim: int) -> Connection:
     """Make the connection of sub-layer `layer` (from 0) at its documented start, drawing nothing at random."""
     if config.kind == "residual":
         return ResidualConnection(config.branch_scale)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mhc_repro.config import ConnectionConfig
+from mhc_repro.connections.base import Connection
 from mhc_repro.connections.mixing import make_kind
 from mhc_repro.errors import UserError
 
@@ -89,7 +90,7 @@ def make_history(config: ConnectionConfig) -> Softmax:
     return made
 
 
-class HistoryConnection(nn.Module):
+class HistoryConnection(Connection):
     """K states of one stream around a branch; sub-layer `layer` (from 0) knows layer + 1 states at most."""
 
     def __init__(self, config: ConnectionConfig, layer: int) -> None:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from mhc_repro.config import ConnectionConfig
-from mhc_repro.connections.maps import Form, Maps, gates, make_maps, make_numbers
+from mhc_repro.connections.base import Connection
+from mhc_repro.connections.maps import Form, gates, make_maps, make_numbers
 from mhc_repro.connections.mixing import Identity, make_mixing
 from mhc_repro.connections.mixing.base import tokens_first, tokens_last
 from mhc_repro.errors import UserError
@@ -83,7 +84,7 @@ def make_form(config: ConnectionConfig) -> Form:
     return Form(config.coefficients, config.gate, mixing, *learns)
 
 
-class HyperConnection(nn.Module):
+class HyperConnection(Connection):
     """n residual streams around a branch; every arm with streams is a setting of this."""
 
     def __init__(self, config: ConnectionConfig, layer: int, dim: int) -> None:
@@ -108,7 +109,6 @@ class HyperConnection(nn.Module):
         if config.share_alpha and self.read and self.mix:
             self.mix.alpha = self.read.alpha
         self.keeps_streams = isinstance(self.form.mixing, Identity)
-        self.compiled = False  # set by runtime; only training steps, whose shape is fixed, use it
 
     def coefficients(self) -> tuple[Tensor | None, Tensor | None, Tensor]:
         """Join the parameters of the three maps: phi (rows, features), alpha (m,), bias (m,); static: b alone."""
@@ -117,10 +117,6 @@ class HyperConnection(nn.Module):
         phi: list[Tensor] = [part.phi for part in parts if part.phi is not None]
         alpha = [part.alpha.expand_as(part.bias) for part in parts if part.alpha is not None]
         return (torch.cat(phi), torch.cat(alpha), bias) if phi else (None, None, bias)
-
-    def maps(self, streams: Tensor) -> Maps:
-        """Compute the maps of every token of streams (N, n, C)."""
-        return make_maps(self.form, streams, *self.coefficients())
 
     def gate_slope(self, streams: Tensor) -> Tensor:
         """Return how far the gates are from saturation at streams (N, n, C): 1 in the middle, 0 at the ends.

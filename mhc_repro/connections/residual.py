@@ -6,10 +6,12 @@ With a `branch_scale` of 1/n it is the function that the enwik8 reproduction's m
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from mhc_repro.connections.base import Connection
 
 
-class ResidualConnection(nn.Module):
+class ResidualConnection(Connection):
     """One stream, added to; H_res is the number 1, so every composite gain is exactly 1."""
 
     n = 1

@@ -1,8 +1,8 @@
 """Amax gains of stacks of H_res (mHC, arXiv 2512.24880, Sec. 3.1): pure functions on tensors.
 
-H_res comes as (L, ..., n, n), sub-layers first, any token dimensions between, row i holding the
-weights that form output stream i. Row sums then bound the signal going forward, column sums the
-gradient going back. The two composites at sub-layer l are different products:
+H_res comes as (L, N, n, n), sub-layers first, then tokens, row i holding the weights that form
+output stream i. Row sums then bound the signal going forward, column sums the gradient going back.
+The two composites at sub-layer l are different products:
 
     forward   H_l H_(l-1) ... H_1        from the input up to l
     backward  H_L H_(L-1) ... H_l        from l up to the output
@@ -11,19 +11,13 @@ Products are taken per token, then averaged over tokens; the gain is the largest
 (column) sum, signed entries summed as they are. A residual baseline has gain exactly 1 everywhere.
 """
 
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-
-class AmaxGains(NamedTuple):
-    """Gains at each of L sub-layers, as float tensors (L,)."""
-
-    single_forward: Tensor
-    single_backward: Tensor
-    composite_forward: Tensor
-    composite_backward: Tensor
+Row = dict[str, Any]
+GAINS = ("single_forward", "single_backward", "composite_forward", "composite_backward")
 
 
 def composite_forward(h_res: Tensor) -> Tensor:
@@ -52,22 +46,51 @@ def backward_gain(matrix: Tensor) -> Tensor:
     return matrix.sum(-2).abs().amax(-1)
 
 
-def token_mean(matrix: Tensor) -> Tensor:
-    """Average over all token dimensions: (L, ..., n, n) -> (L, n, n)."""
-    return matrix.flatten(1, -3).mean(1) if matrix.dim() > 3 else matrix
+def gain_rows(h_res: Tensor, detached: bool = False) -> list[Row]:
+    """Describe each sub-layer of h_res (L, N, n, n): one row of the gains table each, layers from 1.
 
-
-def amax_gains(h_res: Tensor) -> AmaxGains:
-    """Measure single and composite amax gains of h_res (L, ..., n, n) (mHC Sec. 3.1, Figs. 3 and 7).
-
-    Computed in the dtype given; pass float64 where products of many layers must be exact.
+    Gains as mHC Sec. 3.1 defines them, `_token` with the maximum before the mean over tokens, `_norm` with
+    absolute entries; distances and matrices are of the token mean. `detached`: no gradient passes H_res,
+    so its backward gains are 0. Computed in the dtype given: pass float64, where long products are exact.
+    Raises ValueError for another shape.
     """
-    if h_res.dim() < 3 or h_res.shape[-1] != h_res.shape[-2]:
-        raise ValueError(f"h_res has shape {tuple(h_res.shape)}; it must be (L, ..., n, n)")
-    single = token_mean(h_res)
-    return AmaxGains(
-        forward_gain(single),
-        backward_gain(single),
-        forward_gain(token_mean(composite_forward(h_res))),
-        backward_gain(token_mean(composite_backward(h_res))),
+    if h_res.dim() != 4 or h_res.shape[-1] != h_res.shape[-2]:
+        raise ValueError(f"h_res has shape {tuple(h_res.shape)}; it must be (L, N, n, n)")
+    n = h_res.shape[-1]
+    seen_by_gradient = torch.zeros_like(h_res) if detached else h_res
+    products = {
+        "single_forward": h_res,
+        "single_backward": seen_by_gradient,
+        "composite_forward": composite_forward(h_res),
+        "composite_backward": composite_backward(seen_by_gradient),
+    }
+    means = {name: product.mean(1) for name, product in products.items()}
+    columns: dict[str, Tensor] = {}
+    for name, product in products.items():
+        gain, summed = (forward_gain, -1) if name.endswith("forward") else (backward_gain, -2)
+        columns[name] = gain(means[name])
+        columns[f"{name}_token"] = gain(product).mean(1)
+        columns[f"{name}_norm"] = means[name].abs().sum(summed).amax(-1)
+    single, forward, backward = (means[name] for name in ("single_forward", *GAINS[2:]))
+    eye = torch.eye(n, dtype=h_res.dtype)
+    columns["min_column_sum"] = backward.sum(-2).amin(-1)
+    columns["distance_identity"] = (single - eye).flatten(1).norm(dim=1)
+    columns["distance_uniform"] = (single - 1 / n).flatten(1).norm(dim=1)
+    columns["sigma2"] = second_singular_value(forward)
+    columns["h_single"], columns["h_forward"], columns["h_backward"] = (
+        mean.flatten(1) for mean in (single, forward, backward)
     )
+    lists = {name: column.tolist() for name, column in columns.items()}
+    return [
+        {"layer": index + 1} | {name: values[index] for name, values in lists.items()}
+        for index in range(len(h_res))
+    ]
+
+
+def second_singular_value(matrix: Tensor) -> Tensor:
+    """Return sigma_2: (L, n, n) -> (L,); 0 for a number, not a number where the matrix is not finite."""
+    if matrix.shape[-1] == 1:
+        return matrix.new_zeros(len(matrix))
+    finite = matrix.isfinite().all(-1).all(-1)
+    safe = torch.where(finite[:, None, None], matrix, torch.zeros_like(matrix))
+    return torch.linalg.svdvals(safe)[:, 1].where(finite, torch.nan)

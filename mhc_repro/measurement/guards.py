@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from mhc_repro.config import GuardsConfig
+from mhc_repro.config import Config
 
 REASONS = {
-    "streams_never_separated": "all streams carry the same numbers but for rounding, so this is a single-stream "
-    "net; usually a start that treats the streams alike (equal reads and writes, no home stream)",
+    "streams_never_separated": "nothing but rounding tells the streams apart, so this is a single-stream net; "
+    "usually a start that treats the streams alike (equal reads and writes, no home stream)",
     "h_res_identity": "H_res is I in every sub-layer, so nothing is mixed; usually a start so deep in a corner "
     "that its gradient vanishes (a low temperature, logits far apart)",
     "h_res_uniform": "H_res is J/n in every sub-layer, so only the mean of the streams survives; usually a "
@@ -30,16 +30,6 @@ REASONS = {
     "connection_gradients_dead": "the gradients of the connections are zero or rounding noise; usually streams "
     "that are alike, or maps that are not applied",
 }
-# Kinds of connection.mixing whose rows and columns are meant to sum to 1.
-DOUBLY_STOCHASTIC = (
-    "sinkhorn",
-    "identity_mix",
-    "permutations",
-    "kronecker",
-    "transport",
-    "block_orthostochastic",
-    "orthostochastic",
-)
 
 
 class Verdict(NamedTuple):
@@ -52,27 +42,25 @@ class Verdict(NamedTuple):
 def judge(
     gains: pd.DataFrame,
     metrics: pd.DataFrame,
-    n: int,
-    steps: int,
-    expects: list[str],
-    limits: GuardsConfig | None = None,
-    mixing: str = "",
-    alike: bool = False,
+    config: Config,
+    *,
+    doubly_stochastic: bool = False,
+    exchangeable: bool = False,
 ) -> Verdict:
     """Judge a run by its gains and metrics tables; a baseline (n = 1) and a run too short are never judged.
 
-    `mixing` is the kind of connection.mixing, which says what the rows and columns of H_res should sum to.
-    `alike`: nothing tells the streams apart at the start, so that what separates them is rounding.
+    `doubly_stochastic`: the rows and columns of H_res are meant to sum to 1.
+    `exchangeable`: nothing tells the streams apart at the start, so that what separates them is rounding.
     """
-    limits = limits or GuardsConfig()
-    first = max(1, int(np.ceil(limits.judged_after * steps)))
+    arm, limits = config.connection, config.guards
+    first = max(1, int(np.ceil(limits.judged_after * config.train.steps)))
     late = gains[gains["step"] >= first]
-    if n == 1 or late.empty:
+    if arm.n == 1 or late.empty:
         return Verdict([], [])
     found = []
-    if alike or late["spread"].max() < limits.spread:
+    if exchangeable or late["spread"].max() < limits.spread:
         found.append("streams_never_separated")
-    h_res = np.stack(late["h_single"].to_list()).reshape(-1, n, n)
+    h_res = np.stack(late["h_single"].to_list()).reshape(-1, arm.n, arm.n)
     if late["distance_identity"].max() < limits.distance:
         found.append("h_res_identity")
     elif late["distance_uniform"].max() < limits.distance:
@@ -83,7 +71,7 @@ def judge(
         found.append("h_res_frozen")
     if "gate_slope" in late and late["gate_slope"].max() < limits.slope:
         found.append("gates_saturated")
-    if mixing in DOUBLY_STOCHASTIC:
+    if doubly_stochastic:
         off = np.maximum(np.abs(h_res.sum(1) - 1), np.abs(h_res.sum(2) - 1)).max(1)
         # One outlier is no verdict: the worst sub-layer of half the probes must be off.
         if pd.Series(off, late.index).groupby(late["step"]).max().median() > limits.residual:
@@ -91,6 +79,7 @@ def judge(
     rows = metrics[metrics["step"] >= 1]
     if not (rows["grad/norm_connection"] > limits.gradient * rows["grad/norm_body"]).any():
         found.append("connection_gradients_dead")
+    expects = [*arm.expects, *(["h_res_identity"] if "mix" in arm.freeze else [])]
     return Verdict([r for r in found if r not in expects], [r for r in found if r in expects])
 
 

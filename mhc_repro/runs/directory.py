@@ -69,7 +69,7 @@ class RunDirectory:
             message = f"{self.run_id} is being written by another process; wait for it or stop it"
             raise RunBusy(message) from None
         with lock:
-            files.sweep(self.path)
+            files.remove_leftovers(self.path)
             yield self
 
     def busy(self) -> bool:

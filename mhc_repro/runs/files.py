@@ -23,10 +23,10 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace `path` by `content` atomically."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
+    """Replace `path` by `parts`, one after the other, atomically."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.writelines(parts)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -47,7 +47,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value
 
 
-def sweep(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove what a killed writer left half written; call it only while nobody else can write there."""
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)

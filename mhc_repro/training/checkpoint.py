@@ -7,12 +7,13 @@ and renamed, so a torn file can only come from the disk; it is then skipped with
 import hashlib
 import io
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from mhc_repro.runs import files
 
 OVERHEAD = 0.01  # of the run time, at most, goes into checkpoints
 
@@ -36,13 +37,8 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        temporary = self.folder / "writing.tmp"
-        with temporary.open("wb") as file:
-            file.write(hashlib.sha256(buffer.getbuffer()).digest())
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.folder / f"step-{step:08d}.pt")
+        digest = hashlib.sha256(buffer.getbuffer()).digest()
+        files.write_bytes(self.folder / f"step-{step:08d}.pt", digest, buffer.getbuffer())
         for old in self.paths()[2:]:
             old.unlink(missing_ok=True)
         self.last = time.monotonic()
@@ -58,6 +54,7 @@ class Checkpoints:
         A checkpoint past step `rows`, the last that the tables hold (-1: none), cannot be gone on from.
         """
         warnings: list[str] = []
+        files.remove_leftovers(self.folder)
         for path in self.paths():
             content = path.read_bytes()
             digest, payload = content[:32], content[32:]

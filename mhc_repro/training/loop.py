@@ -152,11 +152,14 @@ class Session:
             self._save()
         config = self.config
         gains, metrics = self.tables["gains"].read(), self.tables["metrics"].read()
-        arm = config.connection
-        mixing = "" if "mix" in arm.freeze else arm.mixing["kind"]
-        alike = arm.kind == "streams" and exchangeable(arm, make_form(arm))
-        expects = [*arm.expects, *(["h_res_identity"] if "mix" in arm.freeze else [])]
-        verdict = judge(gains, metrics, arm.n, config.train.steps, expects, config.guards, mixing, alike)
+        form = make_form(config.connection) if config.connection.kind == "streams" else None
+        verdict = judge(
+            gains,
+            metrics,
+            config,
+            doubly_stochastic=form is not None and form.mixing.doubly_stochastic,
+            exchangeable=form is not None and exchangeable(config.connection, form),
+        )
         for name, table in self.tables.items():
             table.finish(UNITS[name])
         self._write_status(status, message=message, degenerate=verdict.degenerate, control=verdict.control)

@@ -14,7 +14,6 @@ from torch.nn import functional
 
 from mhc_repro import connections
 from mhc_repro.config import ConnectionConfig, ModelConfig
-from mhc_repro.connections.hyper import HyperConnection
 from mhc_repro.training.runtime import stream_seed
 
 CONNECTION = ("connections.", "expansion.", "reduction.")  # how the names of an arm's own parameters begin
@@ -98,10 +97,9 @@ class Transformer(nn.Module):
         return ((name, p) for name, p in self.named_parameters() if name.startswith(CONNECTION))
 
     def compile_connections(self) -> None:
-        """Use the compiled form of the connections in training steps."""
+        """Use the compiled form of the connections in training steps, whose shape is fixed."""
         for connection in self.connections:
-            if isinstance(connection, HyperConnection):
-                connection.compiled = True
+            connection.compiled = True  # type: ignore[assignment]
 
     @torch.no_grad()
     def draw(self, generator: torch.Generator, std: float) -> None:

@@ -20,7 +20,7 @@ from mhc_repro.analysis.composites import (
     stored_error,
     token_matrices,
 )
-from mhc_repro.measurement.probe import gain_rows
+from mhc_repro.measurement.gains import gain_rows
 from mhc_repro.runs import Run
 
 Fake = Callable[..., Run]

@@ -9,7 +9,7 @@ from torch import Tensor
 from mhc_repro.connections import build
 from mhc_repro.connections.history import project_to_simplex
 from mhc_repro.errors import UserError
-from mhc_repro.measurement.probe import gain_rows
+from mhc_repro.measurement.gains import gain_rows
 
 ARMS = ("history", "history_detached", "history_simplex")
 
@@ -54,7 +54,7 @@ def test_its_gain_is_that_of_the_companion_matrices(connection):
     assert all(row["composite_forward"] == pytest.approx(1) for row in rows)
     assert rows[3]["single_backward"] == pytest.approx(0.85 + 1)
     assert 1 < rows[0]["composite_backward"] <= 4
-    cut = gain_rows(h_res, cut=True)
+    cut = gain_rows(h_res, detached=True)
     assert {row["composite_backward"] for row in cut} == {row["single_backward"] for row in cut} == {0}
     assert [row["composite_forward"] for row in cut] == [row["composite_forward"] for row in rows]
 

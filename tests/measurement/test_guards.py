@@ -1,24 +1,22 @@
 """Each verdict on a run that deserves it, made by training it; silence on the arms as they are published."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 import torch
-import yaml
 
-from mhc_repro.config import GuardsConfig
+from mhc_repro.config import Config, GuardsConfig
+from mhc_repro.connections.hyper import make_form
 from mhc_repro.measurement.guards import REASONS, judge
 from mhc_repro.training.trainer import Trainer
+from yaml_files import CONF
 
-CONF = Path(__file__).parents[2] / "conf"
 STEPS = 20
 
 
 @pytest.fixture
 def tables(config):
-    def train(arm: str, lr: float = 1e-2, **changes) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-        """Train 20 steps in float32, as real runs do; return the gains and metrics tables and what is declared."""
+    def train(arm: str, lr: float = 1e-2, **changes) -> tuple[pd.DataFrame, pd.DataFrame, Config]:
+        """Train 20 steps in float32, as real runs do; return the gains and metrics tables and the config."""
         made = config(arm, steps=STEPS, model={"dtype": "float32"}, probe={"every": 5}, **changes)
         made.optim.lr = lr
         trainer = Trainer(made, torch.device("cpu"))
@@ -28,19 +26,15 @@ def tables(config):
             measured, rows, _ = trainer.measure()
             metrics.append(row | measured)
             gains += rows
-        return pd.DataFrame(gains), pd.DataFrame(metrics), made.connection.expects
+        return pd.DataFrame(gains), pd.DataFrame(metrics), made
 
     return train
 
 
 def verdict(tables, arm: str, n: int = 4, **settings):
-    gains, metrics, expects = tables(arm, n=n, **settings)
-    kind = (
-        ""
-        if arm == "baseline"
-        else settings.get("mixing", {"kind": "sinkhorn" if arm == "mhc" else ""})["kind"]
-    )
-    found = judge(gains, metrics, n if arm != "baseline" else 1, STEPS, expects, mixing=kind)
+    gains, metrics, config = tables(arm, n=n, **settings)
+    constrained = config.connection.mixing.get("kind") == "sinkhorn"
+    found = judge(gains, metrics, config, doubly_stochastic=constrained)
     assert set(found.degenerate) | set(found.control) <= set(REASONS)
     return found
 
@@ -93,10 +87,10 @@ def test_every_reason_is_found_where_it_holds(tables, arm_name, settings, expect
 
 def test_a_spread_that_is_rounding_is_no_separation(tables):
     """At 1e-2 Adam makes full steps of rounding: the streams of a symmetric start drift visibly apart."""
-    gains, metrics, _ = tables("hc", read_start=[0.25, 0.25], lr=1e-2)
-    assert gains["spread"].max() > GuardsConfig().spread
-    assert judge(gains, metrics, 4, STEPS, [], alike=True).degenerate == ["streams_never_separated"]
-    assert judge(gains, metrics, 4, STEPS, []).degenerate == []
+    gains, metrics, config = tables("hc", read_start=[0.25, 0.25], lr=1e-2)
+    assert gains["spread"].max() > config.guards.spread
+    assert judge(gains, metrics, config, exchangeable=True).degenerate == ["streams_never_separated"]
+    assert judge(gains, metrics, config).degenerate == []
 
 
 def test_what_an_arm_declares_is_a_control_and_the_rest_a_fault(tables):
@@ -120,34 +114,36 @@ def test_what_an_arm_declares_is_a_control_and_the_rest_a_fault(tables):
 )
 def test_one_sub_layer_at_one_probe_is_enough_to_acquit(tables, reason, settings, column):
     """H_res of sub-layer 1 never learns in mHC, for one: that alone is no fault."""
-    gains, metrics, _ = tables("mhc", **settings)
-    assert reason in judge(gains, metrics, 4, STEPS, []).degenerate
+    gains, metrics, config = tables("mhc", **settings)
+    assert reason in judge(gains, metrics, config).degenerate
     values = gains[column].tolist()
     last = gains.index[-1]
     values[last] = [value + 1e-3 for value in values[last]] if column == "h_single" else 1e-3
-    assert reason not in judge(gains.assign(**{column: values}), metrics, 4, STEPS, []).degenerate
+    assert reason not in judge(gains.assign(**{column: values}), metrics, config).degenerate
 
 
 def test_gradients_that_live_for_one_step_are_not_dead(tables):
-    gains, metrics, _ = tables("mhc", **SATURATED, **CORNER)
-    assert "connection_gradients_dead" in judge(gains, metrics, 4, STEPS, []).degenerate
+    gains, metrics, config = tables("mhc", **SATURATED, **CORNER)
+    assert "connection_gradients_dead" in judge(gains, metrics, config).degenerate
     alive = metrics["grad/norm_connection"].where(metrics["step"] != 3, 1e-3)
     assert (
         "connection_gradients_dead"
-        not in judge(gains, metrics.assign(**{"grad/norm_connection": alive}), 4, STEPS, []).degenerate
+        not in judge(gains, metrics.assign(**{"grad/norm_connection": alive}), config).degenerate
     )
 
 
 def test_nothing_is_judged_before_a_twentieth_of_the_steps(tables):
-    gains, metrics, _ = tables("mhc", **ALIKE)
+    gains, metrics, config = tables("mhc", **ALIKE)
     early = gains[gains["step"] <= 5]
-    assert judge(early, metrics, 4, 101, []) == ([], [])
-    assert judge(early, metrics, 4, 100, []).degenerate == ["streams_never_separated", "h_res_frozen"]
+    config.train.steps = 101
+    assert judge(early, metrics, config) == ([], [])
+    config.train.steps = 100
+    assert judge(early, metrics, config).degenerate == ["streams_never_separated", "h_res_frozen"]
 
 
 def test_a_run_without_a_probe_is_not_judged_for_what_was_not_seen(tables):
-    _, metrics, _ = tables("mhc")
-    assert judge(pd.DataFrame({"step": []}), metrics, 4, STEPS, []) == ([], [])
+    _, metrics, config = tables("mhc")
+    assert judge(pd.DataFrame({"step": []}), metrics, config) == ([], [])
 
 
 FAULTS = {
@@ -164,33 +160,33 @@ CONTROLS = {"identity": {"h_res_identity"}, "uniform": {"h_res_uniform"}, "rando
 
 @pytest.mark.parametrize("arm_name", sorted(path.stem for path in CONF.glob("connection/*.yaml")))
 def test_faults_are_named_in_the_arms_that_have_them_and_in_no_other(tables, arm_name):
-    settings = yaml.safe_load((CONF / "connection" / f"{arm_name}.yaml").read_text(encoding="utf-8"))
-    gains, metrics, expects = tables(arm_name, lr=1e-3)
-    kind = settings.get("mixing", {"kind": ""})["kind"]
-    found = judge(gains, metrics, settings["n"], STEPS, expects, mixing=kind)
+    gains, metrics, config = tables(arm_name, lr=1e-3)
+    form = make_form(config.connection) if config.connection.kind == "streams" else None
+    constrained = form is not None and form.mixing.doubly_stochastic
+    found = judge(gains, metrics, config, doubly_stochastic=constrained)
     assert set(found.degenerate) == FAULTS.get(arm_name, set())
     assert set(found.control) == CONTROLS.get(arm_name, set())
 
 
 def test_a_permutation_other_than_i_is_saturated(tables):
-    gains, metrics, _ = tables("mhc")
+    gains, metrics, config = tables("mhc")
     swapped = [float(i == j) for j in (1, 0, 2, 3) for i in range(4)]
-    found = judge(gains.assign(h_single=[swapped] * len(gains), distance_identity=2.0), metrics, 4, STEPS, [])
+    found = judge(gains.assign(h_single=[swapped] * len(gains), distance_identity=2.0), metrics, config)
     assert found.degenerate == ["h_res_saturated"]
 
 
 def test_sums_that_are_off_miss_the_constraint_where_there_is_one(tables):
-    gains, metrics, _ = tables("mhc")
+    gains, metrics, config = tables("mhc")
     off = gains.assign(h_single=[[value * 1.5 for value in row] for row in gains["h_single"]])
-    assert judge(off, metrics, 4, STEPS, [], mixing="sinkhorn").degenerate == ["constraint_missed"]
-    assert judge(off, metrics, 4, STEPS, [], mixing="free").degenerate == []
+    assert judge(off, metrics, config, doubly_stochastic=True).degenerate == ["constraint_missed"]
+    assert judge(off, metrics, config).degenerate == []
     first = gains["step"] == STEPS
     once = gains.assign(h_single=off["h_single"].where(first, gains["h_single"]))
-    assert judge(once, metrics, 4, STEPS, [], mixing="sinkhorn").degenerate == []
+    assert judge(once, metrics, config, doubly_stochastic=True).degenerate == []
 
 
 def test_limits_are_those_of_the_config(tables):
-    gains, metrics, expects = tables("mhc")
+    gains, metrics, config = tables("mhc")
     for limits, reason in (
         (GuardsConfig(spread=10.0), "streams_never_separated"),
         (GuardsConfig(distance=10.0), "h_res_identity"),
@@ -200,5 +196,7 @@ def test_limits_are_those_of_the_config(tables):
         (GuardsConfig(residual=0.0), "constraint_missed"),
         (GuardsConfig(gradient=10.0), "connection_gradients_dead"),
     ):
-        assert reason in judge(gains, metrics, 4, STEPS, expects, limits, "sinkhorn").degenerate
-    assert judge(gains, metrics, 4, STEPS, [], GuardsConfig(judged_after=1.0, spread=10.0)).degenerate
+        config.guards = limits
+        assert reason in judge(gains, metrics, config, doubly_stochastic=True).degenerate
+    config.guards = GuardsConfig(judged_after=1.0, spread=10.0)
+    assert judge(gains, metrics, config).degenerate

@@ -1,8 +1,6 @@
 """How H_res is parametrised: numbers per token -> the n x n matrix that mixes the streams.
 
-Each class says how many numbers a token needs (`size`), where their static part b_res starts
-(`initial`), and how they become the matrix (`matrix`, tokens last: (size, N) -> (n, n, N)).
-A published variant is one more class in one of these files and one line in MIXINGS; its fields are
+A published variant is one more `Mixing` in one of these files and one line in MIXINGS; its fields are
 what `connection.mixing` in its YAML may hold.
 """
 
@@ -23,7 +21,7 @@ from mhc_repro.errors import UserError
 
 __all__ = ["MIXINGS", "Mixing", "make_mixing"]
 
-MIXINGS: dict[str, type] = {
+MIXINGS: dict[str, type[Mixing]] = {
     "identity": Identity,
     "free": Free,
     "uniform": Uniform,

@@ -10,31 +10,39 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 
-class Mixing(Protocol):
-    """A parametrisation of H_res for n streams."""
+@dataclass(frozen=True)
+class Mixing:
+    """A parametrisation of H_res for n streams; its fields are what `connection.mixing` may hold."""
+
+    n: int
+    doubly_stochastic: ClassVar[bool] = (
+        False  # meant to be: a run whose rows or columns do not sum to 1 is flagged
+    )
 
     @property
-    def n(self) -> int: ...
+    def size(self) -> int:
+        """Return how many numbers a token needs."""
+        raise NotImplementedError
 
-    @property
-    def size(self) -> int: ...
+    def initial(self) -> Tensor:
+        """Return where the static part of these numbers starts: (size,)."""
+        raise NotImplementedError
 
-    def initial(self) -> Tensor: ...
-
-    def matrix(self, logits: Tensor) -> Tensor: ...
+    def matrix(self, numbers: Tensor) -> Tensor:
+        """Make H_res of every token: (size, N) -> (n, n, N)."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Square:
+class Square(Mixing):
     """What kinds share whose numbers are the n x n entries, or logits, of H_res."""
 
-    n: int
     start: tuple[float, float] = (-3.0, 3.0)  # [off the diagonal, on it]; App. A.6: 6 I - 3
 
     @property
@@ -46,10 +54,10 @@ class Square:
 
 
 @dataclass(frozen=True)
-class Fixed:
-    """What kinds share whose H_res has nothing to learn."""
+class Fixed(Mixing):
+    """What kinds share whose H_res has nothing to learn: doubly stochastic, all of them."""
 
-    n: int
+    doubly_stochastic = True
 
     @property
     def size(self) -> int:
@@ -75,14 +83,14 @@ def a6_distance(n: int) -> float:
     return n * math.sqrt(n - 1) * a6_off_diagonal(n)
 
 
-def as_near_as_a6(mixing: Mixing, logits: Callable[[float], Tensor], low: float, high: float) -> Tensor:
-    """Find t in [low, high] where H_res of `logits(t)` is as far from I as A.6's; the distance grows with t."""
+def as_near_as_a6(mixing: Mixing, numbers: Callable[[float], Tensor], low: float, high: float) -> Tensor:
+    """Find t in [low, high] where H_res of `numbers(t)` is as far from I as A.6's; the distance grows with t."""
     eye, target = torch.eye(mixing.n, dtype=torch.float64), a6_distance(mixing.n)
     for _ in range(60):
         middle = (low + high) / 2
-        distance = (mixing.matrix(logits(middle)[:, None])[..., 0] - eye).norm().item()
+        distance = (mixing.matrix(numbers(middle)[:, None])[..., 0] - eye).norm().item()
         low, high = (middle, high) if distance < target else (low, middle)
-    return logits(low)
+    return numbers(low)
 
 
 def normal_numbers(count: int, seed: int = 0) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mhc_repro.connections.mixing.base import (
+    Mixing,
     as_near_as_a6,
     normal_numbers,
     off_and_diagonal,
@@ -35,14 +36,13 @@ def cayley(generator: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Orthogonal:
+class Orthogonal(Mixing):
     """H_res = (I + a/2 W)(I - a/2 W)^-1, W = Z - Z^T: spectral norm 1, gains at most sqrt(n).
 
     With `steps`, the fixed-point steps Y <- I + a/2 W (I + Y) from Y = I + a W that JPmHC (arXiv
     2602.18308) takes two of: orthogonal only near I, so without a bound.
     """
 
-    n: int
     start: float | None = None  # of Z along the cyclic shift, whose rows sum to 0; null: as near as A.6
     scale: float = 1.0  # a; JPmHC's is 0.1
     steps: int = 0  # 0: exact
@@ -61,19 +61,19 @@ class Orthogonal:
     def initial(self) -> Tensor:
         # The shift of two streams is its own transpose: W = 0, and they start at I.
         if self.start is None and self.n > 2:
-            return as_near_as_a6(self, self._logits, 0.0, 0.1 / self.scale)
-        return self._logits(self.start or 0.0)
+            return as_near_as_a6(self, self._numbers, 0.0, 0.1 / self.scale)
+        return self._numbers(self.start or 0.0)
 
-    def _logits(self, t: float) -> Tensor:
+    def _numbers(self, t: float) -> Tensor:
         shift = torch.eye(self.n, dtype=torch.float64).roll(1, dims=1)
         row, column = torch.triu_indices(self.n, self.n, 1)
         return t * (shift - shift.T)[row, column]
 
-    def matrix(self, logits: Tensor) -> Tensor:
-        half = skew(logits * (self.scale / 2), self.n)
+    def matrix(self, numbers: Tensor) -> Tensor:
+        half = skew(numbers * (self.scale / 2), self.n)
         if self.steps == 0:
             return tokens_last(cayley(half))
-        eye = torch.eye(self.n, dtype=logits.dtype, device=logits.device)
+        eye = torch.eye(self.n, dtype=numbers.dtype, device=numbers.device)
         result = eye + 2 * half
         for _ in range(self.steps):
             result = eye + half @ (eye + result)
@@ -81,7 +81,7 @@ class Orthogonal:
 
 
 @dataclass(frozen=True)
-class BlockOrthostochastic:
+class BlockOrthostochastic(Mixing):
     """H_res_ij = 1/s times the sum of Q^2 over the s x s block (i, j) (go-mHC, arXiv 2604.02309).
 
     Q = (I - A)(I + A)^-1 is n s x n s, A = Theta - Theta^T. s = 1 gives the orthostochastic matrices,
@@ -89,7 +89,7 @@ class BlockOrthostochastic:
     since only Theta - Theta^T acts.
     """
 
-    n: int
+    doubly_stochastic = True
     start: float | None = None  # std of Theta, drawn once; null: as near to I as A.6
     s: int = 2
 
@@ -110,27 +110,27 @@ class BlockOrthostochastic:
 
     def initial(self) -> Tensor:
         if self.start is None and self.n > 1:
-            return as_near_as_a6(self, self._logits, 0.0, 0.1)
-        return self._logits(self.start or 0.01)
+            return as_near_as_a6(self, self._numbers, 0.0, 0.1)
+        return self._numbers(self.start or 0.01)
 
-    def _logits(self, std: float) -> Tensor:
+    def _numbers(self, std: float) -> Tensor:
         return std * normal_numbers(self.size)
 
-    def matrix(self, logits: Tensor) -> Tensor:
-        squares = cayley(-skew(logits, self.n * self.s)).square()
+    def matrix(self, numbers: Tensor) -> Tensor:
+        squares = cayley(-skew(numbers, self.n * self.s)).square()
         blocks = squares.unflatten(2, (self.n, self.s)).unflatten(1, (self.n, self.s))
         return tokens_last(blocks.sum((2, 4)) / self.s)
 
 
 @dataclass(frozen=True)
-class Orthostochastic:
+class Orthostochastic(Mixing):
     """H_res = O * O entrywise, O by Newton-Schulz from logits / ||logits||_F: doubly stochastic in the limit.
 
     X <- 3 X - 3.2 A X + 1.2 A^2 X, A = X X^T, whose error shrinks by 0.6 a step. Of random 4 x 4 logits,
     five steps leave the sums of one in twenty off by more than 0.2, so there is no bound.
     """
 
-    n: int
+    doubly_stochastic = True
     start: tuple[float, float] | None = None  # [off, on] the diagonal; null: as near to I as A.6
     steps: int = 20
 
@@ -147,16 +147,16 @@ class Orthostochastic:
 
     def initial(self) -> Tensor:
         if self.start is None:
-            return as_near_as_a6(self, self._logits, 0.0, 0.1)
+            return as_near_as_a6(self, self._numbers, 0.0, 0.1)
         return off_and_diagonal(self.n, self.start)
 
-    def _logits(self, t: float) -> Tensor:
+    def _numbers(self, t: float) -> Tensor:
         drawn = normal_numbers(self.n**2).view(self.n, self.n)
         return (torch.eye(self.n, dtype=torch.float64) + t * (drawn - drawn.T)).flatten()
 
-    def matrix(self, logits: Tensor) -> Tensor:
-        norm = torch.linalg.vector_norm(logits, dim=0).clamp_min(torch.finfo(logits.dtype).tiny)
-        x = tokens_first((logits / norm).unflatten(0, (self.n, self.n)))
+    def matrix(self, numbers: Tensor) -> Tensor:
+        norm = torch.linalg.vector_norm(numbers, dim=0).clamp_min(torch.finfo(numbers.dtype).tiny)
+        x = tokens_first((numbers / norm).unflatten(0, (self.n, self.n)))
         for _ in range(self.steps):
             gram = x @ x.transpose(1, 2)
             x = 3 * x + (1.2 * gram @ gram - 3.2 * gram) @ x

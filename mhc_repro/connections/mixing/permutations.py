@@ -7,17 +7,17 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
-from mhc_repro.connections.mixing.base import a6_off_diagonal
+from mhc_repro.connections.mixing.base import Mixing, a6_off_diagonal
 from mhc_repro.errors import UserError
 
 LARGEST = 4  # 5! = 120 numbers a token would cost more than the branch
 
 
 @dataclass(frozen=True)
-class Permutations:
+class Permutations(Mixing):
     """H_res = sum_k softmax(logits)_k P_k over the n! permutations, I first (mHC-lite, arXiv 2601.05732)."""
 
-    n: int
+    doubly_stochastic = True
     start: float | None = None  # of all permutations but I, whose is 0; null: A.6's own matrix
     basis: Tensor = field(init=False, repr=False, compare=False)  # (n n, n!)
 
@@ -42,9 +42,9 @@ class Permutations:
             start = math.log(other / (1 - (self.size - 1) * other))
         else:
             start = self.start
-        logits = torch.full((self.size,), start, dtype=torch.float64)
-        logits[0] = 0
-        return logits
+        numbers = torch.full((self.size,), start, dtype=torch.float64)
+        numbers[0] = 0
+        return numbers
 
-    def matrix(self, logits: Tensor) -> Tensor:
-        return (self.basis.to(logits) @ logits.softmax(0)).unflatten(0, (self.n, self.n))
+    def matrix(self, numbers: Tensor) -> Tensor:
+        return (self.basis.to(numbers) @ numbers.softmax(0)).unflatten(0, (self.n, self.n))

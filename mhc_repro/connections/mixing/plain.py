@@ -15,25 +15,25 @@ class Free(Square):
 
     start: tuple[float, float] = (0.0, 1.0)
 
-    def matrix(self, logits: Tensor) -> Tensor:
-        return logits.unflatten(0, (self.n, self.n))
+    def matrix(self, numbers: Tensor) -> Tensor:
+        return numbers.unflatten(0, (self.n, self.n))
 
 
 @dataclass(frozen=True)
 class Identity(Fixed):
     """H_res = I, nothing to learn: the control that isolates mixing."""
 
-    def matrix(self, logits: Tensor) -> Tensor:
-        eye = torch.eye(self.n, dtype=logits.dtype, device=logits.device)
-        return eye[..., None].expand(self.n, self.n, logits.shape[-1])
+    def matrix(self, numbers: Tensor) -> Tensor:
+        eye = torch.eye(self.n, dtype=numbers.dtype, device=numbers.device)
+        return eye[..., None].expand(self.n, self.n, numbers.shape[-1])
 
 
 @dataclass(frozen=True)
 class Uniform(Fixed):
     """H_res = J/n, nothing to learn: every sub-layer averages all streams, and no gain shows it."""
 
-    def matrix(self, logits: Tensor) -> Tensor:
-        return logits.new_full((1, 1, 1), 1 / self.n).expand(self.n, self.n, logits.shape[-1])
+    def matrix(self, numbers: Tensor) -> Tensor:
+        return numbers.new_full((1, 1, 1), 1 / self.n).expand(self.n, self.n, numbers.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class RandomMixing(Fixed):
     values: Tensor = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        logits = normal_numbers(self.n**2, self.seed).view(self.n, self.n)
-        object.__setattr__(self, "values", sinkhorn(logits, 1000))
+        numbers = normal_numbers(self.n**2, self.seed).view(self.n, self.n)
+        object.__setattr__(self, "values", sinkhorn(numbers, 1000))
 
-    def matrix(self, logits: Tensor) -> Tensor:
-        return self.values.to(logits)[..., None].expand(self.n, self.n, logits.shape[-1])
+    def matrix(self, numbers: Tensor) -> Tensor:
+        return self.values.to(numbers)[..., None].expand(self.n, self.n, numbers.shape[-1])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mhc_repro.connections.mixing.base import Square, a6_off_diagonal, off_and_diagonal
+from mhc_repro.connections.mixing.base import Mixing, Square, a6_off_diagonal, off_and_diagonal
 from mhc_repro.connections.sinkhorn import sinkhorn
 from mhc_repro.errors import UserError
 
@@ -15,6 +15,7 @@ from mhc_repro.errors import UserError
 class Sinkhorn(Square):
     """H_res = SK(logits), doubly stochastic up to truncation (mHC, arXiv 2512.24880, Eq. 8-9)."""
 
+    doubly_stochastic = True
     iterations: int = 20
     order: str = "columns_first"  # Eq. 9: rows come last and are exact | rows_first: the columns are
     temperature: float = 1.0  # exp(logits / temperature)
@@ -33,8 +34,8 @@ class Sinkhorn(Square):
                     f"the paper's is connection.mixing.{name}={allowed[0]}"
                 )
 
-    def matrix(self, logits: Tensor) -> Tensor:
-        square = logits.unflatten(0, (self.n, self.n))
+    def matrix(self, numbers: Tensor) -> Tensor:
+        square = numbers.unflatten(0, (self.n, self.n))
         if self.temperature != 1:
             square = square / self.temperature
         if self.order == "rows_first":
@@ -46,15 +47,15 @@ class Sinkhorn(Square):
 class RowStochastic(Square):
     """H_res = softmax of each row: gain 1 forward, at most n backward. Is one marginal enough?"""
 
-    def matrix(self, logits: Tensor) -> Tensor:
-        return logits.unflatten(0, (self.n, self.n)).softmax(1)
+    def matrix(self, numbers: Tensor) -> Tensor:
+        return numbers.unflatten(0, (self.n, self.n)).softmax(1)
 
 
 @dataclass(frozen=True)
-class IdentityMix:
+class IdentityMix(Mixing):
     """H_res = (1 - a) I + a SK(logits), a = sigmoid(the last number): mixing in small doses."""
 
-    n: int
+    doubly_stochastic = True
     start: tuple[float, float] = (0.0, 0.0)
     share: float | None = None  # a at the start; null: with the start above, A.6's own matrix
     iterations: int = 20
@@ -77,10 +78,10 @@ class IdentityMix:
         last = torch.tensor([math.log(share / (1 - share))], dtype=torch.float64)
         return torch.cat([off_and_diagonal(self.n, self.start), last])
 
-    def matrix(self, logits: Tensor) -> Tensor:
-        mixed = sinkhorn(logits[:-1].unflatten(0, (self.n, self.n)) / self.temperature, self.iterations)
-        eye = torch.eye(self.n, dtype=logits.dtype, device=logits.device)[..., None]
-        return eye + logits[-1].sigmoid() * (mixed - eye)
+    def matrix(self, numbers: Tensor) -> Tensor:
+        mixed = sinkhorn(numbers[:-1].unflatten(0, (self.n, self.n)) / self.temperature, self.iterations)
+        eye = torch.eye(self.n, dtype=numbers.dtype, device=numbers.device)[..., None]
+        return eye + numbers[-1].sigmoid() * (mixed - eye)
 
 
 def _check_scaling(iterations: int, temperature: float) -> None:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mhc_repro.connections.mixing.base import a6_off_diagonal, off_and_diagonal
+from mhc_repro.connections.mixing.base import Mixing, a6_off_diagonal, off_and_diagonal
 
 
 @dataclass(frozen=True)
-class Transport:
+class Transport(Mixing):
     """H_res by transportation-polytope fill (TBP-mHC, arXiv 2605.21724): (n - 1)^2 numbers, any n.
 
     Entry (i, j) is L + (U - L) sigmoid(t_ij), row by row, [L, U] being what is still feasible; the last
@@ -17,7 +17,7 @@ class Transport:
     reach it depends on the order of the streams.
     """
 
-    n: int
+    doubly_stochastic = True
     start: float | None = None  # of every t; null: A.6's own matrix
 
     @property
@@ -38,8 +38,8 @@ class Transport:
                 numbers.append(torch.logit((target[i, j] - low) / (high - low)))
         return torch.stack(numbers) if numbers else torch.zeros(0, dtype=torch.float64)
 
-    def matrix(self, logits: Tensor) -> Tensor:
-        one = logits.new_ones(logits.shape[-1])
+    def matrix(self, numbers: Tensor) -> Tensor:
+        one = numbers.new_ones(numbers.shape[-1])
         columns = [one] * self.n  # what each column still has to give
         rows = []
         for i in range(self.n - 1):
@@ -47,7 +47,7 @@ class Transport:
             for j in range(self.n - 1):
                 later = torch.stack(columns[j + 1 :]).sum(0)
                 low, high = _feasible(row, columns[j], later)
-                entry = low + (high - low) * logits[i * (self.n - 1) + j].sigmoid()
+                entry = low + (high - low) * numbers[i * (self.n - 1) + j].sigmoid()
                 row, columns[j] = row - entry, columns[j] - entry
                 entries.append(entry)
             columns[-1] = columns[-1] - row

@@ -21,7 +21,7 @@ from mhc_repro.analysis.figures.mappings import (
     strength,
     text,
 )
-from mhc_repro.measurement.probe import gain_rows
+from mhc_repro.measurement.gains import gain_rows
 from mhc_repro.runs import Run
 
 Fake = Callable[..., Run]
@@ -138,7 +138,7 @@ def test_a_probe_that_is_not_finite_is_passed_over(fake: Fake) -> None:
 
 def test_column_sums_that_are_no_gains_are_owned_up_to(fake: Fake) -> None:
     maps = torch.eye(4, dtype=torch.float64).expand(2 * BLOCKS, 5, 4, 4)
-    cut = [{"step": 0} | row for row in gain_rows(maps, cut=True)]
+    cut = [{"step": 0} | row for row in gain_rows(maps, detached=True)]
     figure = draw(run(fake, "history_detached", cut), run(fake, "hc", rows(steps=(0,))))
     assert "history, detached: no gradient passes" in words(figure)
     assert "HC" in words(figure)
