@@ -11,7 +11,7 @@ constraints := experiments/constraints-py311.txt
 stamp := $(VENV)/.installed
 # Runs of one thread side by side get more done than one run on all cores.
 parallel := $(if $(filter-out 1,$(JOBS)),-m hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) runtime.progress=lines)
-recorded := stability stress depth published
+recorded := stability $(filter-out stability,$(basename $(notdir $(shell grep -l 'results: results' conf/study/*.yaml))))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup data quick study reproduce reproduce-all bench report verify notebooks test lint clean

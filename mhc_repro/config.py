@@ -116,7 +116,7 @@ class GuardsConfig:
 
 @dataclass
 class RuntimeConfig:
-    """Where and how it runs: nothing here changes a number that is promised."""
+    """Where and how it runs: nothing here changes a number by more than rounding, which grows in training."""
 
     device: str = "auto"
     threads: int | None = None  # null: all cores, or what the unfinished run was started with

