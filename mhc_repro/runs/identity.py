@@ -3,8 +3,9 @@
 To the last bit they are the same on one machine, with one set of versions and threads, at one commit: the
 fingerprint in the manifest. Where it runs (`runtime`) and what it is run for (`study`) are left out; the
 data's sha256 is part of the config and so of the id. Numbers are compared by value: `clip: 1` and `clip: 1.0`
-are one setting. Only what differs from the schema's defaults is hashed, so that a field added later, with a default that
-means "as before", leaves the ids of recorded runs alone. Changing a default needs a new PROTOCOL_VERSION.
+are one setting. Only what differs from the schema's defaults is hashed, so that a field added later, with a
+default that means "as before", leaves the ids of recorded runs alone. Changing a default needs a new
+PROTOCOL_VERSION.
 """
 
 import dataclasses

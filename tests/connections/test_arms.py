@@ -69,7 +69,7 @@ ARMS = {
     "hc_original": Arm(ONE, 0.0, phi=6, static=26),
     "hc_static": Arm(ONE, 0.0, **STATIC),
     "published_hc": Arm(ONE, 0.0, **STATIC, alike=True),
-    "mhc_unconstrained": Arm(),
+    "mhc_unconstrained": Arm(pre_norm=False),  # rows that sum to 1 as far as float32 can hold them: to 1e-7
     "mhc": Arm(**SCALED),
     "mhc_implicit": Arm(**SCALED),
     "mhc_static": Arm(**SCALED, **STATIC),
