@@ -36,8 +36,8 @@ class Arm:
     row: row 0 of H_res at the start; None: see `distance`. distance: ||H_res - I||_F there.
     rows, columns: how far sums may be off 1 in float32. forward, backward: bound of the composite gain
     over 64 sub-layers. phi, static: rows of phi (in units of C) and other parameters of a connection.
-    pre_norm: the baseline's function at step 0. alike: streams never separate. dead: parts that no
-    sub-layer learns, beside those of `dead_of`.
+    pre_norm: how near to the baseline's function at step 0; None: it is another. alike: streams never
+    separate. dead: parts that no sub-layer learns, beside those of `dead_of`.
     """
 
     row: list[float] | None = field(default_factory=lambda: A6)
@@ -48,7 +48,7 @@ class Arm:
     backward: float = INF
     phi: int = 96
     static: int = 27
-    pre_norm: bool = True
+    pre_norm: float | None = 1e-9
     alike: bool = False
     dead: tuple[str, ...] = ()
 
@@ -59,7 +59,7 @@ SCALED = {"rows": 1e-6, "forward": 1 + 1e-4, "backward": 4 + 1e-4}
 ROWS_FIRST = {"columns": 1e-6, "forward": 4 + 1e-4, "backward": 1 + 1e-4}
 FIXED = {"phi": 32, "static": 10}  # reads and writes alone
 STATIC = {"phi": 0, "static": 24}
-QUARTER = {"pre_norm": False}  # branches are written at 1/n, or not by the same amount to all
+QUARTER = {"pre_norm": None}  # branches are written at 1/n, or not by the same amount to all
 
 ARMS = {
     "identity": Arm(ONE, 0.0, **EXACT, **FIXED),
@@ -69,11 +69,11 @@ ARMS = {
     "hc_original": Arm(ONE, 0.0, phi=6, static=26),
     "hc_static": Arm(ONE, 0.0, **STATIC),
     "published_hc": Arm(ONE, 0.0, **STATIC, alike=True),
-    "mhc_unconstrained": Arm(pre_norm=False),  # rows that sum to 1 as far as float32 can hold them: to 1e-7
+    "mhc_unconstrained": Arm(pre_norm=1e-6),  # its rows sum to 1 as far as float32 can hold them
     "mhc": Arm(**SCALED),
     "mhc_implicit": Arm(**SCALED),
     "mhc_static": Arm(**SCALED, **STATIC),
-    "mhc_lss": Arm(**SCALED, pre_norm=False),
+    "mhc_lss": Arm(**SCALED, pre_norm=None),
     "mhc_uniform": Arm(UNIFORM, math.sqrt(3), **SCALED, alike=True),
     "mhc_lite_baseline": Arm(
         [1 / (1 + 3 * SOFT_HOME), *[SOFT_HOME / (1 + 3 * SOFT_HOME)] * 3], None, **ROWS_FIRST, **QUARTER
@@ -97,7 +97,7 @@ ARMS = {
         **EXACT,
         phi=128,
         static=35,
-        pre_norm=False,
+        pre_norm=None,
     ),
     "kromhc": Arm(None, A6_DISTANCE, **EXACT, phi=48, static=15),
     "kromhc_paper": Arm(
@@ -115,12 +115,11 @@ ARMS = {
     "tbp": Arm(**EXACT, phi=68, static=20),
     "tbp_paper": Arm([0.5, 0.25, 0.125, 0.125], None, **EXACT, phi=68, static=20),
     "identity_mix": Arm(**SCALED, phi=100, static=28),
-    "identity_mix_tokenbender": Arm(ONE, 0.0, **SCALED, phi=0, static=25, pre_norm=False, dead=("mix",)),
+    "identity_mix_tokenbender": Arm(ONE, 0.0, **SCALED, phi=0, static=25, pre_norm=None, dead=("mix",)),
     "row_stochastic": Arm(rows=1e-6, forward=1 + 1e-4, backward=4 + 1e-4),
     "orthogonal": Arm(None, A6_DISTANCE, forward=2 + 1e-4, backward=2 + 1e-4, phi=56, static=17),
     "jpmhc": Arm(ONE, 0.0, phi=56, static=17),
-    # sigma^2 of 20 steps is 1 to 1e-6: not the baseline's function to rounding.
-    "orthostochastic": Arm(None, A6_DISTANCE, pre_norm=False),
+    "orthostochastic": Arm(None, A6_DISTANCE, pre_norm=1e-4),  # sigma^2 of 20 steps is 1 to 1e-6
     "orthostochastic_tokenbender": Arm([0.25016, 0.25201, 0.25201, 0.25201], None, **STATIC, **QUARTER),
 }
 HISTORY = ("history", "history_detached", "history_simplex")
@@ -442,8 +441,8 @@ def test_parameters_are_the_papers_count(connection, each):
 def test_what_is_pre_norm_at_the_start_gives_the_baselines_logits(tiny, each):
     with torch.no_grad():
         expected, logits = (tiny(name)(batch(0)[0]) for name in ("baseline", each))
-    difference = (logits - expected).abs().max().item()
-    assert difference < 1e-9 if ARMS[each].pre_norm else difference > 1e-6
+    difference, near = (logits - expected).abs().max().item(), ARMS[each].pre_norm
+    assert difference < near if near else difference > 1e-3
 
 
 # Which gradients are zero, and why, beside an arm's own `dead`:
@@ -453,21 +452,20 @@ def test_what_is_pre_norm_at_the_start_gives_the_baselines_logits(tiny, each):
 # Streams that differ at once (LSS) have none of these; softmax writes cannot show at L, where streams are summed.
 def dead_of(each: str) -> set[str]:
     arm = ARMS[each]
-    kind = load("connection", each)["mixing"]["kind"]
     dead = {f"{layer}.{part}" for layer in range(4) for part in arm.dead}
     if each != "mhc_lss":
         dead.add("0.read")
-        if arm.rows < INF or kind == "sinkhorn":
+        if arm.rows < INF:
             dead.add("0.mix")
-    if arm.columns < INF and kind != "sinkhorn":
+    if arm.columns < INF:
         dead.add("3.mix")
     if load("connection", each)["gate"] == "softmax":
         dead.add("3.write")
     if each in (
         "mhc_uniform",
         "mhc_lucidrains",
-    ):  # near J/n Sinkhorn has converged: its columns are exact too
-        dead.add("3.mix")
+    ):  # near J/n Sinkhorn has converged: rows and columns are exact
+        dead |= {"0.mix", "3.mix"}
     if each == "mhc_uniform":  # all streams alike: reads are multiples of x, mixing changes nothing
         dead |= {f"{layer}.{part}" for layer in range(4) for part in ("read", "mix")}
     if each == "published_hc":  # one stream read by a sum: its factor is removed by the norm
