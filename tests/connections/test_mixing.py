@@ -1,46 +1,21 @@
 """Each parametrisation of H_res: its documented start, its constraint, and what its settings may hold."""
 
+import math
+
 import pytest
 import torch
+from torch import Tensor
 
 from mhc_repro.connections import check
 from mhc_repro.connections.mixing import make_mixing
 from mhc_repro.errors import UserError
+from mhc_repro.measurement.gains import gain_rows
 
 SIZES = [1, 2, 4, 8]
 
 
-def at_start(mixing) -> torch.Tensor:
-    return mixing.matrix(mixing.initial()[:, None].expand(-1, 3))
-
-
-@pytest.mark.parametrize("n", SIZES)
-def test_identity_is_the_identity_and_learns_nothing(n):
-    mixing = make_mixing({"kind": "identity"}, n)
-    assert mixing.size == 0
-    expected = torch.eye(n, dtype=torch.float64)[..., None].expand(n, n, 3)
-    torch.testing.assert_close(
-        mixing.matrix(torch.zeros(0, 3, dtype=torch.float64)), expected, rtol=0, atol=0
-    )
-
-
-@pytest.mark.parametrize("n", SIZES)
-def test_free_starts_exactly_at_the_identity(n):
-    mixing = make_mixing({"kind": "free"}, n)
-    assert mixing.size == n * n
-    expected = torch.eye(n, dtype=torch.float64)[..., None].expand(n, n, 3)
-    torch.testing.assert_close(at_start(mixing), expected, rtol=0, atol=0)
-
-
-def test_sinkhorn_starts_as_in_app_a6():
-    start = at_start(make_mixing({"kind": "sinkhorn"}, 4))[..., 0]
-    diagonal = torch.eye(4, dtype=torch.bool)
-    exact = torch.tensor([3.0, -3.0], dtype=torch.float64).exp()
-    on, off = exact / (exact[0] + 3 * exact[1])
-    assert on.item() == pytest.approx(0.9926, abs=5e-5)
-    assert off.item() == pytest.approx(0.00246, abs=5e-6)
-    torch.testing.assert_close(start[diagonal], on.expand(4), rtol=1e-14, atol=0)
-    torch.testing.assert_close(start[~diagonal], off.expand(12), rtol=1e-13, atol=0)
+def random_numbers(size: int, tokens: int, scale: float, dtype=torch.float64, seed: int = 0) -> Tensor:
+    return scale * torch.randn(size, tokens, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 @pytest.mark.parametrize("kind", ["free", "sinkhorn"])
@@ -68,9 +43,7 @@ def test_start_takes_off_and_on_the_diagonal(kind, n):
 
 def test_iterations_are_those_that_are_set():
     columns = [
-        make_mixing({"kind": "sinkhorn", "iterations": times}, 4)
-        .matrix(torch.randn(16, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3)
-        .sum(0)
+        make_mixing({"kind": "sinkhorn", "iterations": times}, 4).matrix(random_numbers(16, 5, 3.0)).sum(0)
         for times in (1, 20)
     ]
     errors = [(column - 1).abs().max() for column in columns]
@@ -94,6 +67,16 @@ def test_iterations_are_those_that_are_set():
         ({"kind": "sinkhorn", "start": 3}, ["connection.mixing.start"]),
         ({"kind": "free", "start": ["a", "b"]}, ["connection.mixing.start"]),
         ({"kind": "sinkhorn", "n": 3}, ["n"]),
+        ({"kind": "sinkhorn", "order": "rows"}, ["connection.mixing.order=columns_first"]),
+        ({"kind": "sinkhorn", "gradient": "exact"}, ["connection.mixing.gradient=unrolled"]),
+        ({"kind": "sinkhorn", "temperature": 0.0}, ["connection.mixing.temperature=1"]),
+        ({"kind": "identity_mix", "share": 1.0}, ["connection.mixing.share=0.01"]),
+        ({"kind": "block_orthostochastic", "start": 0.0}, ["connection.mixing.start=0.01"]),
+        ({"kind": "block_orthostochastic", "s": 0}, ["connection.mixing.s=2"]),
+        ({"kind": "orthogonal", "steps": -1}, ["connection.mixing.steps=2"]),
+        ({"kind": "orthostochastic", "steps": 0}, ["connection.mixing.steps=20"]),
+        ({"kind": "orthostochastic", "start": 1.0}, ["connection.mixing.start=null"]),
+        ({"kind": "permutations", "start": [0.0, 1.0]}, ["connection.mixing.start=null"]),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_says_what_is_allowed(connection, settings, names):
@@ -103,3 +86,93 @@ def test_a_wrong_setting_is_one_line_that_says_what_is_allowed(connection, setti
     assert "\n" not in message
     for name in names:
         assert name in message
+
+
+def test_truncated_families_have_no_bound():
+    """Far from the start: two Cayley steps and five Newton-Schulz steps leave what they are meant to be."""
+    for settings, scale in (
+        ({"kind": "orthogonal", "scale": 0.1, "steps": 2}, 10),
+        ({"kind": "orthostochastic", "steps": 5}, 1),
+    ):
+        mixing = make_mixing(settings, 4)
+        h = mixing.matrix(random_numbers(mixing.size, 2000, scale)).permute(2, 0, 1)
+        assert math.isfinite(gain_rows(h[None])[0]["single_forward"])
+        assert (h.sum(-1).abs() - 1).amax() > 0.2
+
+
+def test_newton_schulz_converges_with_its_steps():
+    numbers, errors = random_numbers(16, 500, 1.0), []
+    for steps in (5, 10, 20):
+        h = make_mixing({"kind": "orthostochastic", "steps": steps}, 4).matrix(numbers)
+        errors.append((h.sum(1) - 1).abs().amax(0).median().item())
+    assert errors == pytest.approx([0.026, 0.002, 1e-5], rel=0.5)
+
+
+def test_two_cayley_steps_approach_the_exact_transform_near_the_identity():
+    numbers = random_numbers(6, 10, 0.1)
+    exact, *rest = (
+        make_mixing({"kind": "orthogonal", "scale": 0.1, "steps": steps}, 4).matrix(numbers)
+        for steps in (0, 2, 4)
+    )
+    first, second = ((each - exact).abs().max().item() for each in rest)
+    assert second < first / 100 < 1e-7
+
+
+def test_permutations_kronecker_and_fill_reach_what_they_claim():
+    """Any doubly stochastic matrix for TBP; a corner for mHC-lite; products of swaps for KromHC."""
+    target = make_mixing({"kind": "random", "seed": 3}, 4).matrix(torch.zeros(0, 1, dtype=torch.float64))[
+        ..., 0
+    ]
+    fill = make_mixing({"kind": "transport"}, 4)
+    numbers = torch.zeros(9, 1, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([numbers], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = (fill.matrix(numbers)[..., 0] - target).square().sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    assert loss().item() < 1e-8
+
+    corner = torch.full((24, 1), -100.0)
+    corner[7] = 100  # the eighth permutation in lexicographic order: (1, 0, 3, 2)
+    h = make_mixing({"kind": "permutations"}, 4).matrix(corner)[..., 0]
+    assert torch.equal(h, torch.eye(4)[[1, 0, 3, 2]])
+
+    keep, swap = [100.0, 0.0], [0.0, 100.0]
+    h = make_mixing({"kind": "kronecker"}, 4).matrix(torch.tensor([*swap, *keep])[:, None])[..., 0]
+    torch.testing.assert_close(h, torch.eye(4)[[2, 3, 0, 1]])  # the first factor is the most significant bit
+
+
+def test_go_mhc_is_its_formula_typed_in():
+    numbers = random_numbers(28, 1, 0.7)
+    theta = torch.zeros(8, 8, dtype=torch.float64)
+    theta[torch.triu_indices(8, 8, 1).unbind()] = numbers[:, 0]
+    a, eye = theta - theta.T, torch.eye(8, dtype=torch.float64)
+    q = (eye - a) @ torch.linalg.inv(eye + a)
+    expected = [
+        [(q[2 * i : 2 * i + 2, 2 * j : 2 * j + 2] ** 2).sum().item() / 2 for j in range(4)] for i in range(4)
+    ]
+    h = make_mixing({"kind": "block_orthostochastic", "s": 2}, 4).matrix(numbers)[..., 0]
+    torch.testing.assert_close(h, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_rows_first_is_columns_first_of_the_transpose():
+    numbers = random_numbers(16, 5, 2.0)
+    by_columns = make_mixing({"kind": "sinkhorn"}, 4).matrix(numbers)
+    turned = numbers.view(4, 4, 5).transpose(0, 1).reshape(16, 5)
+    by_rows = make_mixing({"kind": "sinkhorn", "order": "rows_first"}, 4).matrix(turned)
+    torch.testing.assert_close(by_rows, by_columns.transpose(0, 1))
+    assert (by_rows.sum(0) - 1).abs().max() < 1e-14
+
+
+def test_the_implicit_gradient_is_that_of_many_iterations():
+    weights, gradients = random_numbers(16, 6, 1.0, seed=2), []
+    for settings in ({"iterations": 3000}, {"iterations": 300, "gradient": "implicit"}):
+        numbers = random_numbers(16, 6, 1.0).requires_grad_()
+        mixing = make_mixing({"kind": "sinkhorn"} | settings, 4)
+        (mixing.matrix(numbers).flatten(0, 1) * weights).sum().backward()
+        gradients.append(numbers.grad)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-6, atol=1e-6)

@@ -143,13 +143,6 @@ def test_streams_are_copies_at_the_start_and_separate(tiny, streams_arm, n):
     assert min(spread(model)) > 1e-4
 
 
-def test_streams_that_nothing_tells_apart_never_separate(tiny):
-    """Copies, equal reads and writes: every gradient is the same for all streams."""
-    model = tiny("mhc", read_start=[0, 0], write_start=[0, 0], model={"norm_eps": 1e-30})
-    train(model, steps=20, lr=1e-3)
-    assert max(spread(model)) < 1e-8
-
-
 # Which gradients are zero, and why. Parts of a connection: read (H_pre), write (H_post), mix (H_res).
 #
 # read of sub-layer 1: the streams are still copies of x, so h = (sum of H_pre) x, a multiple of x, and the
@@ -161,9 +154,6 @@ def test_streams_that_nothing_tells_apart_never_separate(tiny):
 # With one stream, Sinkhorn gives the number 1 whatever its logit.
 CONVERGED = {"kind": "sinkhorn", "iterations": 500}
 DEAD = {
-    ("identity", 4): {"0.read"},
-    ("hc", 4): {"0.read"},
-    ("mhc", 4): {"0.read", "0.mix"},
     ("mhc converged", 2): {"0.read", "0.mix", "3.mix"},
     ("identity", 1): {f"{layer}.read" for layer in range(4)},
     ("hc", 1): {f"{layer}.read" for layer in range(4)},
@@ -193,26 +183,14 @@ def test_every_connection_parameter_learns_except_those_that_cannot(tiny, case, 
 
 
 def test_every_entry_of_every_static_map_moves(tiny, streams_arm):
+    cannot = {"0.read", "0.mix"} if streams_arm == "mhc" else {"0.read"}
     model = tiny(streams_arm)
     start = {name: parameter.detach().clone() for name, parameter in model.connection_parameters()}
     train(model, steps=6)
     for name, parameter in model.connection_parameters():
         _, layer, part, kind = name.split(".")
-        if kind == "bias" and f"{layer}.{part}" not in DEAD[streams_arm, 4]:
+        if kind == "bias" and f"{layer}.{part}" not in cannot:
             assert (parameter - start[name]).abs().min() > 1e-6, name
-
-
-def test_the_future_changes_nothing_before_it(tiny, arm):
-    model = tiny(arm, awake=0.5)
-    inputs = tokens()[0]
-    with torch.no_grad():
-        before = model(inputs)
-        for position in range(SEQUENCE):
-            moved = inputs.clone()
-            moved[:, position] = (moved[:, position] + 1) % VOCAB
-            change = (model(moved) - before).abs().amax((0, 2))
-            assert change[:position].tolist() == pytest.approx([0] * position, abs=1e-13)
-            assert change[position:].min() > 1e-6
 
 
 def test_sequences_of_a_batch_do_not_mix(tiny, arm):
@@ -277,15 +255,6 @@ def test_dropout_acts_where_the_published_protocol_has_it(tiny, monkeypatch):
         ("dropout", (16,), 0.1, True),
         ("dropout", (8,), 0.1, True),
     ]
-
-
-def test_under_autocast_maps_and_streams_stay_float32(tiny, arm):
-    model = tiny(arm, awake=0.5, model={"dtype": "float32"})
-    dtypes = set()
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = model(tokens()[0], lambda layer, streams, h_res: dtypes.update({streams.dtype, h_res.dtype}))
-    assert dtypes == {torch.float32}
-    torch.testing.assert_close(logits.float(), model(tokens()[0]), rtol=0, atol=0.3)
 
 
 def test_the_body_has_no_biases_and_one_matrix_for_embedding_and_head(tiny):
