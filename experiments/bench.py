@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mhc_repro import compose
-from mhc_repro.analysis.comparison import BASELINE, rank
+from mhc_repro.analysis.arms import BASELINE, rank
 from mhc_repro.analysis.tables import overhead
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mhc_repro import inspection
+from mhc_repro.analysis.arms import rank
 from mhc_repro.cache import cache_directory
 from mhc_repro.errors import UserError
 from mhc_repro.measurement.guards import REASONS
@@ -166,7 +167,12 @@ def _runs(root: str | None) -> list[Run]:
             raise UserError(
                 f"--root {root}: no such folder; the default is {' and '.join(plan.DEFAULT_ROOTS)}"
             )
-    return [run for each in roots for run in read_runs(results_root(each))]
+    found = (sorted(read_runs(results_root(each)), key=_place) for each in roots)
+    return [run for of_root in found for run in of_root]
+
+
+def _place(run: Run) -> tuple[str, tuple[int, str]]:
+    return run.study, rank(run.connection)  # seeds are in order already
 
 
 def _table(*columns: str) -> Table:

@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mhc_repro.analysis import theme
-from mhc_repro.analysis.comparison import BASELINE, Comparison, Studies
+from mhc_repro.analysis.arms import BASELINE, style
+from mhc_repro.analysis.comparison import Comparison, Studies
 from mhc_repro.analysis.composites import matrices
 from mhc_repro.analysis.curves import curves, smooth
 from mhc_repro.analysis.figures import drawing
@@ -50,7 +51,7 @@ def beside(comparison: Comparison | None) -> pd.DataFrame:
     for quantity in published.load()["reproduction"].quantities:
         row = {}
         for quoted, arm in (*published.ARMS[STUDY].items(), (None, QUARTER)):
-            label = theme.style(arm).label
+            label = style(arm).label
             if quoted:
                 row[label, "published"] = quantity.published[quoted]
             row[label, "here"] = quantity.of(ours[arm]) if arm in ours else MISSING
@@ -61,7 +62,7 @@ def beside(comparison: Comparison | None) -> pd.DataFrame:
 def prediction(comparison: Comparison | None) -> pd.DataFrame:
     """Predict the mHC arm's activation ratio from the baseline's, as published and here; NaN without a run."""
     table = beside(comparison)
-    baseline, mhc, quarter = (theme.style(arm).label for arm in (BASELINE, MHC, QUARTER))
+    baseline, mhc, quarter = (style(arm).label for arm in (BASELINE, MHC, QUARTER))
     rows = {}
     for name in (name for name in table.index if "amax gain" in name):
         for place in ("published", "here"):
@@ -91,7 +92,7 @@ def symmetry(runs: Sequence[Run]) -> pd.DataFrame:
     distance of an entry of H_res from a I + b J, the matrices that treat all streams alike.
     """
     rows = {
-        (run.study, theme.style(run.connection).label): {
+        (run.study, style(run.connection).label): {
             "spread of the streams": column(run.metrics, "streams/spread").max(),
             "gradient of the maps": gradient(run).max(),
             "H_res off a I + b J": max(asymmetry(matrices(run, step)) for step in run.gains["step"].unique()),
@@ -127,7 +128,7 @@ def recorded(comparison: Comparison | None) -> str:
             reasons = "; ".join(REASONS.get(code, code) for code in status.get("degenerate", []))
             state = f"{status['status']}, {status['step']} of {status['steps']} steps"
             state += f"; degenerate: {reasons}" if reasons else ""
-        lines.append(f"  {theme.style(arm).label}: {state}")
+        lines.append(f"  {style(arm).label}: {state}")
     return "\n".join(lines)
 
 
@@ -144,7 +145,7 @@ def twins(comparison: Comparison | None) -> str:
     """Say how far the mHC arm's losses are from those of the baseline with branches / 4, and of the baseline."""
     lines = []
     for reference in (QUARTER, BASELINE):
-        names = f"{theme.style(MHC).label} against {theme.style(reference).label}"
+        names = f"{style(MHC).label} against {style(reference).label}"
         gap = difference(comparison, MHC, reference).abs()
         apart = f"at most {gap.max():.1e} nats apart in {len(gap)} batches, {gap.mean():.1e} on average"
         lines.append(f"{names}: {apart if len(gap) else 'one of the two has no run yet'}")

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from mhc_repro.analysis.arms import BASELINE, rank
 from mhc_repro.config import Config
-from mhc_repro.runs import Run, arm_order
+from mhc_repro.runs import Run
 
-BASELINE = "baseline"
 EXPECTED = (BASELINE, "hc", "mhc")  # shown with dashes when there is no run of them
 
 
@@ -85,11 +85,6 @@ def comparisons(runs: list[Run]) -> list[Comparison]:
             ordered = {arm: arms[arm] for arm in sorted(arms, key=rank)}
             found.append(Comparison(study, _words(settings, values), ordered))
     return found
-
-
-def rank(arm: str) -> tuple[tuple[int, str], str]:
-    """Return the sort key of an arm that may carry an option."""
-    return arm_order(arm.partition(",")[0]), arm
 
 
 def flatten(run: Run) -> dict[str, Any]:

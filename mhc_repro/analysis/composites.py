@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from mhc_repro.analysis import theme
+from mhc_repro.analysis.arms import style
 from mhc_repro.analysis.comparison import Comparison
 from mhc_repro.runs import Run
 
@@ -149,7 +149,7 @@ def _runs(comparison: Comparison) -> Sequence[tuple[str, Run]]:
     """Name every run: by its arm, and by its seed where there are several."""
     many = len(comparison.seeds) > 1
     return [
-        (theme.style(arm).label + (f", seed {run.seed}" if many else ""), run)
+        (style(arm).label + (f", seed {run.seed}" if many else ""), run)
         for arm, runs in comparison.arms.items()
         for run in runs
     ]

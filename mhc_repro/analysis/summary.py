@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mhc_repro.analysis.comparison import BASELINE, Comparison
+from mhc_repro.analysis.arms import BASELINE
+from mhc_repro.analysis.comparison import Comparison
 from mhc_repro.measurement.stability import spikes
 from mhc_repro.runs import ENDED, Run
 

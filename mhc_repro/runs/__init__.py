@@ -2,7 +2,7 @@
 
 from mhc_repro.runs.directory import ENDED, RunBusy, RunDirectory, checkout, results_root
 from mhc_repro.runs.identity import PROTOCOL_VERSION, run_id
-from mhc_repro.runs.reader import Run, arm_order, read_run, read_runs
+from mhc_repro.runs.reader import Run, read_run, read_runs
 from mhc_repro.runs.schema import UNITS
 from mhc_repro.runs.table import Table
 
@@ -14,7 +14,6 @@ __all__ = [
     "RunBusy",
     "RunDirectory",
     "Table",
-    "arm_order",
     "checkout",
     "read_run",
     "read_runs",

@@ -13,17 +13,6 @@ from mhc_repro.errors import UserError
 from mhc_repro.runs.directory import RunDirectory
 from mhc_repro.runs.identity import PROTOCOL_VERSION, identify
 
-# The order in which every table and figure shows the arms; variants and presets follow theirs.
-ARMS = (
-    *("baseline", "baseline_quarter", "identity", "uniform", "random_mixing"),
-    *("hc", "hc_original", "hc_static", "published_hc"),
-    *("mhc", "mhc_implicit", "mhc_static", "mhc_lss", "mhc_uniform", "mhc_lite_baseline", "mhc_lucidrains"),
-    *("mhc_warm", "mhc_tokenbender", "published_mhc"),
-    *("mhc_lite", "mhc_lite_paper", "kromhc", "kromhc_paper", "go_mhc", "tbp", "tbp_paper"),
-    *("identity_mix", "identity_mix_tokenbender", "row_stochastic", "orthogonal", "jpmhc"),
-    *("orthostochastic", "orthostochastic_tokenbender"),
-    *("history", "history_detached", "history_simplex"),
-)
 FILES = ("config.yaml", "manifest.json", "status.json")  # a folder that has one of these is meant to be a run
 
 log = logging.getLogger(__name__)
@@ -55,6 +44,16 @@ class Run:
     def seed(self) -> int:
         return int(self.config["seed"])
 
+    @property
+    def n(self) -> int:
+        """Number of streams."""
+        return int(self.config["connection"]["n"])
+
+    @property
+    def layers(self) -> int:
+        """Number of sub-layers: two a block."""
+        return 2 * int(self.config["model"]["blocks"])
+
     @cached_property
     def metrics(self) -> pd.DataFrame:
         return self._table("metrics")
@@ -67,13 +66,13 @@ class Run:
     def tokens(self) -> pd.DataFrame:
         return self._table("tokens")
 
+    def probe(self, step: int | None = None) -> pd.DataFrame:
+        """Return the gains of one probe by sub-layer: of the one at a step, or of the last."""
+        at = self.gains["step"].max() if step is None else step
+        return self.gains[self.gains["step"] == at].set_index("layer").sort_index()
+
     def _table(self, name: str) -> pd.DataFrame:
         return RunDirectory(self.path).table(name).read()
-
-
-def arm_order(connection: str) -> tuple[int, str]:
-    """Return the sort key of an arm: the known ones in the order of ARMS, others after them by name."""
-    return (ARMS.index(connection) if connection in ARMS else len(ARMS), connection)
 
 
 def read_run(path: Path | str) -> Run:
@@ -97,4 +96,4 @@ def read_runs(root: Path | str, study: str | None = None) -> list[Run]:
                 runs.append(read_run(path))
             except UserError as error:
                 log.warning("skipped %s", error)
-    return sorted(runs, key=lambda run: (run.study, arm_order(run.connection), run.seed, run.run_id))
+    return sorted(runs, key=lambda run: (run.study, run.connection, run.seed, run.run_id))

@@ -23,6 +23,7 @@ from mhc_repro.analysis.anatomy import (
     twins,
     with_streams,
 )
+from mhc_repro.analysis.arms import style
 from mhc_repro.analysis.comparison import Comparison, comparisons
 from mhc_repro.runs import Run
 
@@ -80,14 +81,14 @@ def test_a_quarter_of_the_growth_is_near_what_was_published() -> None:
 def test_published_and_ours_stand_beside_each_other(four: Comparison) -> None:
     table = beside(four)
     assert table.loc['avg "amax gain"', ("baseline", "published")] == 25.40
-    assert table.loc['max "amax gain"', (theme.style(MHC).label, "published")] == 11.70
+    assert table.loc['max "amax gain"', (style(MHC).label, "published")] == 11.70
     for arm, ratio in RATIO.items():
-        label = theme.style(arm).label
+        label = style(arm).label
         # probed after steps 1, 21 and 41
         assert table.loc['avg "amax gain"', (label, "here")] == pytest.approx(ratio + 21)
         assert table.loc['max "amax gain"', (label, "here")] == pytest.approx(ratio + 41)
     loss = four.arms[HC][0].metrics.set_index("step")["loss/train"]
-    assert table.loc["final loss (nats)", (theme.style(HC).label, "here")] == loss[41]
+    assert table.loc["final loss (nats)", (style(HC).label, "here")] == loss[41]
 
 
 def test_without_runs_only_the_published_side_is_filled() -> None:
@@ -132,8 +133,8 @@ def test_symmetry_tells_dead_arms_from_working_ones(four: Comparison, fake: Fake
     runs = with_streams(studies)
     assert [run.connection for run in runs] == [HC, MHC, "hc", "mhc"]
     table = symmetry(runs)
-    assert table.loc[("published", theme.style(MHC).label)].tolist() == [0.0, 0.0, 0.0]
-    assert table.loc[("published", theme.style(HC).label)].tolist() == pytest.approx([1e-8, 0.25, 0.0])
+    assert table.loc[("published", style(MHC).label)].tolist() == [0.0, 0.0, 0.0]
+    assert table.loc[("published", style(HC).label)].tolist() == pytest.approx([1e-8, 0.25, 0.0])
     assert table.loc[("quick", "mHC")].tolist() == pytest.approx([0.4, 0.3, 0.15])
     assert with_streams({"published": [four]}) == runs[:2]
     assert with_streams({}) == []
@@ -166,14 +167,14 @@ def test_losses_are_compared_batch_by_batch(four: Comparison) -> None:
 def test_activation_draws_every_arm_and_the_quarter(four: Comparison) -> None:
     ax = activation(four).axes[0]
     (rule,) = [line for line in ax.lines if line.get_label() == "1 + (baseline − 1)/4"]
-    (baseline,) = [line for line in ax.lines if line.get_color() == theme.style("baseline").colour]
+    (baseline,) = [line for line in ax.lines if line.get_color() == style("baseline").colour]
     assert np.asarray(rule.get_ydata()) == pytest.approx(1 + (np.asarray(baseline.get_ydata()) - 1) / 4)
-    assert {line.get_color() for line in ax.lines} >= {theme.style(arm).colour for arm in ARMS}
+    assert {line.get_color() for line in ax.lines} >= {style(arm).colour for arm in ARMS}
 
 
 def test_an_exact_zero_stays_in_view(four: Comparison) -> None:
     for ax in separation(four).axes:
-        (line,) = [line for line in ax.lines if line.get_color() == theme.style(MHC).colour]
+        (line,) = [line for line in ax.lines if line.get_color() == style(MHC).colour]
         assert set(line.get_ydata()) == {0.0}
         assert ax.get_ylim()[0] < 0 < ax.get_ylim()[1]
         assert ax.get_yticklabels()[0].get_text() == "0"
@@ -182,7 +183,7 @@ def test_an_exact_zero_stays_in_view(four: Comparison) -> None:
 def test_losses_draw_the_distance_from_each_reference(four: Comparison) -> None:
     gap = losses(four).axes[1]
     for arm, apart in (("baseline", 0.2), (QUARTER, 1e-6)):
-        (line,) = [line for line in gap.lines if line.get_color() == theme.style(arm).colour]
+        (line,) = [line for line in gap.lines if line.get_color() == style(arm).colour]
         assert np.asarray(line.get_ydata()) == pytest.approx(np.full(60, apart))
     assert len(gap.lines) == 2
 

@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
 from mhc_repro.analysis import stats, theme
-from mhc_repro.analysis.comparison import BASELINE, Comparison, flatten, rank
+from mhc_repro.analysis.arms import BASELINE, rank, style
+from mhc_repro.analysis.comparison import Comparison, flatten
 from mhc_repro.analysis.curves import curves
 from mhc_repro.analysis.figures import drawing
 from mhc_repro.runs import ENDED, Run
@@ -70,7 +71,7 @@ def gain_by_depth(swept: Comparison) -> Figure:
     """Draw the composite gains of a sweep against its depths, forward and backward, at their largest and last."""
     figure, axes = drawing.canvas(swept, "Composite gain by depth", rows=2, columns=2)
     for ax, (key, title, pick) in zip(axes.flat, PANELS, strict=True):
-        ax.axhline(1.0, **theme.style(BASELINE).line(linewidth=0.9, zorder=1))
+        ax.axhline(1.0, **style(BASELINE).line(linewidth=0.9, zorder=1))
         for arm, runs in swept.arms.items():
             if arm != BASELINE:
                 _draw(ax, arm, runs, gains(runs, key, pick))
@@ -88,9 +89,9 @@ def gain_by_depth(swept: Comparison) -> Figure:
 
 
 def _draw(ax: Axes, arm: str, runs: Sequence[Run], table: pd.DataFrame) -> None:
-    style = theme.style(arm)
+    own = style(arm)
     many = table.count(axis=1) >= stats.FEWEST
-    look = style.line(marker=style.marker, linewidth=0.9, gid="run")
+    look = own.line(marker=own.marker, linewidth=0.9, gid="run")
     faint = {"linestyle": "", "alpha": 0.5, "markersize": 2.5, "gid": "seed"}
     if many.any():
         look["linestyle"] = ""  # a seed's own line helps the eye only while no mean is drawn
@@ -103,14 +104,14 @@ def _draw(ax: Axes, arm: str, runs: Sequence[Run], table: pd.DataFrame) -> None:
     means = []
     for depth in depths:
         centre, half = (float(part) for part in stats.t_interval(table.loc[depth].dropna()))
-        ax.plot([depth] * 2, [centre - half, centre + half], color=style.colour, marker="_", gid="interval")
+        ax.plot([depth] * 2, [centre - half, centre + half], color=own.colour, marker="_", gid="interval")
         means.append(centre)
     if means:
-        ax.plot(depths, means, **style.line(marker=style.marker, gid="mean"))
+        ax.plot(depths, means, **own.line(marker=own.marker, gid="mean"))
     for run in runs:
         if run.state == "diverged" and run.seed in table and layers(run) in table[run.seed].dropna():
             place = [layers(run)], [table[run.seed][layers(run)]]
-            ax.plot(*place, **drawing.CROSS, color=style.colour, gid="diverged", clip_on=False, zorder=5)
+            ax.plot(*place, **drawing.CROSS, color=own.colour, gid="diverged", clip_on=False, zorder=5)
 
 
 def _rest(run: Run) -> dict[str, object]:

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from mhc_repro.analysis import stats, theme
+from mhc_repro.analysis import stats
+from mhc_repro.analysis.arms import style
 from mhc_repro.analysis.comparison import Comparison
 from mhc_repro.analysis.curves import Curves, envelope, mean, smooth, thin
 from mhc_repro.runs import Run
@@ -84,23 +85,23 @@ def noisy(ax: Axes, arm: str, runs: Sequence[Run], curves: Curves) -> None:
     """Draw what every batch shakes: the smoothed curves, and faint the raw ones while they are few."""
     if len(curves) < stats.FEWEST:
         for curve in map(envelope, curves.values()):
-            ax.plot(curve.index, curve, color=theme.style(arm).colour, linewidth=0.4, alpha=0.22, gid="raw")
+            ax.plot(curve.index, curve, color=style(arm).colour, linewidth=0.4, alpha=0.22, gid="raw")
     lines(ax, arm, runs, {seed: smooth(curve) for seed, curve in curves.items()}, marker="")
 
 
 def points(ax: Axes, arm: str, curves: Curves) -> None:
     """Draw what was measured now and then, without a line: each seed, or their mean from three on."""
-    style, average = theme.style(arm), mean(curves)
+    own, average = style(arm), mean(curves)
     for curve in curves.values() if average is None else [average]:
-        ax.plot(curve.index, curve, linestyle="", marker=style.marker, color=style.colour, gid="val")
+        ax.plot(curve.index, curve, linestyle="", marker=own.marker, color=own.colour, gid="val")
 
 
 def lines(
     ax: Axes, arm: str, runs: Sequence[Run], curves: Curves, *, band: bool = False, **changes: Any
 ) -> None:
     """Draw one arm: its seeds, their mean from three on, and a cross for each diverged run of `runs`."""
-    style, average = theme.style(arm), mean(curves)
-    look = style.line(**{"marker": style.marker, **changes})
+    own, average = style(arm), mean(curves)
+    look = own.line(**{"marker": own.marker, **changes})
     seed = {} if average is None else {"linewidth": 0.5, "alpha": 0.5, "marker": "", "gid": "seed"}
     for curve in map(thin, curves.values()):
         ax.plot(curve.index, curve, markevery=_markers(curve), **{**look, **seed})
@@ -109,11 +110,11 @@ def lines(
         ax.plot(average.index, average, markevery=_markers(average), **{**look, "gid": "mean"})
         if band:
             centre, half = stats.t_interval([curve.reindex(average.index) for curve in curves.values()])
-            ax.fill_between(average.index, centre - half, centre + half, color=style.colour, alpha=0.15, lw=0)
+            ax.fill_between(average.index, centre - half, centre + half, color=own.colour, alpha=0.15, lw=0)
     for run in runs:
         if run.state == "diverged" and len(curves.get(run.seed, ())):
             place = [run.status["step"]], [curves[run.seed].iloc[-1]]
-            ax.plot(*place, **CROSS, color=style.colour, gid="diverged", clip_on=False, zorder=5)
+            ax.plot(*place, **CROSS, color=own.colour, gid="diverged", clip_on=False, zorder=5)
 
 
 def fit_settled(ax: Axes, include: Sequence[float] = ()) -> None:
@@ -181,10 +182,10 @@ def _markers(curve: Any) -> int:
 def label(arm: str, runs: Sequence[Run]) -> str:
     """Name an arm and what its runs are flagged as."""
     flags = [flag for flag in ("degenerate", "control") if any(run.status.get(flag) for run in runs)]
-    name = theme.style(arm).label
+    name = style(arm).label
     return f"{name} ({', '.join(flags)})" if flags else name
 
 
 def _key(arm: str, runs: Sequence[Run]) -> Line2D:
-    style = theme.style(arm)
-    return Line2D([], [], **style.line(marker=style.marker, label=label(arm, runs)))
+    own = style(arm)
+    return Line2D([], [], **own.line(marker=own.marker, label=label(arm, runs)))

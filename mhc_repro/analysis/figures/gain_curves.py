@@ -15,7 +15,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from mhc_repro.analysis import theme
-from mhc_repro.analysis.comparison import BASELINE, Comparison
+from mhc_repro.analysis.arms import BASELINE, style
+from mhc_repro.analysis.comparison import Comparison
 from mhc_repro.analysis.composites import DIRECTIONS, last_kept, recomputed
 from mhc_repro.analysis.curves import by_layer, curves
 from mhc_repro.analysis.figures import GAINS, drawing
@@ -46,13 +47,13 @@ def at_steps(comparison: Comparison, arm: str, count: int = 6) -> Figure:
     """Draw one arm's amax gains against the sub-layer at `count` of the probed steps, early dark, late light."""
     one = one_seed(comparison, arm)
     (run,) = one.runs
-    label = theme.style(arm).label
+    label = style(arm).label
     figure, axes = drawing.canvas(one, f"{label}: amax gain by sub-layer", rows=2, columns=2)
     probed = np.unique(run.gains["step"])
     steps = probed[np.unique(np.linspace(0, len(probed) - 1, count).round().astype(int))]
     shades = colormaps["viridis"](np.linspace(0, 0.9, len(steps)))
     for ax, (key, title) in zip(axes.flat, GAINS.items(), strict=True):
-        ax.axhline(1.0, **theme.style(BASELINE).line(linewidth=0.9, zorder=1))
+        ax.axhline(1.0, **style(BASELINE).line(linewidth=0.9, zorder=1))
         table = by_layer([run], key)[run.seed]
         for step, shade in zip(steps, shades, strict=True):
             ax.plot(table.index, table[step], color=shade, marker="o", markersize=3, linewidth=1.3)
@@ -89,7 +90,7 @@ def heat_map(comparison: Comparison, kind: str = "composite") -> Figure:
             norm = LogNorm(1 / furthest, furthest)
             seaborn.heatmap(table, ax=ax, norm=norm, cmap=DIVERGING, cbar=False, rasterized=True)
             _label(ax, table)
-            ax.set(title=f"{theme.style(arm).label}, {direction}", ylabel="sub-layer")
+            ax.set(title=f"{style(arm).label}, {direction}", ylabel="sub-layer")
     keys = [
         Line2D([], [], linestyle="", marker="s", markersize=8, color=colormaps[DIVERGING](shade), label=label)
         for shade, label in ((0.1, "below 1"), (0.9, "above 1 (each arm has its own scale)"))
@@ -119,16 +120,16 @@ def averaging(comparison: Comparison) -> Figure:
         one, "Gain of the product of averages, against the averaged product's", rows=1, columns=2
     )
     for ax, direction in zip(axes.flat, DIRECTIONS, strict=True):
-        ax.axhline(0.0, **theme.style(BASELINE).line(linewidth=0.9, zorder=1))
+        ax.axhline(0.0, **style(BASELINE).line(linewidth=0.9, zorder=1))
         for arm, (run,) in arms.items():
             table = recomputed(run, last_kept(run))[direction]
-            style = theme.style(arm)
+            own = style(arm)
             for which, reference, width in (
                 ("of averages", "recorded", 1.4),
                 ("kept, of averages", "kept", 0.7),
             ):
                 missed = 100 * (table[which] / table[reference] - 1)
-                ax.plot(missed.index, missed, **style.line(marker=style.marker, linewidth=width))
+                ax.plot(missed.index, missed, **own.line(marker=own.marker, linewidth=width))
             drawing.tick_layers(ax, len(table))
         ax.set(title=f"Composite, {direction}", ylabel="gain, off by (%)")
     notes = [

@@ -17,6 +17,7 @@ from matplotlib.colors import FuncNorm
 from matplotlib.figure import Figure
 
 from mhc_repro.analysis import theme
+from mhc_repro.analysis.arms import style
 from mhc_repro.analysis.comparison import Comparison
 from mhc_repro.analysis.figures import drawing
 from mhc_repro.runs import Run
@@ -114,7 +115,7 @@ def mappings(comparison: Comparison) -> Figure:
             left = LEFT + place * (drawing.WIDTH - LEFT) / beside
             look: dict[str, Any] = {"weight": "bold", "size": 7.5 if few else 9}
             words = _label(arm, run, rows, comparison.seeds[0], step)
-            _write(figure, left, top, words, color=theme.style(arm).colour, **look)
+            _write(figure, left, top, words, color=style(arm).colour, **look)
             _row(figure, left, top + LABEL, columns[arm], found[arm], end, numbers=not few)
         top += height
     if probes:

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
 
 from mhc_repro.analysis import theme
-from mhc_repro.analysis.comparison import BASELINE
+from mhc_repro.analysis.arms import BASELINE, OTHER_COLOURS, OTHER_MARKERS, style
 from mhc_repro.analysis.tables.overhead import Record, machine
 
 COUNTED: dict[str, Any] = {"linestyle": (0, (1, 1)), "alpha": 0.7}
@@ -53,18 +53,18 @@ def _draw(ax: Axes, table: pd.DataFrame, key: str, value: str) -> None:
             thin = {"color": look["color"], "linewidth": 0.8}
             ax.vlines(rows[key], rows["step_ratio_min"], rows["step_ratio_max"], **thin)
             ax.plot(rows[key], rows["floor_ratio"], **thin, **COUNTED)
-    ax.axhline(1.0, **theme.style(BASELINE).line(linewidth=0.9, zorder=1))
+    ax.axhline(1.0, **style(BASELINE).line(linewidth=0.9, zorder=1))
 
 
 def _look(arm: str, n: Any) -> dict[str, Any]:
     place = int(n).bit_length()  # n tells the colours apart, the arm the dashes
-    colours, markers = theme.OTHER_COLOURS, theme.OTHER_MARKERS
+    colours, markers = OTHER_COLOURS, OTHER_MARKERS
     look = {"color": colours[place % len(colours)], "marker": markers[place % len(markers)]}
-    return theme.style(arm).line(**look)
+    return style(arm).line(**look)
 
 
 def _label(arm: str, n: Any) -> str:
-    return f"{theme.style(arm).label}, n = {n}"
+    return f"{style(arm).label}, n = {n}"
 
 
 def _log2(ax: Axes, ticks: list[int]) -> None:

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mhc_repro.analysis import stats, theme
-from mhc_repro.analysis.comparison import BASELINE, Comparison
+from mhc_repro.analysis.arms import BASELINE, style
+from mhc_repro.analysis.comparison import Comparison
 from mhc_repro.analysis.curves import by_layer, curves, gaps, smooth
 from mhc_repro.analysis.figures import drawing
 
@@ -53,7 +54,7 @@ def gain_by_layer(comparison: Comparison) -> Figure:
     figure, axes = drawing.canvas(comparison, "Amax gain by sub-layer", rows=2, columns=2)
     layers = 2 * comparison.runs[0].config["model"]["blocks"]
     for ax, (key, title) in zip(axes.flat, GAINS.items(), strict=True):
-        ax.axhline(1.0, **theme.style(BASELINE).line(linewidth=0.9, zorder=1))
+        ax.axhline(1.0, **style(BASELINE).line(linewidth=0.9, zorder=1))
         for arm, runs in comparison.arms.items():
             if arm == BASELINE:
                 continue
@@ -81,7 +82,7 @@ def loss_gap(comparison: Comparison) -> Figure:
     """
     figure, axes = drawing.canvas(comparison, "Loss gap to the baseline", rows=1, columns=1)
     ax = axes[0, 0]
-    ax.axhline(0.0, **theme.style(BASELINE).line(linewidth=0.9, zorder=1))
+    ax.axhline(0.0, **style(BASELINE).line(linewidth=0.9, zorder=1))
     baseline = comparison.arms.get(BASELINE, [])
     for arm, runs in comparison.arms.items():
         if arm != BASELINE:

@@ -10,18 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from mhc_repro.analysis import readme, theme
-from mhc_repro.analysis.comparison import BASELINE, Comparison, Studies
+from mhc_repro.analysis import readme
+from mhc_repro.analysis.arms import BASELINE, Promise, promises, style
+from mhc_repro.analysis.comparison import Comparison, Studies
 from mhc_repro.analysis.figures import FIGURES, OF_FAMILIES
 from mhc_repro.analysis.summary import Summary, summaries
 from mhc_repro.analysis.tables import cells, overhead
-from mhc_repro.errors import UserError
-from mhc_repro.runs import checkout
 
 STUDY = "arms"
-FILE = Path("experiments/arms.yaml")
 MANY = 10  # arms, more than which a figure cannot show
 REFERENCES = (BASELINE, "mhc")  # in the figures of every family
 EMPTY = f"No runs of all arms yet: `make study STUDY={STUDY}` makes them."
@@ -34,24 +31,12 @@ CAPTION = (
     "300 steps of the quick protocol, one seed: no order of arms follows from that."
 )
 
-Promise = dict[str, Any]
-
-
-def load() -> dict[str, Promise]:
-    """Read what every arm promises, in the order of the table; UserError where the file cannot be read."""
-    try:
-        return yaml.safe_load((checkout() / FILE).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(
-            f"{FILE}: cannot be read ({type(error).__name__}); git checkout {FILE} restores it"
-        ) from None
-
 
 def families(comparison: Comparison) -> list[Comparison]:
     """Split what has too many arms for a figure by family, each beside the baseline and mHC."""
     if len(comparison.arms) <= MANY:
         return [comparison]
-    family = {arm: promise["family"] for arm, promise in load().items()}
+    family = {arm: promise["family"] for arm, promise in promises().items()}
     found: dict[str, set[str]] = {}
     for arm in comparison.arms:
         found.setdefault(family.get(arm.partition(",")[0], "new"), set()).add(arm)
@@ -83,7 +68,7 @@ def part(studies: Studies, root: Path) -> str:
     found = {arm: of_arm for each in comparisons for arm, of_arm in summaries(each).items()}
     size = {run.connection: parameters(run.manifest, run.config) for each in comparisons for run in each.runs}
     record = overhead.newest(root, overhead.ALL_ARMS) or overhead.newest(root)
-    frame = table(load(), found, size, record["connections"] if record else {})
+    frame = table(promises(), found, size, record["connections"] if record else {})
     sources = [readme.provenance(comparisons), *([f"*{overhead.provenance(record)}*"] if record else [])]
     return "\n\n".join([cells.markdown(frame), CAPTION, *sources])
 
@@ -105,7 +90,7 @@ def table(
         runs, cost = found.get(arm, []), costs.get(arm, {})
         rows.append(
             {
-                "arm": theme.style(arm).label,
+                "arm": style(arm).label,
                 "paper": promise["paper"],
                 "constraint": promise["constraint"],
                 "exact": {True: "yes", False: "no", None: cells.DASH}[promise["exact"]],

@@ -11,8 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from mhc_repro.analysis import theme
-from mhc_repro.analysis.comparison import BASELINE, rank
+from mhc_repro.analysis.arms import BASELINE, rank, style
 from mhc_repro.analysis.tables import cells
 from mhc_repro.errors import UserError
 from mhc_repro.runs import files
@@ -86,7 +85,7 @@ def arms(record: Record) -> pd.DataFrame:
     base = record["baseline"]
     rows = [
         {
-            "arm": theme.style(BASELINE).label,
+            "arm": style(BASELINE).label,
             "step (× baseline)": "1",
             "extra (ms)": cells.DASH,
             "peak memory (× baseline)": f"1 ({base['peak_memory_bytes'] / 2**20:,.0f} MiB)",
@@ -98,7 +97,7 @@ def arms(record: Record) -> pd.DataFrame:
         numbers = record["connections"][arm]
         rows.append(
             {
-                "arm": theme.style(arm).label,
+                "arm": style(arm).label,
                 "step (× baseline)": _spread(numbers, "step_ratio", 1, 2),
                 "extra (ms)": _spread(numbers, "extra_seconds", 1000, 0),
                 "peak memory (× baseline)": f"{numbers['peak_memory_ratio']:.2f}",
@@ -114,7 +113,7 @@ def points(record: Record) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "arm": theme.style(row["connection"]).label,
+                "arm": style(row["connection"]).label,
                 "dim": str(row["dim"]),
                 "n": str(row["n"]),
                 "tokens": f"{row['tokens']:,}",

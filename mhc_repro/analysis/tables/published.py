@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from mhc_repro.analysis import readme, theme
+from mhc_repro.analysis import readme
+from mhc_repro.analysis.arms import style
 from mhc_repro.analysis.comparison import Comparison, Studies
 from mhc_repro.analysis.summary import Summary, summarise
 from mhc_repro.analysis.tables import cells
@@ -142,7 +143,7 @@ def table(quantities: list[Quantity], ours: dict[str, Runs], judged: bool) -> pd
     rows = []
     for quantity in quantities:
         for arm, text in quantity.quoted.items():
-            row = {"quantity": quantity.name, "arm": theme.style(arm).label, "published": text}
+            row = {"quantity": quantity.name, "arm": style(arm).label, "published": text}
             for study, runs in ours.items():
                 value, verdict = COLUMNS[study]
                 row[value] = cell(quantity, arm, runs[arm])
@@ -192,7 +193,7 @@ def order(values: dict[str, float]) -> str:
         else:
             groups.append([arm])
     place = list(values).index
-    labels = [[theme.style(arm).label for arm in sorted(group, key=place)] for group in groups]
+    labels = [[style(arm).label for arm in sorted(group, key=place)] for group in groups]
     return " < ".join(" = ".join(group) for group in labels)
 
 
@@ -202,7 +203,7 @@ def orders(quantity: Quantity, ours: Runs) -> list[str]:
     found = []
     for seed in sorted(set.intersection(*(set(runs) for runs in by_seed.values()))):
         runs = {arm: by_seed[arm][seed] for arm in quantity.quoted}
-        diverged = [theme.style(arm).label for arm, run in runs.items() if run.state == "diverged"]
+        diverged = [style(arm).label for arm, run in runs.items() if run.state == "diverged"]
         values = {arm: quantity.of(run) for arm, run in runs.items()}
         if diverged:
             found.append(f"{' and '.join(diverged)} diverged")

@@ -9,8 +9,8 @@ import pandas as pd
 from rich import box
 from rich.table import Table
 
-from mhc_repro.analysis import theme
-from mhc_repro.analysis.comparison import EXPECTED, Comparison, rank
+from mhc_repro.analysis.arms import rank, style
+from mhc_repro.analysis.comparison import EXPECTED, Comparison
 from mhc_repro.analysis.summary import PRINTED_EVERY, Summary, summaries
 from mhc_repro.analysis.tables import cells
 
@@ -113,7 +113,7 @@ def console(half: Half) -> Table:
 def _frame(rows: Sequence[Row], columns: dict[str, Callable[[list[Summary]], str]]) -> pd.DataFrame:
     frame = pd.DataFrame(
         [
-            [row.setting, theme.style(row.arm).label, str(len(row.runs) or cells.DASH)]
+            [row.setting, style(row.arm).label, str(len(row.runs) or cells.DASH)]
             + [read(row.runs) for read in columns.values()]
             for row in rows
         ],

@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 
 from made_runs import make_run
 from mhc_repro.analysis import stats, theme
+from mhc_repro.analysis.arms import style
 from mhc_repro.analysis.comparison import Comparison, comparisons
 from mhc_repro.analysis.figures import depth
 from mhc_repro.runs import Run, read_runs
@@ -30,7 +31,7 @@ def swept(runs: list[Run]) -> Comparison:
 
 
 def lines(ax: Axes, arm: str, gid: str) -> list[Line2D]:
-    colour = theme.style(arm).colour
+    colour = style(arm).colour
     return [line for line in ax.lines if line.get_color() == colour and line.get_gid() == gid]
 
 
@@ -54,7 +55,7 @@ def test_shows_the_largest_and_the_last_gain_of_each_run(tmp_path: Path) -> None
                     expected[2 * each.config["model"]["blocks"]] = chosen.to_numpy().max()
             (line,) = lines(ax, arm, "run")
             assert data(line) == expected
-        (reference,) = [line for line in ax.lines if line.get_color() == theme.style("baseline").colour]
+        (reference,) = [line for line in ax.lines if line.get_color() == style("baseline").colour]
         assert set(reference.get_ydata()) == {1.0}
         assert list(ax.xaxis.get_major_locator()()) == [2, 6]
         assert ax.get_ylim() == figure.axes[0].get_ylim()

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from mhc_repro.analysis import theme
+from mhc_repro.analysis.arms import style
 from mhc_repro.analysis.comparison import comparisons
 from mhc_repro.analysis.figures.details import NOTHING, PANELS, details
 from mhc_repro.runs import UNITS, Run
@@ -44,7 +44,7 @@ def run(fake: Fake, arm: str, gains: list[dict[str, float]] | None = None, **opt
 
 
 def drawn(ax: Axes, arm: str) -> list[Line2D]:
-    colour = theme.style(arm).colour
+    colour = style(arm).colour
     return [line for line in ax.lines if line.get_color() == colour and line.get_gid() != "raw"]
 
 

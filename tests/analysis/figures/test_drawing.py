@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mhc_repro.analysis import theme
+from mhc_repro.analysis.arms import STYLES
 from mhc_repro.analysis.comparison import comparisons
 from mhc_repro.analysis.figures import drawing, loss_gap
 from mhc_repro.runs import Run
@@ -28,7 +28,7 @@ def test_a_legend_has_as_many_columns_as_fit(labels: list[str], columns: int) ->
 
 
 def test_the_legend_of_a_large_family_is_within_the_figure(fake: Fake) -> None:
-    arms = [arm for arm in theme.STYLES if arm.startswith(("mhc", "published"))][:9]
+    arms = [arm for arm in STYLES if arm.startswith(("mhc", "published"))][:9]
     (found,) = comparisons([fake(arm, status={"degenerate": ["x"]}) for arm in arms])
     figure = loss_gap(found)
     figure.draw_without_rendering()

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 
 from made_runs import make_run
 from mhc_repro.analysis import theme
+from mhc_repro.analysis.arms import style
 from mhc_repro.analysis.comparison import Comparison, comparisons
 from mhc_repro.analysis.figures import GAINS
 from mhc_repro.analysis.figures.gain_curves import at_steps, averaging, heat_map, over_training
@@ -34,9 +35,9 @@ def test_over_training_draws_the_largest_gain_of_every_arm(found: Comparison) ->
     for ax, key in zip(axes, GAINS, strict=True):
         for arm, (run,) in found.arms.items():
             measured = run.metrics.set_index("step")[f"gain/{key}"].dropna()
-            x, y = line(ax, theme.style(arm).colour)
+            x, y = line(ax, style(arm).colour)
             assert (x, y) == (list(measured.index), list(measured))
-    assert set(line(axes[2], theme.style("baseline").colour)[1]) == {1.0}
+    assert set(line(axes[2], style("baseline").colour)[1]) == {1.0}
     assert axes[2].get_ylim() == axes[3].get_ylim()
     assert [ax.get_xlabel() for ax in axes] == ["step"] * 4
 
@@ -66,7 +67,7 @@ def test_heat_map_shows_every_gain_where_it_belongs(found: Comparison, kind: str
             table = run.gains.pivot(index="layer", columns="step", values=f"{kind}_{direction}")
             (mesh,) = ax.collections
             assert np.asarray(mesh.get_array()).reshape(table.shape) == pytest.approx(table.to_numpy())
-            assert ax.get_title(loc="left") == f"{theme.style(arm).label}, {direction}"
+            assert ax.get_title(loc="left") == f"{style(arm).label}, {direction}"
             assert ax.get_ylim() == (0, 6)  # the first sub-layer at the bottom
             low, high = mesh.get_clim()
             assert low * high == pytest.approx(1.0)  # white is 1
@@ -121,7 +122,7 @@ def test_averaging_draws_the_relative_difference(fake: Fake) -> None:
     (comparison,) = comparisons([made("baseline"), made("hc")])
     forward, backward = averaging(comparison).axes
     for ax, expected in ((forward, [0.0, -20.0]), (backward, [-20.0, 0.0])):
-        drawn = [line for line in ax.lines if line.get_color() == theme.style("hc").colour]
+        drawn = [line for line in ax.lines if line.get_color() == style("hc").colour]
         assert len(drawn) == 2  # all probe tokens, and the kept ones
         for each in drawn:
             assert list(each.get_ydata()) == pytest.approx(expected)

@@ -11,6 +11,7 @@ from scipy.stats import trim_mean
 
 from made_runs import make_run
 from mhc_repro.analysis import theme
+from mhc_repro.analysis.arms import style
 from mhc_repro.analysis.comparison import Comparison, comparisons
 from mhc_repro.analysis.curves import envelope, gaps, smooth, thin
 from mhc_repro.analysis.figures import FIGURES, GAINS, gain_by_layer, loss_gap, training
@@ -27,7 +28,7 @@ def fixture(runs: list[Run]) -> Comparison:
 
 def drawn(ax: Axes, arm: str, gid: str | None = None) -> list[Line2D]:
     """Lines of an arm's colour; without gid those that are a run's own curve."""
-    of_arm = [line for line in ax.lines if line.get_color() == theme.style(arm).colour]
+    of_arm = [line for line in ax.lines if line.get_color() == style(arm).colour]
     return [line for line in of_arm if (line.get_gid() if line.get_gid() in _GIDS else None) == gid]
 
 
@@ -60,7 +61,7 @@ def test_training_shows_what_was_measured(fixture: Comparison) -> None:
 def test_a_diverged_run_ends_in_a_cross_at_its_step(fixture: Comparison) -> None:
     for ax in training(fixture).axes:
         (cross,) = [line for line in ax.lines if line.get_gid() == "diverged"]
-        assert cross.get_color() == theme.style("hc").colour
+        assert cross.get_color() == style("hc").colour
         ((step, height),) = data(cross).items()
         assert step == 130
         assert ax.get_ylim()[0] <= height <= ax.get_ylim()[1]

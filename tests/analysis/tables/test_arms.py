@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import pytest
-
+from mhc_repro.analysis.arms import promises
 from mhc_repro.analysis.comparison import comparisons
 from mhc_repro.analysis.figures import FIGURES, OF_FAMILIES
 from mhc_repro.analysis.tables import arms, overhead
 from mhc_repro.analysis.tables.cells import DASH
 from mhc_repro.compose import CONF
-from mhc_repro.errors import UserError
 
 ROOT = CONF.parent / "results"
 
@@ -32,13 +30,6 @@ def cells(text: str, label: str) -> list[str]:
     """Read the row of an arm."""
     found = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     return next(row for row in found if row[0] == label)
-
-
-def test_every_file_promises_something_and_nothing_else_does() -> None:
-    promised = arms.load()
-    assert set(promised) == {path.stem for path in CONF.glob("connection/*.yaml")}
-    for promise in promised.values():
-        assert set(promise) == {"family", "paper", "constraint", "exact", "gain", "start"}
 
 
 def test_a_row_holds_promise_measurement_and_cost(fake, monkeypatch) -> None:
@@ -67,14 +58,8 @@ def test_what_was_not_measured_is_a_dash(fake, tmp_path: Path) -> None:
     assert arms.part({}, tmp_path) == arms.EMPTY
 
 
-def test_promises_that_cannot_be_read_are_refused_in_a_line(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(arms, "checkout", lambda: tmp_path)
-    with pytest.raises(UserError, match=r"experiments/arms\.yaml: cannot be read"):
-        arms.load()
-
-
 def test_figures_of_many_arms_are_by_family_and_none_is_lost(fake) -> None:
-    promised = arms.load()
+    promised = promises()
     [whole] = comparisons([fake(arm, study="arms") for arm in promised])
     split = arms.families(whole)
     assert [each.setting for each in split] == list(dict.fromkeys(p["family"] for p in promised.values()))
