@@ -13,8 +13,8 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from mhc_repro.analysis import report
-from mhc_repro.analysis.comparison import Studies
+from mhc_repro.analysis import labels, report
+from mhc_repro.analysis.comparison import Studies, read_studies
 from mhc_repro.analysis.tables import stability
 from mhc_repro.errors import UserError
 from mhc_repro.runs import results_root
@@ -55,7 +55,7 @@ def _run(options: argparse.Namespace) -> int:
         problem = report.verify(root, with_readme)
         print(f"verify: {problem or f'{_shown(root)} and its report agree, byte for byte'}")
         return 1 if problem else 0
-    found = report.studies(root, options.study)
+    found = read_studies(root, options.study)
     if options.study:
         texts = report.render_studies(found)
         changed = report.write(texts, root)
@@ -74,11 +74,11 @@ def _print(found: Studies) -> None:
     # A file or a pipe has no width; 120 columns keep each row on one line.
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     for of_study in found.values():
-        for half in stability.halves(of_study):
-            console.print(stability.console(half))
-        console.print(
-            *(f"{each.study}: {each.protocol}; {each.n}" for each in of_study), sep="\n", style="dim"
-        )
+        for table in stability.tables(of_study):
+            console.print(stability.console(table))
+        for each in of_study:
+            setting = f"{each.study}: {labels.protocol(each)}; {labels.seeds_text(each)}"
+            console.print(setting, style="dim")
 
 
 def _shown(path: Path) -> str:

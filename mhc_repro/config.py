@@ -5,6 +5,7 @@ these plain dataclasses. `runtime` and `study` say where and how a run is made a
 change its numbers; every other group does, and is hashed into the run id.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -143,6 +144,17 @@ class Config:
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     guards: GuardsConfig = field(default_factory=GuardsConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+def dotted(mapping: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted keys; an empty mapping is a value."""
+    found: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, Mapping) and value:
+            found |= dotted(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
 
 
 def register() -> None:

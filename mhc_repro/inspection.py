@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from mhc_repro.analysis.comparison import flatten
+from mhc_repro.analysis.comparison import settings
 from mhc_repro.analysis.summary import Summary, summarise
 from mhc_repro.errors import UserError
 from mhc_repro.runs import Run, read_run
@@ -83,4 +83,4 @@ def paired(a: Run, b: Run) -> str:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    return {"study": run.study, "seed": run.seed, **flatten(run)}
+    return {"study": run.study, "seed": run.seed, **settings(run)}

@@ -20,15 +20,16 @@ from pathlib import Path
 
 from IPython.display import Image
 
-from mhc_repro.analysis import composites, figures, report, selection
-from mhc_repro.analysis.comparison import BASELINE
-from mhc_repro.analysis.figures import gain_curves
+from mhc_repro.analysis import composites, labels, selection
+from mhc_repro.analysis.arms import BASELINE
+from mhc_repro.analysis.comparison import read_studies
+from mhc_repro.analysis.figures import gain_curves, training
 from mhc_repro.analysis.theme import to_png
 
 RESULTS = Path("../results")  # any results root, as seen from this folder; yours: ../results/local
 
-study = selection.choose(report.studies(RESULTS))
-print("This reads", selection.described(study))
+study = selection.choose(read_studies(RESULTS))
+print("This reads", labels.title(study))
 
 # %% [markdown]
 # The first of the studies `stability`, `depth` and `quick` in which a baseline, an HC and an mHC run of one
@@ -60,7 +61,7 @@ print("This reads", selection.described(study))
 
 # %%
 baseline = selection.one_seed(study, BASELINE).runs[0]
-of_baseline = baseline.gains[list(figures.GAINS)]
+of_baseline = baseline.gains[list(training.GAINS)]
 print(
     f"baseline, {of_baseline.size:,} gains: smallest {of_baseline.min(axis=None)}, "
     f"largest {of_baseline.max(axis=None)}"
@@ -89,7 +90,7 @@ composites.peaks(study).round(3)
 # At the last probe, and faint the largest over training.
 
 # %%
-Image(to_png(figures.gain_by_layer(study)))
+Image(to_png(training.gain_by_layer(study)))
 
 # %% [markdown]
 # Forward composites run from left to right (they collect sub-layers from the input on), backward ones from

@@ -21,14 +21,15 @@ from pathlib import Path
 
 from IPython.display import Image, display
 
-from mhc_repro.analysis import anatomy, report, selection
+from mhc_repro.analysis import anatomy, selection
+from mhc_repro.analysis.comparison import read_studies
 from mhc_repro.analysis.figures import gain_curves
 from mhc_repro.analysis.tables.cells import number
 from mhc_repro.analysis.theme import to_png
 
 RESULTS = Path("../results")  # any results root, as seen from this folder; yours: ../results/local
 
-studies = report.studies(RESULTS)
+studies = read_studies(RESULTS)
 found = selection.fullest(studies.get(anatomy.STUDY, []), anatomy.ARMS)
 print(anatomy.recorded(found))
 

@@ -14,13 +14,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mhc_repro.analysis import theme
+from mhc_repro.analysis import labels, theme
 from mhc_repro.analysis.arms import BASELINE, style
 from mhc_repro.analysis.comparison import Comparison, Studies
 from mhc_repro.analysis.composites import matrices
 from mhc_repro.analysis.curves import curves, smooth
 from mhc_repro.analysis.figures import drawing
-from mhc_repro.analysis.selection import choose, described, fullest, one_seed
+from mhc_repro.analysis.selection import choose, fullest, one_seed
 from mhc_repro.analysis.summary import column, summarise
 from mhc_repro.analysis.tables import published
 from mhc_repro.analysis.tables.cells import REASONS
@@ -120,7 +120,7 @@ def gradient(run: Run) -> pd.Series:
 def recorded(comparison: Comparison | None) -> str:
     """Say of every arm how far its run came, or that there is none."""
     found = {} if comparison is None else one_seed(comparison).arms
-    lines = [described(comparison) if comparison else f"study {STUDY}: nothing recorded"]
+    lines = [labels.title(comparison) if comparison else f"study {STUDY}: nothing recorded"]
     for arm in ARMS:
         state = f"no run yet; make study STUDY={STUDY} makes it"
         if arm in found:

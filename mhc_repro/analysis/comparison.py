@@ -5,20 +5,25 @@ no mean ever runs over two protocols. A connection option that is swept within a
 its own ("mhc, n 2").
 """
 
-from collections.abc import Callable
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from mhc_repro.analysis.arms import BASELINE, rank
-from mhc_repro.config import Config
-from mhc_repro.runs import Run
+from mhc_repro.config import Config, dotted
+from mhc_repro.errors import UserError
+from mhc_repro.runs import Run, read_runs
 
 EXPECTED = (BASELINE, "hc", "mhc")  # shown with dashes when there is no run of them
+UNDER_WAY = ("running", "interrupted", "missing")
 
 
 @dataclass(frozen=True)
 class Comparison:
+    """Runs of a study in one setting, by arm."""
+
     study: str
     setting: str  # what sets it apart within its study, "" if nothing does
     arms: dict[str, list[Run]]  # in the order of every table; seeds ascending
@@ -37,79 +42,73 @@ class Comparison:
         words = f"{self.study} {self.setting}".replace(",", "").split()
         return "-".join(words).replace("/", "_")
 
-    @property
-    def protocol(self) -> str:
-        """The setting in words: size, rate, length, data."""
-        config = self.runs[0].config
-        model, data = config["model"], config["data"]
-        blocks = sorted({run.config["model"]["blocks"] for run in self.runs})  # several where depth is swept
-        streams = sorted({run.config["connection"]["n"] for run in self.runs} - {1})
-        return ", ".join(
-            [
-                f"{'/'.join(map(str, blocks))} blocks × {model['dim']}",
-                *([f"n = {'/'.join(map(str, streams))}"] if streams else []),
-                f"peak learning rate {config['optim']['lr']:g}",
-                f"{config['train']['steps']} steps of {data['batch']} × {data['sequence']}",
-                data["name"] if data["name"] != "synthetic" else "SYNTHETIC DATA",
-            ]
-        )
-
-    @property
-    def n(self) -> str:
-        """How many seeds, and which."""
-        if len(self.seeds) == 1:
-            return f"one seed ({self.seeds[0]})"
-        return f"{len(self.seeds)} seeds ({', '.join(map(str, self.seeds))})"
-
 
 Studies = dict[str, list[Comparison]]  # by name
 
 
-def comparisons(runs: list[Run]) -> list[Comparison]:
-    """Split runs into comparisons: studies by name, settings in numerical order."""
+def read_studies(root: Path, study: str | None = None) -> Studies:
+    """Read all studies, or one; UserError when the folder or the study is not there.
+
+    Of all studies only the runs that have ended: what is under way would be stale tomorrow, and is not in git.
+    """
+    if not root.is_dir():
+        raise UserError(f"--root {root}: no such folder; train first, for example with make quick")
+    runs = read_runs(root, study)
+    if study is not None and not runs:
+        known = ", ".join(sorted({run.study for run in read_runs(root)})) or "none yet"
+        raise UserError(f"--study {study}: no run under {root}; studies there: {known}")
+    if study is None:
+        runs = [run for run in runs if run.state not in UNDER_WAY]
+    return by_study(runs)
+
+
+def by_study(runs: Sequence[Run]) -> Studies:
+    """Split runs into comparisons by study: studies by name, settings in numerical order."""
+    return {
+        study: comparisons([run for run in runs if run.study == study])
+        for study in sorted({run.study for run in runs})
+    }
+
+
+def comparisons(runs: Sequence[Run]) -> list[Comparison]:
+    """Split the runs of one study into comparisons, settings in numerical order."""
+    flat = {run: settings(run) for run in runs}
+    keys = _varying(flat.values(), of_connection=False)
+    options = {
+        name: _varying([flat[run] for run in runs if run.connection == name], of_connection=True)
+        for name in {run.connection for run in runs}
+    }
+    cells: dict[tuple[Any, ...], dict[str, list[Run]]] = {}
+    for run in sorted(runs, key=lambda run: run.seed):
+        own, of_run = options[run.connection], flat[run]
+        arm = ", ".join(filter(None, [run.connection, _words(own, [of_run.get(key) for key in own])]))
+        cell = cells.setdefault(tuple(of_run.get(key) for key in keys), {})
+        cell.setdefault(arm, []).append(run)
     found = []
-    for study in sorted({run.study for run in runs}):
-        of_study = [run for run in runs if run.study == study]
-        flat = {run.run_id: flatten(run) for run in of_study}
-        settings = _varying(of_study, flat, lambda key: not key.startswith("connection."))
-        cells: dict[tuple[Any, ...], list[Run]] = {}
-        for run in of_study:
-            cells.setdefault(tuple(flat[run.run_id].get(key) for key in settings), []).append(run)
-        for values in sorted(cells, key=lambda values: [_sortable(value) for value in values]):
-            arms: dict[str, list[Run]] = {}
-            for run in sorted(cells[values], key=lambda run: run.seed):
-                same = [other for other in of_study if other.connection == run.connection]
-                options = _varying(same, flat, lambda key: key.startswith("connection."))
-                label = _words(options, [flat[run.run_id].get(key) for key in options])
-                arms.setdefault(", ".join(filter(None, [run.connection, label])), []).append(run)
-            ordered = {arm: arms[arm] for arm in sorted(arms, key=rank)}
-            found.append(Comparison(study, _words(settings, values), ordered))
+    for values in sorted(cells, key=lambda values: [_sortable(value) for value in values]):
+        arms = {arm: cells[values][arm] for arm in sorted(cells[values], key=rank)}
+        found.append(Comparison(runs[0].study, _words(keys, values), arms))
     return found
 
 
-def flatten(run: Run) -> dict[str, Any]:
-    """Everything that makes the run id but its seed, as dotted keys."""
-    flat: dict[str, Any] = {"protocol_version": run.manifest.get("protocol_version")}
-
-    def walk(prefix: str, node: dict[str, Any]) -> None:
-        for key, value in node.items():
-            if isinstance(value, dict):
-                walk(f"{prefix}{key}.", value)
-            else:
-                flat[f"{prefix}{key}"] = tuple(value) if isinstance(value, list) else value
-
+def settings(run: Run) -> dict[str, Any]:
+    """Return everything that makes the run id but the seed, as dotted keys with values that can be hashed."""
+    found: dict[str, Any] = {"protocol_version": run.manifest.get("protocol_version")}
     # first the defaults: an older run may lack a field that was added with a default that means "as before"
     for config in (asdict(Config()), run.config):
-        walk("", {key: value for key, value in config.items() if key not in ("seed", "study", "runtime")})
-    return flat
+        flat = dotted(
+            {key: value for key, value in config.items() if key not in ("seed", "study", "runtime")}
+        )
+        found |= {key: tuple(value) if isinstance(value, list) else value for key, value in flat.items()}
+    return {key: value for key, value in found.items() if value != {}}
 
 
-def _varying(runs: list[Run], flat: dict[str, dict[str, Any]], wanted: Callable[[str], bool]) -> list[str]:
-    keys = sorted({key for run in runs for key in flat[run.run_id] if wanted(key)})
-    return [key for key in keys if len({flat[run.run_id].get(key) for run in runs}) > 1]
+def _varying(settings: Collection[dict[str, Any]], of_connection: bool) -> list[str]:
+    keys = {key for each in settings for key in each if key.startswith("connection.") == of_connection}
+    return sorted(key for key in keys if len({each.get(key) for each in settings}) > 1)
 
 
-def _words(keys: list[str], values: Any) -> str:
+def _words(keys: Sequence[str], values: Sequence[Any]) -> str:
     def word(key: str, value: Any) -> str:
         group, _, last = key.rpartition(".")
         name = group.rpartition(".")[2] if last in ("name", "kind") else last

@@ -3,16 +3,16 @@
 import base64
 from collections import Counter
 from collections.abc import Mapping
+from math import isnan
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from mhc_repro.analysis import readme
+from mhc_repro.analysis import figures, labels
 from mhc_repro.analysis.comparison import Comparison, Studies
-from mhc_repro.analysis.figures import CAPTIONS, depth
 from mhc_repro.analysis.summary import column
-from mhc_repro.analysis.tables import arms, cells, stability
+from mhc_repro.analysis.tables import cells, stability
 from mhc_repro.runs import Run
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -24,27 +24,21 @@ def page(studies: Studies, svgs: Mapping[str, str]) -> str:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         sections=[_section(study, of_study, svgs) for study, of_study in studies.items()],
-        words=cells.WORDS,
+        text_columns=cells.TEXT_COLUMNS,
         runs=[_listed(run) for run in runs],
         environments=sorted(Counter(map(_environment, runs)).items()),
     )
 
 
 def _section(study: str, comparisons: list[Comparison], svgs: Mapping[str, str]) -> dict[str, Any]:
-    shown = [(each, name, CAPTIONS[name]) for each, name in arms.drawn(comparisons)]
-    if swept := depth.sweep(comparisons):
-        shown.insert(0, (swept, depth.NAME, depth.CAPTION))
     return {
         "study": study,
-        "halves": stability.halves(comparisons),
+        "tables": stability.tables(comparisons),
         "figures": [
-            (
-                f"{each.setting}. {caption}" if each.setting else caption,
-                _data_uri(svgs[readme.figure(each, name)]),
-            )
-            for each, name, caption in shown
+            (". ".join(filter(None, [each.comparison.setting, each.caption])), _data_uri(svgs[each.path]))
+            for each in figures.of_study(comparisons)
         ],
-        "source": readme.provenance(comparisons).replace("*", "").replace("`", ""),
+        "source": labels.provenance(comparisons, markdown=False),
     }
 
 
@@ -62,9 +56,9 @@ def _listed(run: Run) -> dict[str, str]:
         "state": run.state,
         "steps": f"{run.status.get('step', 0)}/{run.config['train']['steps']}",
         "parameters": f"{(run.manifest.get('parameters') or {}).get('total', 0):,}",
-        "step": cells.DASH if seconds != seconds else f"{1000 * seconds:.1f} ms",
+        "step": cells.DASH if isnan(seconds) else f"{1000 * seconds:.1f} ms",
         "wall": cells.DASH if wall is None else f"{wall / 60:.1f} min",
-        "commit": readme.commit(run),
+        "commit": labels.commit(run),
     }
 
 

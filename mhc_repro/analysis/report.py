@@ -13,38 +13,19 @@ from pathlib import Path
 
 from matplotlib import __version__ as matplotlib_version
 
-from mhc_repro.analysis import readme, theme
-from mhc_repro.analysis.comparison import Studies, comparisons
-from mhc_repro.analysis.figures import FIGURES, depth
+from mhc_repro.analysis import figures, labels, readme, theme
+from mhc_repro.analysis.comparison import UNDER_WAY, Studies, read_studies
+from mhc_repro.analysis.figures import depth
 from mhc_repro.analysis.figures.scaling import scaling
 from mhc_repro.analysis.page import page
-from mhc_repro.analysis.tables import arms, overhead, published
+from mhc_repro.analysis.tables import arms, overhead, published, stability
 from mhc_repro.errors import UserError
-from mhc_repro.runs import files, read_runs
+from mhc_repro.runs import files
 from mhc_repro.runs.index import index
 
 GENERATED = ("tables/*.md", "figures/*.svg")  # folders that hold nothing else
-UNDER_WAY = ("running", "interrupted", "missing")
+SHOWN = ("stability", "quick")  # the first of these studies that has runs fills the README
 README = "../README.md"  # as seen from the results root
-
-
-def studies(root: Path, study: str | None = None) -> Studies:
-    """Read all studies, or one; UserError when the folder or the study is not there.
-
-    Of all studies only the runs that have ended: what is under way would be stale tomorrow, and is not in git.
-    """
-    if not root.is_dir():
-        raise UserError(f"--root {root}: no such folder; train first, for example with make quick")
-    runs = read_runs(root, study)
-    if study is not None and not runs:
-        known = ", ".join(sorted({run.study for run in read_runs(root)})) or "none yet"
-        raise UserError(f"--study {study}: no run under {root}; studies there: {known}")
-    if study is None:
-        runs = [run for run in runs if run.state not in UNDER_WAY]
-    found: Studies = {}
-    for comparison in comparisons(runs):
-        found.setdefault(comparison.study, []).append(comparison)
-    return found
 
 
 def render(root: Path, found: Studies, with_readme: bool) -> dict[str, str]:
@@ -55,10 +36,7 @@ def render(root: Path, found: Studies, with_readme: bool) -> dict[str, str]:
             text = (root / README).read_text(encoding="utf-8")
         except OSError:
             raise UserError(f"{root.parent}/README.md: cannot be read; --no-readme does without") from None
-        parts = readme.parts(found, folder=root.name)
-        parts |= {"overhead-table": overhead.part(root), "arms-table": arms.part(found, root)}
-        parts["published-table"] = published.part(found)
-        texts[README] = readme.fill(text, parts)
+        texts[README] = readme.fill(text, parts(found, root))
     rows = index(root)
     texts["index.csv"] = rows[~rows["status"].isin(UNDER_WAY)].to_csv(index=False, lineterminator="\n")
     texts |= render_studies(found)
@@ -68,15 +46,27 @@ def render(root: Path, found: Studies, with_readme: bool) -> dict[str, str]:
     return texts
 
 
+def parts(found: Studies, root: Path) -> dict[str, str]:
+    """Write every part of the README by its name."""
+    shown = next((found[study] for study in SHOWN if study in found), [])
+    pictures = {name: figures.part(name, shown, root.name) or labels.NO_RUNS for name, *_ in figures.FIGURES}
+    pictures[depth.NAME] = figures.part(depth.NAME, found.get(depth.STUDY, []), root.name) or depth.EMPTY
+    return {
+        "stability-table": stability.part(shown) if shown else labels.NO_RUNS,
+        "arms-table": arms.part(found, root),
+        "overhead-table": overhead.part(root),
+        "published-table": published.part(found),
+        **{f"{name}-figure": text for name, text in pictures.items()},
+    }
+
+
 def render_studies(found: Studies) -> dict[str, str]:
     """Make the tables and figures of some studies."""
     texts = {}
-    for study, of_study in found.items():
-        texts[f"tables/{study}-stability.md"] = f"{readme.table(of_study)}\n\n{readme.provenance(of_study)}\n"
-        for comparison, name in arms.drawn(of_study):
-            texts[readme.figure(comparison, name)] = theme.to_svg(FIGURES[name](comparison))
-        if swept := depth.sweep(of_study):
-            texts[readme.figure(swept, depth.NAME)] = theme.to_svg(depth.gain_by_depth(swept))
+    for study, comparisons in found.items():
+        texts[f"tables/{study}-stability.md"] = f"{stability.part(comparisons)}\n"
+        for each in figures.of_study(comparisons):
+            texts[each.path] = theme.to_svg(each.draw(each.comparison))
     return texts
 
 
@@ -108,7 +98,7 @@ def stale(texts: Mapping[str, str], root: Path) -> list[Path]:
 
 def verify(root: Path, with_readme: bool) -> str | None:
     """Make the whole report again and say where what is there first differs, None if nowhere."""
-    return compare(render(root, studies(root), with_readme), root)
+    return compare(render(root, read_studies(root), with_readme), root)
 
 
 def compare(texts: Mapping[str, str], root: Path) -> str | None:

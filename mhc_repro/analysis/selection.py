@@ -49,8 +49,3 @@ def one_seed(comparison: Comparison, *arms: str) -> Comparison:
     have = {seed: sum(seed in of_arm for of_arm in ended.values()) for seed in comparison.seeds}
     seed = max(have, key=lambda seed: have[seed])  # the first of equals, and seeds ascend
     return replace(comparison, arms={arm: [of_arm[seed]] for arm, of_arm in ended.items() if seed in of_arm})
-
-
-def described(comparison: Comparison) -> str:
-    """Name a comparison in one line: study, setting, arms, seeds."""
-    return f"study {comparison.study}: {comparison.protocol}; {', '.join(comparison.arms)}; {comparison.n}"

@@ -1,8 +1,6 @@
 from collections.abc import Callable
 
-import pytest
-
-from mhc_repro.analysis.comparison import comparisons
+from mhc_repro.analysis.comparison import by_study, comparisons, settings
 from mhc_repro.runs import Run
 
 Fake = Callable[..., Run]
@@ -13,7 +11,6 @@ def test_seeds_and_arms_stand_side_by_side(fake: Fake) -> None:
     assert list(found.arms) == ["baseline", "hc", "mhc", "zoo"]
     assert [run.seed for run in found.arms["mhc"]] == [0, 1]
     assert (found.setting, found.slug) == ("", "made-up")
-    assert found.n == "2 seeds (0, 1)"
 
 
 def test_a_swept_setting_is_never_averaged_over(fake: Fake) -> None:
@@ -22,7 +19,6 @@ def test_a_swept_setting_is_never_averaged_over(fake: Fake) -> None:
     assert [each.setting for each in found] == ["blocks 4", "blocks 8", "blocks 16"]
     assert [each.slug for each in found] == ["made-up-blocks-4", "made-up-blocks-8", "made-up-blocks-16"]
     assert all(len(of_arm) == 1 for each in found for of_arm in each.arms.values())
-    assert found[0].protocol.startswith("4 blocks × 256, ")
 
 
 def test_two_protocol_versions_are_two_settings(fake: Fake) -> None:
@@ -43,10 +39,17 @@ def test_a_field_that_older_runs_lack_is_no_difference(fake: Fake) -> None:
 
 
 def test_studies_stay_apart(fake: Fake) -> None:
-    assert [each.study for each in comparisons([fake(study="b"), fake(study="a")])] == ["a", "b"]
+    found = by_study([fake(study="b"), fake(study="a"), fake("hc", study="a")])
+    assert list(found) == ["a", "b"]
+    assert [[len(each.runs) for each in of_study] for of_study in found.values()] == [[2], [1]]
 
 
-@pytest.mark.parametrize(("name", "said"), [("enwik8", "enwik8"), ("synthetic", "SYNTHETIC DATA")])
-def test_the_protocol_names_its_data(fake: Fake, name: str, said: str) -> None:
-    (found,) = comparisons([fake("mhc", data__name=name, connection__n=4)])
-    assert found.protocol == f"8 blocks × 256, n = 4, peak learning rate 0.0003, 60 steps of 32 × 128, {said}"
+def test_settings_are_all_that_makes_the_run_id_but_the_seed(fake: Fake) -> None:
+    one, other = (settings(fake("hc", seed=seed, study=study)) for seed, study in ((0, "a"), (1, "b")))
+    assert one == other
+    assert len(set(one.items())) == len(one)  # all can be hashed
+    assert one["protocol_version"]
+    assert one["optim.betas"] == (0.9, 0.95)
+    nothing = settings(fake("hc", connection__mixing={}))
+    assert nothing["connection.mixing.kind"] == "identity"
+    assert "connection.mixing" not in nothing

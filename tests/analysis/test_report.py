@@ -3,16 +3,21 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import report as report_command
 from made_runs import make_run
-from mhc_repro.analysis import report
-from mhc_repro.analysis.figures import FIGURES
+from mhc_repro.analysis import labels, readme, report
+from mhc_repro.analysis.comparison import by_study, read_studies
+from mhc_repro.analysis.figures import FIGURES, depth
+from mhc_repro.analysis.tables import arms, overhead, published
+from mhc_repro.runs import Run
 from mhc_repro.runs.index import write_index
 
+Fake = Callable[..., Run]
 HERE = Path(__file__).parent
 SCRIPT = HERE.parents[1] / "experiments" / "report.py"
 README = """# Us
@@ -38,7 +43,7 @@ def unmade(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def texts(unmade: Path) -> dict[str, str]:
     root = unmade / "results"
-    return report.render(root, report.studies(root), with_readme=True)
+    return report.render(root, read_studies(root), with_readme=True)
 
 
 @pytest.fixture
@@ -54,9 +59,8 @@ def made(root: Path, texts: dict[str, str]) -> Path:
 
 
 def test_everything_is_written(made: Path) -> None:
-    figures = ("training", "gain-by-layer", "loss-gap", "mappings", "details")
     assert {path.name for path in (made / "figures").iterdir()} == {
-        f"{study}-{name}.svg" for study in ("fixture", "quick") for name in figures
+        f"{study}-{name}.svg" for study in ("fixture", "quick") for name, *_ in FIGURES
     }
     assert {path.name for path in (made / "tables").iterdir()} == {
         "fixture-stability.md",
@@ -67,6 +71,38 @@ def test_everything_is_written(made: Path) -> None:
     assert "](results/figures/quick-training.svg)" in text
 
 
+def test_the_readme_shows_stability_rather_than_quick_runs(fake: Fake, tmp_path: Path) -> None:
+    quick, stability = fake(study="quick"), fake(study="stability", seed=3)
+    parts = report.parts(by_study([quick]), tmp_path)
+    assert f"]({tmp_path.name}/figures/quick-training.svg)" in parts["training-figure"]
+    shown = [parts[key] for key in ("stability-table", *(f"{name}-figure" for name, *_ in FIGURES))]
+    assert all("a demonstration, not evidence" in part for part in shown)
+    parts = report.parts(by_study([quick, stability]), tmp_path)
+    assert "one seed (3)" in parts["stability-table"]
+    assert "quick" not in "".join(parts[key] for key in ("stability-table", "training-figure"))
+
+
+def test_without_runs_no_number_stays(fake: Fake, tmp_path: Path) -> None:
+    parts = report.parts(by_study([fake(study="zoo")]), tmp_path)
+    assert parts.pop("published-table").startswith(published.EMPTY)
+    assert set(parts.values()) == {labels.NO_RUNS, depth.EMPTY, arms.EMPTY, overhead.EMPTY}
+
+
+def test_the_figure_by_depth_is_that_of_study_depth(fake: Fake, tmp_path: Path) -> None:
+    runs = [fake("hc", study=study, model__blocks=blocks) for study in ("depth", "zoo") for blocks in (4, 8)]
+    part = report.parts(by_study(runs), tmp_path)["gain-by-depth-figure"]
+    assert "/figures/depth-gain-by-depth.svg)" in part
+    assert "zoo" not in part
+
+
+def test_the_readme_of_the_checkout_has_every_table(tmp_path: Path) -> None:
+    text = (SCRIPT.parents[1] / "README.md").read_text(encoding="utf-8")
+    parts = report.parts({}, tmp_path)
+    assert readme.fill(text, parts)  # and no part that there is not
+    for name in (name for name in parts if name.endswith("-table")):
+        assert f"<!-- report:{name} -->" in text
+
+
 def test_index_is_the_one_of_the_runs(made: Path) -> None:
     text = (made / "index.csv").read_bytes()
     assert write_index(made).read_bytes() == text
@@ -75,7 +111,7 @@ def test_index_is_the_one_of_the_runs(made: Path) -> None:
 
 def test_page_is_one_offline_file_without_dates_or_paths(made: Path) -> None:
     text = (made / "report.html").read_text(encoding="utf-8")
-    assert text.count("data:image/svg+xml;base64,") == 10
+    assert text.count("data:image/svg+xml;base64,") == 2 * len(FIGURES)
     assert not re.search(r"""(src|href)=["'](https?:|//)""", text)
     assert str(made) not in text
     assert "prefers-color-scheme: dark" in text
@@ -85,7 +121,7 @@ def test_page_is_one_offline_file_without_dates_or_paths(made: Path) -> None:
 
 
 def test_made_again_nothing_changes(made: Path, texts: dict[str, str]) -> None:
-    again = report.render(made, report.studies(made), with_readme=True)
+    again = report.render(made, read_studies(made), with_readme=True)
     assert again == texts
     assert report.write(again, made) == []
     assert report.compare(again, made) is None
@@ -130,10 +166,10 @@ def test_verify_sees_a_run_that_is_gone(made: Path) -> None:
 
 def test_a_whole_report_counts_only_runs_that_have_ended(made: Path, texts: dict[str, str]) -> None:
     make_run(made, "hc", study="quick", stops=50)
-    assert report.compare(report.render(made, report.studies(made), with_readme=True), made) is None
+    assert report.compare(report.render(made, read_studies(made), with_readme=True), made) is None
     assert (
         "interrupted at 50/160"
-        in report.render_studies(report.studies(made, "quick"))["tables/quick-stability.md"]
+        in report.render_studies(read_studies(made, "quick"))["tables/quick-stability.md"]
     )
 
 
@@ -153,7 +189,7 @@ def test_a_sweep_of_depth_gets_its_figure_and_its_place(tmp_path: Path) -> None:
         make_run(root, "mhc", study="depth", blocks=blocks, steps=40)
     marker = "<!-- report:gain-by-depth-figure --><!-- /report -->\n"
     (tmp_path / "README.md").write_text(marker, encoding="utf-8")
-    texts = report.render(root, report.studies(root), with_readme=True)
+    texts = report.render(root, read_studies(root), with_readme=True)
     assert "figures/depth-gain-by-depth.svg" in texts
     assert "figures/depth-blocks-1-training.svg" in texts
     assert "](results/figures/depth-gain-by-depth.svg)" in texts[report.README]

@@ -2,20 +2,13 @@ from collections.abc import Callable
 
 import pytest
 
-from mhc_repro.analysis.comparison import Comparison, Studies, comparisons
-from mhc_repro.analysis.selection import choose, described, fullest, missing, one_seed
+from mhc_repro.analysis.comparison import Comparison, by_study, comparisons
+from mhc_repro.analysis.selection import choose, fullest, missing, one_seed
 from mhc_repro.errors import UserError
 from mhc_repro.runs import Run
 
 Fake = Callable[..., Run]
 EXPECTED = ("baseline", "hc", "mhc")
-
-
-def gathered(runs: list[Run]) -> Studies:
-    found: Studies = {}
-    for comparison in comparisons(runs):
-        found.setdefault(comparison.study, []).append(comparison)
-    return found
 
 
 def trained(fake: Fake, study: str, *arms: str, **options: int | str) -> list[Run]:
@@ -24,27 +17,27 @@ def trained(fake: Fake, study: str, *arms: str, **options: int | str) -> list[Ru
 
 def test_the_largest_study_with_all_three_arms_is_chosen(fake: Fake) -> None:
     runs = trained(fake, "quick", *EXPECTED) + trained(fake, "stability", "baseline", "hc")
-    assert choose(gathered(runs)).study == "quick"
+    assert choose(by_study(runs)).study == "quick"
     runs += trained(fake, "depth", *EXPECTED, model__blocks=4)
-    assert choose(gathered(runs)).study == "depth"
+    assert choose(by_study(runs)).study == "depth"
     runs += trained(fake, "stability", "mhc", state="running")
-    assert choose(gathered(runs)).study == "depth"
+    assert choose(by_study(runs)).study == "depth"
     runs[-1] = fake("mhc", study="stability", state="diverged")
-    assert choose(gathered(runs)).study == "stability"
+    assert choose(by_study(runs)).study == "stability"
 
 
 def test_of_a_sweep_the_last_complete_setting_is_chosen(fake: Fake) -> None:
     runs = [run for blocks in (4, 8) for run in trained(fake, "depth", *EXPECTED, model__blocks=blocks)]
     runs += trained(fake, "depth", "baseline", "mhc", model__blocks=16)
-    assert choose(gathered(runs)).setting == "blocks 8"
+    assert choose(by_study(runs)).setting == "blocks 8"
 
 
 def test_arms_of_different_seeds_do_not_make_a_set(fake: Fake) -> None:
     runs = trained(fake, "quick", "baseline", "hc") + trained(fake, "quick", "mhc", seed=1)
     with pytest.raises(UserError, match="make quick"):
-        choose(gathered(runs))
+        choose(by_study(runs))
     runs += trained(fake, "quick", "baseline", "hc", seed=1)
-    assert choose(gathered(runs)).seeds == [0, 1]
+    assert choose(by_study(runs)).seeds == [0, 1]
 
 
 def test_one_seed_is_the_first_that_most_arms_have(fake: Fake) -> None:
@@ -75,9 +68,3 @@ def test_fullest_prefers_more_arms_and_then_the_last(fake: Fake) -> None:
     assert isinstance(found, Comparison)
     assert found.setting == "blocks 4"
     assert fullest([], EXPECTED) is None
-
-
-def test_a_comparison_is_described_in_a_line(fake: Fake) -> None:
-    text = described(comparisons(trained(fake, "quick", *EXPECTED))[0])
-    assert text.startswith("study quick: ")
-    assert text.endswith("; baseline, hc, mhc; one seed (0)")

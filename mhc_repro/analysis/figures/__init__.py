@@ -1,41 +1,81 @@
-"""Every figure that a comparison of runs gets, by the end of its file name.
+"""The figures of a study: which there are, of what, under which caption, in which file.
 
-The figure by depth is of a whole study, the one by scaling of the bench; they are called by name.
+The bench's figure (`scaling`) and those of the notebooks (`gain_curves`, `anatomy`) are called by name.
 """
 
-from mhc_repro.analysis.figures.details import CAPTION as DETAILS
-from mhc_repro.analysis.figures.details import details
-from mhc_repro.analysis.figures.mappings import CAPTION as MAPPINGS
-from mhc_repro.analysis.figures.mappings import mappings
-from mhc_repro.analysis.figures.training import GAINS, gain_by_layer, loss_gap, training
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
-__all__ = [
-    "CAPTIONS",
-    "FIGURES",
-    "GAINS",
-    "OF_FAMILIES",
-    "details",
-    "gain_by_layer",
-    "loss_gap",
-    "mappings",
-    "training",
-]
+from matplotlib.figure import Figure as Drawing
 
-OF_FAMILIES = ("training", "gain-by-layer")  # where many arms are drawn by family: pictures are heavy
-FIGURES = {
-    "training": training,
-    "gain-by-layer": gain_by_layer,
-    "loss-gap": loss_gap,
-    "mappings": mappings,
-    "details": details,
-}
-CAPTIONS = {
-    "training": "Loss, gradient norm, composite amax gain and activation gain over training. A cross marks "
-    "where a run diverged.",
-    "gain-by-layer": "Amax gain by sub-layer: of each H_res alone, of all up to the sub-layer (forward), and "
-    "of all from the sub-layer to the end (backward). A residual baseline is 1 by definition.",
-    "loss-gap": "Loss minus the baseline's of the same seed, on the same batches; below zero is better than "
-    "the baseline.",
-    "mappings": MAPPINGS,
-    "details": DETAILS,
-}
+from mhc_repro.analysis import labels
+from mhc_repro.analysis.arms import BASELINE, promises
+from mhc_repro.analysis.comparison import Comparison
+from mhc_repro.analysis.figures import depth, details, mappings, training
+
+Draw = Callable[[Comparison], Drawing]
+
+FIGURES: tuple[
+    tuple[str, str, Draw], ...
+] = (  # of every comparison: end of the file's name, caption, drawing
+    ("training", training.TRAINING, training.training),
+    ("gain-by-layer", training.GAIN_BY_LAYER, training.gain_by_layer),
+    ("loss-gap", training.LOSS_GAP, training.loss_gap),
+    ("mappings", mappings.CAPTION, mappings.mappings),
+    ("details", details.CAPTION, details.details),
+)
+OF_FAMILIES = FIGURES[:2]  # where many arms are drawn by family: pictures are heavy
+MANY = 10  # arms, more than which a figure cannot show
+REFERENCES = (BASELINE, "mhc")  # in the figures of every family
+
+
+class Figure(NamedTuple):
+    """A figure of the report, which `draw(comparison)` makes."""
+
+    name: str
+    caption: str
+    draw: Draw
+    comparison: Comparison
+
+    @property
+    def path(self) -> str:
+        """Where it is, as seen from the results root."""
+        return f"figures/{self.comparison.slug}-{self.name}.svg"
+
+
+def of_study(comparisons: Sequence[Comparison]) -> list[Figure]:
+    """List the figures of a study, the one by depth first."""
+    swept = depth.by_depth(comparisons)
+    found = [Figure(depth.NAME, depth.CAPTION, depth.gain_by_depth, swept)] if swept else []
+    for comparison in comparisons:
+        wanted = OF_FAMILIES if len(comparison.arms) > MANY else FIGURES
+        found += [Figure(*each, part) for part in families(comparison) for each in wanted]
+    return found
+
+
+def families(comparison: Comparison) -> list[Comparison]:
+    """Split what has too many arms for a figure by family, each beside the baseline and mHC."""
+    if len(comparison.arms) <= MANY:
+        return [comparison]
+    family = {arm: promise["family"] for arm, promise in promises().items()}
+    found: dict[str, set[str]] = {}
+    for arm in comparison.arms:
+        found.setdefault(family.get(arm.partition(",")[0], "new"), set()).add(arm)
+    return [
+        replace(
+            comparison,
+            setting=", ".join(filter(None, [comparison.setting, name])),
+            arms={arm: runs for arm, runs in comparison.arms.items() if arm in {*REFERENCES, *members}},
+        )
+        for name, members in found.items()
+    ]
+
+
+def part(name: str, comparisons: Sequence[Comparison], folder: str) -> str:
+    """Write the README's part of a figure, "" when a study has none; `folder` is the results root from there."""
+    found = [each for each in of_study(comparisons) if each.name == name]
+    if not found:
+        return ""
+    images = [f"![{labels.alt_text(name)}]({folder}/{each.path})" for each in found]
+    return "\n\n".join([*images, f"{found[0].caption} {labels.provenance(comparisons)}"])

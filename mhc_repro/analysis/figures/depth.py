@@ -14,12 +14,14 @@ from matplotlib.ticker import FixedLocator
 
 from mhc_repro.analysis import stats, theme
 from mhc_repro.analysis.arms import BASELINE, rank, style
-from mhc_repro.analysis.comparison import Comparison, flatten
+from mhc_repro.analysis.comparison import Comparison, settings
 from mhc_repro.analysis.curves import curves
 from mhc_repro.analysis.figures import drawing
 from mhc_repro.runs import ENDED, Run
 
 NAME = "gain-by-depth"
+STUDY = "depth"  # whose figure the README shows
+EMPTY = f"No runs at two depths yet: `make study STUDY={STUDY}` makes them."
 CAPTION = (
     "Composite amax gain against the number of sub-layers: its largest value over training and the one at the "
     "last probe, each the largest over sub-layers. A residual baseline is 1 by definition. Each mark is a run, "
@@ -35,7 +37,7 @@ PANELS: tuple[tuple[str, str, Pick], ...] = (
 )
 
 
-def sweep(comparisons: Sequence[Comparison]) -> Comparison | None:
+def by_depth(comparisons: Sequence[Comparison]) -> Comparison | None:
     """Put a study's depths together by arm; None unless it has two or more, and they alone set runs apart.
 
     Runs that have not ended are left out: what they have reached so far is not their largest gain.
@@ -46,14 +48,9 @@ def sweep(comparisons: Sequence[Comparison]) -> Comparison | None:
             arms.setdefault(arm, []).extend(run for run in runs if run.state in ENDED)
     found = {arm: arms[arm] for arm in sorted(arms, key=rank) if arms[arm]}
     runs = [run for of_arm in found.values() for run in of_arm]
-    if len({layers(run) for run in runs}) < 2 or any(_rest(run) != _rest(runs[0]) for run in runs):
+    if len({run.layers for run in runs}) < 2 or any(_rest(run) != _rest(runs[0]) for run in runs):
         return None
     return Comparison(comparisons[0].study, "", found)
-
-
-def layers(run: Run) -> int:
-    """Count a run's sub-layers."""
-    return 2 * run.config["model"]["blocks"]
 
 
 def gains(runs: Sequence[Run], key: str, pick: Pick) -> pd.DataFrame:
@@ -62,7 +59,7 @@ def gains(runs: Sequence[Run], key: str, pick: Pick) -> pd.DataFrame:
     for run in runs:
         curve = curves([run], key)[run.seed]
         if len(curve):
-            cells.setdefault(run.seed, {})[layers(run)] = float(pick(curve))
+            cells.setdefault(run.seed, {})[run.layers] = float(pick(curve))
     return pd.DataFrame(cells).sort_index().sort_index(axis=1)
 
 
@@ -76,7 +73,7 @@ def gain_by_depth(swept: Comparison) -> Figure:
             if arm != BASELINE:
                 _draw(ax, arm, runs, gains(runs, key, pick))
         ax.set(title=title, ylabel="largest over sub-layers")
-        depths = sorted({layers(run) for run in swept.runs})
+        depths = sorted({run.layers for run in swept.runs})
         ax.xaxis.set_major_locator(FixedLocator(depths))
         margin = 0.06 * (depths[-1] - depths[0])
         ax.set_xlim(depths[0] - margin, depths[-1] + margin)
@@ -109,12 +106,12 @@ def _draw(ax: Axes, arm: str, runs: Sequence[Run], table: pd.DataFrame) -> None:
     if means:
         ax.plot(depths, means, **own.line(marker=own.marker, gid="mean"))
     for run in runs:
-        if run.state == "diverged" and run.seed in table and layers(run) in table[run.seed].dropna():
-            place = [layers(run)], [table[run.seed][layers(run)]]
+        if run.state == "diverged" and run.seed in table and run.layers in table[run.seed].dropna():
+            place = [run.layers], [table[run.seed][run.layers]]
             ax.plot(*place, **drawing.CROSS, color=own.colour, gid="diverged", clip_on=False, zorder=5)
 
 
 def _rest(run: Run) -> dict[str, object]:
     """Everything that a sweep of depth holds fixed, arms aside."""
     arm_or_depth = ("connection.", "model.blocks")
-    return {key: value for key, value in flatten(run).items() if not key.startswith(arm_or_depth)}
+    return {key: value for key, value in settings(run).items() if not key.startswith(arm_or_depth)}

@@ -57,10 +57,10 @@ def details(comparison: Comparison) -> Figure:
     shaded = _shade(gradient, comparison.runs)
     for ax, (keys, title, ylabel) in zip(others, PANELS, strict=True):
         for arm, runs in comparison.arms.items():
-            if runs[0].config["connection"]["n"] > 1:
+            if runs[0].n > 1:
                 _by_layer(ax, arm, runs, keys)
         ax.set(title=title, ylabel=ylabel)
-        layers = 2 * comparison.runs[0].config["model"]["blocks"]
+        layers = comparison.runs[0].layers
         drawing.tick_layers(ax, layers)
         drawing.fit_positive(ax)
         if not ax.lines:

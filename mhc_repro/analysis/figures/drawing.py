@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from mhc_repro.analysis import stats
+from mhc_repro.analysis import labels, stats
 from mhc_repro.analysis.arms import style
 from mhc_repro.analysis.comparison import Comparison
 from mhc_repro.analysis.curves import Curves, envelope, mean, smooth, thin
@@ -32,7 +32,8 @@ def canvas(comparison: Comparison, title: str, rows: int, columns: int) -> tuple
     """Make a figure headed by what it shows, its protocol and seeds, and its axes (rows, columns)."""
     figure = Figure(figsize=(WIDTH, 1.05 + rows * (PANEL + 0.65)))
     seeds = "; thin: seeds, thick: their mean" if len(comparison.seeds) >= stats.FEWEST else ""
-    head(figure, f"{title}: study {comparison.study}, {comparison.n}{seeds}\n{comparison.protocol}")
+    which = f"study {comparison.study}, {labels.seeds_text(comparison)}{seeds}"
+    head(figure, f"{title}: {which}\n{labels.protocol(comparison)}")
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 

@@ -19,7 +19,8 @@ from mhc_repro.analysis.arms import BASELINE, style
 from mhc_repro.analysis.comparison import Comparison
 from mhc_repro.analysis.composites import DIRECTIONS, last_kept, recomputed
 from mhc_repro.analysis.curves import by_layer, curves
-from mhc_repro.analysis.figures import GAINS, drawing
+from mhc_repro.analysis.figures import drawing
+from mhc_repro.analysis.figures.training import GAINS
 from mhc_repro.analysis.selection import one_seed
 
 SUM = {"forward": "largest |row sum|", "backward": "largest |column sum|"}

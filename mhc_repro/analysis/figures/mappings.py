@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import FuncNorm
 from matplotlib.figure import Figure
 
-from mhc_repro.analysis import theme
+from mhc_repro.analysis import labels, theme
 from mhc_repro.analysis.arms import style
 from mhc_repro.analysis.comparison import Comparison
 from mhc_repro.analysis.figures import drawing
@@ -158,10 +158,12 @@ def _height(found: Found, n: int, columns: int) -> float:
 
 def _title(comparison: Comparison, step: int | None) -> str:
     seeds = comparison.seeds
-    which = comparison.n if len(seeds) == 1 else f"seed {seeds[0]}, the first of {len(seeds)}"
+    which = (
+        labels.seeds_text(comparison) if len(seeds) == 1 else f"seed {seeds[0]}, the first of {len(seeds)}"
+    )
     when = "" if step is None else f" (step {step})"
     title = f"H_res at the last probe{when}, token mean: study {comparison.study}, {which}"
-    return f"{title}\n{comparison.protocol}"
+    return f"{title}\n{labels.protocol(comparison)}"
 
 
 def _label(arm: str, run: Run, rows: pd.DataFrame, seed: int, last: int | None) -> str:

@@ -20,6 +20,11 @@ GAINS = {
     "composite_backward": r"(d) Composite, backward: $H_L \cdots H_l$",
 }
 
+TRAINING = (
+    "Loss, gradient norm, composite amax gain and activation gain over training. A cross marks where a run "
+    "diverged."
+)
+
 
 @theme.styled
 def training(comparison: Comparison) -> Figure:
@@ -45,6 +50,12 @@ def training(comparison: Comparison) -> Figure:
     return figure
 
 
+GAIN_BY_LAYER = (
+    "Amax gain by sub-layer: of each H_res alone, of all up to the sub-layer (forward), and of all from the "
+    "sub-layer to the end (backward). A residual baseline is 1 by definition."
+)
+
+
 @theme.styled
 def gain_by_layer(comparison: Comparison) -> Figure:
     """Draw the amax gains against the sub-layer: at the last probe, and faint their largest over training.
@@ -52,7 +63,7 @@ def gain_by_layer(comparison: Comparison) -> Figure:
     Single and composite maps, forward and backward, as Figures 3 and 7 of the mHC paper.
     """
     figure, axes = drawing.canvas(comparison, "Amax gain by sub-layer", rows=2, columns=2)
-    layers = 2 * comparison.runs[0].config["model"]["blocks"]
+    layers = comparison.runs[0].layers
     for ax, (key, title) in zip(axes.flat, GAINS.items(), strict=True):
         ax.axhline(1.0, **style(BASELINE).line(linewidth=0.9, zorder=1))
         for arm, runs in comparison.arms.items():
@@ -72,6 +83,11 @@ def gain_by_layer(comparison: Comparison) -> Figure:
     ]
     drawing.finish(figure, comparison, xlabel="sub-layer (odd: attention, even: MLP)", notes=notes)
     return figure
+
+
+LOSS_GAP = (
+    "Loss minus the baseline's of the same seed, on the same batches; below zero is better than the baseline."
+)
 
 
 @theme.styled

@@ -4,23 +4,18 @@ What an arm promises stands in experiments/arms.yaml; what it did comes from stu
 and from the bench's newest record of many arms. What has not been measured is a dash.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from mhc_repro.analysis import readme
+from mhc_repro.analysis import labels
 from mhc_repro.analysis.arms import BASELINE, Promise, promises, style
-from mhc_repro.analysis.comparison import Comparison, Studies
-from mhc_repro.analysis.figures import FIGURES, OF_FAMILIES
+from mhc_repro.analysis.comparison import Studies
 from mhc_repro.analysis.summary import Summary, summaries
 from mhc_repro.analysis.tables import cells, overhead
+from mhc_repro.runs import Run
 
 STUDY = "arms"
-MANY = 10  # arms, more than which a figure cannot show
-REFERENCES = (BASELINE, "mhc")  # in the figures of every family
 EMPTY = f"No runs of all arms yet: `make study STUDY={STUDY}` makes them."
 MISSING = float("nan")
 CAPTION = (
@@ -32,50 +27,22 @@ CAPTION = (
 )
 
 
-def families(comparison: Comparison) -> list[Comparison]:
-    """Split what has too many arms for a figure by family, each beside the baseline and mHC."""
-    if len(comparison.arms) <= MANY:
-        return [comparison]
-    family = {arm: promise["family"] for arm, promise in promises().items()}
-    found: dict[str, set[str]] = {}
-    for arm in comparison.arms:
-        found.setdefault(family.get(arm.partition(",")[0], "new"), set()).add(arm)
-    return [
-        replace(
-            comparison,
-            setting=", ".join(filter(None, [comparison.setting, name])),
-            arms={arm: runs for arm, runs in comparison.arms.items() if arm in {*REFERENCES, *members}},
-        )
-        for name, members in found.items()
-    ]
-
-
-def drawn(comparisons: Sequence[Comparison]) -> list[tuple[Comparison, str]]:
-    """List the figures of a study: of what, and which."""
-    found = []
-    for whole in comparisons:
-        split = families(whole)
-        names = FIGURES if split == [whole] else OF_FAMILIES
-        found += [(each, name) for each in split for name in names]
-    return found
-
-
 def part(studies: Studies, root: Path) -> str:
     """Write the README's part: the table, its caption, where it comes from."""
     if STUDY not in studies:
         return EMPTY
     comparisons = studies[STUDY]
     found = {arm: of_arm for each in comparisons for arm, of_arm in summaries(each).items()}
-    size = {run.connection: parameters(run.manifest, run.config) for each in comparisons for run in each.runs}
+    size = {run.connection: parameters(run) for each in comparisons for run in each.runs}
     record = overhead.newest(root, overhead.ALL_ARMS) or overhead.newest(root)
     frame = table(promises(), found, size, record["connections"] if record else {})
-    sources = [readme.provenance(comparisons), *([f"*{overhead.provenance(record)}*"] if record else [])]
+    sources = [labels.provenance(comparisons), *([f"*{overhead.provenance(record)}*"] if record else [])]
     return "\n\n".join([cells.markdown(frame), CAPTION, *sources])
 
 
-def parameters(manifest: dict[str, Any], config: dict[str, Any]) -> float:
-    """Count the parameters that a run's connections added, per connection (two a block)."""
-    return manifest["parameters"]["connection"] / (2 * config["model"]["blocks"])
+def parameters(run: Run) -> float:
+    """Count the parameters that a run's connections added, per connection."""
+    return run.manifest["parameters"]["connection"] / run.layers
 
 
 def table(

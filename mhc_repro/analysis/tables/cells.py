@@ -4,7 +4,7 @@ One seed is printed as its value, two as both values, three or more as mean ± h
 """
 
 from collections.abc import Sequence
-from math import isfinite, isnan
+from math import inf, isfinite, isnan
 
 import pandas as pd
 from tabulate import tabulate
@@ -12,8 +12,8 @@ from tabulate import tabulate
 from mhc_repro.analysis import stats
 
 DASH = "–"
-# columns of text, set to the left; the others are numbers
-WORDS = ("setting", "arm", "status", "quantity", "paper", "constraint", "exact", "start", "note")
+# set to the left; the others are numbers
+TEXT_COLUMNS = ("setting", "arm", "status", "quantity", "paper", "constraint", "exact", "start", "note")
 
 REASONS = {  # the codes of measurement.guards, short enough for a cell
     "streams_never_separated": "streams never separated",
@@ -58,9 +58,9 @@ def markdown(frame: pd.DataFrame) -> str:
         headers=list(frame.columns),
         tablefmt="pipe",
         disable_numparse=True,
-        colalign=["left" if name in WORDS else "right" for name in frame.columns],
+        colalign=["left" if name in TEXT_COLUMNS else "right" for name in frame.columns],
     )
 
 
 def _places(value: float) -> int:
-    return 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1 if abs(value) < 1000 else 0
+    return next(places for limit, places in ((10, 3), (100, 2), (1000, 1), (inf, 0)) if abs(value) < limit)

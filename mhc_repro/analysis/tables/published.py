@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from mhc_repro.analysis import readme
+from mhc_repro.analysis import labels
 from mhc_repro.analysis.arms import style
 from mhc_repro.analysis.comparison import Comparison, Studies
 from mhc_repro.analysis.summary import Summary, summarise
@@ -121,7 +121,7 @@ def part(studies: Studies) -> str:
         pieces += [f"**{title}**", cells.markdown(frame), caption]
     pieces.append(explanation(sources["reproduction"].quantities, found["published"]))
     pieces += [
-        readme.provenance([each]) if each else f"*Study `{study}`: no run yet (`make study STUDY={study}`).*"
+        labels.provenance([each]) if each else f"*Study `{study}`: no run yet (`make study STUDY={study}`).*"
         for study, each in found.items()
     ]
     return "\n\n".join(pieces)

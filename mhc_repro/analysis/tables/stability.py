@@ -1,4 +1,4 @@
-"""The stability table, in two halves that a README can show: as published, and what answers the question."""
+"""The stability table, in two that a README can show: as published, and what answers the question."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from math import isnan
 
 import pandas as pd
-from rich import box
-from rich.table import Table
+from rich import box, table
 
+from mhc_repro.analysis import labels
 from mhc_repro.analysis.arms import rank, style
 from mhc_repro.analysis.comparison import EXPECTED, Comparison
 from mhc_repro.analysis.summary import PRINTED_EVERY, Summary, summaries
@@ -34,25 +34,38 @@ STABILITY_CAPTION = (
 
 @dataclass(frozen=True)
 class Row:
+    """What a row is made of."""
+
     setting: str
     arm: str
     runs: list[Summary]  # one a seed; none if the arm has not been run
 
 
 @dataclass(frozen=True)
-class Half:
+class Table:
+    """One table as it is shown."""
+
     title: str
     frame: pd.DataFrame
     caption: str
 
 
-def halves(comparisons: Sequence[Comparison]) -> list[Half]:
+def tables(comparisons: Sequence[Comparison]) -> list[Table]:
     """Build the stability table of a study."""
     found = rows(comparisons)
     return [
-        Half(PUBLISHED_TITLE, as_published(found), PUBLISHED_CAPTION),
-        Half(STABILITY_TITLE, answering(found), STABILITY_CAPTION),
+        Table(PUBLISHED_TITLE, published_columns(found), PUBLISHED_CAPTION),
+        Table(STABILITY_TITLE, stability_columns(found), STABILITY_CAPTION),
     ]
+
+
+def part(comparisons: Sequence[Comparison]) -> str:
+    """Write the README's part: both tables of a study with their captions, where they come from."""
+    found = tables(comparisons)
+    pieces = [
+        piece for each in found for piece in (f"**{each.title}**", cells.markdown(each.frame), each.caption)
+    ]
+    return "\n\n".join([*pieces, labels.provenance(comparisons)])
 
 
 def rows(comparisons: Sequence[Comparison]) -> list[Row]:
@@ -66,7 +79,7 @@ def rows(comparisons: Sequence[Comparison]) -> list[Row]:
     return found
 
 
-def as_published(rows: Sequence[Row]) -> pd.DataFrame:
+def published_columns(rows: Sequence[Row]) -> pd.DataFrame:
     """Build the columns of the enwik8 reproduction's own table."""
     return _frame(
         rows,
@@ -81,7 +94,7 @@ def as_published(rows: Sequence[Row]) -> pd.DataFrame:
     )
 
 
-def answering(rows: Sequence[Row]) -> pd.DataFrame:
+def stability_columns(rows: Sequence[Row]) -> pd.DataFrame:
     """Build the columns that say whether an arm is stable, learns, and at what cost."""
     return _frame(
         rows,
@@ -97,17 +110,17 @@ def answering(rows: Sequence[Row]) -> pd.DataFrame:
     )
 
 
-def console(half: Half) -> Table:
+def console(shown: Table) -> table.Table:
     """Lay the same table out for a terminal."""
-    frame = half.frame
-    table = Table(
-        title=half.title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False
+    frame = shown.frame
+    printed = table.Table(
+        title=shown.title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False
     )
     for name in frame.columns:
-        table.add_column(str(name), justify="left" if name in cells.WORDS else "right")
+        printed.add_column(str(name), justify="left" if name in cells.TEXT_COLUMNS else "right")
     for row in frame.itertuples(index=False):
-        table.add_row(*map(str, row))
-    return table
+        printed.add_row(*map(str, row))
+    return printed
 
 
 def _frame(rows: Sequence[Row], columns: dict[str, Callable[[list[Summary]], str]]) -> pd.DataFrame:

@@ -25,7 +25,7 @@ def run(fake: Fake, arm: str, blocks: int, forward: list[float], seed: int = 0, 
 
 
 def swept(runs: list[Run]) -> Comparison:
-    found = depth.sweep(comparisons(runs))
+    found = depth.by_depth(comparisons(runs))
     assert found is not None
     return found
 
@@ -52,7 +52,7 @@ def test_shows_the_largest_and_the_last_gain_of_each_run(tmp_path: Path) -> None
                 if each.connection == arm:
                     table = each.gains.pivot(index="layer", columns="step", values=key)
                     chosen = table.iloc[:, -1] if last else table
-                    expected[2 * each.config["model"]["blocks"]] = chosen.to_numpy().max()
+                    expected[each.layers] = chosen.to_numpy().max()
             (line,) = lines(ax, arm, "run")
             assert data(line) == expected
         (reference,) = [line for line in ax.lines if line.get_color() == style("baseline").colour]
@@ -101,15 +101,15 @@ def test_a_depth_that_was_not_run_is_absent(fake: Fake) -> None:
 
 def test_no_figure_without_two_depths_that_have_ended(fake: Fake) -> None:
     one = run(fake, "hc", 4, [1, 2])
-    assert depth.sweep([]) is None
-    assert depth.sweep(comparisons([one])) is None
-    assert depth.sweep(comparisons([one, run(fake, "hc", 8, [1, 2], state="running")])) is None
+    assert depth.by_depth([]) is None
+    assert depth.by_depth(comparisons([one])) is None
+    assert depth.by_depth(comparisons([one, run(fake, "hc", 8, [1, 2], state="running")])) is None
 
 
 @pytest.mark.parametrize("option", [{"optim__lr": 0.5}, {"manifest": {"protocol_version": 99}}])
 def test_no_figure_where_more_than_the_depth_differs(fake: Fake, option: dict[str, object]) -> None:
     runs = [run(fake, "hc", 4, [1, 2]), run(fake, "hc", 8, [1, 2], **option)]
-    assert depth.sweep(comparisons(runs)) is None
+    assert depth.by_depth(comparisons(runs)) is None
 
 
 def test_same_runs_same_bytes(fake: Fake) -> None:

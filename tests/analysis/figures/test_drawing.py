@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 
 from mhc_repro.analysis.arms import STYLES
 from mhc_repro.analysis.comparison import comparisons
-from mhc_repro.analysis.figures import drawing, loss_gap
+from mhc_repro.analysis.figures import drawing
+from mhc_repro.analysis.figures.training import loss_gap
 from mhc_repro.runs import Run
 
 Fake = Callable[..., Run]

@@ -14,7 +14,8 @@ from mhc_repro.analysis import theme
 from mhc_repro.analysis.arms import style
 from mhc_repro.analysis.comparison import Comparison, comparisons
 from mhc_repro.analysis.curves import envelope, gaps, smooth, thin
-from mhc_repro.analysis.figures import FIGURES, GAINS, gain_by_layer, loss_gap, training
+from mhc_repro.analysis.figures import FIGURES
+from mhc_repro.analysis.figures.training import GAINS, gain_by_layer, loss_gap, training
 from mhc_repro.runs import Run, read_runs
 
 Fake = Callable[..., Run]
@@ -93,7 +94,7 @@ def test_legend_names_the_arms_and_their_flags(runs: list[Run], fake: Fake) -> N
 
 
 def test_titles_say_study_protocol_and_seeds(fixture: Comparison) -> None:
-    for draw in FIGURES.values():
+    for _, _, draw in FIGURES:
         title = draw(fixture).get_suptitle()
         assert "study fixture, one seed (0)" in title
         assert "2 blocks × 32" in title
@@ -175,14 +176,14 @@ def test_a_run_that_has_only_begun_is_drawn_all_the_same(fake: Fake) -> None:
     (found,) = comparisons(
         [fake("baseline", [], state="running"), fake("hc", [{"step": 0, "loss/val": 5.5}])]
     )
-    for draw in FIGURES.values():
+    for _, _, draw in FIGURES:
         theme.to_svg(draw(found))
 
 
 def test_same_runs_same_bytes_and_no_trace_left(runs: list[Run], fixture: Comparison) -> None:
     before = dict(rcParams)
     (again,) = comparisons(read_runs(runs[0].path.parents[1]))
-    for draw in FIGURES.values():
+    for _, _, draw in FIGURES:
         svg = theme.to_svg(draw(fixture))
         assert svg == theme.to_svg(draw(again))
         assert "<text" not in svg
@@ -194,7 +195,7 @@ def test_figures_are_small_enough_to_commit(tmp_path: Path) -> None:
     for arm in ("baseline", "hc", "mhc"):
         make_run(tmp_path, arm, steps=2000)
     (found,) = comparisons(read_runs(tmp_path))
-    assert all(len(theme.to_svg(draw(found))) < 250_000 for draw in FIGURES.values())
+    assert all(len(theme.to_svg(draw(found))) < 250_000 for _, _, draw in FIGURES)
 
 
 def test_smooth_is_a_centred_trimmed_mean() -> None:

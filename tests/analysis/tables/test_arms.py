@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from mhc_repro.analysis.arms import promises
 from mhc_repro.analysis.comparison import comparisons
-from mhc_repro.analysis.figures import FIGURES, OF_FAMILIES
 from mhc_repro.analysis.tables import arms, overhead
 from mhc_repro.analysis.tables.cells import DASH
 from mhc_repro.compose import CONF
@@ -56,20 +54,3 @@ def test_what_was_not_measured_is_a_dash(fake, tmp_path: Path) -> None:
     text = arms.part({"arms": comparisons(runs(fake)[:1])}, tmp_path)
     assert cells(text, "HC")[6:] == [DASH] * 5 + [""]
     assert arms.part({}, tmp_path) == arms.EMPTY
-
-
-def test_figures_of_many_arms_are_by_family_and_none_is_lost(fake) -> None:
-    promised = promises()
-    [whole] = comparisons([fake(arm, study="arms") for arm in promised])
-    split = arms.families(whole)
-    assert [each.setting for each in split] == list(dict.fromkeys(p["family"] for p in promised.values()))
-    for each in split:
-        own = {arm for arm, promise in promised.items() if promise["family"] == each.setting}
-        assert set(each.arms) == {"baseline", "mhc"} | own
-        assert len(each.arms) <= arms.MANY
-    few = comparisons([fake(arm, study="few") for arm in ("hc", "mhc")])
-    assert arms.families(few[0]) == few
-    assert arms.drawn([*few, whole]) == [
-        *((few[0], name) for name in FIGURES),
-        *((each, name) for each in split for name in OF_FAMILIES),
-    ]

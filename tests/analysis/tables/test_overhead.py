@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mhc_repro.analysis import readme, report
+from mhc_repro.analysis import report
+from mhc_repro.analysis.comparison import read_studies
 from mhc_repro.analysis.figures.scaling import scaling as draw
 from mhc_repro.analysis.tables import overhead
 from mhc_repro.errors import UserError
@@ -116,9 +117,9 @@ def test_the_report_holds_both_and_keeps_the_figure(tmp_path: Path) -> None:
     overhead.save(record(), root)
     overhead.save(scaling(), root)
     (tmp_path / "README.md").write_text("<!-- report:overhead-table -->\n<!-- /report -->\n")
-    texts = report.render(root, report.studies(root), with_readme=True)
+    texts = report.render(root, read_studies(root), with_readme=True)
     assert "1.30 (1.20 to 1.40)" in texts[report.README]
-    assert texts == report.render(root, report.studies(root), with_readme=True)
+    assert texts == report.render(root, read_studies(root), with_readme=True)
     assert report.stale(texts, root) == []
     report.write(texts, root)
     assert report.stale(texts, root) == []
@@ -130,9 +131,3 @@ def test_the_table_of_points_shows_counted_beside_measured() -> None:
     assert len(frame) == 6
     assert frame.loc[0, "counted"] == "1.05"
     assert frame.loc[0, "extra GFLOP"] == "2.0"
-
-
-def test_the_readme_of_the_checkout_has_the_part() -> None:
-    text = (Path(overhead.__file__).parents[3] / "README.md").read_text(encoding="utf-8")
-    names = {found["name"] for found in readme._MARKER.finditer(text)}
-    assert "overhead-table" in names

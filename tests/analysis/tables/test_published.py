@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from mhc_repro.analysis import report
-from mhc_repro.analysis.comparison import Studies, comparisons
+from mhc_repro.analysis.comparison import by_study
 from mhc_repro.analysis.summary import Summary
 from mhc_repro.analysis.tables import published
 from mhc_repro.analysis.tables.published import Quantity
@@ -48,13 +48,6 @@ def summary(value: float, seed: int = 0, state: str = "finished", backward: floa
         composite_forward_max=value,
         composite_backward_max=backward,
     )
-
-
-def studies(*runs: Run) -> Studies:
-    found: Studies = {}
-    for each in comparisons(list(runs)):
-        found.setdefault(each.study, []).append(each)
-    return found
 
 
 def rows(loss: float, grad: float = 1.0, gain: float = 1.0, fwd: float = 1.0, bwd: float = 1.0) -> list[dict]:
@@ -221,14 +214,14 @@ def test_a_composite_gain_is_ordered_by_its_larger_direction_and_its_value_not_j
 
 
 def test_without_runs_there_is_one_line_and_no_table(fake: Fake) -> None:
-    for found in ({}, studies(fake(study="quick"), fake("hc", rows(1.9), study="depth"))):
+    for found in ({}, by_study([fake(study="quick"), fake("hc", rows(1.9), study="depth")])):
         part = published.part(found)
         assert part.startswith(published.EMPTY)
         assert "|:" not in part
 
 
 def test_a_study_without_runs_has_dashes_and_no_verdict(fake: Fake) -> None:
-    part = published.part(studies(fake("published_hc", rows(1.9), study="published")))
+    part = published.part(by_study([fake("published_hc", rows(1.9), study="published")]))
     frame = read(part)
     assert len(frame) == 6 * 4
     assert set(frame.drop(columns=["published", "same protocol", "reproduces"]).to_numpy().ravel()) <= {
@@ -241,7 +234,7 @@ def test_a_study_without_runs_has_dashes_and_no_verdict(fake: Fake) -> None:
 
 @pytest.mark.parametrize("state", ["running", "interrupted", "failed", "missing"])
 def test_an_unfinished_run_is_no_run(fake: Fake, state: str) -> None:
-    found = studies(fake("baseline", rows(1.876), study="published", state=state))
+    found = by_study([fake("baseline", rows(1.876), study="published", state=state)])
     assert published.part(found) == published.part({})
 
 
@@ -255,7 +248,7 @@ def test_the_studies_fill_their_columns(fake: Fake) -> None:
         fake("baseline", rows(2.1), study="stability", seed=1),
         fake("published_mhc", rows(1.9), study="stability"),
     ]
-    part = published.part(studies(*runs))
+    part = published.part(by_study(runs))
     frame = read(part)
     same, said = frame["same protocol"], frame["reproduces"]
     assert same["final loss (nats)"].tolist() == ["1.900", "2.200", "1.800", "mHC < baseline < HC"]
@@ -282,7 +275,7 @@ def test_the_studies_fill_their_columns(fake: Fake) -> None:
 def test_a_diverged_run_reproduces_nothing(fake: Fake) -> None:
     arms = {"baseline": "finished", "hc": "diverged", "mhc": "finished"}
     runs = [fake(arm, rows(1.9, 6.5), study="stability", state=state) for arm, state in arms.items()]
-    frame = read(published.part(studies(*runs)))
+    frame = read(published.part(by_study(runs)))
     assert frame.loc[("final loss (nats)", "HC"), "bytes"] == "diverged"
     assert frame.loc[("max grad norm", "HC"), "bytes"] == "6.50, 1 diverged"
     assert (frame["reproduces in bytes"].xs("HC", level="arm").iloc[:-1] == "no").all()
@@ -296,7 +289,7 @@ def test_of_two_settings_the_one_with_more_runs(fake: Fake) -> None:
         fake("baseline", rows(1.9), study="stability", optim__lr=3e-4),
         fake("mhc", rows(1.8), study="stability", optim__lr=3e-4),
     ]
-    part = published.part(studies(*runs))
+    part = published.part(by_study(runs))
     assert read(part)["bytes"]["final loss (nats)"].tolist() == ["1.900", "–", "1.800", "–"]
     assert "Study `stability` (lr 0.0003, one seed (0)): 2 runs" in part
 
@@ -306,7 +299,7 @@ def test_what_the_ratio_is_and_what_a_quarter_of_it_gives(fake: Fake) -> None:
     assert "which is 7.1 on average and 11.2 at most; published are 6.99 and 11.70." in published.part({})
     assert "here." not in published.part({})
     quarter = fake("baseline_quarter", rows(1.9, gain=7.5), study="published")
-    part = published.part(studies(fake(study="published"), quarter))
+    part = published.part(by_study([fake(study="published"), quarter]))
     assert "A plain net with branches times 1/4 has 7.50 and 8.50 here." in part
 
 

@@ -14,9 +14,9 @@ INF, NAN = float("inf"), float("nan")
 
 
 def both(runs: list[Run]) -> pd.DataFrame:
-    """Both halves of the table as one frame with a row an arm."""
-    published, answering = (half.frame for half in stability.halves(comparisons(runs)))
-    return pd.concat([published, answering.drop(columns=["arm", "seeds"])], axis=1).set_index("arm")
+    """Both tables as one frame with a row an arm."""
+    published, answers = (each.frame for each in stability.tables(comparisons(runs)))
+    return pd.concat([published, answers.drop(columns=["arm", "seeds"])], axis=1).set_index("arm")
 
 
 def steps(**at: dict[int, float]) -> list[dict[str, float]]:
@@ -45,7 +45,7 @@ ROWS = steps(
 )
 
 
-def test_published_half_takes_every_twentieth_step(fake: Fake) -> None:
+def test_the_published_table_takes_every_twentieth_step(fake: Fake) -> None:
     row = both([fake("baseline", ROWS)]).loc["baseline"]
     assert row["final loss (nats)"] == "2.500"
     assert row["min loss (nats)"] == "2.125"
@@ -55,7 +55,7 @@ def test_published_half_takes_every_twentieth_step(fake: Fake) -> None:
     assert row["max activation gain"] == "12.00"
 
 
-def test_second_half_takes_every_step_and_probe(fake: Fake) -> None:
+def test_the_stability_table_takes_every_step_and_probe(fake: Fake) -> None:
     row = both([fake("baseline", ROWS)]).loc["baseline"]
     assert row["held-out bpc"] == "3.456"
     assert row["max body grad norm"] == "77.00"
@@ -121,7 +121,7 @@ def test_step_time_is_that_of_the_steps_which_had_the_machine_to_themselves(fake
         return [{"step": s, "time/step": alone if s % 3 == 0 else 10 * alone + s} for s in range(1, 61)]
 
     [found] = comparisons([fake("baseline", rows(0.2)), fake("mhc", rows(0.25))])
-    frame = stability.answering(stability.rows([found]))
+    frame = stability.stability_columns(stability.rows([found]))
     assert list(frame["step time (× baseline)"])[-1] == "1.25"
 
 

@@ -1,0 +1,73 @@
+"""How runs are named in words: under tables, in titles of figures, on a terminal."""
+
+from collections.abc import Sequence
+
+from mhc_repro.analysis.comparison import Comparison
+from mhc_repro.runs import Run
+
+NO_RUNS = "No runs yet: `make quick` makes the first."
+
+
+def title(comparison: Comparison) -> str:
+    """Name a comparison in one line: study, setting, arms, seeds."""
+    arms = ", ".join(comparison.arms)
+    return f"study {comparison.study}: {protocol(comparison)}; {arms}; {seeds_text(comparison)}"
+
+
+def protocol(comparison: Comparison) -> str:
+    """Say the setting: size, rate, length, data."""
+    config = comparison.runs[0].config
+    blocks = sorted(
+        {run.config["model"]["blocks"] for run in comparison.runs}
+    )  # several where depth is swept
+    streams = sorted({run.n for run in comparison.runs} - {1})
+    data = config["data"]
+    return ", ".join(
+        [
+            f"{'/'.join(map(str, blocks))} blocks × {config['model']['dim']}",
+            *([f"n = {'/'.join(map(str, streams))}"] if streams else []),
+            f"peak learning rate {config['optim']['lr']:g}",
+            f"{config['train']['steps']} steps of {data['batch']} × {data['sequence']}",
+            data["name"] if data["name"] != "synthetic" else "SYNTHETIC DATA",
+        ]
+    )
+
+
+def seeds_text(comparison: Comparison) -> str:
+    """Say how many seeds, and which."""
+    seeds = comparison.seeds
+    return (
+        f"one seed ({seeds[0]})" if len(seeds) == 1 else f"{len(seeds)} seeds ({', '.join(map(str, seeds))})"
+    )
+
+
+def provenance(comparisons: Sequence[Comparison], markdown: bool = True) -> str:
+    """Say of which runs of a study something is made, how many, of which commit, and how to make it again."""
+    strong, slanted, code = ("**", "*", "`") if markdown else ("", "", "")
+    first = comparisons[0]
+    runs = [run for each in comparisons for run in each.runs]
+    settings = f"{protocol(first)}, {seeds_text(first)}"
+    if first.setting:
+        settings = "; ".join(f"{each.setting}, {seeds_text(each)}" for each in comparisons)
+    commits = ", ".join(sorted({commit(run) for run in runs}))
+    source = (
+        f"{slanted}Study {code}{first.study}{code} ({settings}): {len(runs)} runs, commit {commits}. "
+        f"Regenerate: {code}make report{code}.{slanted}"
+    )
+    if first.study != "quick":
+        return source
+    count = "one seed" if len(first.seeds) == 1 else f"{len(first.seeds)} seeds"
+    config = runs[0].config
+    size = f"{config['train']['steps']} steps, {config['model']['blocks']} blocks"
+    return f"{strong}Quick: {count}, {size}: a demonstration, not evidence.{strong} {source}"
+
+
+def commit(run: Run) -> str:
+    """Give the short hash of the code that made a run."""
+    short = str(run.manifest.get("commit") or "unknown")[:7]
+    return f"{short} with uncommitted changes" if run.manifest.get("dirty") else short
+
+
+def alt_text(figure: str) -> str:
+    """Say what a figure is where it cannot be seen; its caption stands below it."""
+    return f"Figure: {figure.replace('-', ' ')}"

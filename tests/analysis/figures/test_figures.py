@@ -1,0 +1,52 @@
+"""Which figures a study gets."""
+
+from collections.abc import Callable
+
+from mhc_repro.analysis import figures
+from mhc_repro.analysis.arms import promises
+from mhc_repro.analysis.comparison import comparisons
+from mhc_repro.runs import Run
+
+Fake = Callable[..., Run]
+ALL = [name for name, *_ in figures.FIGURES]
+
+
+def test_every_setting_gets_every_figure(fake: Fake) -> None:
+    found = figures.of_study(comparisons([fake("hc", optim__lr=lr) for lr in (0.1, 0.2)]))
+    assert [each.name for each in found] == ALL * 2
+    assert len({each.path for each in found}) == 2 * len(ALL)
+    assert found[0].path == "figures/made-up-lr-0.1-training.svg"
+    assert figures.of_study([]) == []
+
+
+def test_a_sweep_of_depth_gets_one_more_and_first(fake: Fake) -> None:
+    first, *rest = figures.of_study(comparisons([fake("hc", model__blocks=blocks) for blocks in (4, 8)]))
+    assert first.path == "figures/made-up-gain-by-depth.svg"
+    assert [run.layers for run in first.comparison.runs] == [8, 16]
+    assert [each.name for each in rest] == ALL * 2
+
+
+def test_figures_of_many_arms_are_by_family_and_none_is_lost(fake: Fake) -> None:
+    family = {arm: promise["family"] for arm, promise in promises().items()}
+    (whole,) = comparisons([fake(arm) for arm in [*family, "zoo"]])
+    split = figures.families(whole)
+    assert [each.setting for each in split] == [*dict.fromkeys(family.values()), "new"]
+    for each in split:
+        own = {arm for arm in whole.arms if family.get(arm, "new") == each.setting}
+        assert set(each.arms) == {"baseline", "mhc"} | own
+        assert len(each.arms) <= figures.MANY
+    shown = [(each.comparison, each.name) for each in figures.of_study([whole])]
+    assert shown == [(each, name) for each in split for name, *_ in figures.OF_FAMILIES]
+    (few,) = comparisons([fake("hc"), fake("mhc")])
+    assert figures.families(few) == [few]
+
+
+def test_a_part_shows_every_picture_of_its_name_under_one_caption(fake: Fake) -> None:
+    found = comparisons([fake("hc", optim__lr=lr) for lr in (0.1, 0.2)])
+    *images, caption = figures.part("loss-gap", found, "here").split("\n\n")
+    assert images == [
+        f"![Figure: loss gap](here/figures/made-up-lr-{lr}-loss-gap.svg)" for lr in ("0.1", "0.2")
+    ]
+    assert caption.startswith("Loss minus the baseline's")
+    assert caption.endswith("2 runs, commit abcdef0. Regenerate: `make report`.*")
+    assert figures.part("gain-by-depth", found, "here") == ""

@@ -1,0 +1,44 @@
+from collections.abc import Callable
+
+import pytest
+
+from mhc_repro.analysis import labels
+from mhc_repro.analysis.comparison import comparisons
+from mhc_repro.runs import Run
+
+Fake = Callable[..., Run]
+
+
+@pytest.mark.parametrize(("name", "said"), [("enwik8", "enwik8"), ("synthetic", "SYNTHETIC DATA")])
+def test_the_protocol_names_its_data(fake: Fake, name: str, said: str) -> None:
+    (found,) = comparisons([fake("mhc", data__name=name, connection__n=4)])
+    protocol = f"8 blocks × 256, n = 4, peak learning rate 0.0003, 60 steps of 32 × 128, {said}"
+    assert labels.protocol(found) == protocol
+    assert labels.title(found) == f"study made-up: {protocol}; mhc; one seed (0)"
+
+
+def test_seeds_are_counted_and_named(fake: Fake) -> None:
+    (found,) = comparisons([fake("mhc", seed=7), fake("hc"), fake("mhc")])
+    assert labels.seeds_text(found) == "2 seeds (0, 7)"
+
+
+def test_provenance_names_study_settings_runs_and_commits(fake: Fake) -> None:
+    runs = [fake("hc", study="depth", model__blocks=blocks) for blocks in (4, 8)]
+    runs.append(fake("mhc", study="depth", model__blocks=8, manifest={"dirty": True}))
+    assert labels.provenance(comparisons(runs)) == (
+        "*Study `depth` (blocks 4, one seed (0); blocks 8, one seed (0)): 3 runs, commit abcdef0, "
+        "abcdef0 with uncommitted changes. Regenerate: `make report`.*"
+    )
+
+
+def test_a_quick_study_is_called_no_evidence(fake: Fake) -> None:
+    found = comparisons([fake(study="quick")])
+    text = labels.provenance(found)
+    assert text.startswith(
+        "**Quick: one seed, 60 steps, 8 blocks: a demonstration, not evidence.** *Study `quick`"
+    )
+    assert labels.provenance(found, markdown=False) == text.replace("*", "").replace("`", "")
+
+
+def test_a_commit_nobody_knows_is_unknown(fake: Fake) -> None:
+    assert labels.commit(fake(manifest={"commit": "unknown"})) == "unknown"
