@@ -24,6 +24,7 @@ from mhc_repro.analysis import composites, labels, selection
 from mhc_repro.analysis.arms import BASELINE
 from mhc_repro.analysis.comparison import read_studies
 from mhc_repro.analysis.figures import gain_curves, training
+from mhc_repro.analysis.tables import gains
 from mhc_repro.analysis.theme import to_png
 
 RESULTS = Path("../results")  # any results root, as seen from this folder; yours: ../results/local
@@ -61,7 +62,7 @@ print("This reads", labels.title(study))
 
 # %%
 baseline = selection.one_seed(study, BASELINE).runs[0]
-of_baseline = baseline.gains[list(training.GAINS)]
+of_baseline = baseline.gains[list(composites.GAINS)]
 print(
     f"baseline, {of_baseline.size:,} gains: smallest {of_baseline.min(axis=None)}, "
     f"largest {of_baseline.max(axis=None)}"
@@ -77,7 +78,7 @@ print(
 Image(to_png(gain_curves.over_training(study)))
 
 # %%
-composites.peaks(study).round(3)
+gains.peaks(study).round(3)
 
 # %% [markdown]
 # `at sub-layer` and `at step` say where a gain is largest (the first place, when it never leaves 1).
@@ -128,7 +129,7 @@ Image(to_png(gain_curves.heat_map(study, "single")))
 # L-th root of the composite through all L sub-layers.
 
 # %%
-composites.compounding(study).round(3)
+gains.compounding(study).round(3)
 
 # %% [markdown]
 # ## The same gains, computed again
@@ -174,7 +175,7 @@ composites.recomputed(run, composites.last_kept(run)).round(3)
 # entry is negative.
 
 # %%
-composites.readings(study).round(3)
+gains.readings(study).round(3)
 
 # %% [markdown]
 # ## What this cannot say

@@ -21,9 +21,11 @@ from pathlib import Path
 
 from IPython.display import Image, display
 
-from mhc_repro.analysis import anatomy, selection
+from mhc_repro.analysis import selection
 from mhc_repro.analysis.comparison import read_studies
+from mhc_repro.analysis.figures import anatomy as draw
 from mhc_repro.analysis.figures import gain_curves
+from mhc_repro.analysis.tables import anatomy
 from mhc_repro.analysis.tables.cells import number
 from mhc_repro.analysis.theme import to_png
 
@@ -31,16 +33,16 @@ RESULTS = Path("../results")  # any results root, as seen from this folder; your
 
 studies = read_studies(RESULTS)
 found = selection.fullest(studies.get(anatomy.STUDY, []), anatomy.ARMS)
-print(anatomy.recorded(found))
+print(anatomy.state_of_arms(found))
 
 
-def show(draw, *arms):
+def show(figure, *arms):
     """Show a figure if a run of these arms is there, and say which are missing."""
     gone = selection.missing(found, arms)
     if gone:
         print("not recorded yet, so not drawn:", ", ".join(gone))
     if len(gone) < len(arms):
-        display(Image(to_png(draw(found))))
+        display(Image(to_png(figure(found))))
 
 
 # %% [markdown]
@@ -51,7 +53,7 @@ def show(draw, *arms):
 # is in the README.)
 
 # %%
-anatomy.beside(found).map(number)
+anatomy.published_and_ours(found).map(number)
 
 # %% [markdown]
 # ## What its "amax gain" is
@@ -74,7 +76,7 @@ show(gain_curves.over_training, *anatomy.ARMS)
 # And the ratio that the table prints, with what a quarter of the baseline's growth would give:
 
 # %%
-show(anatomy.activation, *anatomy.ARMS)
+show(draw.activation, *anatomy.ARMS)
 
 # %% [markdown]
 # ## Where the quarter comes from
@@ -112,7 +114,7 @@ anatomy.prediction(found).map(number)
 # ## Do the streams separate, do the maps learn?
 
 # %%
-show(anatomy.separation, anatomy.HC, anatomy.MHC)
+show(draw.separation, anatomy.HC, anatomy.MHC)
 
 # %%
 anatomy.symmetry(anatomy.with_streams(studies)).map(number)
@@ -133,10 +135,10 @@ anatomy.symmetry(anatomy.with_streams(studies)).map(number)
 # weights, batches and dropout masks for a seed), up to rounding that training then amplifies.
 
 # %%
-print(anatomy.twins(found))
+print(anatomy.twin_losses(found))
 
 # %%
-show(anatomy.losses, *anatomy.TWINS)
+show(draw.losses, *anatomy.TWINS)
 
 # %% [markdown]
 # ## What follows

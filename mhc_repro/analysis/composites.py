@@ -5,30 +5,24 @@ The probe multiplies per token and averages last. Here the same products are for
 so that one sees what averaging first would have given.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
-from mhc_repro.analysis.arms import style
-from mhc_repro.analysis.comparison import Comparison
 from mhc_repro.runs import Run
 
 DIRECTIONS = ("forward", "backward")
+GAINS = tuple(f"{kind}_{direction}" for kind in ("single", "composite") for direction in DIRECTIONS)
 
 
 def matrices(run: Run, step: int, key: str = "h_single") -> np.ndarray:
     """Read the token means of H_l ("h_single"), H_l...H_1 ("h_forward") or H_L...H_l ("h_backward"): (L, n, n)."""
-    rows = run.gains[run.gains["step"] == step].sort_values("layer")
-    n = run.config["connection"]["n"]
-    return np.stack(rows[key].to_list()).reshape(-1, n, n)
+    return np.stack(run.probe(step)[key].to_list()).reshape(-1, run.n, run.n)
 
 
 def token_matrices(run: Run, step: int) -> np.ndarray:
     """Read H_l of the kept probe tokens at a step that kept some: (L, tokens, n, n)."""
     rows = run.tokens[run.tokens["step"] == step].sort_values("layer")
-    n = run.config["connection"]["n"]
-    return np.stack(rows["h_res"].to_list()).reshape(len(rows), -1, n, n)
+    return np.stack(rows["h_res"].to_list()).reshape(len(rows), -1, run.n, run.n)
 
 
 def forward(h: np.ndarray) -> np.ndarray:
@@ -59,7 +53,7 @@ def recomputed(run: Run, step: int) -> pd.DataFrame:
     those whose H_res the run kept.
     """
     means, tokens = matrices(run, step), token_matrices(run, step)
-    recorded = run.gains[run.gains["step"] == step].set_index("layer").sort_index()
+    recorded = run.probe(step)
     columns = {}
     for direction, multiply in zip(DIRECTIONS, (forward, backward), strict=True):
         columns[direction, "recorded"] = recorded[f"composite_{direction}"].to_numpy()
@@ -74,17 +68,12 @@ def stored_error(run: Run, step: int) -> float:
 
     Single and composite, both directions; only rounding is left: the matrices are stored as float32.
     """
-    rows = run.gains[run.gains["step"] == step].sort_values("layer")
+    rows = run.probe(step)
     errors = []
-    for key, column, direction in (
-        ("h_single", "single_forward", "forward"),
-        ("h_single", "single_backward", "backward"),
-        ("h_forward", "composite_forward", "forward"),
-        ("h_backward", "composite_backward", "backward"),
-    ):
-        recorded = rows[column].to_numpy()
+    for gain, key in zip(GAINS, ("h_single", "h_single", "h_forward", "h_backward"), strict=True):
+        recorded = rows[gain].to_numpy()
         passes = recorded > 0  # no gradient passes a detached history, whatever its matrices
-        found = amax(matrices(run, step, key), direction)
+        found = amax(matrices(run, step, key), gain.partition("_")[2])
         errors.append(np.abs(found[passes] / recorded[passes] - 1).max(initial=0.0))
     return float(max(errors))
 
@@ -92,64 +81,3 @@ def stored_error(run: Run, step: int) -> float:
 def last_kept(run: Run) -> int:
     """Give the last step at which the run kept H_res of single tokens."""
     return int(run.tokens["step"].max())
-
-
-def peaks(comparison: Comparison) -> pd.DataFrame:
-    """Where each arm's gains are largest: value, sub-layer and step, and the largest at the last probe."""
-    found = {}
-    for arm, run in _runs(comparison):
-        for key in ("single_forward", "single_backward", "composite_forward", "composite_backward"):
-            # rounded, lest rounding noise around 1 names a place; the first of equals counts
-            top = run.gains.iloc[int(run.gains[key].round(6).to_numpy().argmax())]
-            last = run.gains[run.gains["step"] == run.gains["step"].max()]
-            found[arm, key.replace("_", " ")] = {
-                "largest": top[key],
-                "at sub-layer": int(top["layer"]),
-                "at step": int(top["step"]),
-                "at the last probe": last[key].max(),
-            }
-    return pd.DataFrame.from_dict(found, orient="index").rename_axis(["arm", "gain"])
-
-
-def compounding(comparison: Comparison) -> pd.DataFrame:
-    """Compare, at the last probe, what the single gains multiply to with the composite through all sub-layers."""
-    found = {}
-    for arm, run in _runs(comparison):
-        last = run.gains[run.gains["step"] == run.gains["step"].max()].set_index("layer")
-        for direction, end in zip(DIRECTIONS, (last.index.max(), last.index.min()), strict=True):
-            single, composite = last[f"single_{direction}"], last.loc[end, f"composite_{direction}"]
-            found[arm, direction] = {
-                "largest single": single.max(),
-                "product of singles": single.prod(),
-                "composite, all sub-layers": composite,
-                "growth per sub-layer": composite ** (1 / len(last)),
-            }
-    return pd.DataFrame.from_dict(found, orient="index").rename_axis(["arm", "direction"])
-
-
-def readings(comparison: Comparison) -> pd.DataFrame:
-    """Three readings of the composite gain at the last probe, each the largest over the sub-layers.
-
-    Of the token mean (the paper's figures), the mean of each token's own, and the induced norm of the token mean.
-    """
-    found = {}
-    for arm, run in _runs(comparison):
-        last = run.gains[run.gains["step"] == run.gains["step"].max()]
-        for direction in DIRECTIONS:
-            key = f"composite_{direction}"
-            found[arm, direction] = {
-                "amax of the token mean": last[key].max(),
-                "mean of each token's amax": last[f"{key}_token"].max(),
-                "norm of the token mean": last[f"{key}_norm"].max(),
-            }
-    return pd.DataFrame.from_dict(found, orient="index").rename_axis(["arm", "direction"])
-
-
-def _runs(comparison: Comparison) -> Sequence[tuple[str, Run]]:
-    """Name every run: by its arm, and by its seed where there are several."""
-    many = len(comparison.seeds) > 1
-    return [
-        (style(arm).label + (f", seed {run.seed}" if many else ""), run)
-        for arm, runs in comparison.arms.items()
-        for run in runs
-    ]

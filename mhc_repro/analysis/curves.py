@@ -1,6 +1,7 @@
 """What a figure draws of a run's series: the finite part, smoothed, no more points than a screen shows."""
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 
 import numpy as np
 import pandas as pd
@@ -65,7 +66,7 @@ def _trimmed(windows: np.ndarray) -> np.ndarray:
 
 def thin(curve: pd.Series, most: int = 200) -> pd.Series:
     """Keep at most that many points, and the last, of a smooth curve."""
-    kept = curve.iloc[:: max(-(-len(curve) // most), 1)]
+    kept = curve.iloc[:: max(ceil(len(curve) / most), 1)]
     return kept if len(kept) < 2 or kept.index[-1] == curve.index[-1] else pd.concat([kept, curve.iloc[-1:]])
 
 

@@ -39,13 +39,20 @@ def missing(comparison: Comparison | None, arms: Sequence[str]) -> list[str]:
     return [arm for arm in arms if arm not in there]
 
 
-def one_seed(comparison: Comparison, *arms: str) -> Comparison:
-    """Keep the ended runs of one seed, of these arms or of all: the first seed that most of the arms have."""
-    ended = {
-        arm: {run.seed: run for run in runs if run.state in ENDED}
+def ended(comparison: Comparison, *arms: str) -> Comparison:
+    """Keep the runs that have ended, of these arms or of all; an arm without one is left out."""
+    kept = {
+        arm: [run for run in runs if run.state in ENDED]
         for arm, runs in comparison.arms.items()
         if not arms or arm in arms
     }
-    have = {seed: sum(seed in of_arm for of_arm in ended.values()) for seed in comparison.seeds}
-    seed = max(have, key=lambda seed: have[seed])  # the first of equals, and seeds ascend
-    return replace(comparison, arms={arm: [of_arm[seed]] for arm, of_arm in ended.items() if seed in of_arm})
+    return replace(comparison, arms={arm: runs for arm, runs in kept.items() if runs})
+
+
+def one_seed(comparison: Comparison, *arms: str) -> Comparison:
+    """Keep the ended runs of one seed, of these arms or of all: the first seed that most of the arms have."""
+    kept = ended(comparison, *arms)
+    have = [run.seed for run in kept.runs]
+    seed = max(kept.seeds, key=have.count, default=None)  # the first of equals, and seeds ascend
+    found = {arm: [run for run in runs if run.seed == seed] for arm, runs in kept.arms.items()}
+    return replace(kept, arms={arm: runs for arm, runs in found.items() if runs})

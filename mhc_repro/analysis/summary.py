@@ -5,6 +5,7 @@ keeps what was measured before it diverged.
 """
 
 from dataclasses import dataclass, replace
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from mhc_repro.runs import ENDED, Run
 
 PRINTED_EVERY = 20  # the enwik8 reproduction prints its iterations 0, 20, 40, ...
 UNDISTURBED = 0.05  # of a run's steps, as good as alone on the machine; the median tells of its neighbours
-MISSING = float("nan")
 
 
 @dataclass(frozen=True)
@@ -30,22 +30,22 @@ class Summary:
     progress: str  # "130/160"
     notes: tuple[tuple[str, str], ...]  # (degenerate | control, the reason's code)
     # as the enwik8 reproduction prints them: every 20th step, train batches
-    loss_final: float = MISSING
-    loss_min: float = MISSING
-    grad_mean: float = MISSING
-    grad_max: float = MISSING
-    activation_mean: float = MISSING
-    activation_max: float = MISSING
+    loss_final: float = nan
+    loss_min: float = nan
+    grad_mean: float = nan
+    grad_max: float = nan
+    activation_mean: float = nan
+    activation_max: float = nan
     # what answers the question
-    bpc: float = MISSING
+    bpc: float = nan
     bpc_split: str = ""  # test | val
-    grad_body_max: float = MISSING
-    composite_forward_max: float = MISSING
-    composite_backward_max: float = MISSING
-    loss_spikes: float = MISSING
-    grad_spikes: float = MISSING
-    step_seconds: float = MISSING
-    step_ratio: float = MISSING  # to the baseline of the same seed
+    grad_body_max: float = nan
+    composite_forward_max: float = nan
+    composite_backward_max: float = nan
+    loss_spikes: float = nan
+    grad_spikes: float = nan
+    step_seconds: float = nan
+    step_ratio: float = nan  # to the baseline of the same seed
 
 
 def summarise(arm: str, run: Run) -> Summary:
@@ -68,7 +68,7 @@ def summarise(arm: str, run: Run) -> Summary:
     loss = column(printed, "loss/train")
     return Summary(
         **head,
-        loss_final=float(loss.iloc[-1]) if run.state == "finished" and len(loss) else MISSING,
+        loss_final=float(loss.iloc[-1]) if run.state == "finished" and len(loss) else nan,
         loss_min=float(loss.min()),
         grad_mean=float(column(printed, "grad/norm").mean()),
         grad_max=float(column(printed, "grad/norm").max()),
@@ -90,7 +90,7 @@ def summaries(comparison: Comparison) -> dict[str, list[Summary]]:
     found = {arm: [summarise(arm, run) for run in runs] for arm, runs in comparison.arms.items()}
     reference = {summary.seed: summary.step_seconds for summary in found.get(BASELINE, [])}
     return {
-        arm: [_with_ratio(summary, reference.get(summary.seed, MISSING)) for summary in of_arm]
+        arm: [_with_ratio(summary, reference.get(summary.seed, nan)) for summary in of_arm]
         for arm, of_arm in found.items()
     }
 
@@ -106,12 +106,12 @@ def held_out(rows: pd.DataFrame) -> tuple[float, str]:
         values = column(rows, f"bpc/{split}")
         if len(values):
             return float(values.iloc[-1]), split
-    return MISSING, ""
+    return nan, ""
 
 
 def _spikes(steps: pd.DataFrame, key: str) -> float:
     # not through column(): a loss that is NaN was measured, and counts
-    return float(np.sum(spikes(steps[key]))) if key in steps and len(steps) else MISSING
+    return float(np.sum(spikes(steps[key]))) if key in steps and len(steps) else nan
 
 
 def _with_ratio(summary: Summary, reference: float) -> Summary:

@@ -1,4 +1,4 @@
-"""Runs to analyse: the committed fixture, runs made up in memory."""
+"""Runs to analyse: the committed fixture, and runs made up in memory, of which some know more."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -6,13 +6,17 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from mhc_repro.analysis.comparison import Comparison, comparisons
+from mhc_repro.analysis.tables.anatomy import HC, MHC, QUARTER
 from mhc_repro.config import Config, ConnectionConfig
 from mhc_repro.runs import PROTOCOL_VERSION, Run, read_runs
 
 HERE = Path(__file__).parent
+RATIO = {"baseline": 21.0, HC: 22.0, MHC: 6.5, QUARTER: 6.4}  # of activations, in study published
 
 
 @pytest.fixture
@@ -58,3 +62,63 @@ def fake() -> Callable[..., Run]:
         return run
 
     return make
+
+
+@pytest.fixture
+def probed(fake: Callable[..., Run]) -> Callable[..., Run]:
+    """Make a run out of H_res (L, tokens, n, n) by the probe's own code, all tokens kept."""
+    import torch
+
+    from mhc_repro.measurement.gains import gain_rows
+
+    def make(h: np.ndarray, arm: str = "hc", step: int = 60, seed: int = 0) -> Run:
+        gains = [{"step": step, **row} for row in gain_rows(torch.from_numpy(h))]
+        run = fake(arm, gains=gains, seed=seed, connection__n=h.shape[-1])
+        kept = [{"step": step, "layer": layer, "h_res": each.ravel()} for layer, each in enumerate(h, 1)]
+        run.__dict__["tokens"] = pd.DataFrame(kept)
+        return run
+
+    return make
+
+
+@pytest.fixture
+def published(fake: Callable[..., Run]) -> Callable[..., Run]:
+    """Make a run of study published: losses on shared batches, connections without a gradient in the mHC arm."""
+
+    def make(arm: str, gap: float = 0.0, **options: object) -> Run:
+        batch = np.random.default_rng(0).normal(3, 0.1, 61)
+        dead = arm == MHC
+        rows = [{"step": 0, "streams/spread": 0.0}]
+        for step in range(1, 61):
+            rows.append(
+                {
+                    "step": step,
+                    "loss/train": batch[step] + gap,
+                    "grad/norm": 2.0,
+                    "grad/norm_body": 2.0,
+                    "grad/norm_connection": 0.0 if dead or arm in ("baseline", QUARTER) else 0.5,
+                }
+            )
+            if step % 20 == 1:
+                rows[-1] |= {
+                    "gain/activation": RATIO.get(arm, 1.0) + step,
+                    "streams/spread": 1e-8 * (not dead),
+                }
+        streams = 1 if arm in ("baseline", QUARTER) else 2
+        h = np.full((2, 2), 0.5) if dead else np.array([[1.0, 0.1], [0.1, 1.0]])
+        gains = [
+            {"step": step, "layer": layer, "h_single": h.ravel()[: streams**2]}
+            for step in (0, 60)
+            for layer in (1, 2)
+        ]
+        return fake(arm, rows, study="published", gains=gains, connection__n=streams, **options)
+
+    return make
+
+
+@pytest.fixture
+def four(published: Callable[..., Run]) -> Comparison:
+    (found,) = comparisons(
+        [published("baseline", 0.2), published(HC), published(MHC), published(QUARTER, 1e-6)]
+    )
+    return found

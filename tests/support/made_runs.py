@@ -140,7 +140,8 @@ def _gains(arm: str, layer: int, layers: int, done: float, drift: float) -> dict
         "composite_backward": float(np.exp(rate * 0.3 * (layers + 1 - layer)) * wave) if rate else 1.0,
     }
     values = {name: float(round(value, 8)) for name, value in values.items()}
-    return {**values, "spread": 0.5 * done, "h_single": np.eye(n).ravel().tolist()}
+    matrices = dict.fromkeys(("h_single", "h_forward"), np.eye(n).ravel().tolist())
+    return {**values, "spread": 0.5 * done, **matrices}
 
 
 def _yaml(config: dict[str, Any]) -> bytes:

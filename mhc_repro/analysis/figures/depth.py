@@ -68,7 +68,7 @@ def gain_by_depth(swept: Comparison) -> Figure:
     """Draw the composite gains of a sweep against its depths, forward and backward, at their largest and last."""
     figure, axes = drawing.canvas(swept, "Composite gain by depth", rows=2, columns=2)
     for ax, (key, title, pick) in zip(axes.flat, PANELS, strict=True):
-        ax.axhline(1.0, **style(BASELINE).line(linewidth=0.9, zorder=1))
+        drawing.reference(ax, 1.0)
         for arm, runs in swept.arms.items():
             if arm != BASELINE:
                 _draw(ax, arm, runs, gains(runs, key, pick))

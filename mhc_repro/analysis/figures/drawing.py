@@ -4,6 +4,7 @@ The layout is counted in inches rather than solved for: half the drawing time, a
 """
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 from mhc_repro.analysis import labels, stats
-from mhc_repro.analysis.arms import style
+from mhc_repro.analysis.arms import BASELINE, style
 from mhc_repro.analysis.comparison import Comparison
 from mhc_repro.analysis.curves import Curves, envelope, mean, smooth, thin
 from mhc_repro.runs import Run
@@ -25,16 +26,27 @@ RUNAWAY = 0.9  # ... and before this fraction of a run that diverged, lest its e
 NEAR_ONE = 0.2, 4.0  # gains within stay on a linear axis ...
 CLOSEST = 0.9, 1.1  # ... that shows at least this much, so that rounding noise looks like what it is
 LOG_FROM = 4.0  # a positive quantity that spans this factor gets a log axis
+SUB_LAYER = "sub-layer (odd: attention, even: MLP)"
 CROSS: dict[str, Any] = {"linestyle": "", "marker": "X", "markersize": 8, "markeredgecolor": "white"}
 
 
 def canvas(comparison: Comparison, title: str, rows: int, columns: int) -> tuple[Figure, np.ndarray]:
     """Make a figure headed by what it shows, its protocol and seeds, and its axes (rows, columns)."""
-    figure = Figure(figsize=(WIDTH, 1.05 + rows * (PANEL + 0.65)))
     seeds = "; thin: seeds, thick: their mean" if len(comparison.seeds) >= stats.FEWEST else ""
     which = f"study {comparison.study}, {labels.seeds_text(comparison)}{seeds}"
-    head(figure, f"{title}: {which}\n{labels.protocol(comparison)}")
+    return panels(f"{title}: {which}\n{labels.protocol(comparison)}", rows, columns)
+
+
+def panels(title: str, rows: int, columns: int) -> tuple[Figure, np.ndarray]:
+    """Make a figure under a title of two lines, and its axes (rows, columns)."""
+    figure = Figure(figsize=(WIDTH, 1.05 + rows * (PANEL + 0.65)))
+    head(figure, title)
     return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def reference(ax: Axes, value: float) -> None:
+    """Draw where a baseline is by definition."""
+    ax.axhline(value, **style(BASELINE).line(linewidth=0.9, zorder=1))
 
 
 def legend_columns(labels: Sequence[str]) -> int:
@@ -42,7 +54,8 @@ def legend_columns(labels: Sequence[str]) -> int:
     for columns in range(min(len(labels), 6), 1, -1):
         widest = (max(map(len, column)) for column in np.array_split(np.array(labels), columns))
         if sum(46 + 5 * letters for letters in widest) <= 72 * WIDTH:
-            return -(-len(labels) // -(-len(labels) // columns))
+            rows = ceil(len(labels) / columns)
+            return ceil(len(labels) / rows)
     return 1
 
 
@@ -61,8 +74,13 @@ def finish(figure: Figure, comparison: Comparison, xlabel: str, notes: Sequence[
     handles = [*(_key(arm, runs) for arm, runs in comparison.arms.items()), *notes]
     if any(line.get_gid() == "diverged" for ax in figure.axes for line in ax.lines):
         handles.append(Line2D([], [], **CROSS, color="0.3", label="diverged"))
+    legend(figure, handles)
+
+
+def legend(figure: Figure, handles: Sequence[Artist]) -> None:
+    """Add the legend below the panels, and margins that fit it."""
     columns = legend_columns([str(handle.get_label()) for handle in handles])
-    rows = -(-len(handles) // columns)
+    rows = ceil(len(handles) / columns)
     figure.legend(handles=handles, loc="lower center", ncols=columns, handlelength=2.6)
     height = figure.get_figheight() + 0.19 * (rows - 1)
     figure.set_figheight(height)
@@ -154,6 +172,18 @@ def fit_positive(ax: Axes) -> None:
     values = _finite([ax])
     if len(values) and 0 < LOG_FROM * values.min() < values.max():
         _log(ax, values.min(), values.max())
+
+
+def fit_from_zero(ax: Axes) -> None:
+    """Put what may be exactly 0 on a log axis that has a 0: linear below the smallest value there is."""
+    values = np.abs(_finite([ax]))
+    values = values[values > 0]
+    low, high = (np.floor(np.log10(values.min())), np.log10(values.max())) if len(values) else (-1.0, 0.0)
+    ax.set_yscale("symlog", linthresh=10**low, linscale=0.4)
+    ax.set_ylim(-(10**low) / 4, 10 ** (high + 0.3))
+    powers = np.arange(low, high + 0.3, max(np.ceil((high - low) / 5), 1))
+    ax.set_yticks([0, *10**powers], ["0", *(f"$10^{{{power:.0f}}}$" for power in powers)])
+    ax.minorticks_off()
 
 
 def _log(ax: Axes, low: float, high: float) -> None:

@@ -23,8 +23,6 @@ from mhc_repro.analysis.figures import drawing
 from mhc_repro.analysis.figures.training import GAINS
 from mhc_repro.analysis.selection import one_seed
 
-SUM = {"forward": "largest |row sum|", "backward": "largest |column sum|"}
-SUB_LAYER = "sub-layer (odd: attention, even: MLP)"
 CLOSEST = 1.02  # a heat map's scale reaches at least this far from 1: rounding noise shall look white
 DIVERGING = "RdBu_r"  # blue below 1, white at 1, red above
 
@@ -33,10 +31,10 @@ DIVERGING = "RdBu_r"  # blue below 1, white at 1, red above
 def over_training(comparison: Comparison) -> Figure:
     """Draw the largest amax gain over the sub-layers against the step, every arm."""
     figure, axes = drawing.canvas(comparison, "Largest amax gain over the sub-layers", rows=2, columns=2)
-    for ax, (key, title) in zip(axes.flat, GAINS.items(), strict=True):
+    for ax, (key, title, ylabel) in zip(axes.flat, GAINS, strict=True):
         for arm, runs in comparison.arms.items():
             drawing.lines(ax, arm, runs, curves(runs, f"gain/{key}"))
-        ax.set(title=_short(title), ylabel=SUM[key.partition("_")[2]])
+        ax.set(title=title, ylabel=ylabel)
     for row in axes:
         drawing.fit_gain(list(row))
     drawing.finish(figure, comparison, xlabel="step")
@@ -53,12 +51,12 @@ def at_steps(comparison: Comparison, arm: str, count: int = 6) -> Figure:
     probed = np.unique(run.gains["step"])
     steps = probed[np.unique(np.linspace(0, len(probed) - 1, count).round().astype(int))]
     shades = colormaps["viridis"](np.linspace(0, 0.9, len(steps)))
-    for ax, (key, title) in zip(axes.flat, GAINS.items(), strict=True):
-        ax.axhline(1.0, **style(BASELINE).line(linewidth=0.9, zorder=1))
+    for ax, (key, title, ylabel) in zip(axes.flat, GAINS, strict=True):
+        drawing.reference(ax, 1.0)
         table = by_layer([run], key)[run.seed]
         for step, shade in zip(steps, shades, strict=True):
             ax.plot(table.index, table[step], color=shade, marker="o", markersize=3, linewidth=1.3)
-        ax.set(title=_short(title), ylabel=SUM[key.partition("_")[2]])
+        ax.set(title=title, ylabel=ylabel)
         drawing.tick_layers(ax, len(table))
     for row in axes:
         drawing.fit_gain(list(row))
@@ -66,7 +64,7 @@ def at_steps(comparison: Comparison, arm: str, count: int = 6) -> Figure:
         Line2D([], [], color=shade, marker="o", label=f"step {step:,}")
         for step, shade in zip(steps, shades, strict=True)
     ]
-    drawing.finish(figure, replace(one, arms={}), xlabel=SUB_LAYER, notes=keys)
+    drawing.finish(figure, replace(one, arms={}), xlabel=drawing.SUB_LAYER, notes=keys)
     return figure
 
 
@@ -121,7 +119,7 @@ def averaging(comparison: Comparison) -> Figure:
         one, "Gain of the product of averages, against the averaged product's", rows=1, columns=2
     )
     for ax, direction in zip(axes.flat, DIRECTIONS, strict=True):
-        ax.axhline(0.0, **style(BASELINE).line(linewidth=0.9, zorder=1))
+        drawing.reference(ax, 0.0)
         for arm, (run,) in arms.items():
             table = recomputed(run, last_kept(run))[direction]
             own = style(arm)
@@ -137,7 +135,7 @@ def averaging(comparison: Comparison) -> Figure:
         Line2D([], [], color="0.4", linewidth=1.4, label="all probe tokens"),
         Line2D([], [], color="0.4", linewidth=0.7, label="kept tokens"),
     ]
-    drawing.finish(figure, replace(one, arms=arms), xlabel=SUB_LAYER, notes=notes)
+    drawing.finish(figure, replace(one, arms=arms), xlabel=drawing.SUB_LAYER, notes=notes)
     return figure
 
 
@@ -152,7 +150,3 @@ def _label(ax: Axes, table: pd.DataFrame) -> None:
         places = np.interp(wanted, at, np.arange(len(at))) + 0.5
         axis.set_ticks(places, [f"{value:,.0f}" for value in wanted], rotation=0)
     ax.invert_yaxis()
-
-
-def _short(title: str) -> str:
-    return title.replace("One sub-layer", "Single")

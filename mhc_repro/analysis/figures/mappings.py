@@ -7,11 +7,10 @@ holds the largest entry. So a composite of HC and one of mHC can be compared by 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, isqrt, log10
+from math import ceil, log10
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import FuncNorm
 from matplotlib.figure import Figure
@@ -19,6 +18,7 @@ from matplotlib.figure import Figure
 from mhc_repro.analysis import labels, theme
 from mhc_repro.analysis.arms import style
 from mhc_repro.analysis.comparison import Comparison
+from mhc_repro.analysis.composites import matrices
 from mhc_repro.analysis.figures import drawing
 from mhc_repro.runs import Run
 
@@ -63,25 +63,13 @@ def pictures(layers: int, few: bool = False) -> list[Picture]:
     return singles + [Picture("h_forward", layer) for layer in (middle, layers) if layer > 1]
 
 
-def last_probe(run: Run) -> pd.DataFrame:
-    """Return the gains rows of the last probe whose matrices are finite, by sub-layer; empty when there is none."""
-    table = run.gains
-    if "h_single" not in table:
-        return table[:0]
-    for step in sorted(table["step"].unique(), reverse=True):
-        rows = table[table["step"] == step].set_index("layer")
-        found = [np.asarray(each, dtype=float) for key in KEYS if key in rows for each in rows[key]]
-        if all(np.isfinite(each).all() for each in found):
-            return rows
-    return table[:0]
-
-
-def matrix(rows: pd.DataFrame, picture: Picture) -> np.ndarray | None:
-    """Read a matrix (n, n) from the rows of a probe; None where it was not recorded."""
-    if picture.key not in rows or picture.layer not in rows.index:
-        return None
-    values = np.asarray(rows.loc[picture.layer, picture.key], dtype=float)
-    return values.reshape(isqrt(len(values)), -1)
+def last_probe(run: Run) -> int | None:
+    """Return the step of the last whole probe whose matrices are finite, None when there is none."""
+    for step in [] if run.gains.empty else sorted(run.gains["step"].unique(), reverse=True):
+        found = [matrices(run, step, key) for key in KEYS]
+        if all(len(each) == run.layers and np.isfinite(each).all() for each in found):
+            return int(step)
+    return None
 
 
 def strength(value: np.ndarray, end: float) -> np.ndarray:
@@ -94,38 +82,41 @@ def strength(value: np.ndarray, end: float) -> np.ndarray:
 @theme.styled
 def mappings(comparison: Comparison) -> Figure:
     """Draw the matrices of each arm with several streams, of its first seed."""
-    probes = {arm: (runs[0], last_probe(runs[0])) for arm, runs in comparison.arms.items()}
-    probes = {arm: (run, rows) for arm, (run, rows) in probes.items() if _n(rows) > 1}
-    few = len(probes) > MOST
-    chosen = pictures(2 * comparison.runs[0].config["model"]["blocks"], few)
-    found = {arm: {each: matrix(rows, each) for each in chosen} for arm, (_, rows) in probes.items()}
-    end = _end([each for of_arm in found.values() for each in of_arm.values() if each is not None])
-    widest = max((_n(rows) for _, rows in probes.values()), default=0)
-    columns = {arm: _columns(widest if few else _n(rows), few) for arm, (_, rows) in probes.items()}
+    runs = {arm: of_arm[0] for arm, of_arm in comparison.arms.items() if of_arm[0].n > 1}
+    steps = {arm: step for arm, run in runs.items() if (step := last_probe(run)) is not None}
+    few = len(steps) > MOST
+    chosen = pictures(comparison.runs[0].layers, few)
+    found = {
+        arm: {each: matrices(runs[arm], step, each.key)[each.layer - 1] for each in chosen}
+        for arm, step in steps.items()
+    }
+    end = _end([each for of_arm in found.values() for each in of_arm.values()])
+    streams = {arm: runs[arm].n for arm in steps}
+    widest = max(streams.values(), default=0)
+    columns = {arm: _columns(widest if few else n, few) for arm, n in streams.items()}
     beside = _columns(widest, few) // len(chosen) if few else 1  # arms side by side
-    lines = [list(probes)[at : at + beside] for at in range(0, len(probes), beside)]
-    heights = [max(_height(found[arm], _n(probes[arm][1]), columns[arm]) for arm in line) for line in lines]
+    lines = [list(steps)[at : at + beside] for at in range(0, len(steps), beside)]
+    heights = [max(_height(found[arm], streams[arm], columns[arm]) for arm in line) for line in lines]
     figure = Figure(figsize=(drawing.WIDTH, HEAD + (sum(heights) or LABEL) + FOOT))
-    step = max((_step(rows) for _, rows in probes.values()), default=None)
-    drawing.head(figure, _title(comparison, step))
+    last = max(steps.values(), default=None)
+    drawing.head(figure, _title(comparison, last))
     top = HEAD
     for line, height in zip(lines, heights, strict=True):
         for place, arm in enumerate(line):
-            run, rows = probes[arm]
             left = LEFT + place * (drawing.WIDTH - LEFT) / beside
             look: dict[str, Any] = {"weight": "bold", "size": 7.5 if few else 9}
-            words = _label(arm, run, rows, comparison.seeds[0], step)
+            words = _label(arm, runs[arm], steps[arm], comparison.seeds[0], last)
             _write(figure, left, top, words, color=style(arm).colour, **look)
             _row(figure, left, top + LABEL, columns[arm], found[arm], end, numbers=not few)
         top += height
-    if probes:
+    if steps:
         _legend(figure, end)
     else:
         _write(figure, LEFT, HEAD, EMPTY)
     return figure
 
 
-Found = Mapping[Picture, np.ndarray | None]
+Found = Mapping[Picture, np.ndarray]
 
 
 def _row(
@@ -133,14 +124,13 @@ def _row(
 ) -> None:
     """Draw an arm's matrices, each under its name, from a place in inches on."""
     for at, (picture, values) in enumerate(found.items()):
-        if values is not None:
-            cell = _cell(len(values), columns)
-            side = cell * (len(values) + 1)
-            x = left + at % columns * (drawing.WIDTH - LEFT) / columns
-            y = top + at // columns * (TITLE + side + GAP)
-            _write(figure, x, y, picture.title)
-            ax = _axes(figure, x, y + TITLE, side, side)
-            _draw(ax, values, end, size=min(0.29 * 72 * cell, 8.0), numbers=numbers)
+        cell = _cell(len(values), columns)
+        side = cell * (len(values) + 1)
+        x = left + at % columns * (drawing.WIDTH - LEFT) / columns
+        y = top + at // columns * (TITLE + side + GAP)
+        _write(figure, x, y, picture.title)
+        ax = _axes(figure, x, y + TITLE, side, side)
+        _draw(ax, values, end, size=min(0.29 * 72 * cell, 8.0), numbers=numbers)
 
 
 def _columns(n: int, few: bool) -> int:
@@ -153,7 +143,7 @@ def _cell(n: int, columns: int) -> float:
 
 def _height(found: Found, n: int, columns: int) -> float:
     """Add up what an arm's matrices need, in inches."""
-    return LABEL + -(-len(found) // columns) * (TITLE + _cell(n, columns) * (n + 1) + GAP)
+    return LABEL + ceil(len(found) / columns) * (TITLE + _cell(n, columns) * (n + 1) + GAP)
 
 
 def _title(comparison: Comparison, step: int | None) -> str:
@@ -166,22 +156,14 @@ def _title(comparison: Comparison, step: int | None) -> str:
     return f"{title}\n{labels.protocol(comparison)}"
 
 
-def _label(arm: str, run: Run, rows: pd.DataFrame, seed: int, last: int | None) -> str:
+def _label(arm: str, run: Run, step: int, seed: int, last: int | None) -> str:
     """Name an arm, and in what its run or its probe is not as the title says."""
     words = [f"seed {run.seed}"] if run.seed != seed else []
-    words += [f"step {_step(rows)}"] if _step(rows) != last else []
+    words += [f"step {step}"] if step != last else []
     words += [f"diverged at {run.status['step']}"] if run.state == "diverged" else []
-    cut = "single_backward" in rows and not rows["single_backward"].any()  # then column sums are no gains
-    words += ["no gradient passes"] if cut else []
+    # then column sums are no gains
+    words += [] if run.probe(step)["single_backward"].any() else ["no gradient passes"]
     return ": ".join(filter(None, [drawing.label(arm, [run]), ", ".join(words)]))
-
-
-def _step(rows: pd.DataFrame) -> int:
-    return int(rows["step"].iloc[0])
-
-
-def _n(rows: pd.DataFrame) -> int:
-    return isqrt(len(rows["h_single"].iloc[0])) if len(rows) else 0
 
 
 def _end(found: Sequence[np.ndarray]) -> float:

@@ -8,17 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mhc_repro.analysis import stats, theme
-from mhc_repro.analysis.arms import BASELINE, style
+from mhc_repro.analysis.arms import BASELINE
 from mhc_repro.analysis.comparison import Comparison
 from mhc_repro.analysis.curves import by_layer, curves, gaps, smooth
 from mhc_repro.analysis.figures import drawing
-
-GAINS = {
-    "single_forward": "(a) One sub-layer, forward",
-    "single_backward": "(b) One sub-layer, backward",
-    "composite_forward": r"(c) Composite, forward: $H_l \cdots H_1$",
-    "composite_backward": r"(d) Composite, backward: $H_L \cdots H_l$",
-}
 
 TRAINING = (
     "Loss, gradient norm, composite amax gain and activation gain over training. A cross marks where a run "
@@ -55,6 +48,14 @@ GAIN_BY_LAYER = (
     "sub-layer to the end (backward). A residual baseline is 1 by definition."
 )
 
+ROW, COLUMN = "largest |row sum|", "largest |column sum|"
+GAINS = (  # column of the gains table, title, y axis
+    ("single_forward", "(a) One sub-layer, forward", ROW),
+    ("single_backward", "(b) One sub-layer, backward", COLUMN),
+    ("composite_forward", r"(c) Composite, forward: $H_l \cdots H_1$", ROW),
+    ("composite_backward", r"(d) Composite, backward: $H_L \cdots H_l$", COLUMN),
+)
+
 
 @theme.styled
 def gain_by_layer(comparison: Comparison) -> Figure:
@@ -64,8 +65,8 @@ def gain_by_layer(comparison: Comparison) -> Figure:
     """
     figure, axes = drawing.canvas(comparison, "Amax gain by sub-layer", rows=2, columns=2)
     layers = comparison.runs[0].layers
-    for ax, (key, title) in zip(axes.flat, GAINS.items(), strict=True):
-        ax.axhline(1.0, **style(BASELINE).line(linewidth=0.9, zorder=1))
+    for ax, (key, title, ylabel) in zip(axes.flat, GAINS, strict=True):
+        drawing.reference(ax, 1.0)
         for arm, runs in comparison.arms.items():
             if arm == BASELINE:
                 continue
@@ -73,7 +74,7 @@ def gain_by_layer(comparison: Comparison) -> Figure:
             largest = {seed: table.max(axis=1) for seed, table in found.items()}
             drawing.lines(ax, arm, [], largest, linewidth=0.7, alpha=0.55, marker="")
             drawing.lines(ax, arm, [], {seed: table.iloc[:, -1] for seed, table in found.items()})
-        ax.set(title=title, ylabel=f"largest |{'row' if 'forward' in key else 'column'} sum|")
+        ax.set(title=title, ylabel=ylabel)
         drawing.tick_layers(ax, layers)
     drawing.fit_gain(list(axes[0]))
     drawing.fit_gain(list(axes[1]))
@@ -81,7 +82,7 @@ def gain_by_layer(comparison: Comparison) -> Figure:
         Line2D([], [], color="0.4", linewidth=1.4, label="last probe"),
         Line2D([], [], color="0.4", linewidth=0.7, alpha=0.55, label="largest over training"),
     ]
-    drawing.finish(figure, comparison, xlabel="sub-layer (odd: attention, even: MLP)", notes=notes)
+    drawing.finish(figure, comparison, xlabel=drawing.SUB_LAYER, notes=notes)
     return figure
 
 
@@ -98,7 +99,7 @@ def loss_gap(comparison: Comparison) -> Figure:
     """
     figure, axes = drawing.canvas(comparison, "Loss gap to the baseline", rows=1, columns=1)
     ax = axes[0, 0]
-    ax.axhline(0.0, **style(BASELINE).line(linewidth=0.9, zorder=1))
+    drawing.reference(ax, 0.0)
     baseline = comparison.arms.get(BASELINE, [])
     for arm, runs in comparison.arms.items():
         if arm != BASELINE:

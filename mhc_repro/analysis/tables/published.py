@@ -5,7 +5,7 @@ dash and never a verdict; each seed is judged by itself, never a mean.
 """
 
 from dataclasses import dataclass
-from math import isclose, isnan
+from math import isclose, isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ import yaml
 from mhc_repro.analysis import labels
 from mhc_repro.analysis.arms import style
 from mhc_repro.analysis.comparison import Comparison, Studies
+from mhc_repro.analysis.selection import ended, fullest
 from mhc_repro.analysis.summary import Summary, summarise
 from mhc_repro.analysis.tables import cells
 from mhc_repro.errors import UserError
-from mhc_repro.runs import ENDED, checkout
+from mhc_repro.runs import checkout
 
 FILE = Path("experiments/published.yaml")
 TOLERANCE = 0.10  # a value reproduces within this part of the published one
@@ -28,6 +29,7 @@ ARMS = {  # study -> our arm for each published one
     "stability": {"baseline": "baseline", "hc": "hc", "mhc": "mhc"},
 }
 QUARTER = "baseline_quarter"  # x + F(x)/4, in the first of them
+STREAMS = 4  # n of the published table
 COLUMNS = {"published": ("same protocol", "reproduces"), "stability": ("bytes", "reproduces in bytes")}
 
 EMPTY = "Neither has been run yet: `make study STUDY=published` and `make reproduce` do."
@@ -65,6 +67,8 @@ EXPLANATION = (
 
 @dataclass(frozen=True)
 class Quantity:
+    """A row of numbers that somebody published, and what of ours answers it."""
+
     name: str
     fields: tuple[str, ...]  # of Summary
     quoted: dict[str, str]  # by arm, digit for digit
@@ -73,11 +77,13 @@ class Quantity:
     def of(self, run: Summary) -> float:
         """Give ours: the largest of the fields, NaN when one is missing."""
         values = [float(getattr(run, field)) for field in self.fields]
-        return float("nan") if any(map(isnan, values)) else max(values)
+        return nan if any(map(isnan, values)) else max(values)
 
 
 @dataclass(frozen=True)
 class Source:
+    """Numbers of one origin."""
+
     source: str
     setting: str
     quantities: list[Quantity]
@@ -128,14 +134,11 @@ def part(studies: Studies) -> str:
 
 
 def comparison(studies: Studies, study: str) -> Comparison | None:
-    """Take the runs of the arms in question that have ended; of several settings the one with most of them."""
-    kept = []
-    for each in studies.get(study, []):
-        named = {arm: each.arms.get(arm, []) for arm in (*ARMS[study].values(), QUARTER)}
-        ended = {arm: [run for run in runs if run.state in ENDED] for arm, runs in named.items()}
-        kept.append(Comparison(study, each.setting, {arm: runs for arm, runs in ended.items() if runs}))
-    best = max(kept, key=lambda each: len(each.runs), default=None)
-    return best if best and best.runs else None
+    """Take the runs of the arms in question that have ended, in the setting that has most of these arms."""
+    arms = (*ARMS[study].values(), QUARTER)
+    best = fullest(studies.get(study, []), arms)
+    found = ended(best, *arms) if best else None
+    return found if found and found.runs else None
 
 
 def table(quantities: list[Quantity], ours: dict[str, Runs], judged: bool) -> pd.DataFrame:
@@ -169,7 +172,7 @@ def cell(quantity: Quantity, arm: str, runs: list[Summary]) -> str:
     diverged = sum(run.state == "diverged" for run in runs)
     if set(texts) == {cells.DASH}:
         return "diverged" if diverged else cells.DASH
-    text = texts[0] if len(texts) == 1 else "{} fwd, {} bwd".format(*texts)
+    text = texts[0] if len(texts) == 1 else f"{texts[0]} fwd, {texts[1]} bwd"
     return f"{text}, {diverged} diverged" if diverged else text
 
 
@@ -217,7 +220,7 @@ def explanation(quantities: list[Quantity], found: Comparison | None) -> str:
     gains = [each for each in quantities if each.fields[0].startswith("activation")]
     text = EXPLANATION.format(
         base=[gain.quoted["baseline"] for gain in gains],
-        quarter=[1 + (gain.published["baseline"] - 1) / 4 for gain in gains],
+        quarter=[quartered(gain.published["baseline"]) for gain in gains],
         mhc=[gain.quoted["mhc"] for gain in gains],
     )
     runs = _summaries(found, QUARTER)
@@ -225,6 +228,14 @@ def explanation(quantities: list[Quantity], found: Comparison | None) -> str:
         return text
     here = [cell(gain, "mhc", runs) for gain in gains]
     return f"{text} A plain net with branches times 1/4 has {here[0]} and {here[1]} here."
+
+
+def quartered(ratio: Any, n: int = STREAMS) -> Any:
+    """Predict the activation ratio of a net whose branches are times 1/n from the ratio of the whole net.
+
+    1 + (ratio - 1) / n: what the branches add to the first activation, divided by n, were they the same.
+    """
+    return 1 + (ratio - 1) / n
 
 
 def _quantity(name: str, about: dict[str, Any]) -> Quantity:

@@ -1,9 +1,9 @@
-"""The stability table, in two that a README can show: as published, and what answers the question."""
+"""The two stability tables of a study: what the enwik8 reproduction prints, and what answers the question."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isnan
+from math import isnan, nan
 
 import pandas as pd
 from rich import box, table
@@ -34,7 +34,7 @@ STABILITY_CAPTION = (
 
 @dataclass(frozen=True)
 class Row:
-    """What a row is made of."""
+    """An arm in one setting."""
 
     setting: str
     arm: str
@@ -43,7 +43,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One table as it is shown."""
+    """Finished text under a title, over a caption."""
 
     title: str
     frame: pd.DataFrame
@@ -51,7 +51,7 @@ class Table:
 
 
 def tables(comparisons: Sequence[Comparison]) -> list[Table]:
-    """Build the stability table of a study."""
+    """Build both tables of a study."""
     found = rows(comparisons)
     return [
         Table(PUBLISHED_TITLE, published_columns(found), PUBLISHED_CAPTION),
@@ -69,7 +69,7 @@ def part(comparisons: Sequence[Comparison]) -> str:
 
 
 def rows(comparisons: Sequence[Comparison]) -> list[Row]:
-    """One row an arm and setting; the arms that every study is about have one even without a run."""
+    """Make a row of every arm and setting; the arms that every study is about have one even without a run."""
     found = []
     for comparison in comparisons:
         arms: dict[str, list[Summary]] = dict(summaries(comparison))
@@ -111,7 +111,7 @@ def stability_columns(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def console(shown: Table) -> table.Table:
-    """Lay the same table out for a terminal."""
+    """Lay a table out for a terminal."""
     frame = shown.frame
     printed = table.Table(
         title=shown.title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False
@@ -139,7 +139,7 @@ def _frame(rows: Sequence[Row], columns: dict[str, Callable[[list[Summary]], str
 def _bpc(runs: list[Summary]) -> str:
     # never one mean over two splits: a diverged seed has no test value and counts as missing beside others
     split = "test" if any(run.bpc_split == "test" for run in runs) else "val"
-    text = cells.cell([run.bpc if run.bpc_split == split else float("nan") for run in runs], decimals=3)
+    text = cells.cell([run.bpc if run.bpc_split == split else nan for run in runs], decimals=3)
     return text if split == "test" or text == cells.DASH else f"{text} (val)"
 
 

@@ -283,7 +283,7 @@ def test_a_diverged_run_reproduces_nothing(fake: Fake) -> None:
     assert set(frame["reproduces in bytes"].xs("order", level="arm")) == {"no"}
 
 
-def test_of_two_settings_the_one_with_more_runs(fake: Fake) -> None:
+def test_of_two_settings_the_one_with_more_arms(fake: Fake) -> None:
     runs = [
         fake("baseline", rows(1.5), study="stability", optim__lr=1e-4),
         fake("baseline", rows(1.9), study="stability", optim__lr=3e-4),
@@ -292,6 +292,12 @@ def test_of_two_settings_the_one_with_more_runs(fake: Fake) -> None:
     part = published.part(by_study(runs))
     assert read(part)["bytes"]["final loss (nats)"].tolist() == ["1.900", "–", "1.800", "–"]
     assert "Study `stability` (lr 0.0003, one seed (0)): 2 runs" in part
+
+
+def test_a_quarter_of_the_growth_is_near_what_was_published() -> None:
+    assert published.quartered(25.40) == pytest.approx(7.10)
+    assert published.quartered(1.0) == 1.0
+    assert published.quartered(9.0, n=8) == 2.0
 
 
 def test_what_the_ratio_is_and_what_a_quarter_of_it_gives(fake: Fake) -> None:
