@@ -27,6 +27,7 @@ from rich.table import Table
 from mhc_repro import compose
 from mhc_repro.analysis.arms import BASELINE, rank
 from mhc_repro.analysis.tables import overhead
+from mhc_repro.bench import records
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.runs import manifest, results_root
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         options = _options(arguments)
         record = _measure(options)
         if options.save:
-            print(f"kept as {overhead.save(record, results_root(HOME))}", file=sys.stderr)
+            print(f"kept as {records.save(record, results_root(HOME))}", file=sys.stderr)
         if options.json:
             print(json.dumps(record))
         else:
@@ -116,7 +117,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
 
     code = manifest.environment()
     record = {
-        "schema_version": overhead.SCHEMA_VERSION,
+        "schema_version": records.SCHEMA_VERSION,
         "date": date.today().isoformat(),
         "commit": code["commit"],
         "dirty": code["dirty"],

@@ -9,8 +9,8 @@ import pytest
 
 import bench
 from mhc_repro.analysis import report
-from mhc_repro.analysis.tables import overhead
-from mhc_repro.bench import measure, processes, scaling
+from mhc_repro.analysis.figures.scaling import PATH
+from mhc_repro.bench import measure, processes, records, scaling
 
 TINY = (
     *("model.blocks=1", "model.dim=16", "model.heads=2", "data.batch=2", "data.sequence=16"),
@@ -44,7 +44,7 @@ def test_json_is_exactly_one_line_with_every_promised_key(
     assert found["fingerprint"]["threads"] == found["rounds"] == 1
     assert found["connections"]["mhc"]["params_added"] == 2 * (2 * 16 * 8 + 8 + 3)  # n = 2: 8 numbers of 32
     assert "round 1 of 1" in captured.err
-    assert overhead.newest(tmp_path / "results") == found
+    assert records.newest(tmp_path / "results") == found
     assert str(tmp_path) not in captured.out
 
 
@@ -77,7 +77,7 @@ def test_scaling_measures_every_point_and_its_record_can_be_drawn(
         "data.batch=1",
     ]
     assert main(arguments) == 0
-    found = overhead.newest(tmp_path / "results", overhead.SCALING)
+    found = records.newest(tmp_path / "results", records.SCALING)
     assert found is not None
     places = [(row["connection"], row["dim"], row["n"], row["tokens"]) for row in found["points"]]
     assert places == [("mhc", dim, n, 16) for dim in (8, 16) for n in (2, 4)] + [("mhc", 8, 4, 32)]
@@ -85,7 +85,7 @@ def test_scaling_measures_every_point_and_its_record_can_be_drawn(
         assert row["floor_ratio"] > 1
         assert row["baseline_step_seconds"] > 0
     assert "counted" in capsys.readouterr().out
-    assert report.render(tmp_path / "results", {}, with_readme=False)[overhead.FIGURE].startswith("<?xml")
+    assert report.render(tmp_path / "results", {}, with_readme=False)[PATH].startswith("<?xml")
 
 
 @pytest.mark.parametrize(

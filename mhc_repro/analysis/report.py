@@ -15,10 +15,10 @@ from matplotlib import __version__ as matplotlib_version
 
 from mhc_repro.analysis import figures, labels, readme, theme
 from mhc_repro.analysis.comparison import UNDER_WAY, Studies, read_studies
-from mhc_repro.analysis.figures import depth
-from mhc_repro.analysis.figures.scaling import scaling
+from mhc_repro.analysis.figures import depth, scaling
 from mhc_repro.analysis.page import page
 from mhc_repro.analysis.tables import arms, overhead, published, stability
+from mhc_repro.bench.records import SCALING, newest
 from mhc_repro.errors import UserError
 from mhc_repro.runs import files
 from mhc_repro.runs.index import index
@@ -40,8 +40,8 @@ def render(root: Path, found: Studies, with_readme: bool) -> dict[str, str]:
     rows = index(root)
     texts["index.csv"] = rows[~rows["status"].isin(UNDER_WAY)].to_csv(index=False, lineterminator="\n")
     texts |= render_studies(found)
-    if record := overhead.newest(root, overhead.SCALING):
-        texts[overhead.FIGURE] = theme.to_svg(scaling(record))
+    if record := newest(root, SCALING):
+        texts[scaling.PATH] = theme.to_svg(scaling.scaling(record))
     texts["report.html"] = page(found, texts)
     return texts
 
@@ -51,10 +51,11 @@ def parts(found: Studies, root: Path) -> dict[str, str]:
     shown = next((found[study] for study in SHOWN if study in found), [])
     pictures = {name: figures.part(name, shown, root.name) or labels.NO_RUNS for name, *_ in figures.FIGURES}
     pictures[depth.NAME] = figures.part(depth.NAME, found.get(depth.STUDY, []), root.name) or depth.EMPTY
+    costs = [scaling.part(root.name)] if newest(root, SCALING) else []
     return {
         "stability-table": stability.part(shown) if shown else labels.NO_RUNS,
         "arms-table": arms.part(found, root),
-        "overhead-table": overhead.part(root),
+        "overhead-table": "\n\n".join([overhead.part(root), *costs]),
         "published-table": published.part(found),
         **{f"{name}-figure": text for name, text in pictures.items()},
     }

@@ -9,9 +9,16 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
 
 from mhc_repro.analysis import theme
-from mhc_repro.analysis.arms import BASELINE, OTHER_COLOURS, OTHER_MARKERS, style
-from mhc_repro.analysis.tables.overhead import Record, machine
+from mhc_repro.analysis.arms import OTHER_COLOURS, OTHER_MARKERS, style
+from mhc_repro.analysis.figures import drawing
+from mhc_repro.analysis.tables.overhead import machine
+from mhc_repro.bench.records import Record
 
+PATH = "figures/bench-scaling.svg"
+CAPTION = (
+    "Step time and peak memory over the baseline's, by width, streams and tokens (bars: smallest to largest "
+    "round). Faint: what the counted extra FLOPs and bytes need at the measured matrix-product and copy speeds."
+)
 COUNTED: dict[str, Any] = {"linestyle": (0, (1, 1)), "alpha": 0.7}
 
 
@@ -24,10 +31,10 @@ def scaling(record: Record) -> Figure:
     others = table[table["tokens"] != centre]
     place = others[["dim", "n"]].drop_duplicates()
     by_tokens = table.merge(place, on=["dim", "n"])
-    figure = Figure(figsize=(8.6, 6.0))
-    title = f"Cost of a training step beside the baseline's\n{_subtitle(record)}"
-    figure.suptitle(title, x=0.012, y=0.99, ha="left", va="top")
-    axes = figure.subplots(2, 2)
+    blocks = record["setting"]["model"]["blocks"]
+    measured = f"{blocks} blocks, {record['rounds']} rounds (bars: smallest to largest); {machine(record)}"
+    title = f"Cost of a training step beside the baseline's\n{measured}"
+    figure, axes = drawing.panels(title, rows=2, columns=2)
     for (top, bottom), chosen, key, name in zip(
         axes.T, (by_dim, by_tokens), ("dim", "tokens"), (f"dim, at {centre:,} tokens", "tokens"), strict=True
     ):
@@ -40,9 +47,13 @@ def scaling(record: Record) -> Figure:
     labels = dict.fromkeys(zip(table["connection"], table["n"], strict=True))
     handles = [Line2D([], [], **_look(*each), label=_label(*each)) for each in labels]
     handles.append(Line2D([], [], color="0.4", linewidth=0.8, **COUNTED, label="counted work"))
-    figure.legend(handles=handles, loc="lower center", ncols=min(len(handles), 6))
-    figure.subplots_adjust(left=0.08, right=0.99, top=0.86, bottom=0.13, wspace=0.2, hspace=0.42)
+    drawing.legend(figure, handles)
     return figure
+
+
+def part(folder: str) -> str:
+    """Write what the README shows of the figure; `folder` is the results root from there."""
+    return f"![{CAPTION}]({folder}/{PATH})\n\n{CAPTION}"
 
 
 def _draw(ax: Axes, table: pd.DataFrame, key: str, value: str) -> None:
@@ -53,7 +64,7 @@ def _draw(ax: Axes, table: pd.DataFrame, key: str, value: str) -> None:
             thin = {"color": look["color"], "linewidth": 0.8}
             ax.vlines(rows[key], rows["step_ratio_min"], rows["step_ratio_max"], **thin)
             ax.plot(rows[key], rows["floor_ratio"], **thin, **COUNTED)
-    ax.axhline(1.0, **style(BASELINE).line(linewidth=0.9, zorder=1))
+    drawing.reference(ax, 1.0)
 
 
 def _look(arm: str, n: Any) -> dict[str, Any]:
@@ -73,8 +84,3 @@ def _log2(ax: Axes, ticks: list[int]) -> None:
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _subtitle(record: Record) -> str:
-    blocks, rounds = record["setting"]["model"]["blocks"], record["rounds"]
-    return f"{blocks} blocks, {rounds} rounds (bars: smallest to largest); {machine(record)}"

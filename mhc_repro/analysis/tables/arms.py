@@ -4,6 +4,7 @@ What an arm promises stands in experiments/arms.yaml; what it did comes from stu
 and from the bench's newest record of many arms. What has not been measured is a dash.
 """
 
+from math import nan
 from pathlib import Path
 
 import pandas as pd
@@ -13,11 +14,11 @@ from mhc_repro.analysis.arms import BASELINE, Promise, promises, style
 from mhc_repro.analysis.comparison import Studies
 from mhc_repro.analysis.summary import Summary, summaries
 from mhc_repro.analysis.tables import cells, overhead
+from mhc_repro.bench.records import ALL_ARMS, Record, newest
 from mhc_repro.runs import Run
 
 STUDY = "arms"
 EMPTY = f"No runs of all arms yet: `make study STUDY={STUDY}` makes them."
-MISSING = float("nan")
 CAPTION = (
     "Exact: the constraint on H_res holds to rounding. Bound: of the composite gain at n = 4, forward / "
     "backward, at any depth; –: none. Start: of H_res; A.6 is mHC's own (0.993 on the diagonal), as A.6 one "
@@ -34,7 +35,7 @@ def part(studies: Studies, root: Path) -> str:
     comparisons = studies[STUDY]
     found = {arm: of_arm for each in comparisons for arm, of_arm in summaries(each).items()}
     size = {run.connection: parameters(run) for each in comparisons for run in each.runs}
-    record = overhead.newest(root, overhead.ALL_ARMS) or overhead.newest(root)
+    record = newest(root, ALL_ARMS) or newest(root)
     frame = table(promises(), found, size, record["connections"] if record else {})
     sources = [labels.provenance(comparisons), *([f"*{overhead.provenance(record)}*"] if record else [])]
     return "\n\n".join([cells.markdown(frame), CAPTION, *sources])
@@ -49,7 +50,7 @@ def table(
     promised: dict[str, Promise],
     found: dict[str, list[Summary]],
     size: dict[str, float],
-    costs: dict[str, overhead.Record],
+    costs: dict[str, Record],
 ) -> pd.DataFrame:
     """Lay promises, results and costs side by side, as finished text, one row an arm."""
     rows = []
@@ -74,8 +75,8 @@ def table(
     return pd.DataFrame(rows, dtype=object)
 
 
-def _ratio(arm: str, cost: overhead.Record, key: str) -> str:
-    return cells.number(1.0 if arm == BASELINE else cost.get(key, MISSING), decimals=2)
+def _ratio(arm: str, cost: Record, key: str) -> str:
+    return cells.number(1.0 if arm == BASELINE else cost.get(key, nan), decimals=2)
 
 
 def _gain(runs: list[Summary]) -> str:

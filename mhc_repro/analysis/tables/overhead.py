@@ -1,72 +1,19 @@
-"""What the arms cost: the records of experiments/bench.py, and their table for the README.
+"""What the arms cost: a record of experiments/bench.py as a table, and in words what was measured on what."""
 
-A record is one JSON file in `bench/` under the results root, named by its date and processor. The newest of a
-kind fills the README, in the order of the names, so that what is made depends on the files alone.
-"""
-
-import json
-import re
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from mhc_repro.analysis.arms import BASELINE, rank, style
 from mhc_repro.analysis.tables import cells
-from mhc_repro.errors import UserError
-from mhc_repro.runs import files
+from mhc_repro.bench.records import Record, newest
 
-SCHEMA_VERSION = 1
-FOLDER = "bench"
-# What the name of a record ends in: by dim, n and tokens; of many arms.
-SCALING, ALL_ARMS = "-scaling", "-arms"
-FEW = 8  # arms that the README's table of costs can hold
-FIGURE = "figures/bench-scaling.svg"
 EMPTY = "No bench yet: `make bench` makes one."
 CAPTION = (
     "Step: median (smallest to largest) over rounds of the arm's step over the baseline's beside it. Extra: the "
     "same as a difference. Peak memory: of the process, the baseline's for comparison. First step: with an empty "
     "compiler cache, and again with a filled one."
 )
-SCALING_CAPTION = (
-    "Step time and peak memory over the baseline's, by width, streams and tokens (bars: smallest to largest "
-    "round). Faint: what the counted extra FLOPs and bytes need at the measured matrix-product and copy speeds."
-)
-
-Record = dict[str, Any]
-
-
-def save(record: Record, root: Path) -> str:
-    """Keep a record under the results root; return where, as seen from there."""
-    slug = re.sub(r"[^a-z0-9]+", "-", record["fingerprint"]["cpu"].lower()).strip("-")
-    kind = SCALING if "points" in record else ALL_ARMS if len(record["connections"]) > FEW else ""
-    name = f"{FOLDER}/{record['date']}-{slug}{kind}.json"
-    (root / FOLDER).mkdir(parents=True, exist_ok=True)
-    files.write_json(root / name, record)
-    return f"{root.name}/{name}"
-
-
-def newest(root: Path, kind: str = "") -> Record | None:
-    """Read the newest record of a kind, None when there is none; UserError for one of another schema."""
-
-    def is_of_kind(path: Path) -> bool:
-        return next((each for each in (SCALING, ALL_ARMS) if path.stem.endswith(each)), "") == kind
-
-    names = sorted(filter(is_of_kind, (root / FOLDER).glob("*.json")))
-    return read(names[-1]) if names else None
-
-
-def read(path: Path) -> Record:
-    """Read a record; UserError for one of another schema."""
-    try:
-        record = json.loads(path.read_bytes())
-        if record["schema_version"] == SCHEMA_VERSION:
-            return record
-    except (OSError, ValueError, TypeError, KeyError):
-        pass
-    raise UserError(
-        f"{path.parents[1].name}/{FOLDER}/{path.name}: no bench record of this version; delete it, then make bench"
-    )
 
 
 def part(root: Path) -> str:
@@ -74,10 +21,8 @@ def part(root: Path) -> str:
     record = newest(root)
     if record is None:
         return EMPTY
-    pieces = [cells.markdown(arms(record)), CAPTION, f"*{provenance(record)} Measure anew: `make bench`.*"]
-    if newest(root, SCALING):
-        pieces.append(f"![{SCALING_CAPTION}]({root.name}/{FIGURE})\n\n{SCALING_CAPTION}")
-    return "\n\n".join(pieces)
+    measured = f"*{provenance(record)} Measure anew: `make bench`.*"
+    return "\n\n".join([cells.markdown(arms(record)), CAPTION, measured])
 
 
 def arms(record: Record) -> pd.DataFrame:

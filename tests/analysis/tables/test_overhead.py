@@ -1,16 +1,15 @@
-"""The bench's records: where they go, which one counts, what the README and the figure say of them."""
+"""What the README and the figure say of the bench's records."""
 
 import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from mhc_repro.analysis import report
 from mhc_repro.analysis.comparison import read_studies
+from mhc_repro.analysis.figures.scaling import PATH
 from mhc_repro.analysis.figures.scaling import scaling as draw
 from mhc_repro.analysis.tables import overhead
-from mhc_repro.errors import UserError
+from mhc_repro.bench import records
 
 
 def numbers(ratio: float) -> dict[str, Any]:
@@ -54,33 +53,9 @@ def scaling(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in made.items() if key not in ("baseline", "connections")}
 
 
-def test_a_record_is_named_by_date_and_processor(tmp_path: Path) -> None:
-    assert (
-        overhead.save(record(), tmp_path / "results") == "results/bench/2026-03-04-maker-r-chip-7-2ghz.json"
-    )
-    assert overhead.save(scaling(), tmp_path / "results").endswith("-2ghz-scaling.json")
-
-
-def test_the_newest_of_its_kind_counts(tmp_path: Path) -> None:
-    assert overhead.newest(tmp_path) is None
-    for date in ("2026-03-04", "2026-02-05"):
-        overhead.save(record(date), tmp_path)
-    overhead.save(scaling(date="2026-09-09"), tmp_path)
-    assert (overhead.newest(tmp_path) or {})["date"] == "2026-03-04"
-    assert (overhead.newest(tmp_path, overhead.SCALING) or {})["date"] == "2026-09-09"
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": 0}'])
-def test_another_schema_is_refused_in_a_line(tmp_path: Path, text: str) -> None:
-    (tmp_path / "bench").mkdir()
-    (tmp_path / "bench" / "2026-01-01-x.json").write_text(text)
-    with pytest.raises(UserError, match=r"bench/2026-01-01-x\.json: .*make bench"):
-        overhead.newest(tmp_path)
-
-
 def test_the_part_holds_the_table_and_what_was_measured_on_what(tmp_path: Path) -> None:
     assert overhead.part(tmp_path) == overhead.EMPTY
-    overhead.save(record(), tmp_path)
+    records.save(record(), tmp_path)
     text = overhead.part(tmp_path)
     lines = text.splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:5]] == ["baseline", "identity", "mHC"]
@@ -98,8 +73,6 @@ def test_the_part_holds_the_table_and_what_was_measured_on_what(tmp_path: Path) 
     ):
         assert said in text
     assert "svg" not in text
-    overhead.save(scaling(), tmp_path)
-    assert f"]({tmp_path.name}/figures/bench-scaling.svg)" in overhead.part(tmp_path)
 
 
 def test_the_figure_draws_every_point_and_the_counted_work() -> None:
@@ -114,11 +87,13 @@ def test_the_figure_draws_every_point_and_the_counted_work() -> None:
 
 def test_the_report_holds_both_and_keeps_the_figure(tmp_path: Path) -> None:
     root = tmp_path / "results"
-    overhead.save(record(), root)
-    overhead.save(scaling(), root)
+    records.save(record(), root)
+    records.save(scaling(), root)
     (tmp_path / "README.md").write_text("<!-- report:overhead-table -->\n<!-- /report -->\n")
     texts = report.render(root, read_studies(root), with_readme=True)
     assert "1.30 (1.20 to 1.40)" in texts[report.README]
+    assert f"](results/{PATH})" in texts[report.README]
+    assert PATH in texts
     assert texts == report.render(root, read_studies(root), with_readme=True)
     assert report.stale(texts, root) == []
     report.write(texts, root)
