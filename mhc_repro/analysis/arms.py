@@ -50,6 +50,7 @@ STYLES = {
     "hc_original": Style("HC, own paper", "#7F2704", "D", SOLID),
     "hc_static": Style("HC static", "#FDA45C", "v", DASH_DOT),
     "published_hc": Style("HC, enwik8 repr.", "#C51B3A", "<", DASHED),
+    "mhc_unconstrained": Style("mHC unconstrained", "#E8746A", ">", GAPS),
     # mhc
     "mhc": Style("mHC", "#0072B2", "^", SOLID),
     "mhc_implicit": Style("mHC implicit", "#08306B", "o", LONG),

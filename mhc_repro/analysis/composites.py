@@ -25,25 +25,25 @@ def token_matrices(run: Run, step: int) -> np.ndarray:
     return np.stack(rows["h_res"].to_list()).reshape(len(rows), -1, run.n, run.n)
 
 
-def forward(h: np.ndarray) -> np.ndarray:
+def forward(h_res: np.ndarray) -> np.ndarray:
     """Multiply H_l ... H_1 for every l: (L, ..., n, n) -> (L, ..., n, n)."""
-    products = [h[0]]
-    for each in h[1:]:
+    products = [h_res[0]]
+    for each in h_res[1:]:
         products.append(each @ products[-1])
     return np.stack(products)
 
 
-def backward(h: np.ndarray) -> np.ndarray:
+def backward(h_res: np.ndarray) -> np.ndarray:
     """Multiply H_L ... H_l for every l: (L, ..., n, n) -> (L, ..., n, n)."""
-    products = [h[-1]]
-    for each in h[-2::-1]:
+    products = [h_res[-1]]
+    for each in h_res[-2::-1]:
         products.append(products[-1] @ each)
     return np.stack(products[::-1])
 
 
-def amax(h: np.ndarray, direction: str) -> np.ndarray:
+def amax(h_res: np.ndarray, direction: str) -> np.ndarray:
     """Give the largest absolute row sum (forward) or column sum (backward): (..., n, n) -> (...)."""
-    return np.abs(h.sum(-1 if direction == "forward" else -2)).max(-1)
+    return np.abs(h_res.sum(-1 if direction == "forward" else -2)).max(-1)
 
 
 def recomputed(run: Run, step: int) -> pd.DataFrame:

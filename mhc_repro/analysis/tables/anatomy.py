@@ -120,10 +120,10 @@ def symmetry(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()), index=index)
 
 
-def asymmetry(h: np.ndarray) -> float:
+def asymmetry(h_res: np.ndarray) -> float:
     """Give the largest |entry| of H - (a I + b J) with the best a and b: (..., n, n) with n > 1 -> one number."""
-    diagonal = np.eye(h.shape[-1], dtype=bool)
-    inside, outside = h[..., diagonal], h[..., ~diagonal]
+    diagonal = np.eye(h_res.shape[-1], dtype=bool)
+    inside, outside = h_res[..., diagonal], h_res[..., ~diagonal]
     rests = (part - part.mean(-1, keepdims=True) for part in (inside, outside))
     return float(max(np.abs(rest).max() for rest in rests))
 
