@@ -29,8 +29,10 @@ def choose(studies: Studies, names: Sequence[str] = PREFERRED) -> Comparison:
 
 
 def fullest(comparisons: Sequence[Comparison], arms: Sequence[str]) -> Comparison | None:
-    """Choose the setting in which most of the arms have ended, the last of equals; None when there is none."""
-    return max(reversed(comparisons), key=lambda each: len(arms) - len(missing(each, arms)), default=None)
+    """Keep what has ended of these arms in the setting that has most of them, the last of equals; None if none."""
+    kept = [ended(each, *arms) for each in reversed(comparisons)]
+    best = max(kept, key=lambda each: len(one_seed(each).arms), default=None)
+    return best if best and best.runs else None
 
 
 def missing(comparison: Comparison | None, arms: Sequence[str]) -> list[str]:

@@ -90,7 +90,7 @@ def summaries(comparison: Comparison) -> dict[str, list[Summary]]:
     found = {arm: [summarise(arm, run) for run in runs] for arm, runs in comparison.arms.items()}
     reference = {summary.seed: summary.step_seconds for summary in found.get(BASELINE, [])}
     return {
-        arm: [_with_ratio(summary, reference.get(summary.seed, nan)) for summary in of_arm]
+        arm: [replace(each, step_ratio=each.step_seconds / reference.get(each.seed, nan)) for each in of_arm]
         for arm, of_arm in found.items()
     }
 
@@ -112,7 +112,3 @@ def held_out(rows: pd.DataFrame) -> tuple[float, str]:
 def _spikes(steps: pd.DataFrame, key: str) -> float:
     # not through column(): a loss that is NaN was measured, and counts
     return float(np.sum(spikes(steps[key]))) if key in steps and len(steps) else nan
-
-
-def _with_ratio(summary: Summary, reference: float) -> Summary:
-    return replace(summary, step_ratio=summary.step_seconds / reference)

@@ -183,19 +183,6 @@ def test_difference_shows_the_place() -> None:
     assert report.difference(b"a", b"a\nb") == "line 2: ends where the report made now does not"
 
 
-def test_a_sweep_of_depth_gets_its_figure_and_its_place(tmp_path: Path) -> None:
-    root = tmp_path / "results"
-    for blocks in (1, 2):
-        make_run(root, "mhc", study="depth", blocks=blocks, steps=40)
-    marker = "<!-- report:gain-by-depth-figure --><!-- /report -->\n"
-    (tmp_path / "README.md").write_text(marker, encoding="utf-8")
-    texts = report.render(root, read_studies(root), with_readme=True)
-    assert "figures/depth-gain-by-depth.svg" in texts
-    assert "figures/depth-blocks-1-training.svg" in texts
-    assert "](results/figures/depth-gain-by-depth.svg)" in texts[report.README]
-    assert texts["report.html"].count("data:image/svg+xml;base64,") == 1 + 2 * len(FIGURES)
-
-
 def test_a_part_leaves_the_rest_alone(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report_command.main(["--root", str(root), "--study", "quick", "--no-readme", "--console"]) == 0
     out = capsys.readouterr().out

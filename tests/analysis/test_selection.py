@@ -66,5 +66,6 @@ def test_fullest_prefers_more_arms_and_then_the_last(fake: Fake) -> None:
     runs += trained(fake, "published", "baseline", model__blocks=8)
     found = fullest(comparisons(runs), EXPECTED)
     assert isinstance(found, Comparison)
-    assert found.setting == "blocks 4"
+    assert (found.setting, list(found.arms)) == ("blocks 4", list(EXPECTED))
     assert fullest([], EXPECTED) is None
+    assert fullest(comparisons([fake("hc", state="running"), fake("zoo")]), EXPECTED) is None

@@ -69,9 +69,8 @@ def _draw(ax: Axes, table: pd.DataFrame, key: str, value: str) -> None:
 
 def _look(arm: str, n: Any) -> dict[str, Any]:
     place = int(n).bit_length()  # n tells the colours apart, the arm the dashes
-    colours, markers = OTHER_COLOURS, OTHER_MARKERS
-    look = {"color": colours[place % len(colours)], "marker": markers[place % len(markers)]}
-    return style(arm).line(**look)
+    colour, marker = (several[place % len(several)] for several in (OTHER_COLOURS, OTHER_MARKERS))
+    return style(arm).line(color=colour, marker=marker)
 
 
 def _label(arm: str, n: Any) -> str:

@@ -15,7 +15,7 @@ import yaml
 from mhc_repro.analysis import labels
 from mhc_repro.analysis.arms import style
 from mhc_repro.analysis.comparison import Comparison, Studies
-from mhc_repro.analysis.selection import ended, fullest
+from mhc_repro.analysis.selection import fullest
 from mhc_repro.analysis.summary import Summary, summarise
 from mhc_repro.analysis.tables import cells
 from mhc_repro.errors import UserError
@@ -112,7 +112,9 @@ def load() -> dict[str, Source]:
 def part(studies: Studies) -> str:
     """Write the README's part: the reproduction's table, the paper's own quantity, what the first measures."""
     sources = load()
-    found = {study: comparison(studies, study) for study in ARMS}
+    found = {
+        study: fullest(studies.get(study, []), (*arms.values(), QUARTER)) for study, arms in ARMS.items()
+    }
     ours = {
         study: {arm: _summaries(found[study], name) for arm, name in arms.items()}
         for study, arms in ARMS.items()
@@ -131,14 +133,6 @@ def part(studies: Studies) -> str:
         for study, each in found.items()
     ]
     return "\n\n".join(pieces)
-
-
-def comparison(studies: Studies, study: str) -> Comparison | None:
-    """Take the runs of the arms in question that have ended, in the setting that has most of these arms."""
-    arms = (*ARMS[study].values(), QUARTER)
-    best = fullest(studies.get(study, []), arms)
-    found = ended(best, *arms) if best else None
-    return found if found and found.runs else None
 
 
 def table(quantities: list[Quantity], ours: dict[str, Runs], judged: bool) -> pd.DataFrame:
