@@ -16,7 +16,7 @@ import os
 import sys
 from datetime import date
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as experiments/train.py; read when torch loads
 
@@ -24,10 +24,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mhc_repro import compose
 from mhc_repro.analysis.arms import BASELINE, rank
 from mhc_repro.analysis.tables import overhead
 from mhc_repro.bench import records
+from mhc_repro.command_line import compose
+from mhc_repro.command_line.entry import Parser, exit_code
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.runs import manifest, results_root
@@ -38,32 +39,24 @@ EVERY = "all"
 ROUNDS = {False: 9, True: 5}
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, and keep what was asked for; return the exit code."""
-    try:
-        options = _options(arguments)
-        record = _measure(options)
-        if options.save:
-            print(f"kept as {records.save(record, results_root(HOME))}", file=sys.stderr)
-        if options.json:
-            print(json.dumps(record))
-        else:
-            _show(record)
-        return 0
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return exit_code(lambda: _run(_options(arguments)))
+
+
+def _run(options: argparse.Namespace) -> int:
+    record = _measure(options)
+    if options.save:
+        print(f"kept as {records.save(record, results_root(HOME))}", file=sys.stderr)
+    if options.json:
+        print(json.dumps(record))
+    else:
+        _show(record)
+    return 0
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("overrides", nargs="*", metavar="key=value", help="overrides as for train.py, on every arm")
     add(

@@ -9,27 +9,22 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 
 from mhc_repro.analysis import labels, report
 from mhc_repro.analysis.comparison import Studies, read_studies
 from mhc_repro.analysis.tables import stability
+from mhc_repro.command_line.entry import Parser, exit_code
 from mhc_repro.errors import UserError
 from mhc_repro.runs import results_root
 
 HOME = "results"  # the root whose runs the README is about
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Write or verify a report; return the exit code."""
-    parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--root", default=HOME, help="results root, relative to the checkout (default: results)"
     )
@@ -37,12 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--no-readme", action="store_true", help="leave the README alone")
     parser.add_argument("--console", action="store_true", help="print the tables, and where the figures are")
     parser.add_argument("--verify", action="store_true", help="compare with what is there, write nothing")
-    try:
-        options = parser.parse_args(arguments)
-        return _run(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: _run(parser.parse_args(arguments)))
 
 
 def _run(options: argparse.Namespace) -> int:

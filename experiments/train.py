@@ -19,12 +19,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mhc_repro import compose
+from mhc_repro.command_line import compose
+from mhc_repro.command_line.entry import INTERRUPTED, MISTAKE, exit_code
 from mhc_repro.errors import UserError
 from mhc_repro.runs import plan
 
 REFUSED = "refused"
-CODES = {"finished": 0, "diverged": 0, REFUSED: 2, "interrupted": 130}
+CODES = {"finished": 0, "diverged": 0, REFUSED: MISTAKE, "interrupted": INTERRUPTED}
 typed: list[str] = []  # the command line; joblib's processes get a copy of it, not of sys.argv
 statuses: list[str] = []  # of the jobs that ran in this process
 
@@ -52,22 +53,20 @@ def job(composed: DictConfig) -> None:
 
 def main(argv: list[str]) -> int:
     """Check the whole command line, show the plan of a multirun, run it; return the exit code."""
-    try:
-        typed[:], statuses[:] = argv, []
-        configs = compose.check_command_line(argv)
-        if len(configs) > 1:
-            planned = plan.plan(configs)
-            print(plan.table(planned), end="\n\n", flush=True)
-            if done := plan.again(planned, configs[0].runtime.results):
-                print(done, flush=True)
-        job()
-        # A launcher such as joblib runs the jobs in other processes: then the run directories tell.
-        ended = statuses if len(statuses) == len(configs) else [one.state for one in plan.plan(configs)]
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return CODES[REFUSED]
-    except KeyboardInterrupt:
-        return CODES["interrupted"]
+    return exit_code(lambda: _run(argv))
+
+
+def _run(argv: list[str]) -> int:
+    typed[:], statuses[:] = argv, []
+    configs = compose.check_command_line(argv)
+    if len(configs) > 1:
+        planned = plan.plan(configs)
+        print(plan.table(planned), end="\n\n", flush=True)
+        if done := plan.again(planned, configs[0].runtime.results):
+            print(done, flush=True)
+    job()
+    # A launcher such as joblib runs the jobs in other processes: then the run directories tell.
+    ended = statuses if len(statuses) == len(configs) else [one.state for one in plan.plan(configs)]
     return max((CODES.get(status, 1) for status in ended), default=0)
 
 

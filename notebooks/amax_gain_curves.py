@@ -53,8 +53,8 @@ print("This reads", labels.title(study))
 #   it is H_l ... H_1, from the input up to l; backward at l it is H_L ... H_l, from the output down to l.
 #   They are the same matrix only at the two ends.
 # - Products are formed **for each token**, then averaged over the tokens of a fixed batch, then the sums are
-#   taken: the gain of the mean matrix, as in Figures 3 and 7 of the mHC paper. The last section but one shows
-#   the alternatives.
+#   taken: the gain of the mean matrix. The mHC paper does not say in which order its Figures 3 and 7 do this, over
+#   which tokens, and the matrices it prints fit either; two sections below show what the alternatives give.
 #
 # **A residual baseline has gain exactly 1**, at every sub-layer and every step: its H_res is the number 1, a
 # product of ones is 1, and no learning changes it. Whatever gives a baseline another number measures

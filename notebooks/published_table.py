@@ -125,9 +125,10 @@ anatomy.symmetry(anatomy.with_streams(studies)).map(number)
 # stream) break the symmetry with their first step, and are listed for contrast.
 #
 # The reproduction's HC arm reads at 1/n, writes at 1 and starts at H_res = I, which is symmetric too. Its
-# maps do get gradients, but the same for every stream: H_res stays of the form a I + b J, the streams stay
-# copies up to rounding, and the arm is a single-stream net with two learned gains per sub-layer, on the
-# stream and on the branch. That is all that its composite gain above shows.
+# maps do get gradients, but the same for every stream: in exact arithmetic H_res stays of the form
+# a I + b J, the streams stay copies, and the arm is a single-stream net with two learned gains per sub-layer, on
+# the stream and on the branch. In float32 Adam turns the rounding of equal gradients into steps of full size, so
+# a spread may show above all the same; it began as rounding.
 #
 # ## Two arms or one?
 #
@@ -145,6 +146,6 @@ show(draw.losses, *anatomy.TWINS)
 #
 # - The table's "amax gain" is activation growth, and what divides it in the mHC arm is the 1/n of a softmax
 #   over n streams.
-# - It says nothing for or against mHC: no stream of either multi-stream arm ever carried anything of its own.
+# - It says nothing for or against mHC: nothing but rounding tells the streams of either multi-stream arm apart.
 # - Compare arms by gains of H_res (the other notebook), with streams that separate, and by held-out loss over
 #   several seeds.

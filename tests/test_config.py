@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mhc_repro.compose import CONF, compose_jobs
-from mhc_repro.config import Config, ConnectionConfig
+from mhc_repro.command_line.compose import CONF, compose_jobs
+from mhc_repro.config import Config, ConnectionConfig, dotted
 from mhc_repro.errors import UserError
-from mhc_repro.mistakes import flatten
 from mhc_repro.runs.identity import run_id
 from mhc_repro.validation import RULES, validate
 
@@ -190,7 +189,7 @@ def test_study_is_a_multirun_without_the_flag() -> None:
 
 
 def test_every_field_has_a_rule_that_its_default_meets() -> None:
-    assert set(flatten(dataclasses.asdict(Config()))) - set(RULES) == WITHOUT_RULE
+    assert set(dotted(dataclasses.asdict(Config()))) - set(RULES) == WITHOUT_RULE
     for key, rule in RULES.items():
         assert rule.holds(attrgetter(key)(Config())), key
 

@@ -40,7 +40,7 @@ def render(root: Path, found: Studies, with_readme: bool) -> dict[str, str]:
     rows = index(root)
     texts["index.csv"] = rows[~rows["status"].isin(UNDER_WAY)].to_csv(index=False, lineterminator="\n")
     texts |= render_studies(found)
-    if record := newest(root, SCALING):
+    for record in newest(root, SCALING)[:1]:
         texts[scaling.PATH] = theme.to_svg(scaling.scaling(record))
     texts["report.html"] = page(found, texts)
     return texts

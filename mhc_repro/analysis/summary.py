@@ -80,7 +80,7 @@ def summarise(arm: str, run: Run) -> Summary:
         composite_forward_max=float(column(rows, "gain/composite_forward").max()),
         composite_backward_max=float(column(rows, "gain/composite_backward").max()),
         loss_spikes=_spikes(steps, "loss/train"),
-        grad_spikes=_spikes(steps, "grad/norm"),
+        grad_spikes=_spikes(steps, "grad/norm_body"),
         step_seconds=float(column(steps, "time/step").quantile(UNDISTURBED)),
     )
 

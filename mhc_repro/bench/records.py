@@ -1,7 +1,7 @@
-"""What the bench keeps: one JSON file a record, in `bench/` under the results root, named by date and processor.
+"""What the bench keeps: one JSON file a record, in `bench/` under the results root.
 
-The newest of a kind counts, in the order of the names, so that what is made of them depends on the files alone.
-No torch here: the report reads records too.
+Named by date, processor, threads and kind. Of a kind and a number of threads the newest counts, in the order of
+the names, so that what is made of them depends on the files alone. No torch here: the report reads records too.
 """
 
 import json
@@ -25,20 +25,27 @@ def save(record: Record, root: Path) -> str:
     """Keep a record under the results root; return where, as seen from there."""
     slug = re.sub(r"[^a-z0-9]+", "-", record["fingerprint"]["cpu"].lower()).strip("-")
     kind = SCALING if "points" in record else ALL_ARMS if len(record["connections"]) > FEW else ""
-    name = f"{FOLDER}/{record['date']}-{slug}{kind}.json"
+    name = f"{FOLDER}/{record['date']}-{slug}-{threads_text(record)}{kind}.json".replace(" ", "-")
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
     files.write_json(root / name, record)
     return f"{root.name}/{name}"
 
 
-def newest(root: Path, kind: str = "") -> Record | None:
-    """Read the newest record of a kind, None when there is none; UserError for one of another schema."""
+def newest(root: Path, kind: str = "") -> list[Record]:
+    """Read the newest record of a kind for each number of threads, fewest first; UserError for another schema."""
 
     def is_of_kind(path: Path) -> bool:
         return next((each for each in (SCALING, ALL_ARMS) if path.stem.endswith(each)), "") == kind
 
-    names = sorted(filter(is_of_kind, (root / FOLDER).glob("*.json")))
-    return read(names[-1]) if names else None
+    found = [read(path) for path in sorted((root / FOLDER).glob("*.json")) if is_of_kind(path)]
+    by_threads = {record["fingerprint"]["threads"]: record for record in found}
+    return [by_threads[threads] for threads in sorted(by_threads)]
+
+
+def threads_text(record: Record) -> str:
+    """Say how many threads a record was measured with."""
+    threads = record["fingerprint"]["threads"]
+    return f"{threads} thread{'s' if threads > 1 else ''}"
 
 
 def read(path: Path) -> Record:

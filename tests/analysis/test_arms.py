@@ -9,7 +9,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from mhc_repro.analysis import arms
-from mhc_repro.compose import CONF
+from mhc_repro.command_line.compose import CONF
 from mhc_repro.errors import UserError
 
 MAIN = ("baseline", "identity", "hc", "mhc")

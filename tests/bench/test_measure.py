@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mhc_repro.bench import machine, measure, processes, scaling
-from mhc_repro.compose import CONF
+from mhc_repro.command_line.compose import CONF
 
 CPU = torch.device("cpu")
 

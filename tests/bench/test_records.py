@@ -9,32 +9,38 @@ from mhc_repro.bench import records
 from mhc_repro.errors import UserError
 
 
-def record(date: str = "2026-03-04", arms: int = 2, **more: Any) -> records.Record:
+def record(date: str = "2026-03-04", arms: int = 2, threads: int = 1, **more: Any) -> records.Record:
     connections = {f"arm {number}": {} for number in range(arms)}
     made = {"schema_version": records.SCHEMA_VERSION, "date": date}
-    return {**made, "fingerprint": {"cpu": "Maker(R) Chip 7 @ 2GHz"}, "connections": connections, **more}
+    return {
+        **made,
+        "fingerprint": {"cpu": "Maker(R) Chip 7 @ 2GHz", "threads": threads},
+        "connections": connections,
+        **more,
+    }
 
 
-def test_a_record_is_named_by_date_processor_and_kind(tmp_path: Path) -> None:
+def test_a_record_is_named_by_date_processor_threads_and_kind(tmp_path: Path) -> None:
     root = tmp_path / "results"
-    assert records.save(record(), root) == "results/bench/2026-03-04-maker-r-chip-7-2ghz.json"
-    assert records.save(record(points=[]), root).endswith("-2ghz-scaling.json")
-    assert records.save(record(arms=records.FEW + 1), root).endswith("-2ghz-arms.json")
+    assert records.save(record(), root) == "results/bench/2026-03-04-maker-r-chip-7-2ghz-1-thread.json"
+    assert records.save(record(points=[]), root).endswith("-1-thread-scaling.json")
+    assert records.save(record(arms=records.FEW + 1, threads=2), root).endswith("-2-threads-arms.json")
 
 
-def test_the_newest_of_its_kind_counts(tmp_path: Path) -> None:
-    assert records.newest(tmp_path) is None
+def test_the_newest_of_its_kind_and_threads_counts(tmp_path: Path) -> None:
+    assert records.newest(tmp_path) == []
     kept = [
         record("2026-03-04"),
         record("2026-02-05"),
         record("2026-09-09", points=[]),
         record("2026-10-10", 9),
+        record("2026-01-01", threads=2),
     ]
     for each in kept:
         records.save(each, tmp_path)
-    assert records.newest(tmp_path) == kept[0]
-    assert records.newest(tmp_path, records.SCALING) == kept[2]
-    assert records.newest(tmp_path, records.ALL_ARMS) == kept[3]
+    assert records.newest(tmp_path) == [kept[0], kept[4]]
+    assert records.newest(tmp_path, records.SCALING) == [kept[2]]
+    assert records.newest(tmp_path, records.ALL_ARMS) == [kept[3]]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": 0}'])

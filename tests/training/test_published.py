@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mhc_repro.compose import compose_jobs
+from mhc_repro.command_line.compose import compose_jobs
 from mhc_repro.runs.identity import run_id
 from mhc_repro.runs.reader import read_run
 from mhc_repro.training import data

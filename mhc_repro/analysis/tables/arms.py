@@ -22,8 +22,9 @@ EMPTY = f"No runs of all arms yet: `make study STUDY={STUDY}` makes them."
 CAPTION = (
     "Exact: the constraint on H_res holds to rounding. Bound: of the composite gain at n = 4, forward / "
     "backward, at any depth; –: none. Start: of H_res; A.6 is mHC's own (0.993 on the diagonal), as A.6 one "
-    "as far from I. Parameters: added per connection. Step and memory: times the baseline's, by the bench "
-    "below. Gain and bits per character: largest composite gain, forward / backward, and test split, after "
+    "as far from I. Parameters: added, over the number of connections. Step and memory: times the baseline's, by "
+    "the bench below. Gain: largest composite gain of the run, forward / backward; that of a history counts all "
+    "the states it carries, of which the net reads the newest alone. Bits per character: on the test split, after "
     "300 steps of the quick protocol, one seed: no order of arms follows from that."
 )
 
@@ -35,9 +36,12 @@ def part(studies: Studies, root: Path) -> str:
     comparisons = studies[STUDY]
     found = {arm: of_arm for each in comparisons for arm, of_arm in summaries(each).items()}
     size = {run.connection: parameters(run) for each in comparisons for run in each.runs}
-    record = newest(root, ALL_ARMS) or newest(root)
-    frame = table(promises(), found, size, record["connections"] if record else {})
-    sources = [labels.provenance(comparisons), *([f"*{overhead.provenance(record)}*"] if record else [])]
+    measured = newest(root, ALL_ARMS) or newest(root)
+    frame = table(promises(), found, size, measured[0]["connections"] if measured else {})
+    sources = [
+        labels.provenance(comparisons),
+        *(f"*{overhead.provenance(record)}*" for record in measured[:1]),
+    ]
     return "\n\n".join([cells.markdown(frame), CAPTION, *sources])
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from mhc_repro.analysis.arms import BASELINE, rank, style
 from mhc_repro.analysis.tables import cells
-from mhc_repro.bench.records import Record, newest
+from mhc_repro.bench.records import Record, newest, threads_text
 
 EMPTY = "No bench yet: `make bench` makes one."
 CAPTION = (
@@ -18,11 +18,13 @@ CAPTION = (
 
 def part(root: Path) -> str:
     """Write the README's part."""
-    record = newest(root)
-    if record is None:
+    found = newest(root)
+    if not found:
         return EMPTY
-    measured = f"*{provenance(record)} Measure anew: `make bench`.*"
-    return "\n\n".join([cells.markdown(arms(record)), CAPTION, measured])
+    tables = [
+        piece for record in found for piece in (cells.markdown(arms(record)), f"*{provenance(record)}*")
+    ]
+    return "\n\n".join([*tables, f"{CAPTION} *Measure anew: `make bench`.*"])
 
 
 def arms(record: Record) -> pd.DataFrame:
@@ -99,8 +101,7 @@ def provenance(record: Record) -> str:
 def machine(record: Record) -> str:
     """Say what a record was measured on."""
     made = record["fingerprint"]
-    threads = f"{made['threads']} thread{'s' if made['threads'] > 1 else ''}"
-    return f"{made['cpu']} ({made['device']}), {threads}, torch {made['torch']}"
+    return f"{made['cpu']} ({made['device']}), {threads_text(record)}, torch {made['torch']}"
 
 
 def _spread(numbers: Record, key: str, scale: float, decimals: int) -> str:

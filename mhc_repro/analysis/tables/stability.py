@@ -27,8 +27,9 @@ STABILITY_CAPTION = (
     "norm over every step, before clipping, without the connections' own parameters. Composite amax gain of "
     "the H_res products, largest over sub-layers and probes; a residual baseline has exactly 1. Spikes: "
     "steps more than 6 sigma above the mean of the 128 before them (so the first 128 cannot be judged), in "
-    "loss + in gradient norm, all seeds. Step time: fifth percentile of a run's steps, those that shared "
-    "the machine least, over the baseline's of the same seed; the bench measures it properly."
+    "loss + in body gradient norm, all seeds. Step time: fifth percentile of a run's steps, those that shared "
+    "the machine least, over the baseline's of the same seed; of runs that shared it unequally it means nothing, "
+    "and the bench measures it properly."
 )
 
 

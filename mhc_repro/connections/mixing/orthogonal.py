@@ -86,7 +86,7 @@ class BlockOrthostochastic(Mixing):
 
     Q = (I - A)(I + A)^-1 is n s x n s, A = Theta - Theta^T. s = 1 gives the orthostochastic matrices,
     s = 2 nearly all doubly stochastic ones. Only the numbers of Theta above the diagonal are kept,
-    since only Theta - Theta^T acts.
+    since only Theta - Theta^T acts; with both halves Adam would move it twice as far a step.
     """
 
     doubly_stochastic = True

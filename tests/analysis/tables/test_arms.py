@@ -5,7 +5,7 @@ from pathlib import Path
 from mhc_repro.analysis.comparison import comparisons
 from mhc_repro.analysis.tables import arms, overhead
 from mhc_repro.analysis.tables.cells import DASH
-from mhc_repro.compose import CONF
+from mhc_repro.command_line.compose import CONF
 
 ROOT = CONF.parent / "results"
 
@@ -32,7 +32,7 @@ def cells(text: str, label: str) -> list[str]:
 
 def test_a_row_holds_promise_measurement_and_cost(fake, monkeypatch) -> None:
     record = {"connections": {"mhc": {"step_ratio": 1.234, "peak_memory_ratio": 1.456}}}
-    monkeypatch.setattr(arms, "newest", lambda root, kind="": record)
+    monkeypatch.setattr(arms, "newest", lambda root, kind="": [record])
     monkeypatch.setattr(overhead, "provenance", lambda record: "Bench of a day")
     text = arms.part({"arms": comparisons(runs(fake))}, ROOT)
     row = cells(text, "mHC")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import train
-from mhc_repro.compose import CONF, compose_jobs
+from mhc_repro.command_line.compose import CONF, compose_jobs
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.runs import read_runs

@@ -2,20 +2,20 @@
 
 import argparse
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 from rich.console import Console
 from rich.table import Table
 
-from mhc_repro import inspection
 from mhc_repro.analysis.arms import rank
 from mhc_repro.cache import cache_directory
+from mhc_repro.command_line import inspection
+from mhc_repro.command_line.entry import Parser, exit_code
 from mhc_repro.errors import UserError
 from mhc_repro.measurement.guards import REASONS
 from mhc_repro.runs import Run, checkout, manifest, plan, read_runs, results_root
@@ -23,29 +23,18 @@ from mhc_repro.runs import Run, checkout, manifest, plan, read_runs, results_roo
 WIDE = 200  # columns, where the output is a file or a pipe
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line, as everywhere else."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see {self.prog} --help")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; return the exit code."""
-    try:
-        args, rest = _parser().parse_known_args(argv)
-        if rest and args.run is not show_plan:
-            raise UserError(f"unrecognised: {' '.join(rest)}; see mhc-repro {args.command} --help")
-        args.overrides = rest
-        return args.run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # piped into head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return exit_code(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    args, rest = _parser().parse_known_args(argv)
+    if rest and args.run is not show_plan:
+        raise UserError(f"unrecognised: {' '.join(rest)}; see mhc-repro {args.command} --help")
+    args.overrides = rest
+    code: int = args.run(args)
+    return code
 
 
 def data(args: argparse.Namespace) -> int:
@@ -59,7 +48,7 @@ def data(args: argparse.Namespace) -> int:
 
 def show_plan(args: argparse.Namespace) -> int:
     """List the runs that experiments/train.py would make of the same overrides, and for how long."""
-    from mhc_repro.compose import compose_jobs  # Hydra is needed nowhere else here
+    from mhc_repro.command_line.compose import compose_jobs  # Hydra is needed nowhere else here
 
     print(plan.table(plan.plan(compose_jobs(args.overrides))))
     return 0

@@ -23,8 +23,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from mhc_repro import config, mistakes
+from mhc_repro import config
 from mhc_repro.cache import cache_directory
+from mhc_repro.command_line import mistakes
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.runs.directory import checkout, results_root
@@ -67,11 +68,11 @@ def to_config(composed: DictConfig) -> Config:
         with open_dict(composed):
             composed.pop("hydra", None)
         made = OmegaConf.to_object(composed)
-        given = mistakes.flatten(cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True)))
+        given = config.dotted(cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True)))
     except OmegaConfBaseException as error:
         raise UserError(mistakes.one_line(error)) from None
     assert isinstance(made, Config)
-    known = mistakes.flatten(asdict(made))
+    known = config.dotted(asdict(made))
     for key in given.keys() - known.keys():  # +key=value enters even a typed config
         raise UserError(mistakes.unknown_field(assignment(f"+{key}", given[key]), key, known))
     return made

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mhc_repro import cli, compose, inspection
+from mhc_repro.command_line import cli, compose, inspection
 from mhc_repro.errors import UserError
 from mhc_repro.runs import Run, plan, read_runs
 from mhc_repro.training import enwik8
@@ -172,5 +172,5 @@ def test_mistake_is_one_line(argv: list[str], said: str, capsys: pytest.CaptureF
 
 def test_looking_needs_no_torch() -> None:
     look = f"cli.main(['ls', '--root', {str(ROOT)!r}])"
-    code = f"import sys; from mhc_repro import cli; {look}; sys.exit('torch' in sys.modules)"
+    code = f"import sys; from mhc_repro.command_line import cli; {look}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

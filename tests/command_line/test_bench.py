@@ -44,7 +44,7 @@ def test_json_is_exactly_one_line_with_every_promised_key(
     assert found["fingerprint"]["threads"] == found["rounds"] == 1
     assert found["connections"]["mhc"]["params_added"] == 2 * (2 * 16 * 8 + 8 + 3)  # n = 2: 8 numbers of 32
     assert "round 1 of 1" in captured.err
-    assert records.newest(tmp_path / "results") == found
+    assert records.newest(tmp_path / "results") == [found]
     assert str(tmp_path) not in captured.out
 
 
@@ -77,7 +77,7 @@ def test_scaling_measures_every_point_and_its_record_can_be_drawn(
         "data.batch=1",
     ]
     assert main(arguments) == 0
-    found = records.newest(tmp_path / "results", records.SCALING)
+    (found,) = records.newest(tmp_path / "results", records.SCALING)
     assert found is not None
     places = [(row["connection"], row["dim"], row["n"], row["tokens"]) for row in found["points"]]
     assert places == [("mhc", dim, n, 16) for dim in (8, 16) for n in (2, 4)] + [("mhc", 8, 4, 32)]

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from mhc_repro.config import Config
+from mhc_repro.config import Config, dotted
 from mhc_repro.validation import assignment
 
 SEE_ALL = "see all settings with --cfg job"
@@ -84,17 +84,6 @@ def one_line(error: BaseException) -> str:
     return "; ".join([*(" ".join(text.split()).rstrip(".") for text in texts if text.strip()), SEE_ALL])
 
 
-def flatten(settings: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
-    """Return dotted keys; an empty mapping is a value."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
 def _unreadable(error: OverrideParseException) -> str:
     line, _, reason = error.override, *error.message.partition("\n")[::2]
     if "=" not in line:
@@ -153,7 +142,7 @@ def _base(groups: list[Override], loader: ConfigLoader, name: str) -> dict[str, 
         composed = OmegaConf.structured(Config)
     settings = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(settings, dict)
-    return flatten(settings)
+    return dotted(settings)
 
 
 def _expected(key: str) -> str | None:

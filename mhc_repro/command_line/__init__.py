@@ -1,0 +1,1 @@
+"""What stands between a person and the rest: command lines, their mistakes, and a look at runs."""

@@ -1,0 +1,33 @@
+"""What every command does alike: it reads its arguments, and says a mistake of the user's in one line."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from mhc_repro.errors import UserError
+
+MISTAKE, INTERRUPTED = 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, as everywhere else."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError."""
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def exit_code(command: Callable[[], int]) -> int:
+    """Run a command; return its exit code, 2 after a mistake of the user's and 130 after Ctrl-C."""
+    try:
+        return command()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return MISTAKE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # piped into head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
