@@ -135,6 +135,8 @@ class Session:
         return self._finish("finished", "")
 
     def _measure(self) -> dict[str, Any]:
+        if self.trainer.done == self.config.train.steps:
+            self.reporter.say(f"measuring on {self.config.train.test_windows:,} test windows")
         measured, gains, tokens = self.trainer.measure()
         for name, rows in (("gains", gains), ("tokens", tokens)):
             for each in rows:
