@@ -46,14 +46,14 @@ quick: setup ## train baseline, HC and mHC in minutes; show the table and where 
 study: setup ## train the study STUDY= (a file in conf/study), or what is left of it
 	@test -n "$(STUDY)" || \
 	  { echo "error: name a study with STUDY=, one of: $(basename $(notdir $(wildcard conf/study/*.yaml)))" >&2; exit 2; }
-	$(run) experiments/train.py study=$(STUDY) $(parallel) $(ARGS)
+	$(run) experiments/train.py $(parallel) study=$(STUDY) $(ARGS)
 
 reproduce: setup ## train the study behind the README's table, after a plan with times; then the report
-	$(run) experiments/train.py study=stability $(parallel) $(ARGS)
+	$(run) experiments/train.py $(parallel) study=stability $(ARGS)
 	$(run) experiments/report.py
 
 reproduce-all: setup ## train every recorded study (hours); then the report
-	for study in $(recorded); do $(run) experiments/train.py study=$$study $(parallel) $(ARGS) || exit $$?; done
+	for study in $(recorded); do $(run) experiments/train.py $(parallel) study=$$study $(ARGS) || exit $$?; done
 	$(run) experiments/report.py
 
 bench: setup ## measure what each arm costs beside the baseline (minutes, on an idle machine); then the report

@@ -6,8 +6,8 @@ python experiments/bench.py --connections all                 every file in conf
 python experiments/bench.py --scaling                         mHC by dim, n and tokens
 python experiments/bench.py --connections mhc connection.n=8  any override of train.py, on every arm
 
-Text is generated, so no data is needed. `--save` keeps the record in results/bench, from which `make report`
-makes the README's table and the figure.
+Text is generated, so no data is needed. `--save` keeps the record of the reference protocol in results/bench,
+from which `make report` makes the README's table and the figure, and of any other setting in results/local/bench.
 """
 
 import argparse
@@ -33,7 +33,8 @@ from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.runs import manifest, results_root
 
-HOME = "results"
+HOME, LOCAL = "results", "results/local"  # of records at the reference protocol as it is, of any other
+PROTOCOL = "reference"
 ARMS = {False: "identity,hc,mhc", True: "mhc"}  # without and with --scaling
 EVERY = "all"
 ROUNDS = {False: 9, True: 5}
@@ -47,7 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     record = _measure(options)
     if options.save:
-        print(f"kept as {records.save(record, results_root(HOME))}", file=sys.stderr)
+        recorded = options.protocol == PROTOCOL and not options.overrides
+        root = results_root(HOME if recorded else LOCAL)
+        print(f"kept as {records.save(record, root)}", file=sys.stderr)
     if options.json:
         print(json.dumps(record))
     else:
@@ -63,20 +66,25 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--connections",
         help=f"arms, separated by commas, or {EVERY} (default: {ARMS[False]}; with --scaling: {ARMS[True]})",
     )
-    add("--protocol", default="reference", help="a file in conf/protocol (default: reference)")
+    add("--protocol", default=PROTOCOL, help=f"a file in conf/protocol (default: {PROTOCOL})")
     add("--threads", type=_count, metavar="N", help="default: all cores")
     add(
         "--rounds", type=_count, metavar="N", help=f"default: {ROUNDS[False]}; with --scaling: {ROUNDS[True]}"
     )
     add("--scaling", action="store_true", help="by dim, n and tokens instead (a quarter of an hour)")
     add("--json", action="store_true", help="print one JSON line instead of the table")
-    add("--save", action="store_true", help=f"also keep the record in {HOME}/bench")
+    add(
+        "--save",
+        action="store_true",
+        help=f"also keep the record in {HOME}/bench, with other settings in {LOCAL}/bench",
+    )
     options = parser.parse_intermixed_args(arguments)
     options.rounds = options.rounds or ROUNDS[options.scaling]
     names = (options.connections or ARMS[options.scaling]).split(",")
     if names == [EVERY]:
         names = sorted((path.stem for path in compose.CONF.glob("connection/*.yaml")), key=rank)
     options.connections = [name for name in dict.fromkeys(names) if name != BASELINE]
+    _check(options.overrides)
     if not options.connections:
         raise UserError(
             "--connections=baseline: it is always measured; name an arm beside it, --connections=mhc"
@@ -88,6 +96,16 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
+
+
+def _check(overrides: list[str]) -> None:
+    for line in overrides:
+        key = line.partition("=")[0].lstrip("+~")
+        if key in ("connection", "protocol"):
+            flag = {"connection": "--connections", "protocol": "--protocol"}[key]
+            raise UserError(f"{line}: what is measured is named by {flag}={line.partition('=')[2]}")
+        if key == "study" or any(mark in line for mark in ("glob(", "range(", "choice(")):
+            raise UserError(f"{line}: a bench takes settings, one value each, and no study")
 
 
 def _composed(options: argparse.Namespace, arm: str, more: list[str]) -> Config:

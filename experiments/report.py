@@ -36,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if not options.root:
+        raise UserError(f"--root: give a folder; the default is {HOME}")
     root = results_root(options.root)
     home = root.resolve() == results_root(HOME).resolve()
     with_readme = home and not options.no_readme  # which speaks of recorded runs, never of try-outs

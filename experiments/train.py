@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mhc_repro.command_line import compose
+from mhc_repro.command_line import compose, entry
 from mhc_repro.command_line.entry import INTERRUPTED, MISTAKE, exit_code
 from mhc_repro.errors import UserError
 from mhc_repro.runs import plan
@@ -39,6 +39,8 @@ def job(composed: DictConfig) -> None:
     settings = HydraConfig.get()
     jobs = settings.launcher.get("n_jobs", 1)  # of a parallel launcher; -1 is one for each core
     os.environ[runtime.CONCURRENT] = str(jobs if jobs > 0 else os.cpu_count())
+    if runtime.stop_requested():  # while the job before this one ran in this process
+        return
     if settings.mode == RunMode.MULTIRUN:
         swept = [line for line in settings.overrides.task if line not in typed]
         print(f"job {settings.job.num + 1}: {' '.join(swept)}", file=sys.stderr, flush=True)
@@ -47,12 +49,14 @@ def job(composed: DictConfig) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         statuses.append(REFUSED)
-    if statuses[-1] == "interrupted":
+    if statuses[-1] == "interrupted" and jobs == 1:  # a parallel launcher would kill the others as they save
         sys.exit(CODES["interrupted"])
 
 
 def main(argv: list[str]) -> int:
     """Check the whole command line, show the plan of a multirun, run it; return the exit code."""
+    argv = compose.flag_first(argv)
+    sys.argv[1:] = argv
     return exit_code(lambda: _run(argv))
 
 
@@ -64,7 +68,8 @@ def _run(argv: list[str]) -> int:
         print(plan.table(planned), end="\n\n", flush=True)
         if done := plan.again(planned, configs[0].runtime.results):
             print(done, flush=True)
-    job()
+    with entry.stops_passed_on():
+        job()
     # A launcher such as joblib runs the jobs in other processes: then the run directories tell.
     ended = statuses if len(statuses) == len(configs) else [one.state for one in plan.plan(configs)]
     return max((CODES.get(status, 1) for status in ended), default=0)

@@ -5,6 +5,7 @@ names that become folders, and fields that only fit together.
 """
 
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,15 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from mhc_repro.config import Config
+from mhc_repro.config import Config, ConnectionConfig
 from mhc_repro.errors import UserError
+from mhc_repro.measurement.guards import REASONS
 from mhc_repro.runs.directory import results_root
 
 # symbols in the validation and in the test split
 HELD_OUT = {"enwik8": 5_000_000, "enwik8_characters": 4_981_092, "synthetic": 300_000}
+MAPS = ("coefficients", "gate", "alpha", "share_alpha", "freeze", "read_start", "write_start", "expand")
+UNUSED = {"residual": (*MAPS, "mixing"), "history": MAPS}  # by kind of connection
 RESERVED = ("bench", "figures", "local", "tables")  # folders beside the studies under a results root
 
 
@@ -50,7 +54,10 @@ def one_of(*choices: str) -> Rule:
 
 
 def some_of(*choices: str) -> Rule:
-    return Rule(f"a list of some of {', '.join(choices)}", lambda value: set(value) <= set(choices))
+    return Rule(
+        f"a list of some of {', '.join(choices)}, each once",
+        lambda value: set(value) <= set(choices) and len(set(value)) == len(value),
+    )
 
 
 def pair(of: Rule | None = None) -> Rule:
@@ -87,6 +94,7 @@ RULES: dict[str, Rule] = {
     "connection.write_start": pair(),
     "connection.expand": one_of("copy", "lss"),
     "connection.reduce": one_of("sum", "mean", "head"),
+    "connection.expects": some_of(*REASONS),
     "model.blocks": at_least(1),
     "model.dim": at_least(1),
     "model.heads": at_least(1),
@@ -123,8 +131,12 @@ RULES: dict[str, Rule] = {
     "runtime.device": matching(r"auto|cpu|mps|cuda(:\d+)?", "auto, cpu, mps, cuda or cuda:<number>"),
     "runtime.threads": or_null(at_least(1)),
     "runtime.compile": one_of("auto", "on", "off"),
-    "runtime.results": Rule("a folder", lambda path: path != "" and _no_file(results_root(path))),
-    "runtime.cache": or_null(Rule("a folder", lambda path: path != "" and _no_file(Path(path).expanduser()))),
+    "runtime.results": Rule(
+        "a folder that can be written", lambda path: path != "" and _writable(results_root(path))
+    ),
+    "runtime.cache": or_null(
+        Rule("a folder that can be written", lambda path: path != "" and _writable(Path(path).expanduser()))
+    ),
     "runtime.enwik8": or_null(Rule("a file that exists", lambda path: Path(path).expanduser().is_file())),
     "runtime.checkpoint_seconds": at_least(0),
     "runtime.progress": one_of("auto", "bar", "lines"),
@@ -160,19 +172,23 @@ def _check_body(config: Config) -> None:
 
 
 def _check_streams(config: Config) -> None:
-    connection = config.connection
+    connection, default = config.connection, ConnectionConfig()
+    if connection.kind == "residual" and connection.n != 1:
+        raise _wrong("connection.n", connection.n, "a plain residual connection has one stream", 1)
+    for key in UNUSED.get(connection.kind, ()):
+        if getattr(connection, key) != getattr(default, key):
+            why = f"nothing for a connection of kind {connection.kind}, and would only make another id"
+            raise _wrong(f"connection.{key}", getattr(connection, key), why, getattr(default, key))
     if connection.kind == "residual":
-        for key, only in (("n", 1), ("expand", "copy")):
-            if getattr(connection, key) != only:
-                why = "a plain residual connection has one stream, as it is"
-                raise _wrong(f"connection.{key}", getattr(connection, key), why, only)
         return
     if connection.branch_scale != 1:
         why = "only a plain residual connection, connection.kind=residual, scales its branch"
         raise _wrong("connection.branch_scale", connection.branch_scale, why, 1.0)
-    if connection.kind == "history" and (connection.expand != "copy" or connection.reduce == "head"):
+    if connection.kind == "history" and connection.reduce == "head":
         why = "a history of states begins with the embedding and ends in its newest"
         raise _wrong("connection.kind", connection.kind, why, "streams")
+    if "mix" in connection.freeze and connection.mixing.get("kind") == "identity":
+        raise _wrong("connection.freeze", connection.freeze, "H_res of this arm is I as it is", [])
     from mhc_repro import connections  # torch is slow to load: every other mistake is found first
 
     connections.check(connection)
@@ -203,8 +219,9 @@ def _check_place(config: Config) -> None:
         raise _wrong("runtime.results", config.runtime.results, why, "results/local")
 
 
-def _no_file(path: Path) -> bool:
-    return path.is_dir() or not path.exists()
+def _writable(path: Path) -> bool:
+    there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    return there.is_dir() and os.access(there, os.W_OK)
 
 
 def _text(value: Any) -> str:

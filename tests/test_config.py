@@ -22,7 +22,6 @@ THREE = ("baseline", "hc", "mhc")
 # What no range can check: a switch, and what another module judges.
 WITHOUT_RULE = {
     "connection.mixing.kind",
-    "connection.expects",
     "connection.share_alpha",
     "data.sha256",
     "optim.decay_all",

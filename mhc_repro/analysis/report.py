@@ -14,14 +14,15 @@ from pathlib import Path
 from matplotlib import __version__ as matplotlib_version
 
 from mhc_repro.analysis import figures, labels, readme, theme
-from mhc_repro.analysis.comparison import UNDER_WAY, Studies, read_studies
+from mhc_repro.analysis.comparison import Studies, read_studies
 from mhc_repro.analysis.figures import depth, scaling
 from mhc_repro.analysis.page import page
 from mhc_repro.analysis.tables import arms, overhead, published, stability
 from mhc_repro.bench.records import SCALING, newest
 from mhc_repro.errors import UserError
 from mhc_repro.runs import files
-from mhc_repro.runs.index import index
+from mhc_repro.runs.index import index_csv
+from mhc_repro.runs.reader import place
 
 GENERATED = ("tables/*.md", "figures/*.svg")  # folders that hold nothing else
 SHOWN = ("stability", "quick")  # the first of these studies that has runs fills the README
@@ -30,6 +31,8 @@ README = "../README.md"  # as seen from the results root
 
 def render(root: Path, found: Studies, with_readme: bool) -> dict[str, str]:
     """Make every file of the report of a whole results root, by its path as seen from there."""
+    if not found:
+        raise UserError(f"{root}: no run in there; make quick makes the first, in results/local")
     texts = {}
     if with_readme:
         try:
@@ -37,8 +40,8 @@ def render(root: Path, found: Studies, with_readme: bool) -> dict[str, str]:
         except OSError:
             raise UserError(f"{root.parent}/README.md: cannot be read; --no-readme does without") from None
         texts[README] = readme.fill(text, parts(found, root))
-    rows = index(root)
-    texts["index.csv"] = rows[~rows["status"].isin(UNDER_WAY)].to_csv(index=False, lineterminator="\n")
+    runs = [run for of_study in found.values() for each in of_study for run in each.runs]
+    texts["index.csv"] = index_csv(sorted(runs, key=place))
     texts |= render_studies(found)
     for record in newest(root, SCALING)[:1]:
         texts[scaling.PATH] = theme.to_svg(scaling.scaling(record))

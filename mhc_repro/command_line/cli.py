@@ -57,7 +57,8 @@ def show_plan(args: argparse.Namespace) -> int:
 def ls(args: argparse.Namespace) -> int:
     """List runs: status, progress, held-out bits per character, reasons why one is degenerate."""
     table = _table("study", "run", "status", "step", "bpc", "notes", "updated")
-    for run in _runs(args.root):
+    runs = _runs(args.root)
+    for run in runs:
         if args.study in (None, run.study) and args.status in (None, run.state):
             summary = inspection.summary(run)
             bpc = f"{summary.bpc:.3f} {summary.bpc_split}" if summary.bpc_split else ""
@@ -71,6 +72,11 @@ def ls(args: argparse.Namespace) -> int:
                 "; ".join(inspection.notes(run)),
                 when,
             )
+    studies = dict.fromkeys(run.study for run in runs)
+    if args.study and args.study not in studies:
+        raise UserError(
+            f"--study {args.study}: no run; there are {', '.join(studies) or 'no runs at all yet'}"
+        )
     if not table.row_count:
         print("no such runs; make quick makes the first", file=sys.stderr)
         return 0
@@ -214,3 +220,7 @@ def _parser() -> Parser:
     command("verify", verify)
     command("doctor", doctor).add_argument("--cache", help=cache)
     return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

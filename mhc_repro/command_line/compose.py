@@ -50,6 +50,12 @@ def compose_jobs(argv: Sequence[str]) -> list[Config]:
     return _compose(_arguments(argv))
 
 
+def flag_first(argv: Sequence[str]) -> list[str]:
+    """Put -m before the settings: behind them, Hydra's parser refuses the settings that follow it."""
+    flags = [each for each in argv if each in ("-m", "--multirun")]
+    return [*flags, *(each for each in argv if each not in flags)]
+
+
 def check_command_line(argv: Sequence[str]) -> list[Config]:
     """Return the jobs of a command line; none when it only asks Hydra to show something."""
     args = _arguments(argv)
@@ -85,7 +91,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         raise UserError(f"{message}; see --hydra-help for the flags, and give settings as key=value")
 
     parser.error = refuse  # type: ignore[method-assign]
-    args = parser.parse_args(list(argv))
+    args = parser.parse_args(flag_first(argv))
     actions = ("run", "multirun", "cfg", "info", "shell_completion")
     if sum(bool(getattr(args, name)) for name in actions) > 1:
         refuse(f"only one of --{', --'.join(actions)} can be given".replace("_", "-"))
@@ -109,6 +115,10 @@ def _compose(args: argparse.Namespace) -> list[Config]:
         jobs = _jobs(loader, args)
         for job in jobs:
             _refuse_merged_groups(job, loader)
+            if job.hydra.launcher.get("n_jobs") == 0:
+                raise UserError(
+                    "hydra.launcher.n_jobs=0: must be 1 or more, or hydra.launcher.n_jobs=-1 (all cores)"
+                )
         configs = [to_config(job) for job in jobs]
         for each in configs:
             validate(each)
@@ -148,8 +158,15 @@ def _jobs(loader: ConfigLoader, args: argparse.Namespace) -> list[DictConfig]:
     try:
         overrides = OverridesParser.create(config_loader=loader).parse_overrides(lines)
         batches = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+        empty = [
+            each for each in overrides if each.is_sweep_override() and not list(each.sweep_string_iterator())
+        ]
     except MISTAKES as error:
         raise UserError(mistakes.explain(error, lines, loader, _name(args), multirun=True)) from None
+    for each in empty:
+        options = loader.get_group_options(each.key_or_group)
+        allowed = f"; there are {', '.join(options)}" if options else ""
+        raise UserError(f"{each.input_line}: matches nothing, so there is nothing to run{allowed}")
     return [_load_job(loader, args, master, job) for batch in batches for job in batch]
 
 

@@ -45,7 +45,7 @@ def explain(error: Exception, overrides: list[str], loader: ConfigLoader, name: 
         if not each.is_sweep_override() and not each.is_delete() and not isinstance(each.value(), str):
             return _no_choice(str(each.input_line), loader.get_group_options(each.key_or_group))
     if not multirun and (sweep := next((each for each in parsed if each.is_sweep_override()), None)):
-        return _not_one_value(sweep)
+        return _not_one_value(sweep, is_group=sweep in groups)
     cause = next((each for each in _chain(error) if isinstance(each, OmegaConfBaseException)), None)
     if cause is None or not cause.full_key:
         return one_line(error)
@@ -55,7 +55,7 @@ def explain(error: Exception, overrides: list[str], loader: ConfigLoader, name: 
     base = _base(groups, loader, name)
     if isinstance(cause, ConfigKeyError | AttributeError):
         swept = any(each.is_sweep_override() for each in groups)
-        hint = f"; for those of the swept arms that have it, ++{line}" if swept and ".mixing." in key else ""
+        hint = "; not every arm of the sweep has it" if swept and ".mixing." in key else ""
         return unknown_field(line, key, base) + hint
     if isinstance(cause, ValidationError) and (expected := _expected(key)):
         example = next((each for each in base if f"{each}.".startswith(f"{key}.")), None)
@@ -73,7 +73,7 @@ def unknown_field(line: str, key: str, known: Mapping[str, Any]) -> str:
     where = parent if shown else "a run"
     shown = shown or [name.partition(".")[0] for name in known if not name.startswith("hydra.")]
     near = _nearest(key, [name for name in known if name.startswith("hydra.") == key.startswith("hydra.")])
-    hint = f"the nearest is {assignment(near, value or known[near])}" if near else SEE_ALL
+    hint = f"the nearest is {assignment(near, value or known.get(near, ''))}" if near else SEE_ALL
     return f"{line}: there is no {key}; {where} has {', '.join(dict.fromkeys(shown))}; {hint}"
 
 
@@ -98,7 +98,7 @@ def _missing(file: str, options: Sequence[str] | None) -> str:
     group, _, choice = file.rpartition("/")
     if not group or options is None:
         return f"there is no config {file}; leave out --config-name to use config"
-    example = (get_close_matches(choice, options, n=1, cutoff=0.5) or [*options, choice])[0]
+    example = (get_close_matches(choice.lower(), options, n=1, cutoff=0.5) or [*options, choice])[0]
     hint = "; launchers come with pip install -e '.[launchers]'" if group == "hydra/launcher" else ""
     return (
         f"{group}={choice}: there is no such {group.rpartition('/')[2]}; "
@@ -113,9 +113,9 @@ def _no_choice(line: str, options: Sequence[str]) -> str:
     return f"{line}: choose one of {', '.join(options)}, for example {key}={options[0]}, or leave it out"
 
 
-def _not_one_value(sweep: Override) -> str:
+def _not_one_value(sweep: Override, is_group: bool) -> str:
     key, _, values = str(sweep.input_line).partition("=")
-    is_list = sweep.value_type == ValueType.SIMPLE_CHOICE_SWEEP
+    is_list = sweep.value_type == ValueType.SIMPLE_CHOICE_SWEEP and not is_group
     bracketed = f"; one list is {key}=[{values}]" if is_list else ""
     return f"{sweep.input_line}: several values are several runs: add -m{bracketed}"
 
@@ -127,7 +127,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _guilty(full_key: str, parsed: list[Override]) -> str | None:
-    for each in parsed:
+    for each in reversed(parsed):  # the last one counts
         if each.key_or_group == full_key or each.key_or_group.startswith(f"{full_key}."):
             return each.input_line
     return None
@@ -163,6 +163,9 @@ def _nearest(key: str, known: Iterable[str]) -> str | None:
     leaf = key.rpartition(".")[2]
     if leaf in leaves:
         return leaves[leaf]
+    groups = list(dict.fromkeys(name.partition(".")[0] for name in keys if "." in name))
+    if "." not in key and (group := get_close_matches(key, groups, n=1, cutoff=0.8)):
+        return group[0]
     near = get_close_matches(key, keys, n=1) or [
         leaves[each] for each in get_close_matches(leaf, leaves, n=1)
     ]

@@ -6,7 +6,6 @@ it dies, so a status that still says `running` under a free lock is read as inte
 itself is never removed: a second file of the same name would be a second lock.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.runs import files
 from mhc_repro.runs.identity import resolved, run_id
+from mhc_repro.runs.schema import UNITS
 from mhc_repro.runs.table import Table
 
 STATUSES = ("running", "interrupted", "finished", "diverged", "failed")
@@ -53,16 +53,16 @@ class RunDirectory:
 
     @classmethod
     def of(cls, config: Config) -> Self:
-        """Return the folder of the run that `config` describes; UserError when a name is no folder name."""
-        for key, name in (("study", config.study), ("connection.name", config.connection.name)):
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
-                raise UserError(f"{key}={name!r}: give a plain folder name, for example {key}=scratch")
+        """Return the folder of the run that `config` describes."""
         return cls(results_root(config.runtime.results) / config.study / run_id(config))
 
     @contextmanager
     def locked(self) -> Iterator[Self]:
         """Hold the run for writing; RunBusy when another process (or another part of this one) holds it."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.path}: {error.strerror}; choose a folder with runtime.results=") from None
         try:
             lock = self._lock().acquire(timeout=LOCK_SECONDS, poll_interval=LOCK_SECONDS / 10)
         except Timeout:
@@ -94,7 +94,8 @@ class RunDirectory:
         path = self.path / "config.yaml"
         try:
             config = yaml.safe_load(path.read_text(encoding="utf-8"))
-            config["connection"]["name"], config["seed"]
+            if not {"connection", "seed"} <= config.keys() or "name" not in config["connection"]:
+                raise KeyError
         except FileNotFoundError:
             raise files.broken(path, "no such file") from None
         except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
@@ -128,6 +129,20 @@ class RunDirectory:
         # The writer may have ended well between the two looks; under a free lock its last word stands.
         final = self._written()
         return "interrupted" if final == "running" else final
+
+    def check(self) -> None:
+        """Raise UserError where a run that has ended lacks a file, or has one that cannot be read."""
+        probe = self.read_config()["probe"]
+        if self.read_manifest() is None:
+            raise files.broken(self.path / "manifest.json", "no such file")
+        made = {
+            "metrics": True,
+            "gains": probe["enabled"],
+            "tokens": probe["enabled"] and probe["token_map_times"],
+        }
+        for name in UNITS:
+            if made[name]:
+                self.table(name).check()
 
     def table(self, name: str) -> Table:
         """Return the table `metrics`, `gains` or `tokens`."""

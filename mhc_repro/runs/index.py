@@ -1,14 +1,11 @@
 """`results/index.csv`: one line a run, generated from the run directories and never edited."""
 
-import logging
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from mhc_repro.errors import UserError
-from mhc_repro.runs import files
-from mhc_repro.runs.reader import Run, read_runs
+from mhc_repro.runs.reader import Run
 
 COLUMNS = (
     *("run_id", "study", "connection", "seed", "status", "degenerate", "steps"),
@@ -16,27 +13,16 @@ COLUMNS = (
 )
 FINAL = ("loss/train", "loss/val", "bpc/test")
 
-log = logging.getLogger(__name__)
 
-
-def index(root: Path) -> pd.DataFrame:
-    """Return one row per run under a results root; what a run does not have is missing, never zero."""
-    rows = []
-    for run in read_runs(root):
-        try:
-            rows.append(_row(run))
-        except UserError as error:
-            log.warning("skipped %s", error)
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+def index(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return one row per run; what a run does not have is missing, never zero."""
+    frame = pd.DataFrame([_row(run) for run in runs], columns=list(COLUMNS))
     return frame.astype({"seed": "Int64", "steps": "Int64", "parameters": "Int64", "dirty": "boolean"})
 
 
-def write_index(root: Path) -> Path:
-    """Write `index.csv` under a results root; the same run directories give the same bytes."""
-    path = root / "index.csv"
-    root.mkdir(parents=True, exist_ok=True)
-    files.write_bytes(path, index(root).to_csv(index=False, lineterminator="\n").encode())
-    return path
+def index_csv(runs: Sequence[Run]) -> str:
+    """Write the text of `index.csv`; the same runs give the same text."""
+    return index(runs).to_csv(index=False, lineterminator="\n")
 
 
 def _row(run: Run) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """What a study will do before it does it: which runs are finished, which are to do, and for how long.
 
 The time comes from the steps of earlier runs, this machine's if there are any: of the same connection, model
-and batch as they are, otherwise scaled by body parameters x tokens, first from the same arm. Validation is
-left out: about 2 % of a reference run.
+and batch as they are, otherwise scaled by body parameters x tokens from those nearest in it, first from the same
+arm. Validation is left out: about 2 % of a reference run.
 """
 
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
+from math import log
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,7 +17,7 @@ from tabulate import tabulate
 
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
-from mhc_repro.runs.directory import ENDED, RunDirectory, results_root
+from mhc_repro.runs.directory import ENDED, RunDirectory, checkout, results_root
 from mhc_repro.runs.identity import resolved
 from mhc_repro.runs.manifest import cpu_model
 from mhc_repro.runs.reader import Run, read_runs
@@ -50,7 +51,10 @@ class Pace:
 
 def plan(configs: Sequence[Config]) -> list[Planned]:
     """Return the runs that `configs` stand for, each once, in the order given."""
-    directories = {run.path: (run, config) for config in configs for run in [RunDirectory.of(config)]}
+    directories = {}
+    for config in configs:
+        run = RunDirectory.of(config)
+        directories[run.path] = (run, config)
     roots = dict.fromkeys(results_root(r) for r in (*(c.runtime.results for c in configs), *DEFAULT_ROOTS))
     paces = _paces(list(roots))
     return [_planned(run, config, paces) for run, config in directories.values()]
@@ -82,6 +86,8 @@ def again(planned: Sequence[Planned], root: str) -> str:
     if any(one.state not in ENDED for one in planned):
         return ""
     study, run = planned[0].study, planned[0].run_id
+    if not (checkout() / "conf" / "study" / f"{study}.yaml").exists():
+        return f"nothing to do; to train a run anew, delete its folder in {root}/{study}"
     beside = "results/local" if root != "results/local" else "results/local/again"
     return (
         f"nothing to do; to train it anew and compare: make study STUDY={study} ARGS=runtime.results={beside}, "
@@ -111,6 +117,9 @@ def _seconds(config: Config, steps: int, paces: list[Pace]) -> float | None:
     arm = [pace for pace in paces if pace.config["connection"]["name"] == config.connection.name]
     for pool in (same, arm, paces):
         if pool:
+            if pool is not same:  # a tiny net's step is overhead, which does not scale with its work
+                off = [abs(log(_work(mine) / _work(pace.config))) for pace in pool]
+                pool = [pace for pace, distance in zip(pool, off, strict=True) if distance == min(off)]
             scales = [1.0 if pool is same else _work(mine) / _work(pace.config) for pace in pool]
             step = median(pace.step * scale for pace, scale in zip(pool, scales, strict=True))
             probe = median(pace.probe * scale for pace, scale in zip(pool, scales, strict=True))

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mhc_repro.errors import UserError
-from mhc_repro.runs.directory import RunDirectory
+from mhc_repro.runs.directory import ENDED, RunDirectory
 from mhc_repro.runs.identity import PROTOCOL_VERSION, identify
 
 FILES = ("config.yaml", "manifest.json", "status.json")  # a folder that has one of these is meant to be a run
@@ -75,6 +75,11 @@ class Run:
         return RunDirectory(self.path).table(name).read()
 
 
+def place(run: Run) -> tuple[str, str, int, str]:
+    """Say where a run comes in the one order: by study, arm's name, seed and id."""
+    return run.study, run.connection, run.seed, run.run_id
+
+
 def read_run(path: Path | str) -> Run:
     """Return the run in a folder; UserError when a file is broken or the folder was renamed or edited."""
     directory = RunDirectory(Path(os.path.abspath(path)))
@@ -84,7 +89,10 @@ def read_run(path: Path | str) -> Run:
     if directory.run_id != expected:
         # A copy under another name would count as one more seed.
         raise UserError(f"{path}: its config.yaml belongs to {expected}; rename the folder back or delete it")
-    return Run(directory.path, config, manifest, directory.read_status() or {}, directory.state())
+    state = directory.state()
+    if state in ENDED:
+        directory.check()
+    return Run(directory.path, config, manifest, directory.read_status() or {}, state)
 
 
 def read_runs(root: Path | str, study: str | None = None) -> list[Run]:
@@ -96,4 +104,4 @@ def read_runs(root: Path | str, study: str | None = None) -> list[Run]:
                 runs.append(read_run(path))
             except UserError as error:
                 log.warning("skipped %s", error)
-    return sorted(runs, key=lambda run: (run.study, run.connection, run.seed, run.run_id))
+    return sorted(runs, key=place)

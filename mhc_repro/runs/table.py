@@ -69,6 +69,16 @@ class Table:
                 return _from_arrow(finished)
         return _from_arrow(_to_arrow(rows or [], pa.float64()))
 
+    def check(self) -> None:
+        """Raise UserError unless there are rows, or a Parquet file whose footer can be read."""
+        try:
+            if not self.jsonl.exists():
+                pq.read_schema(self.parquet)
+        except FileNotFoundError:
+            raise files.broken(self.parquet, "no such file") from None
+        except (OSError, pa.ArrowException):
+            raise files.broken(self.parquet, "not a Parquet file") from None
+
     def finish(self, units: dict[str, str]) -> None:
         """Compact the rows to Parquet with their units in the metadata; equal rows give equal bytes."""
         rows = _parse(self.jsonl)

@@ -9,6 +9,7 @@ import math
 import sys
 import time
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def train(config: Config) -> str:
         with run.locked():
             status = str((run.read_status() or {}).get("status"))
             if status in ENDED:
+                run.check()
                 say = f"{run.run_id}  already {status}, in {run.path}; to train it anew, delete that folder"
                 print(say, file=sys.stderr)
                 return status
@@ -61,7 +63,12 @@ class Session:
 
     def __init__(self, config: Config, run: RunDirectory) -> None:
         self.config, self.run = config, run
-        self.checkpoints = Checkpoints(checkpoint_folder(config, run), config.runtime.checkpoint_seconds)
+        folder = checkpoint_folder(config, run)
+        self.checkpoints = Checkpoints(folder, config.runtime.checkpoint_seconds)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)  # not when the first checkpoint is due, after a minute
+        except OSError as error:
+            raise UserError(f"{folder}: {error.strerror}; choose a folder with runtime.cache=") from None
         self.tables = {name: run.table(name) for name in UNITS}
         before = run.read_manifest() or {}
         steps = self.tables["metrics"].read()["step"]
@@ -69,7 +76,13 @@ class Session:
         self.recorded = before if state else {}
         device, self.fingerprint = runtime.set_up(config.runtime, self.recorded.get("fingerprint", {}))
         self._refuse_inexact()
-        self.trainer = Trainer(config, device)
+        try:
+            self.trainer = Trainer(config, device)
+        except (RuntimeError, MemoryError) as error:
+            if "alloc" not in str(error) and "memory" not in str(error):
+                raise
+            size = f"model.dim={config.model.dim} connection.n={config.connection.n}"
+            raise UserError(f"{size}: more than the memory of this machine holds; choose less") from None
         if self.fingerprint["compile"]:
             torch.compiler.reset()  # a sweep compiles for each arm and shape, and torch stops at the ninth
             self.trainer.model.compile_connections()
@@ -99,8 +112,9 @@ class Session:
             try:
                 return self._train(stopped)
             except Exception as error:
-                self.reporter.say(f"failed at step {trainer.done}: {error!r}\n{traceback.format_exc()}")
-                self._write_status("failed", message=repr(error))
+                with suppress(OSError):  # the disk may be full
+                    self.reporter.say(f"failed at step {trainer.done}: {error!r}\n{traceback.format_exc()}")
+                    self._write_status("failed", message=repr(error))
                 return "failed"
 
     def _how_connections_run(self) -> str:

@@ -18,12 +18,17 @@ from rich.progress import (
 LINE_SECONDS = 20.0  # between two plain lines
 
 
+class _Unread(Console):
+    def on_broken_pipe(self) -> None:
+        self.quiet = True  # whoever read this has gone; a run goes on
+
+
 class Reporter:
     """Reports one run; `bar`, `lines`, or `auto` to choose by the terminal."""
 
     def __init__(self, mode: str, name: str, steps: int, log: Path) -> None:
         self.name, self.steps, self.log = name, steps, log
-        self.console = Console(stderr=True, highlight=False)
+        self.console = _Unread(stderr=True, highlight=False)
         self.bar: Progress | None = None
         if mode == "bar" or (mode == "auto" and sys.stderr.isatty()):
             self.bar = Progress(
@@ -67,10 +72,11 @@ class Reporter:
         values = f"loss {row['loss/train']:.3f}  grad {row['grad/norm']:.2f}  {row['time/step']:.2f} s/step"
         if self.bar:
             self.bar.update(self.task, completed=step, values=values)
+        left = (now - self.started) / max(1, step - self.first) * (self.steps - step)
+        eta = "" if self.bar or step == self.first else f"  eta {left / 60:.1f} min"
         if "bpc/val" in row:
-            self.say(f"step {step}/{self.steps}  {values}  val {row['bpc/val']:.3f} bpc")
+            self.say(f"step {step}/{self.steps}  {values}  val {row['bpc/val']:.3f} bpc{eta}")
             self.said = now
-        elif not self.bar and now - self.said >= LINE_SECONDS and step > self.first:
-            left = (now - self.started) / (step - self.first) * (self.steps - step)
-            self.say(f"step {step}/{self.steps}  {values}  eta {left / 60:.1f} min")
+        elif eta and now - self.said >= LINE_SECONDS:
+            self.say(f"step {step}/{self.steps}  {values}{eta}")
             self.said = now

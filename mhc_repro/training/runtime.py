@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -21,6 +22,7 @@ from mhc_repro.errors import UserError
 from mhc_repro.runs.manifest import fingerprint
 
 CONCURRENT = "MHC_REPRO_CONCURRENT"  # set by experiments/train.py for the processes of a parallel launcher
+SAME_SIGNAL = 1.0  # seconds
 
 
 def set_up(config: RuntimeConfig, recorded: dict[str, Any]) -> tuple[torch.device, dict[str, Any]]:
@@ -41,8 +43,12 @@ def device_of(config: RuntimeConfig) -> torch.device:
     """Choose the device; UserError where one is asked for that is not there."""
     if config.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"runtime.device={config.device}: torch sees no GPU here; use runtime.device=cpu")
+    kind, _, number = config.device.partition(":")
+    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if int(number or 0) >= there.get(kind, 1):
+        raise UserError(
+            f"runtime.device={config.device}: torch sees no such device here; use runtime.device=cpu"
+        )
     return torch.device(config.device)
 
 
@@ -94,24 +100,41 @@ class Flag:
 
     def __init__(self) -> None:
         self.raised = False
+        self.at = 0.0
 
     def __bool__(self) -> bool:
         return self.raised
 
 
+_last = Flag()  # of the run that this process made last
+
+
+def stop_requested() -> bool:
+    """Say whether the last run of this process was asked to stop."""
+    return bool(_last)
+
+
 @contextmanager
 def stop_requests() -> Iterator[Flag]:
-    """Turn the first Ctrl-C or SIGTERM into a flag, so that a step is ended and saved; a second one kills."""
-    flag = Flag()
+    """Turn the first Ctrl-C or SIGTERM into a flag, so that a step is ended and saved; a second one kills.
+
+    One that comes within a second is the same one: a terminal sends it to all processes, and the parent of a
+    parallel launcher passes it on.
+    """
+    global _last
+    _last = flag = Flag()
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        flag.raised = True
-        print("stopping after this step ...", file=sys.stderr)
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        if flag and time.monotonic() - flag.at > SAME_SIGNAL:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+            signal.raise_signal(number)
+        elif not flag:
+            flag.raised, flag.at = True, time.monotonic()
+            print("stopping after this step ...", file=sys.stderr)
 
     before = {each: signal.signal(each, on_signal) for each in (signal.SIGINT, signal.SIGTERM)}
     try:

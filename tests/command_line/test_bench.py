@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import bench
-from mhc_repro.analysis import report
-from mhc_repro.analysis.figures.scaling import PATH
+from mhc_repro.analysis.figures import scaling as figure
+from mhc_repro.analysis.theme import to_svg
 from mhc_repro.bench import measure, processes, records, scaling
 
 TINY = (
@@ -44,7 +44,7 @@ def test_json_is_exactly_one_line_with_every_promised_key(
     assert found["fingerprint"]["threads"] == found["rounds"] == 1
     assert found["connections"]["mhc"]["params_added"] == 2 * (2 * 16 * 8 + 8 + 3)  # n = 2: 8 numbers of 32
     assert "round 1 of 1" in captured.err
-    assert records.newest(tmp_path / "results") == [found]
+    assert records.newest(tmp_path / "results/local") == [found]
     assert str(tmp_path) not in captured.out
 
 
@@ -77,7 +77,7 @@ def test_scaling_measures_every_point_and_its_record_can_be_drawn(
         "data.batch=1",
     ]
     assert main(arguments) == 0
-    (found,) = records.newest(tmp_path / "results", records.SCALING)
+    (found,) = records.newest(tmp_path / "results/local", records.SCALING)
     assert found is not None
     places = [(row["connection"], row["dim"], row["n"], row["tokens"]) for row in found["points"]]
     assert places == [("mhc", dim, n, 16) for dim in (8, 16) for n in (2, 4)] + [("mhc", 8, 4, 32)]
@@ -85,7 +85,7 @@ def test_scaling_measures_every_point_and_its_record_can_be_drawn(
         assert row["floor_ratio"] > 1
         assert row["baseline_step_seconds"] > 0
     assert "counted" in capsys.readouterr().out
-    assert report.render(tmp_path / "results", {}, with_readme=False)[PATH].startswith("<?xml")
+    assert to_svg(figure.scaling(found)).startswith("<?xml")
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,8 @@ def test_scaling_measures_every_point_and_its_record_can_be_drawn(
         (["--bogus"], "--bogus"),
         (["model.dimm=3"], "model.dimm=3: .*model.dim"),
         (["seed=0,1"], "seed=0,1: several values"),
+        (["connection=hc"], "connection=hc: .*--connections=hc"),
+        (["study=quick"], "study=quick: .*no study"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

@@ -14,7 +14,7 @@ from mhc_repro.errors import UserError
 from mhc_repro.runs import Run, plan, read_runs
 from mhc_repro.training import enwik8
 
-ROOT = Path(__file__).parent / "analysis" / "fixture"
+ROOT = Path(__file__).parents[1] / "analysis" / "fixture"
 RUNS = {run.connection: run for run in read_runs(ROOT)}
 MHC, HC = RUNS["mhc"].run_id, RUNS["hc"].run_id
 
@@ -46,6 +46,8 @@ def test_ls_filters(capsys: pytest.CaptureFixture) -> None:
     assert "no such runs" in err
     at_root("ls", "--study", RUNS["hc"].study)
     assert HC in capsys.readouterr().out
+    assert at_root("ls", "--study", "nope") == 2
+    assert "there are fixture" in capsys.readouterr().err
 
 
 def test_show_by_id_prefix_study_and_folder(capsys: pytest.CaptureFixture) -> None:

@@ -1,12 +1,18 @@
 """experiments/train.py as one types it: mistakes, plans, exit codes, and nothing left lying about."""
 
 import logging
+import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import yaml
 
 import train
 from mhc_repro.command_line.compose import CONF, compose_jobs
@@ -118,6 +124,27 @@ MISTAKES = [
     ("-m seed=0,1,-2", ["seed=-2", "from 0 to", "seed=0"]),
     ("-m study=stability train.steps=5,x", ["train.steps=x", "a whole number", "train.steps=2000"]),
     ("study=quick data=synthetic runtime.results=results", ["enwik8", "runtime.results=results/local"]),
+    ("runtime.results=/etc/passwd/x", ["runtime.results=/etc/passwd/x", "can be written", "results/local"]),
+    ("runtime.cache=/dev/null/x", ["runtime.cache=/dev/null/x", "can be written"]),
+    # settings that would change nothing but the id
+    ("connection.freeze=[read]", ["connection.freeze=[read]", "kind residual", "connection.freeze=[]"]),
+    ("connection.mixing.kind=sinkhorn", ["connection.mixing=", "kind residual"]),
+    (
+        "connection=history connection.alpha=5",
+        ["connection.alpha=5", "kind history", "connection.alpha=0.01"],
+    ),
+    ("connection=mhc connection.freeze=[read,read]", ["each once"]),
+    ("connection=mhc connection.expects=[bogus]", ["connection.expects=[bogus]", "h_res_frozen"]),
+    # the last of two counts; a group may be misspelt
+    ("model.dim=16 model.dim=x", ["model.dim=x", "a whole number"]),
+    ("conection=mhc", ["conection=mhc", "the nearest is connection=mhc"]),
+    # sweeps of nothing
+    (
+        "-m connection=glob(zzz*)",
+        ["connection=glob(zzz*)", "matches nothing", "baseline, baseline_quarter, "],
+    ),
+    ("-m seed=range(0)", ["seed=range(0)", "matches nothing"]),
+    ("-m seed=0,1 hydra/launcher=joblib hydra.launcher.n_jobs=0", ["n_jobs=0", "1 or more"]),
     # flags
     ("--multi seed=1,2 --foo", ["--foo"]),
     ("--cfg jobs", ["'job', 'hydra', 'all'"]),
@@ -183,6 +210,7 @@ def test_mistake_in_a_file_is_one_line(
         "connection=mhc seed=1 train.steps=100",
         "-m connection=baseline,mhc seed=0,1",
         "-m study=quick seed=5",
+        "seed=0,1 -m connection=baseline",
         "study=quick connection=glob(*hc)",
     ],
 )
@@ -276,6 +304,74 @@ def test_real_runs_leave_their_directories_and_nothing_else(
         ("scratch", "mhc", "finished"),
     ]
     assert_no_litter(elsewhere)
+
+
+@pytest.mark.parametrize("target", ["study STUDY=depth", "reproduce", "quick"])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_makefile_types_what_can_be_run(target: str, jobs: int) -> None:
+    command = ["make", "--dry-run", "--no-print-directory", "VENV=venv", f"JOBS={jobs}", *target.split()]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CONF.parent).stdout
+    (line,) = [line for line in printed.splitlines() if "experiments/train.py" in line]
+    configs = compose_jobs(line.partition("experiments/train.py")[2].split())
+    study = {"reproduce": "stability", "quick": "quick"}.get(target, target.partition("=")[2])
+    assert {config.study for config in configs} == {study}
+    assert (" hydra.launcher.n_jobs=2 " in line) == (jobs == 2 and target != "quick")
+
+
+def test_make_reproduce_all_names_every_recorded_study() -> None:
+    command = ["make", "--dry-run", "--no-print-directory", "VENV=venv", "reproduce-all"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CONF.parent).stdout
+    (named,) = re.findall(r"for study in ([\w ]+);", printed)
+    studies = {
+        path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in CONF.glob("study/*.yaml")
+    }
+    recorded = {
+        name for name, study in studies.items() if study.get("runtime", {}).get("results") == "results"
+    }
+    assert set(named.split()) == recorded
+    assert named.startswith("stability")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_a_parallel_multirun_stops_and_saves_every_run(
+    number: int, elsewhere: Path, tmp_path: Path
+) -> None:
+    """To the parent alone, as a scheduler sends it; a terminal's Ctrl-C reaches the others twice."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    results = tmp_path / "results"
+    argv = (
+        "-m",
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+        "seed=0,1,2",
+        *TINY,
+        "train.steps=100000",
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), *argv, f"runtime.results={results}"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    limit = time.monotonic() + 180
+    try:
+        while len([path for path in results.glob("*/*/metrics.jsonl") if path.stat().st_size > 3000]) < 2:
+            assert process.poll() is None
+            assert time.monotonic() < limit
+            time.sleep(0.1)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=120)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130, said
+    runs = read_runs(results)
+    assert [run.state for run in runs] == ["interrupted"] * 2  # the third never began
+    assert all(run.status["status"] == "interrupted" for run in runs)  # saved, not killed
+    assert said.count("repeat the command to go on") == 2
 
 
 @pytest.mark.slow

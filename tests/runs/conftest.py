@@ -48,6 +48,8 @@ def make_run() -> Callable[..., RunDirectory]:
                     "parameters": {"body": 90, "connection": 10, "total": 100},
                 }
             )
+            for name in ("gains", "tokens"):
+                run.table(name).append({"step": 0, "layer": 1})
             metrics = run.table("metrics")
             metrics.append({"step": 0, "gain/activation": 1.0, "time/probe": 1.0})
             for step in range(1, steps + 1):
@@ -56,7 +58,8 @@ def make_run() -> Callable[..., RunDirectory]:
                 metrics.truncate(steps - 1)
                 last = {"step": steps, "loss/train": 10.0 - steps, "time/step": seconds}
                 metrics.append({**last, "loss/val": 1.5, "bpc/test": 2.25})
-                metrics.finish(UNITS["metrics"])
+                for name, units in UNITS.items():
+                    run.table(name).finish(units)
             run.write_status(status=status, step=steps, steps=steps, degenerate=[], wall_seconds=3.5)
         return run
 

@@ -11,7 +11,7 @@ import pytest
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.runs import RunDirectory, read_run, read_runs
-from mhc_repro.runs.index import COLUMNS, index, write_index
+from mhc_repro.runs.index import COLUMNS, index, index_csv
 
 MakeConfig = Callable[..., Config]
 MakeRun = Callable[..., RunDirectory]
@@ -25,8 +25,7 @@ def test_a_run_reads_back(make_config: MakeConfig, make_run: MakeRun) -> None:
     assert run.manifest["commit"] == "c0ffee"
     assert run.metrics["step"].tolist() == [0, 1, 2, 3, 4]
     assert run.metrics is run.metrics
-    assert run.gains.empty
-    assert run.tokens.empty
+    assert run.gains["layer"].tolist() == run.tokens["layer"].tolist() == [1]
 
 
 def test_runs_come_by_study_arm_and_seed(make_config: MakeConfig, make_run: MakeRun, tmp_path: Path) -> None:
@@ -45,7 +44,7 @@ def test_index_row(make_config: MakeConfig, make_run: MakeRun, tmp_path: Path) -
     config.data.sha256 = "d0d0"
     run = make_run(config)
     run.write_status(degenerate=["a", "b"])
-    lines = write_index(tmp_path / "results").read_text().splitlines()
+    lines = index_csv(read_runs(tmp_path / "results")).splitlines()
     assert lines[0].startswith(
         "run_id,study,connection,seed,status,degenerate,steps,commit,dirty,data_sha256,"
     )
@@ -59,7 +58,7 @@ def test_an_unfinished_run_has_no_final_loss(
     make_config: MakeConfig, make_run: MakeRun, tmp_path: Path, status: str
 ) -> None:
     make_run(make_config(), status)
-    row = index(tmp_path / "results").iloc[0]
+    row = index(read_runs(tmp_path / "results")).iloc[0]
     assert row["status"] == ("interrupted" if status == "running" else status)
     assert row[["loss/train", "loss/val", "bpc/test"]].isna().all()
     assert row["steps"] == 4
@@ -70,7 +69,7 @@ def test_a_run_that_only_began_has_blanks(make_config: MakeConfig, tmp_path: Pat
     run = RunDirectory.of(config)
     with run.locked():
         run.write_config(config)
-    line = write_index(tmp_path / "results").read_text().splitlines()[1]
+    line = index_csv(read_runs(tmp_path / "results")).splitlines()[1]
     assert line == f"{run.run_id},scratch,mhc,0,missing,,,,,,,,,,"
 
 
@@ -82,14 +81,14 @@ def test_index_bytes_do_not_depend_on_the_order_of_writing(
         shutil.rmtree(tmp_path / "results", ignore_errors=True)
         for arm in arms:
             make_run(make_config(arm))
-        contents.add(write_index(tmp_path / "results").read_bytes())
-        contents.add(write_index(tmp_path / "results").read_bytes())
+        contents.add(index_csv(read_runs(tmp_path / "results")))
+        contents.add(index_csv(read_runs(tmp_path / "results")))
     assert len(contents) == 1
-    assert b"\r" not in contents.pop()
+    assert "\r" not in contents.pop()
 
 
-def test_an_empty_root_gives_the_header(tmp_path: Path) -> None:
-    assert write_index(tmp_path / "new").read_text() == ",".join(COLUMNS) + "\n"
+def test_no_runs_give_the_header() -> None:
+    assert index_csv([]) == ",".join(COLUMNS) + "\n"
 
 
 def break_config(run: RunDirectory) -> None:
@@ -113,12 +112,21 @@ def break_metrics(run: RunDirectory) -> None:
     (run.path / "metrics.parquet").write_bytes(b"PAR1")
 
 
+def lose_gains(run: RunDirectory) -> None:
+    (run.path / "gains.parquet").unlink()
+
+
+def lose_manifest(run: RunDirectory) -> None:
+    (run.path / "manifest.json").unlink()
+
+
 def copy(run: RunDirectory) -> None:
     shutil.copytree(run.path, run.path.with_name(run.run_id + "-old"))
 
 
 @pytest.mark.parametrize(
-    "damage", [break_config, edit_config, lose_config, break_status, break_metrics, copy]
+    "damage",
+    [break_config, edit_config, lose_config, break_status, break_metrics, lose_gains, lose_manifest, copy],
 )
 def test_a_broken_directory_is_skipped_with_one_line(
     make_config: MakeConfig,
@@ -131,7 +139,7 @@ def test_a_broken_directory_is_skipped_with_one_line(
     run = make_run(make_config("mhc"))
     damage(run)
     with caplog.at_level(logging.WARNING):
-        frame = index(tmp_path / "results")
+        frame = index(read_runs(tmp_path / "results"))
     assert frame["connection"].tolist() == (["hc", "mhc"] if damage is copy else ["hc"])
     assert len(caplog.messages) == 1
     assert run.run_id in caplog.messages[0]
@@ -158,6 +166,6 @@ def test_read_run_says_where_a_renamed_run_belongs(make_config: MakeConfig, make
 
 def test_frame_types(make_config: MakeConfig, make_run: MakeRun, tmp_path: Path) -> None:
     make_run(make_config())
-    frame = index(tmp_path / "results")
+    frame = index(read_runs(tmp_path / "results"))
     assert isinstance(frame, pd.DataFrame)
     assert frame["loss/val"].dtype == "float64"

@@ -91,16 +91,18 @@ def test_a_broken_run_does_not_stop_a_plan(make_config: MakeConfig, make_run: Ma
 
 
 def test_all_done(make_config: MakeConfig, make_run: MakeRun) -> None:
-    configs = [make_config(seed=seed) for seed in range(2)]
+    configs = [make_config(seed=seed, study="quick") for seed in range(2)]
     for config in configs:
         make_run(config)
     assert plan.summary(plan.plan(configs)) == "2 runs: 2 finished"
     assert plan.summary([]) == "0 runs: nothing to do"
-    run = f"scratch/{RunDirectory.of(configs[0]).run_id}"
+    run = f"quick/{RunDirectory.of(configs[0]).run_id}"
     assert plan.again(plan.plan(configs), "results").endswith(
         f"then mhc-repro compare results/{run} results/local/{run}"
     )
     assert plan.again(plan.plan([*configs, make_config(seed=2)]), "results") == ""
+    make_run(make_config())  # study scratch is no file that could be made again
+    assert "delete its folder in results/scratch" in plan.again(plan.plan([make_config()]), "results")
 
 
 @pytest.mark.parametrize(
