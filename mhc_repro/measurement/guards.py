@@ -32,6 +32,9 @@ REASONS = {
 }
 
 
+SHORTEST = 20  # steps; in fewer, the warm-up has hardly moved what would move
+
+
 class Verdict(NamedTuple):
     """Reasons found: those that are faults, and those the arm declares."""
 
@@ -58,7 +61,8 @@ def judge(
     if arm.n == 1 or late.empty:
         return Verdict([], [])
     found = []
-    if exchangeable or late["spread"].max() < limits.spread:
+    moving = config.train.steps >= SHORTEST
+    if exchangeable or (moving and late["spread"].max() < limits.spread):
         found.append("streams_never_separated")
     h_res = np.stack(late["h_single"].to_list()).reshape(-1, arm.n, arm.n)
     if late["distance_identity"].max() < limits.distance:
@@ -67,7 +71,7 @@ def judge(
         found.append("h_res_uniform")
     elif np.minimum(np.abs(h_res), np.abs(1 - h_res)).max() < limits.vertex:
         found.append("h_res_saturated")
-    elif _largest_move(gains, late) < limits.moved:
+    elif moving and _largest_move(gains, late) < limits.moved:
         found.append("h_res_frozen")
     if "gate_slope" in late and late["gate_slope"].max() < limits.slope:
         found.append("gates_saturated")

@@ -56,7 +56,7 @@ def test_iterations_are_those_that_are_set():
         ({"kind": "sinkhron"}, ["sinkhron", "connection.mixing.kind", "did you mean sinkhorn?"]),
         ({}, ["connection.mixing.kind", "sinkhorn"]),
         ({"kind": "sinkhorn", "iteration": 5}, ["iteration", "did you mean iterations?"]),
-        ({"kind": "identity", "start": [0, 1]}, ["start", "none"]),
+        ({"kind": "identity", "start": [0, 1]}, ["connection.mixing.start=[0,1]", "no fields"]),
         (
             {"kind": "sinkhorn", "iterations": 0},
             ["connection.mixing.iterations=0", "connection.mixing.iterations=20"],

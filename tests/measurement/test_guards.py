@@ -200,3 +200,11 @@ def test_limits_are_those_of_the_config(tables):
         assert reason in judge(gains, metrics, config, doubly_stochastic=True).degenerate
     config.guards = GuardsConfig(judged_after=1.0, spread=10.0)
     assert judge(gains, metrics, config).degenerate
+
+
+def test_a_try_of_a_few_steps_is_not_blamed_for_what_has_not_moved_yet(tables):
+    gains, metrics, config = tables("mhc", lr=1e-8)
+    assert judge(gains, metrics, config).degenerate == ["streams_never_separated", "h_res_frozen"]
+    config.train.steps = 19
+    assert judge(gains, metrics, config).degenerate == []
+    assert judge(gains, metrics, config, exchangeable=True).degenerate == ["streams_never_separated"]

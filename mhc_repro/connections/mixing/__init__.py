@@ -4,7 +4,7 @@ A published variant is one more `Mixing` in one of these files and one line in M
 what `connection.mixing` in its YAML may hold.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields
 from difflib import get_close_matches
 from math import isfinite
@@ -48,14 +48,16 @@ def make_kind(settings: Mapping[str, Any], kinds: Mapping[str, type], n: int) ->
     settings = dict(settings)
     kind = settings.pop("kind", None)
     if kind not in kinds:
-        raise UserError(_unknown("connection.mixing.kind", kind, list(kinds)))
+        shown = "null" if kind is None else kind
+        raise UserError(f"connection.mixing.kind={shown}: {_allowed('choose one of', str(kind), kinds)}")
     known = {f.name: f for f in fields(kinds[kind]) if f.init and f.name != "n"}
     for name, value in settings.items():
         if name not in known:
-            raise UserError(_unknown(f"a field of connection.mixing (kind={kind})", name, list(known)))
+            has = f"connection.mixing of kind {kind} has"
+            raise UserError(f"connection.mixing.{name}={_typed(value)}: {_allowed(has, name, known)}")
         if not _fits(value, known[name]):
             raise UserError(
-                f"connection.mixing.{name}={value}: must be of the kind of its default, "
+                f"connection.mixing.{name}={_typed(value)}: must be finite and of the form of its default, "
                 f"connection.mixing.{name}={_typed(known[name].default)}"
             )
     hashable = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
@@ -86,7 +88,6 @@ def _typed(default: object) -> str:
     return str(list(default) if isinstance(default, tuple) else default).replace(" ", "")
 
 
-def _unknown(what: str, value: object, allowed: list[str]) -> str:
-    near = get_close_matches(str(value), allowed, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{value!r} is not {what}; allowed: {', '.join(allowed) or 'none'}{hint}"
+def _allowed(what: str, value: str, allowed: Iterable[str]) -> str:
+    near = get_close_matches(value, list(allowed), n=1)
+    return f"{what} {', '.join(allowed) or 'no fields'}" + (f"; did you mean {near[0]}?" if near else "")
