@@ -24,7 +24,6 @@ UNDISTURBED = 0.05  # of a run's steps, as good as alone on the machine; the med
 class Summary:
     """One run as the tables see it; every quantity but the counts is NaN when missing."""
 
-    arm: str
     seed: int
     state: str
     progress: str  # "130/160"
@@ -48,11 +47,10 @@ class Summary:
     step_ratio: float = nan  # to the baseline of the same seed
 
 
-def summarise(arm: str, run: Run) -> Summary:
+def summarise(run: Run) -> Summary:
     """Reduce one run; of an unfinished one only its state is said, since its numbers will still change."""
     status = run.status
     head: dict[str, Any] = {
-        "arm": arm,
         "seed": run.seed,
         "state": run.state,
         "progress": f"{status.get('step', 0)}/{run.config['train']['steps']}",
@@ -87,7 +85,7 @@ def summarise(arm: str, run: Run) -> Summary:
 
 def summaries(comparison: Comparison) -> dict[str, list[Summary]]:
     """Summarise every run of a comparison by arm, with its step time relative to the baseline's."""
-    found = {arm: [summarise(arm, run) for run in runs] for arm, runs in comparison.arms.items()}
+    found = {arm: [summarise(run) for run in runs] for arm, runs in comparison.arms.items()}
     reference = {summary.seed: summary.step_seconds for summary in found.get(BASELINE, [])}
     return {
         arm: [replace(each, step_ratio=each.step_seconds / reference.get(each.seed, nan)) for each in of_arm]

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mhc_repro.analysis.arms import rank
+from mhc_repro.analysis.summary import summarise
 from mhc_repro.cache import cache_directory
 from mhc_repro.command_line import inspection
 from mhc_repro.command_line.entry import Parser, exit_code
@@ -60,7 +61,7 @@ def ls(args: argparse.Namespace) -> int:
     runs = _runs(args.root)
     for run in runs:
         if args.study in (None, run.study) and args.status in (None, run.state):
-            summary = inspection.summary(run)
+            summary = summarise(run)
             bpc = f"{summary.bpc:.3f} {summary.bpc_split}" if summary.bpc_split else ""
             when = str(run.status.get("updated", ""))[:16].replace("T", " ")
             table.add_row(
@@ -69,7 +70,7 @@ def ls(args: argparse.Namespace) -> int:
                 run.state,
                 summary.progress,
                 bpc,
-                "; ".join(inspection.notes(run)),
+                "; ".join(": ".join(note) for note in summary.notes),
                 when,
             )
     studies = dict.fromkeys(run.study for run in runs)
@@ -92,8 +93,7 @@ def show(args: argparse.Namespace) -> int:
     status = {key: value for key, value in run.status.items() if key not in ("degenerate", "control")}
     for key, value in {**status, "status": run.state, **inspection.numbers(run)}.items():
         table.add_row(key.replace("_", " "), _text(value))
-    for note in inspection.notes(run):
-        kind, code = note.split(": ")
+    for kind, code in summarise(run).notes:
         table.add_row(kind, f"{code}: {REASONS.get(code, 'not known to this version')}")
     for key in ("commit", "dirty", "exact"):
         table.add_row(key, _text(run.manifest.get(key)))

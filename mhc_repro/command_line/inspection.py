@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mhc_repro.analysis.comparison import settings
-from mhc_repro.analysis.summary import Summary, summarise
+from mhc_repro.analysis.summary import summarise
 from mhc_repro.errors import UserError
 from mhc_repro.runs import Run, read_run
 
@@ -32,14 +32,9 @@ def find(name: str, runs: Sequence[Run]) -> Run:
     )
 
 
-def summary(run: Run) -> Summary:
-    """Reduce one run as the tables do."""
-    return summarise(run.connection, run)
-
-
 def numbers(run: Run) -> dict[str, float]:
     """Return what the tables print of a run; NaN until it has ended."""
-    of = summary(run)
+    of = summarise(run)
     return {
         "held-out bpc": of.bpc,
         "train loss, last printed": of.loss_final,
@@ -52,11 +47,6 @@ def numbers(run: Run) -> dict[str, float]:
         "grad norm spikes": of.grad_spikes,
         "seconds a step": of.step_seconds,
     }
-
-
-def notes(run: Run) -> list[str]:
-    """Return why a run is degenerate, and what is so by construction (a control), as `kind: reason`."""
-    return [f"{kind}: {code}" for kind in ("degenerate", "control") for code in run.status.get(kind) or ()]
 
 
 def differences(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:

@@ -31,8 +31,6 @@ class Planned:
 
     run_id: str
     study: str
-    connection: str
-    seed: int
     state: str
     step: int
     steps: int
@@ -107,8 +105,7 @@ def _planned(run: RunDirectory, config: Config, paces: list[Pace]) -> Planned:
     state = run.state()
     step = int((run.read_status() or {}).get("step") or 0)
     seconds = 0.0 if state in ENDED else _seconds(config, config.train.steps - step, paces)
-    steps, arm = config.train.steps, config.connection.name
-    return Planned(run.run_id, config.study, arm, config.seed, state, step, steps, seconds)
+    return Planned(run.run_id, config.study, state, step, config.train.steps, seconds)
 
 
 def _seconds(config: Config, steps: int, paces: list[Pace]) -> float | None:

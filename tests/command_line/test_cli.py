@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mhc_repro.analysis.summary import summarise
 from mhc_repro.command_line import cli, compose, inspection
 from mhc_repro.errors import UserError
 from mhc_repro.runs import Run, plan, read_runs
@@ -69,8 +70,8 @@ def test_show_every_state(capsys: pytest.CaptureFixture) -> None:
 
 def test_notes_tell_a_fault_from_a_control() -> None:
     run = changed("hc", status={"degenerate": ["h_res_frozen"], "control": ["h_res_identity"]})
-    assert inspection.notes(run) == ["degenerate: h_res_frozen", "control: h_res_identity"]
-    assert inspection.notes(changed("hc", status={})) == []
+    assert summarise(run).notes == (("degenerate", "h_res_frozen"), ("control", "h_res_identity"))
+    assert summarise(changed("hc", status={})).notes == ()
 
 
 def test_find_suggests_what_is_near() -> None:

@@ -24,7 +24,7 @@ def seconds(config: Config) -> float | None:
 
 def test_nothing_known(make_config: MakeConfig) -> None:
     [one] = plan.plan([make_config(seed=3)])
-    assert (one.connection, one.seed, one.state, one.step, one.steps) == ("mhc", 3, "missing", 0, 4)
+    assert (one.run_id[:7], one.state, one.step, one.steps) == ("mhc-s3-", "missing", 0, 4)
     assert one.seconds_left is None
     assert plan.summary([one]) == "1 run: 1 to do, time not known yet"
 

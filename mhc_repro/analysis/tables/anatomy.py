@@ -34,7 +34,7 @@ TWINS = (BASELINE, MHC, QUARTER)  # whose losses are compared
 def published_and_ours(comparison: Comparison | None) -> pd.DataFrame:
     """Put the published numbers beside those of one seed of `comparison`: a row a quantity, NaN without a run."""
     found = {} if comparison is None else one_seed(comparison).arms
-    ours = {arm: summarise(arm, run) for arm, (run,) in found.items()}
+    ours = {arm: summarise(run) for arm, (run,) in found.items()}
     table = {}
     for quantity in published.load()["reproduction"].quantities:
         row = {}

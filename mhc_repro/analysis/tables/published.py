@@ -239,7 +239,7 @@ def _quantity(name: str, about: dict[str, Any]) -> Quantity:
 
 
 def _summaries(found: Comparison | None, arm: str) -> list[Summary]:
-    return [summarise(arm, run) for run in found.arms.get(arm, [])] if found else []
+    return [summarise(run) for run in found.arms.get(arm, [])] if found else []
 
 
 def _verdict(judged: list[bool]) -> str:
