@@ -19,10 +19,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mhc_repro.command_line import compose, entry
-from mhc_repro.command_line.entry import INTERRUPTED, MISTAKE, exit_code
+from mhc_repro.command_line import compose
+from mhc_repro.command_line.entry import INTERRUPTED, MISTAKE, exit_code, pass_on
 from mhc_repro.errors import UserError
 from mhc_repro.runs import plan
+from mhc_repro.training import stops
 
 REFUSED = "refused"
 CODES = {"finished": 0, "diverged": 0, REFUSED: MISTAKE, "interrupted": INTERRUPTED}
@@ -33,14 +34,16 @@ statuses: list[str] = []  # of the jobs that ran in this process
 @hydra.main(version_base="1.3", config_path=str(compose.CONF), config_name=compose.NAME)
 def job(composed: DictConfig) -> None:
     """Train one job; an interrupt ends the whole multirun, anything else lets the next job run."""
+    settings = HydraConfig.get()
+    jobs = settings.launcher.get("n_jobs", 1)  # of a parallel launcher; -1 is one for each core
+    if jobs != 1:
+        stops.listen()
+    if stops.requested():
+        return
     from mhc_repro.training import runtime  # torch is slow to import, a wrong command line should not wait
     from mhc_repro.training.loop import train
 
-    settings = HydraConfig.get()
-    jobs = settings.launcher.get("n_jobs", 1)  # of a parallel launcher; -1 is one for each core
     os.environ[runtime.CONCURRENT] = str(jobs if jobs > 0 else os.cpu_count())
-    if runtime.stop_requested():  # while the job before this one ran in this process
-        return
     if settings.mode == RunMode.MULTIRUN:
         swept = [line for line in settings.overrides.task if line not in typed]
         print(f"job {settings.job.num + 1}: {' '.join(swept)}", file=sys.stderr, flush=True)
@@ -56,19 +59,25 @@ def job(composed: DictConfig) -> None:
 def main(argv: list[str]) -> int:
     """Check the whole command line, show the plan of a multirun, run it; return the exit code."""
     argv = compose.flag_first(argv)
-    sys.argv[1:] = argv
-    return exit_code(lambda: _run(argv))
+    return exit_code(lambda: _run(argv), unread=1)
 
 
 def _run(argv: list[str]) -> int:
     typed[:], statuses[:] = argv, []
+    stops.forget()
     configs = compose.check_command_line(argv)
+    sys.argv[1:] = compose.no_more_workers_than_runs(argv, len(configs))
     if len(configs) > 1:
         planned = plan.plan(configs)
         print(plan.table(planned), end="\n\n", flush=True)
         if done := plan.again(planned, configs[0].runtime.results):
             print(done, flush=True)
-    with entry.stops_passed_on():
+    if "hydra/launcher=joblib" in argv:
+        with stops.taken(pass_on):
+            job()
+        if stops.requested():
+            return INTERRUPTED
+    else:
         job()
     # A launcher such as joblib runs the jobs in other processes: then the run directories tell.
     ended = statuses if len(statuses) == len(configs) else [one.state for one in plan.plan(configs)]

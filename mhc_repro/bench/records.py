@@ -5,12 +5,13 @@ the names, so that what is made of them depends on the files alone. No torch her
 """
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 from mhc_repro.errors import UserError
-from mhc_repro.runs import files
+from mhc_repro.runs import checkout, files
 
 SCHEMA_VERSION = 1
 FOLDER = "bench"
@@ -22,13 +23,13 @@ Record = dict[str, Any]
 
 
 def save(record: Record, root: Path) -> str:
-    """Keep a record under the results root; return where, as seen from there."""
+    """Keep a record under the results root; return where, as seen from the checkout."""
     slug = re.sub(r"[^a-z0-9]+", "-", record["fingerprint"]["cpu"].lower()).strip("-")
     kind = SCALING if "points" in record else ALL_ARMS if len(record["connections"]) > FEW else ""
     name = f"{FOLDER}/{record['date']}-{slug}-{threads_text(record)}{kind}.json".replace(" ", "-")
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
     files.write_json(root / name, record)
-    return f"{root.name}/{name}"
+    return os.path.relpath(root / name, checkout())
 
 
 def newest(root: Path, kind: str = "") -> list[Record]:

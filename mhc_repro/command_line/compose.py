@@ -5,6 +5,7 @@ after hours. Grammar, sweeps and composition are Hydra's own, so the jobs checke
 """
 
 import argparse
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
@@ -54,6 +55,16 @@ def flag_first(argv: Sequence[str]) -> list[str]:
     """Put -m before the settings: behind them, Hydra's parser refuses the settings that follow it."""
     flags = [each for each in argv if each in ("-m", "--multirun")]
     return [*flags, *(each for each in argv if each not in flags)]
+
+
+def no_more_workers_than_runs(argv: Sequence[str], runs: int) -> list[str]:
+    """Limit joblib's processes: one that never gets a run would die of a Ctrl-C, and joblib then ends the rest."""
+    if "hydra/launcher=joblib" not in argv:
+        return list(argv)
+    key = "hydra.launcher.n_jobs="
+    wanted = [int(line.removeprefix(key)) for line in argv if line.startswith(key)] or [-1]
+    workers = wanted[-1] if wanted[-1] > 0 else os.cpu_count() or 1
+    return [*argv, f"{key}{max(1, min(workers, runs))}"]
 
 
 def check_command_line(argv: Sequence[str]) -> list[Config]:

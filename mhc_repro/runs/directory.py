@@ -61,13 +61,12 @@ class RunDirectory:
         """Hold the run for writing; RunBusy when another process (or another part of this one) holds it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{self.path}: {error.strerror}; choose a folder with runtime.results=") from None
-        try:
             lock = self._lock().acquire(timeout=LOCK_SECONDS, poll_interval=LOCK_SECONDS / 10)
         except Timeout:
             message = f"{self.run_id} is being written by another process; wait for it or stop it"
             raise RunBusy(message) from None
+        except OSError as error:
+            raise UserError(f"{self.path}: {error.strerror}; choose a folder with runtime.results=") from None
         with lock:
             files.remove_leftovers(self.path)
             yield self
@@ -94,8 +93,11 @@ class RunDirectory:
         path = self.path / "config.yaml"
         try:
             config = yaml.safe_load(path.read_text(encoding="utf-8"))
-            if not {"connection", "seed"} <= config.keys() or "name" not in config["connection"]:
-                raise KeyError
+            (
+                config["connection"]["name"],
+                config["probe"]["enabled"],
+                config["seed"],
+            )  # what every reader asks for
         except FileNotFoundError:
             raise files.broken(path, "no such file") from None
         except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):

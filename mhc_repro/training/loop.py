@@ -26,7 +26,7 @@ from mhc_repro.runs import manifest
 from mhc_repro.runs.directory import ENDED, RunBusy, RunDirectory
 from mhc_repro.runs.identity import PROTOCOL_VERSION
 from mhc_repro.runs.schema import UNITS
-from mhc_repro.training import runtime
+from mhc_repro.training import runtime, stops
 from mhc_repro.training.checkpoint import Checkpoints
 from mhc_repro.training.progress import Reporter
 from mhc_repro.training.trainer import Trainer
@@ -94,6 +94,7 @@ class Session:
     def go(self) -> str:
         """Train to the end, to a divergence or to a signal; return the status that was written."""
         config, run, trainer = self.config, self.run, self.trainer
+        stops.forget()
         for table in self.tables.values():
             table.truncate(trainer.done if self.recorded else -1)
         run.write_config(config)
@@ -101,7 +102,7 @@ class Session:
         self._write_status("running", message="", degenerate=[], control=[])
         with (
             Reporter(config.runtime.progress, run.run_id, config.train.steps, run.log) as self.reporter,
-            runtime.stop_requests() as stopped,
+            stops.taken(stops.say),
         ):
             for warning in self.warnings:
                 self.reporter.say(f"warning: {warning}")
@@ -110,7 +111,7 @@ class Session:
             if self.recorded:
                 self.reporter.say(f"resuming at step {trainer.done}")
             try:
-                return self._train(stopped)
+                return self._train()
             except Exception as error:
                 with suppress(OSError):  # the disk may be full
                     self.reporter.say(f"failed at step {trainer.done}: {error!r}\n{traceback.format_exc()}")
@@ -124,7 +125,7 @@ class Session:
             return "connections run uncompiled, as asked"
         return "no C++ compiler with Python's headers: connections run uncompiled, 1.4 to 1.9 times as slow"
 
-    def _train(self, stopped: runtime.Flag) -> str:
+    def _train(self) -> str:
         trainer, steps = self.trainer, self.config.train.steps
         if trainer.done == 0:
             self.tables["metrics"].append({"step": 0} | self._measure())
@@ -137,7 +138,7 @@ class Session:
                 if name.startswith(("loss/", "grad/")) and not math.isfinite(value):
                     return self._finish("diverged", f"{name} is {value} at step {trainer.done}")
             self.reporter.step(trainer.done, row)
-            if stopped:
+            if stops.requested():
                 self._save()
                 self._write_status("interrupted", message="stopped by a signal")
                 self.reporter.say(

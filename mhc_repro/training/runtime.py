@@ -4,15 +4,9 @@ import ctypes
 import hashlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import sysconfig
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 import torch
@@ -22,7 +16,6 @@ from mhc_repro.errors import UserError
 from mhc_repro.runs.manifest import fingerprint
 
 CONCURRENT = "MHC_REPRO_CONCURRENT"  # set by experiments/train.py for the processes of a parallel launcher
-SAME_SIGNAL = 1.0  # seconds
 
 
 def set_up(config: RuntimeConfig, recorded: dict[str, Any]) -> tuple[torch.device, dict[str, Any]]:
@@ -93,55 +86,6 @@ def keep_freed_memory() -> None:
         mallopt(m_mmap_threshold, 32 << 20)
         mallopt(m_trim_threshold, (1 << 31) - 1)
         mallopt(m_arena_max, 1)
-
-
-class Flag:
-    """False until it is raised."""
-
-    def __init__(self) -> None:
-        self.raised = False
-        self.at = 0.0
-
-    def __bool__(self) -> bool:
-        return self.raised
-
-
-_last = Flag()  # of the run that this process made last
-
-
-def stop_requested() -> bool:
-    """Say whether the last run of this process was asked to stop."""
-    return bool(_last)
-
-
-@contextmanager
-def stop_requests() -> Iterator[Flag]:
-    """Turn the first Ctrl-C or SIGTERM into a flag, so that a step is ended and saved; a second one kills.
-
-    One that comes within a second is the same one: a terminal sends it to all processes, and the parent of a
-    parallel launcher passes it on.
-    """
-    global _last
-    _last = flag = Flag()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        if flag and time.monotonic() - flag.at > SAME_SIGNAL:
-            for each, handler in before.items():
-                signal.signal(each, handler)
-            signal.raise_signal(number)
-        elif not flag:
-            flag.raised, flag.at = True, time.monotonic()
-            print("stopping after this step ...", file=sys.stderr)
-
-    before = {each: signal.signal(each, on_signal) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield flag
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def stream_seed(*key: int | str) -> int:

@@ -22,7 +22,7 @@ def record(date: str = "2026-03-04", arms: int = 2, threads: int = 1, **more: An
 
 def test_a_record_is_named_by_date_processor_threads_and_kind(tmp_path: Path) -> None:
     root = tmp_path / "results"
-    assert records.save(record(), root) == "results/bench/2026-03-04-maker-r-chip-7-2ghz-1-thread.json"
+    assert records.save(record(), root).endswith("results/bench/2026-03-04-maker-r-chip-7-2ghz-1-thread.json")
     assert records.save(record(points=[]), root).endswith("-1-thread-scaling.json")
     assert records.save(record(arms=records.FEW + 1, threads=2), root).endswith("-2-threads-arms.json")
 

@@ -95,6 +95,10 @@ def break_config(run: RunDirectory) -> None:
     (run.path / "config.yaml").write_text("seed: [")
 
 
+def empty_config(run: RunDirectory) -> None:
+    (run.path / "config.yaml").write_text("- seed\n")
+
+
 def edit_config(run: RunDirectory) -> None:
     path = run.path / "config.yaml"
     path.write_text(path.read_text().replace("steps: 4", "steps: 5"))
@@ -126,7 +130,17 @@ def copy(run: RunDirectory) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [break_config, edit_config, lose_config, break_status, break_metrics, lose_gains, lose_manifest, copy],
+    [
+        break_config,
+        empty_config,
+        edit_config,
+        lose_config,
+        break_status,
+        break_metrics,
+        lose_gains,
+        lose_manifest,
+        copy,
+    ],
 )
 def test_a_broken_directory_is_skipped_with_one_line(
     make_config: MakeConfig,

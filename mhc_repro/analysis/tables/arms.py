@@ -1,7 +1,7 @@
 """Cost and quality of every connection, side by side: the README's table of all arms.
 
 What an arm promises stands in experiments/arms.yaml; what it did comes from study `arms` (the quick protocol)
-and from the bench's newest record of many arms. What has not been measured is a dash.
+and from the bench's record of many arms on the fewest threads. What has not been measured is a dash.
 """
 
 from math import nan

@@ -1,0 +1,70 @@
+"""Ctrl-C and SIGTERM are requests: what runs is ended in good order and saved, and nothing new is begun.
+
+A terminal sends a signal to all processes, and the parent of a parallel launcher passes it on: what comes
+within a second is the same request. A later one means it, and does what it would have done without us.
+No torch here: a process that is still importing it must already listen.
+"""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAME_REQUEST = 1.0  # seconds
+
+_asked_at: float | None = None  # in this process
+
+
+def requested() -> bool:
+    """Say whether this process was asked to stop."""
+    return _asked_at is not None
+
+
+def forget() -> None:
+    """Begin anew: whatever was asked before is done with."""
+    global _asked_at
+    _asked_at = None
+
+
+@contextmanager
+def taken(first: Callable[[int], None] = lambda number: None) -> Iterator[None]:
+    """Take the signals as requests while the block runs, and call `first` with the number of the first one."""
+    restore = listen(first)
+    try:
+        yield
+    finally:
+        restore()
+
+
+def listen(first: Callable[[int], None] = lambda number: None) -> Callable[[], None]:
+    """Take the signals as requests from now on; return what undoes it. Does nothing outside the main thread."""
+    before: dict[signal.Signals, Any] = {}
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        global _asked_at
+        now = time.monotonic()
+        if _asked_at is None:
+            _asked_at = now
+            first(number)
+        elif now - _asked_at > SAME_REQUEST:
+            restore()
+            signal.raise_signal(number)
+
+    def restore() -> None:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    if threading.current_thread() is threading.main_thread():
+        before |= {each: signal.signal(each, on_signal) for each in SIGNALS}
+    return restore
+
+
+def say(number: int) -> None:
+    """Tell that a request came; whoever read this may be gone."""
+    with suppress(OSError, RuntimeError):
+        print("stopping after this step ...", file=sys.stderr)
