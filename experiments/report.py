@@ -15,6 +15,7 @@ from rich.console import Console
 from mhc_repro.analysis import labels, report
 from mhc_repro.analysis.comparison import Studies, read_studies
 from mhc_repro.analysis.tables import stability
+from mhc_repro.bench import records
 from mhc_repro.command_line.entry import Parser, exit_code
 from mhc_repro.errors import UserError
 from mhc_repro.runs import results_root
@@ -48,6 +49,10 @@ def _run(options: argparse.Namespace) -> int:
         print(f"verify: {problem or f'{_shown(root)} and its report agree, byte for byte'}")
         return 1 if problem else 0
     found = read_studies(root, options.study)
+    if not found and not (root / records.FOLDER).is_dir():  # another folder's figures are not ours to replace
+        raise UserError(
+            f"--root {options.root}: no run in there; make quick makes the first, in results/local"
+        )
     if options.study:
         texts = report.render_studies(found)
         changed = report.write(texts, root)

@@ -31,8 +31,6 @@ README = "../README.md"  # as seen from the results root
 
 def render(root: Path, found: Studies, with_readme: bool) -> dict[str, str]:
     """Make every file of the report of a whole results root, by its path as seen from there."""
-    if not found:
-        raise UserError(f"{root}: no run in there; make quick makes the first, in results/local")
     texts = {}
     if with_readme:
         try:

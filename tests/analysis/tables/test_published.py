@@ -39,7 +39,6 @@ here:
 
 def summary(value: float, seed: int = 0, state: str = "finished", backward: float = NAN) -> Summary:
     return Summary(
-        "arm",
         seed,
         state,
         "60/60",
