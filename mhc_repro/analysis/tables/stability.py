@@ -115,10 +115,18 @@ def console(shown: Table) -> table.Table:
     """Lay a table out for a terminal."""
     frame = shown.frame
     printed = table.Table(
-        title=shown.title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False
+        title=shown.title,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+        collapse_padding=True,
     )
     for name in frame.columns:
-        printed.add_column(str(name), justify="left" if name in cells.TEXT_COLUMNS else "right")
+        # In a narrow terminal a header may break anywhere, numbers and names only between words.
+        word = max(len(each) for cell in frame[name] for each in cell.split())
+        left = name in cells.TEXT_COLUMNS
+        printed.add_column(str(name), justify="left" if left else "right", overflow="fold", min_width=word)
     for row in frame.itertuples(index=False):
         printed.add_row(*map(str, row))
     return printed

@@ -1,8 +1,10 @@
+import io
 from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from mhc_repro.analysis.comparison import comparisons
 from mhc_repro.analysis.tables import cells, stability
@@ -183,3 +185,17 @@ def test_fixture_table(runs: list[Run]) -> None:
     assert frame.loc["baseline", "spikes"] == "1 + 0"
     assert frame.loc["mHC", "step time (× baseline)"] == "1.50"
     assert frame.loc["HC", "max composite gain, fwd"] == "2.592"
+
+
+def test_nothing_is_cut_off_in_a_terminal_of_80_columns(runs: list[Run]) -> None:
+    printed = Console(width=80, file=io.StringIO())
+    found = stability.tables(comparisons(runs))
+    for table in found:
+        printed.print(stability.console(table))
+    lines = printed.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines if "…" in line]
+    said = {word for line in lines for word in line.split()}
+    for table in found:  # a long status may break within a word
+        for name in table.frame.columns.drop("status", errors="ignore"):
+            assert {word for cell in table.frame[name] for word in cell.split()} <= said
