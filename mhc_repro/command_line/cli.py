@@ -173,7 +173,7 @@ def _place(run: Run) -> tuple[str, tuple[int, str]]:
 def _table(*columns: str) -> Table:
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), show_header=any(columns))
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "run")  # an id is there to be copied
     return table
 
 
