@@ -8,6 +8,7 @@ norm, as A.6 does.
 
 import math
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,7 +18,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Mixing:
+class Mixing(ABC):
     """A parametrisation of H_res for n streams; its fields are what `connection.mixing` may hold."""
 
     n: int
@@ -26,17 +27,17 @@ class Mixing:
     )
 
     @property
+    @abstractmethod
     def size(self) -> int:
         """Return how many numbers a token needs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def initial(self) -> Tensor:
         """Return where the static part of these numbers starts: (size,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def matrix(self, numbers: Tensor) -> Tensor:
         """Make H_res of every token: (size, N) -> (n, n, N)."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
