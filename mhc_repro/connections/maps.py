@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mhc_repro.connections.mixing import Mixing
+from mhc_repro.linear import linear
 
 RMS_EPS = 1e-20  # mHC Table 5
 
@@ -42,7 +43,7 @@ def flat_features(streams: Tensor, phi: Tensor) -> Tensor:
     The norm's factor is applied after the product, so the normalised state is never written.
     """
     mean_square = torch.linalg.vector_norm(streams, dim=(1, 2)).square() / phi.shape[1]
-    return functional.linear(streams.flatten(1), phi).T * (mean_square + RMS_EPS).rsqrt()
+    return linear(streams.flatten(1), phi).T * (mean_square + RMS_EPS).rsqrt()
 
 
 def stream_features(streams: Tensor, theta: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from mhc_repro import connections
 from mhc_repro.config import ConnectionConfig, ModelConfig
+from mhc_repro.linear import Linear, linear
 from mhc_repro.training.runtime import stream_seed
 
 CONNECTION = ("connections.", "expansion.", "reduction.")  # how the names of an arm's own parameters begin
@@ -28,8 +29,8 @@ class Attention(nn.Module):
         self.heads = config.heads
         self.dropout = config.dropout
         self.norm = nn.LayerNorm(config.dim, config.norm_eps, bias=False)
-        self.qkv = nn.Linear(config.dim, 3 * config.dim, bias=False)
-        self.out = nn.Linear(config.dim, config.dim, bias=False)
+        self.qkv = Linear(config.dim, 3 * config.dim)
+        self.out = Linear(config.dim, config.dim)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = rearrange(self.qkv(self.norm(x)), "b t (three h d) -> three b h t d", three=3, h=self.heads)
@@ -45,8 +46,8 @@ class MLP(nn.Module):
         super().__init__()
         self.dropout = config.dropout
         self.norm = nn.LayerNorm(config.dim, config.norm_eps, bias=False)
-        self.up = nn.Linear(config.dim, config.mlp_ratio * config.dim, bias=False)
-        self.down = nn.Linear(config.mlp_ratio * config.dim, config.dim, bias=False)
+        self.up = Linear(config.dim, config.mlp_ratio * config.dim)
+        self.down = Linear(config.mlp_ratio * config.dim, config.dim)
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.gelu(self.up(self.norm(x)))
@@ -86,7 +87,7 @@ class Transformer(nn.Module):
             if observe:
                 observe(layer, streams, h_res)
         x = self.reduction(streams) if self.reduction else connections.reduce(streams, self.reduce)
-        return functional.linear(self.norm(x), self.embedding.weight)
+        return linear(self.norm(x), self.embedding.weight)
 
     def body_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Name the parameters that every arm shares, in an order no connection can change."""

@@ -28,6 +28,8 @@ def set_up(config: RuntimeConfig, recorded: dict[str, Any]) -> tuple[torch.devic
     torch.set_num_threads(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # older torch asks for it on a GPU
     torch.use_deterministic_algorithms(True)
+    # Else every new tensor is first filled with NaN.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     keep_freed_memory()
     return device, fingerprint(device.type, threads, compiles(config, device), torch.__version__)
 
