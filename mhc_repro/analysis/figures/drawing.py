@@ -211,8 +211,12 @@ def _markers(curve: Any) -> int:
 
 
 def label(arm: str, runs: Sequence[Run]) -> str:
-    """Name an arm and what its runs are flagged as."""
-    flags = [flag for flag in ("degenerate", "control") if any(run.status.get(flag) for run in runs)]
+    """Name an arm and what its runs are flagged as, with their number where it is not all."""
+    flags = []
+    for flag in ("degenerate", "control"):
+        flagged = sum(bool(run.status.get(flag)) for run in runs)
+        if flagged:
+            flags.append(flag if flagged == len(runs) else f"{flagged} of {len(runs)} runs {flag}")
     name = style(arm).label
     return f"{name} ({', '.join(flags)})" if flags else name
 

@@ -42,6 +42,14 @@ def test_the_legend_of_a_large_family_is_within_the_figure(fake: Fake) -> None:
 
 
 @pytest.mark.parametrize(
+    ("flagged", "label"), [(0, "mHC"), (1, "mHC (1 of 3 runs degenerate)"), (3, "mHC (degenerate)")]
+)
+def test_an_arm_is_named_after_as_many_runs_as_are_flagged(fake: Fake, flagged: int, label: str) -> None:
+    runs = [fake("mhc", seed=s, status={"degenerate": ["x"] if s < flagged else []}) for s in range(3)]
+    assert drawing.label("mhc", runs) == label
+
+
+@pytest.mark.parametrize(
     ("blocks", "ticks"), [(1, [1, 2]), (4, [1, 2, 4, 6, 8]), (16, [1, *range(8, 33, 8)])]
 )
 def test_sub_layers_are_ticked_at_the_first_and_at_even_ones(blocks: int, ticks: list[int]) -> None:
