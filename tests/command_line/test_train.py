@@ -1,51 +1,21 @@
 """experiments/train.py as one types it: mistakes, plans, exit codes, and nothing left lying about."""
 
 import logging
-import os
-import re
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import yaml
 
 import train
-from mhc_repro.command_line.compose import CONF, compose_jobs
+from mhc_repro.command_line.compose import compose_jobs
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.runs import read_runs
 from mhc_repro.training import data, loop
-
-SCRIPT = CONF.parent / "experiments" / "train.py"
-TINY = (
-    *(
-        "data=synthetic",
-        "model.blocks=1",
-        "model.dim=16",
-        "model.heads=2",
-        "data.batch=2",
-        "data.sequence=16",
-    ),
-    *("train.steps=3", "train.val_windows=2", "train.test_windows=2", "probe.windows=4", "probe.every=2"),
-    *("runtime.threads=1", "runtime.compile=off"),
-)
+from tiny_runs import SCRIPT, TINY, assert_no_litter
 
 Main = Callable[..., int]
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, with the cache beside it."""
-    monkeypatch.setenv("MHC_REPRO_CACHE", str(tmp_path / "cache"))
-    folder = tmp_path / "cwd"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
 
 
 @pytest.fixture
@@ -304,91 +274,3 @@ def test_real_runs_leave_their_directories_and_nothing_else(
         ("scratch", "mhc", "finished"),
     ]
     assert_no_litter(elsewhere)
-
-
-@pytest.mark.parametrize("target", ["study STUDY=depth", "reproduce", "quick"])
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_the_makefile_types_what_can_be_run(target: str, jobs: int) -> None:
-    command = ["make", "--dry-run", "--no-print-directory", "VENV=venv", f"JOBS={jobs}", *target.split()]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CONF.parent).stdout
-    (line,) = [line for line in printed.splitlines() if "experiments/train.py" in line]
-    configs = compose_jobs(line.partition("experiments/train.py")[2].split())
-    study = {"reproduce": "stability", "quick": "quick"}.get(target, target.partition("=")[2])
-    assert {config.study for config in configs} == {study}
-    assert (" hydra.launcher.n_jobs=2 " in line) == (jobs == 2 and target != "quick")
-
-
-def test_make_reproduce_all_names_every_recorded_study() -> None:
-    command = ["make", "--dry-run", "--no-print-directory", "VENV=venv", "reproduce-all"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CONF.parent).stdout
-    (named,) = re.findall(r"for study in ([\w ]+);", printed)
-    studies = {
-        path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in CONF.glob("study/*.yaml")
-    }
-    recorded = {
-        name for name, study in studies.items() if study.get("runtime", {}).get("results") == "results"
-    }
-    assert set(named.split()) == recorded
-    assert named.startswith("stability")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_a_parallel_multirun_stops_and_saves_every_run(
-    number: int, elsewhere: Path, tmp_path: Path
-) -> None:
-    """To the parent alone, as a scheduler sends it; a terminal's Ctrl-C reaches the others twice."""
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    results = tmp_path / "results"
-    argv = (
-        "-m",
-        "hydra/launcher=joblib",
-        "hydra.launcher.n_jobs=3",
-        "seed=0,1",
-        *TINY,
-        "train.steps=100000",
-    )
-    process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), *argv, f"runtime.results={results}"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    limit = time.monotonic() + 180
-    try:
-        while len([path for path in results.glob("*/*/metrics.jsonl") if path.stat().st_size > 3000]) < 2:
-            assert process.poll() is None
-            assert time.monotonic() < limit
-            time.sleep(0.1)
-        process.send_signal(number)
-        _, said = process.communicate(timeout=120)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 130, said
-    runs = read_runs(results)
-    assert [run.state for run in runs] == ["interrupted"] * 2
-    assert all(run.status["status"] == "interrupted" for run in runs)  # saved, not killed
-    assert said.count("repeat the command to go on") == 2
-
-
-@pytest.mark.slow
-def test_joblib_runs_the_same_jobs(elsewhere: Path, tmp_path: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    argv = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1", *TINY)
-    command = [sys.executable, str(SCRIPT), *argv, f"runtime.results={tmp_path / 'results'}"]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-    assert done.returncode == 0, done.stderr
-    assert [(run.seed, run.state) for run in read_runs(tmp_path / "results")] == [
-        (0, "finished"),
-        (1, "finished"),
-    ]
-    assert "job 2: seed=1\n" in done.stderr
-    assert_no_litter(elsewhere)
-
-
-def assert_no_litter(folder: Path) -> None:
-    assert not list(folder.iterdir())
-    assert not {"outputs", "multirun", ".hydra"} & {path.name for path in CONF.parent.iterdir()}

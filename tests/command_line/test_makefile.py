@@ -1,0 +1,35 @@
+"""What the Makefile types, without running it."""
+
+import re
+import subprocess
+
+import pytest
+import yaml
+
+from mhc_repro.command_line.compose import CONF, compose_jobs
+
+
+@pytest.mark.parametrize("target", ["study STUDY=depth", "reproduce", "quick"])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_makefile_types_what_can_be_run(target: str, jobs: int) -> None:
+    command = ["make", "--dry-run", "--no-print-directory", "VENV=venv", f"JOBS={jobs}", *target.split()]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CONF.parent).stdout
+    (line,) = [line for line in printed.splitlines() if "experiments/train.py" in line]
+    configs = compose_jobs(line.partition("experiments/train.py")[2].split())
+    study = {"reproduce": "stability", "quick": "quick"}.get(target, target.partition("=")[2])
+    assert {config.study for config in configs} == {study}
+    assert (" hydra.launcher.n_jobs=2 " in line) == (jobs == 2 and target != "quick")
+
+
+def test_make_reproduce_all_names_every_recorded_study() -> None:
+    command = ["make", "--dry-run", "--no-print-directory", "VENV=venv", "reproduce-all"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CONF.parent).stdout
+    (named,) = re.findall(r"for study in ([\w ]+);", printed)
+    studies = {
+        path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in CONF.glob("study/*.yaml")
+    }
+    recorded = {
+        name for name, study in studies.items() if study.get("runtime", {}).get("results") == "results"
+    }
+    assert set(named.split()) == recorded
+    assert named.startswith("stability")
