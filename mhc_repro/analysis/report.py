@@ -51,10 +51,12 @@ def parts(found: Studies, root: Path) -> dict[str, str]:
     """Write every part of the README by its name."""
     shown = next((found[study] for study in SHOWN if study in found), [])
     pictures = {name: figures.part(name, shown, root.name) or labels.NO_RUNS for name, *_ in figures.FIGURES}
-    pictures[depth.NAME] = figures.part(depth.NAME, found.get(depth.STUDY, []), root.name) or depth.EMPTY
+    by_depth = found.get(depth.STUDY, [])
+    pictures[depth.NAME] = figures.part(depth.NAME, by_depth, root.name) or depth.EMPTY
     costs = [scaling.part(root.name)] if newest(root, SCALING) else []
     return {
         "stability-table": stability.part(shown) if shown else labels.NO_RUNS,
+        "depth-table": stability.part(by_depth, [stability.STABILITY_TITLE]) if by_depth else depth.EMPTY,
         "arms-table": arms.part(found, root),
         "overhead-table": "\n\n".join([overhead.part(root), *costs]),
         "published-table": published.part(found),

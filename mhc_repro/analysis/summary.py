@@ -13,7 +13,7 @@ import pandas as pd
 
 from mhc_repro.analysis.arms import BASELINE
 from mhc_repro.analysis.comparison import Comparison
-from mhc_repro.measurement.stability import spikes
+from mhc_repro.measurement.stability import WINDOW, spikes
 from mhc_repro.runs import ENDED, Run
 
 PRINTED_EVERY = 20  # the enwik8 reproduction prints its iterations 0, 20, 40, ...
@@ -38,7 +38,9 @@ class Summary:
     # what answers the question
     bpc: float = nan
     bpc_split: str = ""  # test | val
+    grad_body_median: float = nan  # over the steps that the spike rule judges, as the next
     grad_body_max: float = nan
+    clipped: float = nan  # part of all steps
     composite_forward_max: float = nan
     composite_backward_max: float = nan
     loss_spikes: float = nan
@@ -61,6 +63,7 @@ def summarise(run: Run) -> Summary:
     rows = run.metrics.set_index("step")
     steps = rows[rows.index >= 1]
     printed = steps[(steps.index - 1) % PRINTED_EVERY == 0]
+    judged = steps[steps.index > WINDOW]
     activation = column(rows, "gain/activation")
     bpc, split = held_out(rows)
     loss = column(printed, "loss/train")
@@ -74,7 +77,9 @@ def summarise(run: Run) -> Summary:
         activation_max=float(activation.max()),
         bpc=bpc,
         bpc_split=split,
-        grad_body_max=float(column(steps, "grad/norm_body").max()),
+        grad_body_median=float(column(judged, "grad/norm_body").median()),
+        grad_body_max=float(column(judged, "grad/norm_body").max()),
+        clipped=_clipped(steps),
         composite_forward_max=float(column(rows, "gain/composite_forward").max()),
         composite_backward_max=float(column(rows, "gain/composite_backward").max()),
         loss_spikes=_spikes(steps, "loss/train"),
@@ -105,6 +110,11 @@ def held_out(rows: pd.DataFrame) -> tuple[float, str]:
         if len(values):
             return float(values.iloc[-1]), split
     return nan, ""
+
+
+def _clipped(steps: pd.DataFrame) -> float:
+    before, after = column(steps, "grad/norm"), column(steps, "grad/clipped")
+    return float((before > 1.001 * after).mean()) if len(after) else nan
 
 
 def _spikes(steps: pd.DataFrame, key: str) -> float:

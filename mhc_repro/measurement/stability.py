@@ -5,8 +5,10 @@ import warnings
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+WINDOW = 128  # steps, by which the next one is judged
 
-def spikes(series: ArrayLike, window: int = 128, sigma: float = 6.0) -> NDArray[np.bool_]:
+
+def spikes(series: ArrayLike, window: int = WINDOW, sigma: float = 6.0) -> NDArray[np.bool_]:
     """Mark values above mean + sigma standard deviations of the `window` values before them.
 
     The first `window` steps are never marked: there is nothing to judge them by. A value that is

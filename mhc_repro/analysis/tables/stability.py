@@ -13,6 +13,7 @@ from mhc_repro.analysis.arms import rank, style
 from mhc_repro.analysis.comparison import EXPECTED, Comparison
 from mhc_repro.analysis.summary import PRINTED_EVERY, Summary, summaries
 from mhc_repro.analysis.tables import cells
+from mhc_repro.measurement.stability import WINDOW
 
 PUBLISHED_TITLE = "As the enwik8 reproduction prints them"
 PUBLISHED_CAPTION = (
@@ -24,10 +25,11 @@ STABILITY_TITLE = "What answers the question"
 STABILITY_CAPTION = (
     "Held-out bits per character on the test windows, at the end (val: last validation before divergence; "
     "under the published protocol no text is held out, and these windows are trained on). Body gradient "
-    "norm over every step, before clipping, without the connections' own parameters. Composite amax gain of "
+    f"norm: before clipping, without the connections' own parameters, from step {WINDOW + 1} on, since the largest "
+    "of all are those of the start and of warm-up. Steps clipped: of all. Composite amax gain of "
     "the H_res products, largest over sub-layers and probes; a residual baseline has exactly 1. Spikes: "
-    "steps more than 6 sigma above the mean of the 128 before them (so the first 128 cannot be judged), in "
-    "loss + in body gradient norm, all seeds. Step time: fifth percentile of a run's steps, those that shared "
+    f"steps more than 6 sigma above the mean of the {WINDOW} before them (so the first {WINDOW} cannot be judged), "
+    "in loss + in body gradient norm, all seeds. Step time: fifth percentile of a run's steps, those that shared "
     "the machine least, over the baseline's of the same seed; of runs that shared it unequally it means nothing, "
     "and the bench measures it properly."
 )
@@ -60,9 +62,11 @@ def tables(comparisons: Sequence[Comparison]) -> list[Table]:
     ]
 
 
-def part(comparisons: Sequence[Comparison]) -> str:
-    """Write the README's part: both tables of a study with their captions, where they come from."""
-    found = tables(comparisons)
+def part(
+    comparisons: Sequence[Comparison], titles: Sequence[str] = (PUBLISHED_TITLE, STABILITY_TITLE)
+) -> str:
+    """Write the README's part: tables of a study with their captions, where they come from."""
+    found = [each for each in tables(comparisons) if each.title in titles]
     pieces = [
         piece for each in found for piece in (f"**{each.title}**", cells.markdown(each.frame), each.caption)
     ]
@@ -101,7 +105,9 @@ def stability_columns(rows: Sequence[Row]) -> pd.DataFrame:
         rows,
         {
             "held-out bpc": _bpc,
+            "median body grad norm": lambda runs: cells.cell([run.grad_body_median for run in runs]),
             "max body grad norm": lambda runs: cells.cell([run.grad_body_max for run in runs]),
+            "steps clipped (%)": lambda runs: cells.cell([100 * run.clipped for run in runs], decimals=0),
             "max composite gain, fwd": lambda runs: cells.cell([run.composite_forward_max for run in runs]),
             "max composite gain, bwd": lambda runs: cells.cell([run.composite_backward_max for run in runs]),
             "spikes": _spikes,

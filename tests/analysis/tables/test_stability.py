@@ -38,7 +38,6 @@ def steps(**at: dict[int, float]) -> list[dict[str, float]]:
 ROWS = steps(
     loss__train={1: 5.5, 20: 1.0, 21: 2.125, 41: 2.5, 60: 0.5},
     grad__norm={1: 2.0, 21: 4.0, 41: 3.0, 42: 99.0},
-    grad__norm_body={42: 77.0},
     gain__activation={0: 1.0, 20: 2.0, 40: 12.0, 60: 5.0},
     gain__composite_forward={0: 1.0, 40: 51.25, 60: 50.0},
     gain__composite_backward={0: 1.0, 40: 1234.5, 60: 50.0},
@@ -60,11 +59,31 @@ def test_the_published_table_takes_every_twentieth_step(fake: Fake) -> None:
 def test_the_stability_table_takes_every_step_and_probe(fake: Fake) -> None:
     row = both([fake("baseline", ROWS)]).loc["baseline"]
     assert row["held-out bpc"] == "3.456"
-    assert row["max body grad norm"] == "77.00"
     assert row["max composite gain, fwd"] == "51.25"
     assert row["max composite gain, bwd"] == "1,234" or row["max composite gain, bwd"] == "1,235"
     assert row["step time (× baseline)"] == "1.00"
     assert row["status"] == "finished"
+
+
+def test_gradients_are_those_of_the_steps_that_can_be_judged(fake: Fake) -> None:
+    """Steps 129 to 132 have norms of 2, 4, 6 and 5, of which two are clipped to 4; before them 99, and no clip."""
+    rows = [{"step": s, "grad/norm_body": 99.0, "grad/norm": 9.0, "grad/clipped": 9.0} for s in range(1, 129)]
+    for step, norm in enumerate((2.0, 4.0, 6.0, 5.0), start=129):
+        clipped = min(norm, 4.0)
+        rows.append({"step": step, "grad/norm_body": norm, "grad/norm": norm, "grad/clipped": clipped})
+    row = both([fake("baseline", rows)]).loc["baseline"]
+    assert row["median body grad norm"] == "4.500"
+    assert row["max body grad norm"] == "6.000"
+    assert row["steps clipped (%)"] == "2"
+    short = both([fake("baseline", rows[:128])]).loc["baseline"]
+    assert short["max body grad norm"] == short["median body grad norm"] == "–"
+    assert short["steps clipped (%)"] == "0"
+
+
+def test_a_gradient_that_is_not_finite_is_the_largest(fake: Fake) -> None:
+    rows = [{"step": step, "grad/norm_body": 1.0} for step in range(1, 140)]
+    row = both([fake("hc", [*rows, {"step": 140, "grad/norm_body": INF}], state="diverged")]).loc["HC"]
+    assert row["max body grad norm"] == "inf"
 
 
 def test_missing_runs_and_values_print_as_a_dash(fake: Fake) -> None:
@@ -90,7 +109,6 @@ def test_a_diverged_run_has_no_final_loss_and_keeps_the_rest(fake: Fake) -> None
     assert row["final loss (nats)"] == "–"
     assert row["min loss (nats)"] == "2.125"
     assert row["held-out bpc"] == "4.000 (val)"
-    assert row["max body grad norm"] == "inf"
     assert row["spikes"] == "1 + 1"
     assert row["status"] == "diverged at 43/60"
 
