@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 RESULTS ?= results/local
 STUDY ?=
-JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+# nproc counts the cores that may be used here, fewer than there are in a container; OMP_NUM_THREADS is about one run.
+JOBS ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 ARGS ?=
 
 run := $(VENV)/bin/python
@@ -23,7 +24,7 @@ help: ## list the targets
 	@echo '  PYTHON=python3.12     the Python that setup builds on, 3.11 to 3.13 (default: $(PYTHON))'
 	@echo '  VENV=folder           the environment (default: $(VENV))'
 	@echo '  ARGS="train.steps=50" more overrides for quick, study, reproduce and bench'
-	@echo '  JOBS=1                how many runs of study and reproduce go on side by side (default: $(JOBS))'
+	@echo '  JOBS=1                how many runs of study and reproduce go on side by side, 1 on a GPU (default: $(JOBS))'
 	@echo '  RESULTS=folder        where quick writes (default: $(RESULTS))'
 
 setup: $(stamp) ## make the environment with pinned versions, or bring it up to date

@@ -100,7 +100,7 @@ def _count(text: str) -> int:
 
 def _check(overrides: list[str]) -> None:
     for line in overrides:
-        key = line.partition("=")[0].lstrip("+~")
+        key = _key(line)
         if key in ("connection", "protocol"):
             flag = {"connection": "--connections", "protocol": "--protocol"}[key]
             raise UserError(f"{line}: what is measured is named by {flag}={line.partition('=')[2]}")
@@ -108,8 +108,12 @@ def _check(overrides: list[str]) -> None:
             raise UserError(f"{line}: a bench takes settings, one value each, and no study")
 
 
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
 def _composed(options: argparse.Namespace, arm: str, more: list[str]) -> Config:
-    own = [line for line in options.overrides if arm != BASELINE or not line.startswith("connection.")]
+    own = [line for line in options.overrides if arm != BASELINE or not _key(line).startswith("connection.")]
     threads = [f"runtime.threads={options.threads}"] if options.threads else []
     settings = [f"connection={arm}", f"protocol={options.protocol}", "data=synthetic", *threads, *own, *more]
     configs = compose.compose_jobs(settings)

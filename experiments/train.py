@@ -13,14 +13,18 @@ import sys
 # OpenMP's threads spin while they wait, which on a machine with other work to do makes every step many
 # times slower; it is read when torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# An exception comes back to us: Hydra would print it with its traceback and exit.
+os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from mhc_repro import cache
 from mhc_repro.command_line import compose
 from mhc_repro.command_line.entry import INTERRUPTED, MISTAKE, exit_code, pass_on
+from mhc_repro.cores import cores
 from mhc_repro.errors import UserError
 from mhc_repro.runs import plan
 from mhc_repro.training import stops
@@ -38,12 +42,12 @@ def job(composed: DictConfig) -> None:
     jobs = settings.launcher.get("n_jobs", 1)  # of a parallel launcher; -1 is one for each core
     if jobs != 1:
         stops.listen()
-    if stops.requested():
-        return
     from mhc_repro.training import runtime  # torch is slow to import, a wrong command line should not wait
     from mhc_repro.training.loop import train
 
-    os.environ[runtime.CONCURRENT] = str(jobs if jobs > 0 else os.cpu_count())
+    if stops.requested():
+        return
+    os.environ[runtime.CONCURRENT] = str(jobs if jobs > 0 else cores())
     if settings.mode == RunMode.MULTIRUN:
         swept = [line for line in settings.overrides.task if line not in typed]
         print(f"job {settings.job.num + 1}: {' '.join(swept)}", file=sys.stderr, flush=True)
@@ -66,22 +70,26 @@ def _run(argv: list[str]) -> int:
     typed[:], statuses[:] = argv, []
     stops.forget()
     configs = compose.check_command_line(argv)
-    sys.argv[1:] = compose.no_more_workers_than_runs(argv, len(configs))
+    sys.argv[1:] = compose.limit_workers(argv, configs)
     if len(configs) > 1:
+        cache.make(cache.cache_directory(configs[0].runtime.cache) / "sweeps")  # of conf/config.yaml
         planned = plan.plan(configs)
         print(plan.table(planned), end="\n\n", flush=True)
         if done := plan.again(planned, configs[0].runtime.results):
             print(done, flush=True)
     if "hydra/launcher=joblib" in argv:
         with stops.taken(pass_on):
-            job()
-        if stops.requested():
-            return INTERRUPTED
+            try:
+                job()
+            except Exception:
+                if not stops.requested():  # else a process was stopped before it could listen
+                    raise
     else:
         job()
     # A launcher such as joblib runs the jobs in other processes: then the run directories tell.
     ended = statuses if len(statuses) == len(configs) else [one.state for one in plan.plan(configs)]
-    return max((CODES.get(status, 1) for status in ended), default=0)
+    code = max((CODES.get(status, 1) for status in ended), default=0)
+    return INTERRUPTED if code and stops.requested() else code
 
 
 if __name__ == "__main__":

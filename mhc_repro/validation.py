@@ -12,6 +12,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from mhc_repro.cache import expanded
 from mhc_repro.config import Config, ConnectionConfig
 from mhc_repro.errors import UserError
 from mhc_repro.measurement.guards import REASONS
@@ -131,8 +132,8 @@ RULES: dict[str, Rule] = {
     "runtime.threads": or_null(at_least(1)),
     "runtime.compile": one_of("auto", "on", "off"),
     "runtime.results": Rule("a folder", lambda path: path != "" and _folder(results_root(path))),
-    "runtime.cache": or_null(Rule("a folder", lambda path: path != "" and _folder(Path(path).expanduser()))),
-    "runtime.enwik8": or_null(Rule("a file that exists", lambda path: Path(path).expanduser().is_file())),
+    "runtime.cache": or_null(Rule("a folder", lambda path: path != "" and _folder(expanded(path)))),
+    "runtime.enwik8": or_null(Rule("a file that exists", lambda path: expanded(path).is_file())),
     "runtime.checkpoint_seconds": at_least(0),
     "runtime.progress": one_of("auto", "bar", "lines"),
     "runtime.resume": one_of("exact", "any"),
@@ -164,15 +165,21 @@ def _check_body(config: Config) -> None:
     if dim % heads:
         nearest = max(1, round(dim / heads)) * heads
         raise _wrong("model.dim", dim, f"must be a multiple of model.heads={heads}", nearest)
+    if config.model.dtype == "float64" and config.runtime.device == "mps":
+        raise _wrong("model.dtype", "float64", "runtime.device=mps has no such numbers", "float32")
 
 
 def _check_streams(config: Config) -> None:
     connection, default = config.connection, ConnectionConfig()
     if connection.kind == "residual" and connection.n != 1:
         raise _wrong("connection.n", connection.n, "a plain residual connection has one stream", 1)
-    for key in UNUSED.get(connection.kind, ()):
+    unused = dict.fromkeys(UNUSED.get(connection.kind, ()), f"a connection of kind {connection.kind}")
+    if connection.kind == "streams" and connection.coefficients == "static":
+        gates = ("alpha", "share_alpha") if connection.reduce != "head" else ("share_alpha",)
+        unused |= dict.fromkeys(gates, "maps of connection.coefficients=static")
+    for key, of in unused.items():
         if getattr(connection, key) != getattr(default, key):
-            why = f"nothing for a connection of kind {connection.kind}, and would only make another id"
+            why = f"nothing for {of}, and would only make another id"
             raise _wrong(f"connection.{key}", getattr(connection, key), why, getattr(default, key))
     if connection.kind != "streams" and connection.reduce == "head":
         why = f"a connection of kind {connection.kind} has one stream to read at the end"

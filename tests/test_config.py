@@ -217,13 +217,22 @@ def test_every_field_has_a_rule_that_its_default_meets() -> None:
         ("connection.name=../up", ["plain name"]),
         ("connection.n=0", ["1 or more"]),
         ("connection.n=2", ["one stream"]),
+        ("connection=mhc_static connection.alpha=0.1", ["coefficients=static", "connection.alpha=0.01"]),
+        ("connection=hc_original connection.coefficients=static", ["connection.share_alpha=false"]),
+        ("connection=uniform connection.share_alpha=true", ["kind=uniform", "connection.share_alpha=false"]),
+        ("model.dtype=float64 runtime.device=mps", ["runtime.device=mps", "model.dtype=float32"]),
     ],
 )
 def test_range_is_taught(wrong: str, said: list[str]) -> None:
     with pytest.raises(UserError) as caught:
-        compose_jobs([wrong])
+        compose_jobs(wrong.split())
     for words in said:
         assert words in str(caught.value)
+
+
+def test_a_head_has_a_gate_although_static_maps_have_none() -> None:
+    (config,) = compose_jobs(["connection=mhc_static", "connection.reduce=head", "connection.alpha=0.1"])
+    assert config.connection.alpha == 0.1
 
 
 @pytest.mark.parametrize("n", [1, 2, 4, 8])

@@ -22,7 +22,7 @@ def connection_flops(connection: ConnectionConfig, numbers: int, model: ModelCon
 
     Per token and sub-layer, forward: the norm's squares 2nC and the projection (2 nC each number from vec(X),
     2C each from one stream; neither where maps are static), H_pre X 2nC, H_res X 2n^2 C (nothing where it is
-    I), H_post^T y 2nC; less the residual's C. A history: the mean of n states, 2nC.
+    I), H_post^T y added to it 2nC; less the residual's C. A history: the mean of n states, 2nC.
     """
     if connection.kind == "residual":
         return 0
@@ -32,7 +32,7 @@ def connection_flops(connection: ConnectionConfig, numbers: int, model: ModelCon
     else:
         norm = 2 * n * c if numbers else 0
         projection = 2 * numbers * (n * c if connection.coefficients == "flat" else c)
-        mix = n * c if keeps_streams(connection) else 2 * n * n * c
+        mix = 0 if keeps_streams(connection) else 2 * n * n * c
         per_token = norm + projection + 2 * n * c + mix + 2 * n * c - c
     return 3 * 2 * model.blocks * data.batch * data.sequence * per_token
 

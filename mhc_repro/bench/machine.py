@@ -31,8 +31,8 @@ def _fastest(call: Callable[[], object], seconds: float, device: torch.device) -
     while True:
         start = time.perf_counter()
         call()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
         end = time.perf_counter()
         best = min(best, end - start)
         if end >= until:

@@ -1,7 +1,8 @@
 """What the bench keeps: one JSON file a record, in `bench/` under the results root.
 
-Named by date, processor, threads and kind. Of a kind and a number of threads the newest counts, in the order of
-the names, so that what is made of them depends on the files alone. No torch here: the report reads records too.
+Named by date, processor, GPU if any, threads and kind. Of a kind, a device and a number of threads the newest
+counts, in the order of the names, so that what is made of them depends on the files alone. No torch here: the
+report reads records too.
 """
 
 import json
@@ -24,7 +25,9 @@ Record = dict[str, Any]
 
 def save(record: Record, root: Path) -> str:
     """Keep a record under the results root; return where, as seen from the checkout."""
-    slug = re.sub(r"[^a-z0-9]+", "-", record["fingerprint"]["cpu"].lower()).strip("-")
+    made = record["fingerprint"]
+    chips = made["cpu"] if made["device"] == "cpu" else f"{made['cpu']} {made['device']}"
+    slug = re.sub(r"[^a-z0-9]+", "-", chips.lower()).strip("-")
     kind = SCALING if "points" in record else ALL_ARMS if len(record["connections"]) > FEW else ""
     name = f"{FOLDER}/{record['date']}-{slug}-{threads_text(record)}{kind}.json".replace(" ", "-")
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
@@ -33,14 +36,21 @@ def save(record: Record, root: Path) -> str:
 
 
 def newest(root: Path, kind: str = "") -> list[Record]:
-    """Read the newest record of a kind for each number of threads, fewest first; UserError for another schema."""
+    """Read the newest record of a kind for each device and number of threads; UserError for another schema.
+
+    The CPU's come first, then fewer threads before more.
+    """
 
     def is_of_kind(path: Path) -> bool:
         return next((each for each in (SCALING, ALL_ARMS) if path.stem.endswith(each)), "") == kind
 
     found = [read(path) for path in sorted((root / FOLDER).glob("*.json")) if is_of_kind(path)]
-    by_threads = {record["fingerprint"]["threads"]: record for record in found}
-    return [by_threads[threads] for threads in sorted(by_threads)]
+    by_place = {_place(record["fingerprint"]): record for record in found}
+    return [by_place[place] for place in sorted(by_place)]
+
+
+def _place(made: dict[str, Any]) -> tuple[bool, str, int]:
+    return made["device"] != "cpu", made["device"], made["threads"]
 
 
 def threads_text(record: Record) -> str:

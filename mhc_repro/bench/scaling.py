@@ -26,13 +26,14 @@ def grid(batch: int) -> list[tuple[int, int, int]]:
 
 def scale(compose: Compose, arms: Sequence[str], rounds: int, say: measure.Say) -> dict[str, Any]:
     """Measure the arms at every point; return the record of it, a flat row for each arm and point."""
-    points = grid(compose("baseline", []).data.batch)
+    points = []
+    for dim, n, batch in grid(compose("baseline", []).data.batch):  # all before minutes go into the first
+        body = [f"model.blocks={BLOCKS}", f"model.dim={dim}", f"data.batch={batch}"]
+        configs = {arm: compose(arm, [*body, f"connection.n={n}"]) for arm in arms}
+        points.append((dim, n, batch, compose("baseline", body), configs))
     found: dict[str, Any] = {}
     rows = []
-    for number, (dim, n, batch) in enumerate(points, start=1):
-        body = [f"model.blocks={BLOCKS}", f"model.dim={dim}", f"data.batch={batch}"]
-        baseline = compose("baseline", body)
-        configs = {arm: compose(arm, [*body, f"connection.n={n}"]) for arm in arms}
+    for number, (dim, n, batch, baseline, configs) in enumerate(points, start=1):
         head = f"point {number} of {len(points)} (dim {dim}, n {n}, batch {batch}): "
         found = measure.measure(baseline, configs, rounds, partial(_prefixed, say, head))
         base = {f"baseline_{key}": value for key, value in found["baseline"].items()}

@@ -141,9 +141,7 @@ def doctor(args: argparse.Namespace) -> int:
         "cpu": manifest.cpu_model(),
         "device": f"{device} ({torch.cuda.get_device_name()})" if device.type == "cuda" else str(device),
         "threads": runtime.default_threads(),
-        "compile": "yes"
-        if runtime.compiles(RuntimeConfig(), device)
-        else "no C++ compiler with Python's headers",
+        "compile": f"no: without {missing}" if (missing := runtime.missing_to_compile(device)) else "yes",
         "cache": cache,
         "disk": f"{shutil.disk_usage(existing).free / 1e9:.0f} GB free",
         "enwik8": fault or "whole",

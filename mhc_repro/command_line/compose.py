@@ -5,7 +5,7 @@ after hours. Grammar, sweeps and composition are Hydra's own, so the jobs checke
 """
 
 import argparse
-import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
@@ -28,6 +28,7 @@ from mhc_repro import config
 from mhc_repro.cache import cache_directory
 from mhc_repro.command_line import mistakes
 from mhc_repro.config import Config
+from mhc_repro.cores import cores
 from mhc_repro.errors import UserError
 from mhc_repro.runs.directory import checkout, results_root
 from mhc_repro.validation import assignment, validate
@@ -36,8 +37,9 @@ CONF = checkout() / "conf"
 NAME = "config"
 # ValueError, AssertionError: Hydra's and OmegaConf's words for a value of a kind they did not foresee.
 MISTAKES = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, AssertionError)
-# What the command line may say of a recorded study: which of its runs, and how they are executed.
-FREE = ("study", "connection", "seed", "runtime", "hydra")
+# What the command line may say of a recorded study: which of its runs ...
+CHOSEN = ("study", "connection", "seed")
+EXECUTION = re.compile(r"(runtime|hydra)\b")  # ... and how they are executed
 
 config.register()
 OmegaConf.register_new_resolver("cache_directory", lambda given: str(cache_directory(given)), replace=True)
@@ -57,14 +59,27 @@ def flag_first(argv: Sequence[str]) -> list[str]:
     return [*flags, *(each for each in argv if each not in flags)]
 
 
-def no_more_workers_than_runs(argv: Sequence[str], runs: int) -> list[str]:
-    """Limit joblib's processes: one that never gets a run would die of a Ctrl-C, and joblib then ends the rest."""
+def limit_workers(argv: Sequence[str], configs: Sequence[Config]) -> list[str]:
+    """Limit joblib's processes to the runs; UserError where several would share a GPU.
+
+    One that never gets a run would die of a Ctrl-C, and joblib then ends the rest.
+    """
     if "hydra/launcher=joblib" not in argv:
         return list(argv)
     key = "hydra.launcher.n_jobs="
     wanted = [int(line.removeprefix(key)) for line in argv if line.startswith(key)] or [-1]
-    workers = wanted[-1] if wanted[-1] > 0 else os.cpu_count() or 1
-    return [*argv, f"{key}{max(1, min(workers, runs))}"]
+    workers = wanted[-1] if wanted[-1] > 0 else cores()
+    workers = max(1, min(workers, len(configs)))
+    if workers > 1:
+        from mhc_repro.training.runtime import device_of  # torch: a wrong command line should not wait for it
+
+        devices = [device for config in configs if (device := device_of(config.runtime)).type != "cpu"]
+        if devices:
+            raise UserError(
+                f"hydra.launcher.n_jobs={workers}: so many runs at once would share {devices[0]}; "
+                "use hydra.launcher.n_jobs=1 (make: JOBS=1), or runtime.device=cpu"
+            )
+    return [*argv, f"{key}{workers}"]
 
 
 def check_command_line(argv: Sequence[str]) -> list[Config]:
@@ -143,7 +158,8 @@ def _refuse_changed_study(args: argparse.Namespace, loader: ConfigLoader, config
         return
     swept = _load(loader, args, RunMode.MULTIRUN).hydra.sweeper.get("params") or {}
     for each in OverridesParser.create(config_loader=loader).parse_overrides(args.overrides):
-        if each.key_or_group not in swept and each.key_or_group.split(".")[0].split("/")[0] not in FREE:
+        key = each.key_or_group
+        if key not in swept and key not in CHOSEN and not EXECUTION.match(key):
             raise UserError(
                 f"{each.input_line}: the recorded study {configs[0].study} is what its file in conf/study says; "
                 "to try something else add runtime.results=results/local"

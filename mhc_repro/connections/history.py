@@ -79,9 +79,13 @@ HISTORIES: dict[str, type] = {"softmax": Softmax, "simplex": Simplex}
 def project_to_simplex(point: Tensor) -> Tensor:
     """Return the nearest point of the simplex in Euclidean distance: (k,) -> (k,)."""
     ordered = point.sort(descending=True).values
-    excess = (ordered.cumsum(0) - 1) / torch.arange(1, len(point) + 1, dtype=point.dtype, device=point.device)
-    support = int((ordered > excess).sum())
-    return (point - excess[support - 1]).clamp_min(0.0)
+    count = torch.arange(1, len(point) + 1, dtype=point.dtype, device=point.device)
+    # No cumsum, of which a GPU has no deterministic one; on a CPU that one too adds in float64, absent from Metal.
+    wide = ordered if point.device.type == "mps" else ordered.double()
+    sums = (count[:, None] >= count).to(wide) @ wide
+    excess = (sums.to(point) - 1) / count
+    support = (ordered > excess).sum(0, keepdim=True)  # stays on the device: a GPU need not be waited for
+    return (point - excess.gather(0, support - 1)).clamp_min(0.0)
 
 
 def make_history(config: ConnectionConfig) -> Softmax:

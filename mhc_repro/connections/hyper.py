@@ -78,6 +78,11 @@ def make_form(config: ConnectionConfig) -> Form:
             f"connection.mixing.kind={config.mixing['kind']} takes {mixing.size}; "
             "use connection.coefficients=flat"
         )
+    if config.share_alpha and not mixing.size and "mix" not in config.freeze:
+        raise UserError(
+            f"connection.share_alpha=true: connection.mixing.kind={config.mixing['kind']} takes no numbers, "
+            "so H_res has no gate to share; use connection.share_alpha=false"
+        )
     learns = ("read" not in config.freeze, "write" not in config.freeze)
     if not any(learns) and not mixing.size:
         raise UserError("connection.freeze=[read,write,mix] leaves nothing to learn; drop one of them")
@@ -141,10 +146,10 @@ class HyperConnection(Connection):
         shape, kind = streams.shape, streams.device.type
         wide = torch.promote_types(streams.dtype, torch.float32)
         streams = streams.flatten(0, 1).to(wide)
-        read, finish = stages(self.form, self.compiled and self.training and torch.is_grad_enabled())
+        before, after = stages(self.form, self.compiled and self.training and torch.is_grad_enabled())
         with torch.autocast(kind, enabled=False):
-            h, write, mix = read(streams, *self.coefficients())
+            h, write, mix = before(streams, *self.coefficients())
         output = branch(h.unflatten(0, shape[:2])).flatten(0, 1)
         with torch.autocast(kind, enabled=False):
-            streams = finish(None if self.keeps_streams else mix, write, streams, output.to(wide))
+            streams = after(None if self.keeps_streams else mix, write, streams, output.to(wide))
         return streams.view(shape), tokens_last(mix)

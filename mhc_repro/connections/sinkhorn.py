@@ -72,7 +72,7 @@ class _ImplicitSinkhorn(torch.autograd.Function):
         # I - M^T M is 0 along 1, to which b may be moved (a then moves back): J/n there makes it regular.
         system = (1 + RIDGE) * eye - m.mT @ m + 1 / len(matrix)
         right = columns - (m.mT @ rows[..., None])[..., 0]
-        b = torch.linalg.solve(system, right)
+        b = torch.linalg.solve_ex(system, right).result  # solve would wait for a GPU to check the system
         a = rows - (m @ b[..., None])[..., 0]
         return (grad - m * (a[..., None] + b[..., None, :])).movedim((-2, -1), (0, 1)), None
 

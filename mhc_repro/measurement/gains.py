@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mhc_repro.runs.schema import GAINS
+
 Row = dict[str, Any]
-GAINS = ("single_forward", "single_backward", "composite_forward", "composite_backward")
 
 
 def composite_forward(h_res: Tensor) -> Tensor:

@@ -1,15 +1,14 @@
 """What a study will do before it does it: which runs are finished, which are to do, and for how long.
 
-The time comes from the steps of earlier runs, this machine's if there are any: of the same connection, model
-and batch as they are, otherwise scaled by body parameters x tokens from those nearest in it, first from the same
-arm. Validation is left out: about 2 % of a reference run.
+The time comes from the steps of earlier runs on such a device, this machine's if there are any: of the same
+connection, model and batch as they are, otherwise scaled by body parameters x tokens from those nearest in it,
+first from the same arm. Validation is left out: about 2 % of a reference run.
 """
 
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from math import log
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -42,6 +41,7 @@ class Pace:
     """What an earlier run took: seconds per update and per probe."""
 
     config: dict[str, Any]
+    device: str  # cpu | mps | cuda
     cpu: str
     step: float
     probe: float
@@ -54,8 +54,11 @@ def plan(configs: Sequence[Config]) -> list[Planned]:
         run = RunDirectory.of(config)
         directories[run.path] = (run, config)
     roots = dict.fromkeys(results_root(r) for r in (*(c.runtime.results for c in configs), *DEFAULT_ROOTS))
-    paces = _paces(list(roots))
-    return [_planned(run, config, paces) for run, config in directories.values()]
+    paces = [pace for root in roots for run in read_runs(root) if (pace := _pace(run)) is not None]
+    here = cpu_model()
+    return [
+        _planned(run, config, _on(config.runtime.device, here, paces)) for run, config in directories.values()
+    ]
 
 
 def table(planned: Sequence[Planned]) -> str:
@@ -125,23 +128,27 @@ def _seconds(config: Config, steps: int, paces: list[Pace]) -> float | None:
     return None
 
 
-def _paces(roots: list[Path]) -> list[Pace]:
-    paces = [pace for root in roots for run in read_runs(root) if (pace := _pace(run)) is not None]
-    here = cpu_model()
-    return [pace for pace in paces if pace.cpu == here] or paces
+def _on(device: str, here: str, paces: list[Pace]) -> list[Pace]:
+    """Keep the paces on `device` (as in runtime.device), those of the processor `here` if there are any."""
+    kind = device.partition(":")[0]
+    if kind == "auto":  # a GPU where there is one; to ask for it here would take torch
+        kind = "cuda" if any(pace.device == "cuda" and pace.cpu == here for pace in paces) else "cpu"
+    found = [pace for pace in paces if pace.device == kind]
+    return [pace for pace in found if pace.cpu == here] or found
 
 
 def _pace(run: Run) -> Pace | None:
     try:
         medians = run.metrics.median()
-        _work(run.config)
-    except (UserError, KeyError):
-        return None  # an older schema or a broken table: no reason to refuse a plan
+    except UserError:
+        return None  # a broken table: no reason to refuse a plan
     step, probe = medians.get("time/step", float("nan")), medians.get("time/probe", 0.0)
     if not step > 0:
         return None
-    cpu = str(run.manifest.get("fingerprint", {}).get("cpu", ""))
-    return Pace(run.config, cpu, float(step), float(probe) if probe > 0 else 0.0)
+    made = run.manifest.get("fingerprint", {})
+    device = made.get("device", "cpu")
+    device = device if device in ("cpu", "mps") else "cuda"  # which goes by its model's name
+    return Pace(run.config, device, str(made.get("cpu", "")), float(step), float(probe) if probe > 0 else 0.0)
 
 
 def _shape(config: dict[str, Any]) -> tuple[Any, ...]:

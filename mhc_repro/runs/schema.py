@@ -3,7 +3,7 @@
 `results/README.md` says what each one means; a test holds the two together.
 """
 
-_GAINS = ("single_forward", "single_backward", "composite_forward", "composite_backward")
+GAINS = ("single_forward", "single_backward", "composite_forward", "composite_backward")
 
 UNITS: dict[str, dict[str, str]] = {
     "metrics": {
@@ -16,7 +16,7 @@ UNITS: dict[str, dict[str, str]] = {
         "lr": "1",
         "time/step": "seconds",
         "gain/activation": "1",
-        **{f"gain/{name}": "1" for name in _GAINS},
+        **{f"gain/{name}": "1" for name in GAINS},
         "streams/spread": "1",
         "time/probe": "seconds",
         "loss/val": "nats per symbol",
@@ -27,7 +27,7 @@ UNITS: dict[str, dict[str, str]] = {
     "gains": {
         "step": "updates",
         "layer": "sub-layer",
-        **{name + suffix: "1" for suffix in ("", "_token", "_norm") for name in _GAINS},
+        **{name + suffix: "1" for suffix in ("", "_token", "_norm") for name in GAINS},
         "min_column_sum": "1",
         "distance_identity": "1",
         "distance_uniform": "1",

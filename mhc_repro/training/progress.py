@@ -65,7 +65,7 @@ class Reporter:
             self.console.print(f"{self.name}  {text}", markup=False, soft_wrap=True)
 
     def step(self, step: int, row: dict[str, Any]) -> None:
-        """Show how far the run is: loss, held-out bits per byte, gradient norm, speed, ETA."""
+        """Show how far the run is: loss, held-out bits per symbol, gradient norm, speed, ETA."""
         now = time.monotonic()
         if self.first is None:
             self.first, self.started = step, now

@@ -7,11 +7,14 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 
 from mhc_repro.config import RuntimeConfig
+from mhc_repro.cores import cores
 from mhc_repro.errors import UserError
 from mhc_repro.runs.manifest import fingerprint
 
@@ -31,7 +34,7 @@ def set_up(config: RuntimeConfig, recorded: dict[str, Any]) -> tuple[torch.devic
     # Else every new tensor is first filled with NaN.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     keep_freed_memory()
-    return device, fingerprint(device.type, threads, compiles(config, device), torch.__version__)
+    return device, fingerprint(device_name(device), threads, compiles(config, device), torch.__version__)
 
 
 def device_of(config: RuntimeConfig) -> torch.device:
@@ -47,34 +50,55 @@ def device_of(config: RuntimeConfig) -> torch.device:
     return torch.device(config.device)
 
 
+def device_name(device: torch.device) -> str:
+    """Name a device as a fingerprint has it: an NVIDIA or AMD GPU by its model, any other by its kind."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def default_threads() -> int:
     """Share the cores this process may use among the runs that go on side by side."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get(CONCURRENT, "1")))
+    return max(1, cores() // int(os.environ.get(CONCURRENT, "1")))
 
 
 def compiles(config: RuntimeConfig, device: torch.device) -> bool:
-    """Say whether connections are compiled: on a GPU, and on a CPU where a C++ compiler finds Python's headers.
+    """Say whether connections are compiled: wherever nothing is missing, and on mps where it is asked for.
 
     UserError where runtime.compile=on asks for what cannot be.
     """
     if config.compile == "off":
         return False
-    able = device.type != "cpu" or _builds_extensions()
-    if config.compile == "on" and not able:
+    missing = missing_to_compile(device)
+    if config.compile == "on" and device.type == "mps":
+        return True
+    if config.compile == "on" and missing:
         raise UserError(
-            "runtime.compile=on needs a C++ compiler with OpenMP and Python's headers, not found here; "
-            "use runtime.compile=auto (slower without)"
+            f"runtime.compile=on needs {missing}, not found here; use runtime.compile=auto (slower without)"
         )
-    return able
+    return not missing
 
 
-def _builds_extensions() -> bool:
-    compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+def missing_to_compile(device: torch.device) -> str:
+    """Name what the connections cannot be compiled without on `device`; empty where nothing is missing."""
+    if device.type == "mps":
+        return "a torch whose compiler for mps is more than a prototype"
+    if device.type == "cpu":
+        compilers, header = (os.environ.get("CXX", "g++"), "clang++"), "#include <omp.h>\n"
+        found = _compiles_extensions(compilers, ["-x", "c++", "-fopenmp"], header)
+        return "" if found else "a C++ compiler with OpenMP and Python's headers"
+    if torch.cuda.get_device_capability(device) < (7, 0):
+        return "a GPU of compute capability 7.0 or more"
+    if find_spec("triton") is None:
+        return "the package triton"
+    found = _compiles_extensions((os.environ.get("CC", "gcc"), "clang"), ["-x", "c"])  # Triton's launcher
+    return "" if found else "a C compiler with Python's headers"
+
+
+def _compiles_extensions(compilers: Sequence[str], flags: Sequence[str], more: str = "") -> bool:
+    compiler = next(filter(None, map(shutil.which, compilers)), None)
     if compiler is None:
         return False
-    command = [compiler, "-fopenmp", "-fsyntax-only", "-x", "c++", "-I", sysconfig.get_path("include"), "-"]
-    source = "#include <Python.h>\n#include <omp.h>\n"
+    command = [compiler, *flags, "-fsyntax-only", "-I", sysconfig.get_path("include"), "-"]
+    source = f"#include <Python.h>\n{more}"
     return subprocess.run(command, input=source, text=True, capture_output=True, check=False).returncode == 0
 
 

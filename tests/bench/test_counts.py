@@ -36,13 +36,13 @@ def test_connection_flops_by_hand():
     assert connection_flops(streams(2), 8, MODEL, DATA) == 3 * 2 * 3 * token
 
 
-def test_a_projection_from_one_stream_is_n_times_cheaper_and_an_identity_only_adds():
+def test_a_projection_from_one_stream_is_n_times_cheaper_and_an_identity_mixes_for_nothing():
     flat, stream = (
         connection_flops(streams(4, coefficients=kind), 24, MODEL, DATA) for kind in ("flat", "stream")
     )
     assert flat - stream == 3 * 2 * 3 * 24 * 2 * (4 * 2 - 2)
     fixed = connection_flops(streams(4, mixing={"kind": "identity"}), 24, MODEL, DATA)
-    assert flat - fixed == 3 * 2 * 3 * (2 * 4 * 4 * 2 - 4 * 2)
+    assert flat - fixed == 3 * 2 * 3 * 2 * 4 * 4 * 2
 
 
 def test_static_maps_spare_norm_and_projection_and_a_frozen_h_res_the_mixing():

@@ -83,6 +83,14 @@ def test_peaks_are_rates():
     assert machine.copy_peak(CPU, 1 << 12, seconds=0.0) > 0
 
 
+@pytest.mark.parametrize("kind", ["cpu", "cuda", "mps"])
+def test_a_peak_is_timed_until_the_device_is_done(monkeypatch, kind):
+    waited: list[str] = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda device: waited.append(device.type))
+    machine._fastest(lambda: None, 0.0, torch.device(kind))
+    assert waited == ([] if kind == "cpu" else [kind])
+
+
 def test_scaling_grid_holds_every_dim_with_every_n_and_other_batches_at_the_centre():
     points = scaling.grid(32)
     assert len(points) == len(set(points)) == 11

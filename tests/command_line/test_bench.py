@@ -11,6 +11,7 @@ import bench
 from mhc_repro.analysis.figures import scaling as figure
 from mhc_repro.analysis.theme import to_svg
 from mhc_repro.bench import measure, processes, records, scaling
+from mhc_repro.config import Config
 
 TINY = (
     *("model.blocks=1", "model.dim=16", "model.heads=2", "data.batch=2", "data.sequence=16"),
@@ -86,6 +87,32 @@ def test_scaling_measures_every_point_and_its_record_can_be_drawn(
         assert row["baseline_step_seconds"] > 0
     assert "counted" in capsys.readouterr().out
     assert to_svg(figure.scaling(found)).startswith("<?xml")
+
+
+@pytest.mark.parametrize("prefix", ["", "+", "++"])
+def test_what_is_set_of_a_connection_reaches_the_arms_and_not_the_baseline(
+    main: Main, monkeypatch: pytest.MonkeyPatch, prefix: str
+) -> None:
+    seen: list[Config] = []
+
+    def spy(baseline: Config, arms: dict[str, Config], *_: object) -> dict[str, object]:
+        seen.extend([baseline, arms["mhc"]])
+        return {}
+
+    monkeypatch.setattr(measure, "measure", spy)
+    key = "order=rows_first" if prefix else "iterations=3"
+    assert main(["--connections=mhc", "--json", f"{prefix}connection.mixing.{key}"]) == 0
+    assert [each.connection.name for each in seen] == ["baseline", "mhc"]
+    name, _, value = key.partition("=")
+    assert str(seen[1].connection.mixing[name]) == value
+
+
+def test_scaling_refuses_a_point_before_it_measures_another(
+    main: Main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(measure, "measure", lambda *_: pytest.fail("measured before all was composed"))
+    assert main(["--scaling", "--connections=mhc_lite"]) == 2
+    assert re.match("error: connection.n=8: .*connection.n=4\n$", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What the Makefile types, without running it."""
 
+import os
 import re
 import subprocess
 
@@ -19,6 +20,23 @@ def test_the_makefile_types_what_can_be_run(target: str, jobs: int) -> None:
     study = {"reproduce": "stability", "quick": "quick"}.get(target, target.partition("=")[2])
     assert {config.study for config in configs} == {study}
     assert (" hydra.launcher.n_jobs=2 " in line) == (jobs == 2 and target != "quick")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no process is bound to cores here")
+def test_no_more_jobs_than_cores_that_may_be_used() -> None:
+    core = min(os.sched_getaffinity(0))
+    told = {**os.environ, "OMP_NUM_THREADS": "7"}  # threads of a run, not runs
+    command = ["make", "--no-print-directory", "help"]
+    printed = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=CONF.parent,
+        env=told,
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+    ).stdout
+    assert re.search(r"JOBS=1 .*\(default: 1\)", printed)
 
 
 def test_make_reproduce_all_names_every_recorded_study() -> None:

@@ -9,15 +9,26 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
 
+from mhc_repro.command_line import compose
+from mhc_repro.errors import UserError
 from mhc_repro.runs import read_runs
+from mhc_repro.training import runtime
 from tiny_runs import SCRIPT, TINY, assert_no_litter
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "file", "size"),
+    [
+        (signal.SIGINT, "metrics.jsonl", 3000),
+        (signal.SIGTERM, "metrics.jsonl", 3000),
+        (signal.SIGTERM, ".lock", 0),  # while the runs are prepared
+    ],
+)
 def test_a_signal_to_a_parallel_multirun_stops_and_saves_every_run(
-    number: int, elsewhere: Path, tmp_path: Path
+    number: int, file: str, size: int, elsewhere: Path, tmp_path: Path
 ) -> None:
     """To the parent alone, as a scheduler sends it; a terminal's Ctrl-C reaches the others twice."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
@@ -40,10 +51,10 @@ def test_a_signal_to_a_parallel_multirun_stops_and_saves_every_run(
     )
     limit = time.monotonic() + 180
     try:
-        while len([path for path in results.glob("*/*/metrics.jsonl") if path.stat().st_size > 3000]) < 2:
+        while len([path for path in results.glob(f"*/*/{file}") if path.stat().st_size >= size]) < 2:
             assert process.poll() is None
             assert time.monotonic() < limit
-            time.sleep(0.1)
+            time.sleep(0.02)
         process.send_signal(number)
         _, said = process.communicate(timeout=120)
     finally:
@@ -69,3 +80,15 @@ def test_joblib_runs_the_same_jobs(elsewhere: Path, tmp_path: Path) -> None:
     ]
     assert "job 2: seed=1\n" in done.stderr
     assert_no_litter(elsewhere)
+
+
+@pytest.mark.parametrize("line", ["", "hydra.launcher.n_jobs=2", "hydra.launcher.n_jobs=-1"])
+def test_runs_side_by_side_do_not_share_a_gpu(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    argv = ["-m", "hydra/launcher=joblib", "seed=0,1", *line.split()]
+    configs = compose.compose_jobs(argv)
+    monkeypatch.setattr(compose, "cores", lambda: 8)
+    assert compose.limit_workers(argv, configs)[-1] == "hydra.launcher.n_jobs=2"
+    monkeypatch.setattr(runtime, "device_of", lambda config: torch.device("cuda:0"))
+    with pytest.raises(UserError, match=r"n_jobs=2: .* share cuda:0; use hydra.launcher.n_jobs=1"):
+        compose.limit_workers(argv, configs)
+    assert compose.limit_workers([*argv, "hydra.launcher.n_jobs=1"], configs)[-1] == "hydra.launcher.n_jobs=1"

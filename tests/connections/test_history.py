@@ -77,6 +77,19 @@ def test_the_projection_is_the_nearest_point_of_the_simplex():
     assert torch.autograd.gradcheck(project_to_simplex, (inside.requires_grad_(),))
 
 
+def test_the_projection_in_float32_is_that_of_cumsum_to_the_last_bit():
+    """No GPU has a deterministic cumsum; recorded runs were made with a CPU's, which adds in float64."""
+    generator = torch.Generator().manual_seed(0)
+    for known in (1, 2, 4, 8) * 100:
+        point = torch.full((known,), 0.05)
+        point[0] = 0.85
+        point += 0.1 * torch.randn(known, generator=generator)
+        ordered = point.sort(descending=True).values
+        excess = (ordered.cumsum(0) - 1) / torch.arange(1, known + 1)
+        last = int((ordered > excess).sum()) - 1
+        assert torch.equal(project_to_simplex(point), (point - excess[last]).clamp_min(0))
+
+
 def test_the_clamp_keeps_a_share_on_the_newest(connection):
     module = build(connection("history", mixing={"kind": "softmax", "clamp": 0.1, "start": [0.0, 0.0]}), 3, 5)
     assert module.companion()[0].tolist() == pytest.approx([0.9 / 4 + 0.1, *[0.9 / 4] * 3])

@@ -74,6 +74,7 @@ def test_iterations_are_those_that_are_set():
         ({"kind": "block_orthostochastic", "start": 0.0}, ["connection.mixing.start=0.01"]),
         ({"kind": "block_orthostochastic", "s": 0}, ["connection.mixing.s=2"]),
         ({"kind": "orthogonal", "steps": -1}, ["connection.mixing.steps=2"]),
+        ({"kind": "orthogonal", "scale": 0.0}, ["connection.mixing.scale=0:", "connection.mixing.scale=1"]),
         ({"kind": "orthostochastic", "steps": 0}, ["connection.mixing.steps=20"]),
         ({"kind": "orthostochastic", "start": 1.0}, ["connection.mixing.start=null"]),
         ({"kind": "permutations", "start": [0.0, 1.0]}, ["connection.mixing.start=null"]),

@@ -85,6 +85,26 @@ def test_this_machines_runs_count_before_others(make_config: MakeConfig, make_ru
     assert seconds(make_config(probe=probe)) == 4 * 2.0
 
 
+def test_runs_on_a_gpu_and_on_a_cpu_say_nothing_of_each_other(
+    make_config: MakeConfig, make_run: MakeRun
+) -> None:
+    probe = ProbeConfig(enabled=False)
+
+    def expected(device: str) -> float | None:
+        config = make_config(probe=probe)
+        config.runtime.device = device
+        return seconds(config)
+
+    make_run(make_config(seed=1, probe=probe), seconds=8.0, cpu=cpu_model())
+    assert (expected("cpu"), expected("cuda:1"), expected("auto")) == (32.0, None, 32.0)
+    run = make_run(make_config(seed=2, probe=probe), seconds=0.25, cpu=cpu_model())
+    made = run.read_manifest() or {}
+    with run.locked():
+        run.write_manifest(made | {"fingerprint": made["fingerprint"] | {"device": "Maker A1"}})
+    assert (expected("cpu"), expected("cuda:1"), expected("auto")) == (32.0, 1.0, 1.0)
+    assert expected("mps") is None
+
+
 def test_a_broken_run_does_not_stop_a_plan(make_config: MakeConfig, make_run: MakeRun) -> None:
     (make_run(make_config(seed=1)).path / "metrics.parquet").write_bytes(b"")
     assert seconds(make_config()) is None

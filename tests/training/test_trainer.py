@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from mhc_repro.command_line.compose import CONF
 from mhc_repro.linear import TOKENS
 from mhc_repro.runs.schema import UNITS
-from mhc_repro.training import data, trainer
+from mhc_repro.training import data, runtime, trainer
 from mhc_repro.training.optim import learning_rate
 from mhc_repro.training.trainer import Trainer
 
@@ -252,3 +253,18 @@ def test_parameters_are_counted_by_whom_they_belong_to(start, arm):
 def test_every_arm_learns(start, arm):
     rows = run(start(arm, steps=60, probe={"enabled": False}, train={"val_every": 60, "val_windows": 16}))
     assert rows[-1]["loss/val"] < rows[0]["loss/val"] - 1.0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("connection/*.yaml")))
+def test_a_step_on_a_gpu_is_that_on_a_cpu(config, name):
+    """After `set_up`, under which an operation that a GPU cannot repeat bit for bit is an error."""
+    rows = []
+    for device in ("cpu", "cuda"):
+        settings = config(name, runtime={"device": device})
+        made = Trainer(settings, runtime.set_up(settings.runtime, {})[0])
+        rows.append([without_clock(made.step()) for _ in range(2)])
+        made.measure()
+    for on_cpu, on_gpu in zip(*rows, strict=True):
+        assert on_gpu == pytest.approx(on_cpu, rel=1e-6, abs=1e-9)

@@ -22,9 +22,8 @@ class Mixing(ABC):
     """A parametrisation of H_res for n streams; its fields are what `connection.mixing` may hold."""
 
     n: int
-    doubly_stochastic: ClassVar[bool] = (
-        False  # meant to be: a run whose rows or columns do not sum to 1 is flagged
-    )
+    # Meant to be: a run whose rows or columns do not sum to 1 is flagged.
+    doubly_stochastic: ClassVar[bool] = False
 
     @property
     @abstractmethod

@@ -32,7 +32,8 @@ def skew(numbers: Tensor, m: int) -> Tensor:
 def cayley(generator: Tensor) -> Tensor:
     """Return (I + W) (I - W)^-1, orthogonal for skew W: (N, m, m) -> (N, m, m)."""
     eye = torch.eye(generator.shape[-1], dtype=generator.dtype, device=generator.device)
-    return 2 * torch.linalg.inv(eye - generator) - eye
+    # inv would wait for a GPU to say whether there is an inverse, which there always is.
+    return 2 * torch.linalg.inv_ex(eye - generator).inverse - eye
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Orthogonal(Mixing):
             raise UserError(
                 f"connection.mixing.steps={self.steps} must be 0 (exact) or more; "
                 "for example connection.mixing.steps=2"
+            )
+        if self.scale == 0:
+            raise UserError(
+                "connection.mixing.scale=0: H_res is I, whatever is learned; "
+                "for example connection.mixing.scale=1, or connection.mixing.kind=identity"
             )
 
     @property

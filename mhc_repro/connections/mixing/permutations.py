@@ -47,4 +47,4 @@ class Permutations(Mixing):
         return numbers
 
     def matrix(self, numbers: Tensor) -> Tensor:
-        return (self.basis.to(numbers) @ numbers.softmax(0)).unflatten(0, (self.n, self.n))
+        return (self.basis.to(numbers, non_blocking=True) @ numbers.softmax(0)).unflatten(0, (self.n, self.n))

@@ -51,4 +51,4 @@ class RandomMixing(Fixed):
         object.__setattr__(self, "values", sinkhorn(numbers, 1000))
 
     def matrix(self, numbers: Tensor) -> Tensor:
-        return self.values.to(numbers)[..., None].expand(self.n, self.n, numbers.shape[-1])
+        return self.values.to(numbers, non_blocking=True)[..., None].expand(self.n, self.n, numbers.shape[-1])
