@@ -16,10 +16,11 @@ import yaml
 from filelock import FileLock, Timeout
 
 import mhc_repro
+from mhc_repro.cache import expanded
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.runs import files
-from mhc_repro.runs.identity import resolved, run_id
+from mhc_repro.runs.identity import completed, resolved, run_id
 from mhc_repro.runs.schema import UNITS
 from mhc_repro.runs.table import Table
 
@@ -40,7 +41,7 @@ def checkout() -> Path:
 
 def results_root(results: str) -> Path:
     """Return the folder of all studies; a relative path starts at the checkout."""
-    return checkout() / Path(results).expanduser()
+    return checkout() / expanded(results)
 
 
 class RunDirectory:
@@ -89,20 +90,14 @@ class RunDirectory:
         files.write_bytes(self.path / "config.yaml", text.encode())
 
     def read_config(self) -> dict[str, Any]:
-        """Return the resolved config; UserError when it is absent or no config."""
+        """Return the resolved config, fields that the schema got later as before; UserError when it is none."""
         path = self.path / "config.yaml"
         try:
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
-            (
-                config["connection"]["name"],
-                config["probe"]["enabled"],
-                config["seed"],
-            )  # what every reader asks for
+            return completed(yaml.safe_load(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise files.broken(path, "no such file") from None
-        except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
             raise files.broken(path, "not a run's config") from None
-        return dict(config)
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Replace the manifest atomically."""

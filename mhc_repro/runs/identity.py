@@ -1,11 +1,11 @@
 """Which run is this? Two configs that share an id promise the same numbers, up to rounding.
 
-To the last bit they are the same on one machine, with one set of versions and threads, at one commit: the
-fingerprint in the manifest. Where it runs (`runtime`) and what it is run for (`study`) are left out; the
-data's sha256 is part of the config and so of the id. Numbers are compared by value: `clip: 1` and `clip: 1.0`
-are one setting. Only what differs from the schema's defaults is hashed, so that a field added later, with a
-default that means "as before", leaves the ids of recorded runs alone. Changing a default needs a new
-PROTOCOL_VERSION.
+To the last bit they are the same on one machine, with one set of versions and threads (the manifest's
+fingerprint) and one code (its sessions). Where it runs (`runtime`) and what it is run for (`study`) are left
+out; the data's sha256 is part of the config and so of the id. Numbers are compared by value: `clip: 1` and
+`clip: 1.0` are one setting. Only what differs from the schema's defaults is hashed, so that a field added later,
+with a default that means "as before", leaves the ids of recorded runs alone, and is read as that default.
+Changing a default needs a new PROTOCOL_VERSION.
 """
 
 import dataclasses
@@ -21,6 +21,18 @@ PROTOCOL_VERSION = 1  # raise it when the same config would give other numbers t
 def resolved(config: Config) -> dict[str, Any]:
     """Return what `config.yaml` holds: everything but `runtime`, which may hold a machine's paths."""
     return {key: value for key, value in dataclasses.asdict(config).items() if key != "runtime"}
+
+
+def completed(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a config with the defaults of what it does not have; KeyError or TypeError where it is no run's."""
+    defaults = resolved(Config())
+    if "seed" not in config or "name" not in config["connection"] or config.keys() - defaults.keys():
+        raise KeyError
+    canonical_json(config)  # which an id is made of
+    return {
+        key: {**value, **config.get(key, {})} if isinstance(value, dict) else config.get(key, value)
+        for key, value in defaults.items()
+    }
 
 
 def canonical_json(value: Any) -> str:

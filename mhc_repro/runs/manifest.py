@@ -16,6 +16,8 @@ import mhc_repro
 
 PACKAGES = ("torch", "numpy", "einops", "hydra-core", "omegaconf", "pandas", "pyarrow", "scipy")
 CODE = ("--", "mhc_repro", "conf", "experiments/train.py")
+CODE_FIELDS = ("commit", "dirty", "diff_sha256")
+ROOT = Path(mhc_repro.__file__).resolve().parents[1]
 
 
 def fingerprint(device: str, threads: int, compile: bool, torch_version: str) -> dict[str, Any]:
@@ -40,8 +42,8 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def environment() -> dict[str, Any]:
-    """Return commit, dirty, diff_sha256 (null when clean) and versions; an unknown commit is `unknown`."""
-    return {**code(Path(mhc_repro.__file__).resolve().parents[1]), "versions": versions()}
+    """Return commit, dirty, diff_sha256 (null when clean) and versions; `unknown`, null and null without git."""
+    return {**code(ROOT), "versions": versions()}
 
 
 def code(root: Path) -> dict[str, Any]:
@@ -55,11 +57,34 @@ def code(root: Path) -> dict[str, Any]:
         for name in filter(None, new.split(b"\0")):
             diff += name + b"\0" + (root / os.fsdecode(name)).read_bytes()
     except (OSError, subprocess.SubprocessError):
-        return {"commit": "unknown", "dirty": False, "diff_sha256": None}
+        return {"commit": "unknown", "dirty": None, "diff_sha256": None}
     return {
         "commit": commit,
         "dirty": bool(diff),
         "diff_sha256": hashlib.sha256(diff).hexdigest() if diff else None,
+    }
+
+
+def same_code(root: Path, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Say whether `code` is the same, as far as git sees it: two commits may differ in the README alone."""
+    if old["commit"] == new["commit"] or old["diff_sha256"] != new["diff_sha256"]:
+        return bool(old["diff_sha256"] == new["diff_sha256"])
+    try:
+        return not _git(root, "diff", "--no-ext-diff", "--name-only", old["commit"], new["commit"], *CODE)
+    except (OSError, subprocess.SubprocessError):
+        return False
+
+
+def goes_on(recorded: dict[str, Any], session: dict[str, Any], root: Path = ROOT) -> dict[str, Any]:
+    """Return the manifest of a run with one more session, whose code is marked where it adds doubt."""
+    first = {key: recorded.get(key) for key in CODE_FIELDS}
+    last = first | recorded["sessions"][-1]  # sessions did not always say more than their commit
+    doubt = session["dirty"] is not False and not first["dirty"]
+    marks = {key: session[key] for key in ("dirty", "diff_sha256")} if doubt else {}
+    return recorded | {
+        **marks,
+        "sessions": [*recorded["sessions"], session],
+        "exact": recorded.get("exact", True) and same_code(root, last, session),
     }
 
 

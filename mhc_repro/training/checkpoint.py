@@ -7,6 +7,7 @@ and renamed, so a torn file can only come from the disk; it is then skipped with
 import hashlib
 import io
 import math
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,8 @@ class Checkpoints:
             if hashlib.sha256(payload).digest() != digest:
                 warnings.append(f"checkpoint {path.name} is torn; falling back to the one before")
             else:
-                state = torch.load(io.BytesIO(payload), weights_only=True)
+                # To the CPU: the device it was saved on may not be here, and the model copies from anywhere.
+                state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
                 if state["step"] <= rows:
                     return state, warnings
                 if rows >= 0:
@@ -70,3 +72,7 @@ class Checkpoints:
                     )
             path.unlink()
         return None, warnings
+
+    def drop(self) -> None:
+        """Remove all of them, with their folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)

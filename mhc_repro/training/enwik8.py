@@ -20,6 +20,7 @@ from typing import IO
 
 import filelock
 
+from mhc_repro.cache import expanded
 from mhc_repro.errors import UserError
 from mhc_repro.training.enwik8_sources import SOURCES
 
@@ -75,7 +76,7 @@ def fault(path: Path) -> str | None:
 
 
 def _verified(given: str) -> Path:
-    path = Path(given).expanduser()
+    path = expanded(given)
     try:
         _unpack(path, None)
     except _BROKEN as error:

@@ -1,7 +1,8 @@
 """One run from its config to its finished directory: skip, start, resume or refuse, and how it ended.
 
 A run may be killed at any moment and the command repeated: rows past the last whole checkpoint are
-dropped and made again, bit for bit, as long as the fingerprint (device, threads, versions, CPU) agrees.
+dropped and made again, bit for bit, as long as the fingerprint (device, threads, versions, CPU) and the code
+agree. Another fingerprint is refused unless asked for, other code is not: either marks the run as not exact.
 """
 
 import hashlib
@@ -16,13 +17,13 @@ from typing import Any
 
 import torch
 
-from mhc_repro.cache import cache_directory
+from mhc_repro.cache import cache_directory, make
 from mhc_repro.config import Config
 from mhc_repro.connections.hyper import make_form
 from mhc_repro.connections.symmetry import exchangeable
 from mhc_repro.errors import UserError
 from mhc_repro.measurement.guards import REASONS, judge
-from mhc_repro.runs import manifest
+from mhc_repro.runs import files, manifest
 from mhc_repro.runs.directory import ENDED, RunBusy, RunDirectory
 from mhc_repro.runs.identity import PROTOCOL_VERSION
 from mhc_repro.runs.schema import UNITS
@@ -40,16 +41,38 @@ def train(config: Config) -> str:
     run = RunDirectory.of(config)
     try:
         with run.locked():
-            status = str((run.read_status() or {}).get("status"))
-            if status in ENDED:
-                run.check()
-                say = f"{run.run_id}  already {status}, in {run.path}; to train it anew, delete that folder"
-                print(say, file=sys.stderr)
-                return status
-            return Session(config, run).go()
+            return _train_locked(config, run)
     except RunBusy as busy:
         print(busy, file=sys.stderr)
         return "busy"
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or run.path}: {error.strerror or error}; "
+            "make room, or choose folders with runtime.results= and runtime.cache="
+        ) from None
+
+
+def _train_locked(config: Config, run: RunDirectory) -> str:
+    before = run.read_status()
+    status = str((before or {}).get("status"))
+    if status in ENDED:
+        run.check()
+        Checkpoints(checkpoint_folder(config, run), 0).drop()  # a kill may have come before it was done
+        say = f"{run.run_id}  already {status}, in {run.path}; to train it anew, delete that folder"
+        print(say, file=sys.stderr)
+        return status
+    if before is None and run.table("metrics").parquet.exists():  # finished once: not to be trained over
+        raise files.broken(run.path / "status.json", "no such file")
+    try:
+        return Session(config, run).go()
+    except (UserError, OSError):
+        raise
+    except Exception as error:
+        print(f"{run.run_id}  failed before it could train\n{traceback.format_exc()}", file=sys.stderr)
+        run.write_config(config)
+        known = {"step": 0, "steps": config.train.steps} | (before or {})
+        run.write_status(**known | {"status": "failed", "message": repr(error)})
+        return "failed"
 
 
 def checkpoint_folder(config: Config, run: RunDirectory) -> Path:
@@ -65,10 +88,7 @@ class Session:
         self.config, self.run = config, run
         folder = checkpoint_folder(config, run)
         self.checkpoints = Checkpoints(folder, config.runtime.checkpoint_seconds)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)  # not when the first checkpoint is due, after a minute
-        except OSError as error:
-            raise UserError(f"{folder}: {error.strerror}; choose a folder with runtime.cache=") from None
+        make(folder)  # not when the first checkpoint is due, after a minute
         self.tables = {name: run.table(name) for name in UNITS}
         before = run.read_manifest() or {}
         steps = self.tables["metrics"].read()["step"]
@@ -94,7 +114,6 @@ class Session:
     def go(self) -> str:
         """Train to the end, to a divergence or to a signal; return the status that was written."""
         config, run, trainer = self.config, self.run, self.trainer
-        stops.forget()
         for table in self.tables.values():
             table.truncate(trainer.done if self.recorded else -1)
         run.write_config(config)
@@ -123,7 +142,8 @@ class Session:
             return "compiling the connections: half a minute the first time, then cached"
         if self.config.runtime.compile == "off":
             return "connections run uncompiled, as asked"
-        return "no C++ compiler with Python's headers: connections run uncompiled, 1.4 to 1.9 times as slow"
+        missing = runtime.missing_to_compile(self.trainer.device)
+        return f"without {missing}, connections run uncompiled: 1.4 to 1.9 times as slow on a CPU"
 
     def _train(self) -> str:
         trainer, steps = self.trainer, self.config.train.steps
@@ -185,6 +205,7 @@ class Session:
         for reason in verdict.control:
             self.reporter.say(f"control: {reason}, by construction")
         self.reporter.say(f"{status} {message or f'after {self.trainer.done} steps'}")
+        self.checkpoints.drop()
         return status
 
     def _refuse_inexact(self) -> None:
@@ -200,24 +221,25 @@ class Session:
 
     def _manifest(self) -> dict[str, Any]:
         environment = manifest.environment()
-        counts = self.trainer.parameter_counts()
         session = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "commit": environment["commit"],
+            **{key: environment[key] for key in manifest.CODE_FIELDS},
             "from_step": self.trainer.done,
         }
-        first = self.recorded or {
+        if self.recorded:
+            made = manifest.goes_on(self.recorded, session)
+            if self.recorded.get("exact", True) and not made["exact"]:
+                self.warnings.append("other code than in the session before: the run is marked as not exact")
+            return made | {"fingerprint": self.fingerprint, "exact": made["exact"] and self.exact}
+        return {
             "run_id": self.run.run_id,
             "protocol_version": PROTOCOL_VERSION,
             **environment,
             "data_sha256": self.trainer.corpus.sha256,
-            "parameters": counts,
-            "sessions": [],
-        }
-        return first | {
+            "parameters": self.trainer.parameter_counts(),
             "fingerprint": self.fingerprint,
-            "sessions": [*first["sessions"], session],
-            "exact": self.exact,
+            "sessions": [session],
+            "exact": True,
         }
 
     def _write_status(self, status: str, **fields: Any) -> None:

@@ -18,6 +18,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SAME_REQUEST = 1.0  # seconds
 
 _asked_at: float | None = None  # in this process
+_listeners = 0
 
 
 def requested() -> bool:
@@ -42,7 +43,11 @@ def taken(first: Callable[[int], None] = lambda number: None) -> Iterator[None]:
 
 
 def listen(first: Callable[[int], None] = lambda number: None) -> Callable[[], None]:
-    """Take the signals as requests from now on; return what undoes it. Does nothing outside the main thread."""
+    """Take the signals as requests from now on; return what undoes it. Outside the main thread none are taken.
+
+    Who begins to listen while nobody does begins anew; else a request that came before stands.
+    """
+    global _listeners
     before: dict[signal.Signals, Any] = {}
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -55,11 +60,16 @@ def listen(first: Callable[[int], None] = lambda number: None) -> Callable[[], N
             restore()
             signal.raise_signal(number)
 
-    def restore() -> None:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+    def restore() -> None:  # once, by a second request or by whoever listened
+        global _listeners
+        _listeners -= bool(before)
+        while before:
+            signal.signal(*before.popitem())
 
+    if not _listeners:
+        forget()
     if threading.current_thread() is threading.main_thread():
+        _listeners += 1
         before |= {each: signal.signal(each, on_signal) for each in SIGNALS}
     return restore
 

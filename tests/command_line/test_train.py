@@ -1,8 +1,12 @@
 """experiments/train.py as one types it: mistakes, plans, exit codes, and nothing left lying about."""
 
 import logging
+import os
+import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,7 +16,7 @@ from mhc_repro.command_line.compose import compose_jobs
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.runs import read_runs
-from mhc_repro.training import data, loop
+from mhc_repro.training import data, loop, stops
 from tiny_runs import SCRIPT, TINY, assert_no_litter
 
 Main = Callable[..., int]
@@ -96,6 +100,14 @@ MISTAKES = [
     ("study=quick data=synthetic runtime.results=results", ["enwik8", "runtime.results=results/local"]),
     ("runtime.results=/etc/passwd/x", ["runtime.results=/etc/passwd/x", "must be a folder", "results/local"]),
     ("runtime.cache=/dev/null/x", ["runtime.cache=/dev/null/x", "a folder"]),
+    ('runtime.results="~nobody-here/x"', ["~nobody-here/x", "no such home folder"]),
+    ('runtime.enwik8="~nobody-here/x"', ["~nobody-here/x", "no such home folder"]),
+    ('runtime.cache="~nobody-here/x"', ["~nobody-here/x", "no such home folder"]),
+    # a recorded study is what its file says
+    ("study=stability connection=mhc train.steps=5", ["train.steps=5", "stability", "results/local"]),
+    ("study=stability connection=mhc connection.n=8", ["connection.n=8", "stability", "results/local"]),
+    ("study=stability connection.name=mine", ["connection.name=mine", "stability"]),
+    ("study=stability connection=mhc seed=1 +connection.mixing.order=rows_first", ["+connection.mixing"]),
     # settings that would change nothing but the id
     ("connection.freeze=[read]", ["connection.freeze=[read]", "kind residual", "connection.freeze=[]"]),
     ("connection.mixing.kind=sinkhorn", ["connection.mixing=", "kind residual"]),
@@ -190,6 +202,13 @@ def test_what_is_planned_is_what_runs(line: str, main: Main, trained: list[Confi
     assert_no_litter(elsewhere)
 
 
+def test_a_recorded_study_lets_one_choose_a_run_and_how_it_is_executed(
+    main: Main, trained: list[Config]
+) -> None:
+    assert main("study=stability", "connection=mhc", "seed=2", "runtime.threads=1", "hydra.mode=RUN") == 0
+    assert [(each.connection.name, each.seed, each.study) for each in trained] == [("mhc", 2, "stability")]
+
+
 def test_multirun_shows_its_plan_first(
     main: Main, trained: list[Config], capsys: pytest.CaptureFixture
 ) -> None:
@@ -232,6 +251,48 @@ def test_exit_code(
     assert len(list(left)) == 3 - ran
     err = capsys.readouterr().err
     assert ("error: no GPU here; use runtime.device=cpu\n" in err) == (code == 2)
+
+
+def test_a_stop_at_the_end_of_a_run_begins_no_other(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(config: Config) -> str:
+        with stops.taken():
+            os.kill(os.getpid(), signal.SIGTERM)
+        return "finished"
+
+    monkeypatch.setattr(loop, "train", train)
+    assert main("-m", "seed=0,1") == 130
+    assert main("seed=0") == 0  # what was asked for is done
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_process_that_was_stopped_before_it_could_listen_is_no_failure(
+    asked: bool, main: Main, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def job() -> None:
+        if asked:
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise RuntimeError("a process died")
+
+    monkeypatch.setattr(train, "job", job)
+    argv = ("-m", "hydra/launcher=joblib", "seed=0,1")
+    with nullcontext() if asked else pytest.raises(RuntimeError, match="a process died"):
+        assert main(*argv) == 130
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(
+    main: Main, trained: list[Config], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    cache = tmp_path / "mine"
+    (cache / "sweeps" / "multirun.yaml").mkdir(parents=True)
+    assert main("-m", "seed=0,1", f"runtime.cache={cache}") == 2
+    shutil.rmtree(cache / "sweeps")
+    (cache / "sweeps").touch()
+    assert main("-m", "seed=0,1", f"runtime.cache={cache}") == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert str(cache / "sweeps" / "multirun.yaml") in first
+    assert str(cache / "sweeps") in second
+    assert "runtime.cache=" in second
+    assert not trained
 
 
 def test_ctrl_c_outside_training(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from filelock import FileLock
 import mhc_repro
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
-from mhc_repro.runs import RunBusy, RunDirectory, checkout, directory, results_root, run_id
+from mhc_repro.runs import RunBusy, RunDirectory, checkout, directory, read_run, results_root, run_id
 
 PACKAGE = Path(mhc_repro.__file__).parents[1]
 HOLD = """
@@ -99,6 +99,19 @@ def test_config_file_holds_everything_but_the_runtime(make_config: Callable[...,
     assert "runtime" not in written
     assert (written["seed"], written["study"], written["optim"]["eps"]) == (3, "stability", 1e-8)
     assert run.read_config() == written
+
+
+def test_fields_that_came_later_are_read_as_their_defaults(make_config: Callable[..., Config]) -> None:
+    config = make_config()
+    run = RunDirectory.of(config)
+    with run.locked():
+        run.write_config(config)
+    whole = run.read_config()
+    older = {key: dict(value) if isinstance(value, dict) else value for key, value in whole.items()}
+    del older["probe"]["token_map_times"], older["connection"]["n"], older["guards"]
+    (run.path / "config.yaml").write_text(yaml.safe_dump(older))
+    assert run.read_config() == whole
+    assert read_run(run.path).n == 1
 
 
 def test_status_merges_and_is_stamped(run: RunDirectory) -> None:

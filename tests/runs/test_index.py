@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
@@ -104,6 +105,21 @@ def edit_config(run: RunDirectory) -> None:
     path.write_text(path.read_text().replace("steps: 4", "steps: 5"))
 
 
+def newer_config(run: RunDirectory) -> None:
+    with (run.path / "config.yaml").open("a") as file:
+        file.write("router: {experts: 4}\n")
+
+
+def hollow_config(run: RunDirectory) -> None:
+    path = run.path / "config.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"model": None}))
+
+
+def odd_config(run: RunDirectory) -> None:
+    path = run.path / "config.yaml"
+    path.write_text(path.read_text().replace("steps: 4", "steps: 2026-01-01"))
+
+
 def lose_config(run: RunDirectory) -> None:
     (run.path / "config.yaml").unlink()
 
@@ -134,6 +150,9 @@ def copy(run: RunDirectory) -> None:
         break_config,
         empty_config,
         edit_config,
+        newer_config,
+        hollow_config,
+        odd_config,
         lose_config,
         break_status,
         break_metrics,

@@ -9,7 +9,7 @@ import pytest
 
 from mhc_repro.runs import manifest
 
-UNKNOWN = {"commit": "unknown", "dirty": False, "diff_sha256": None}
+UNKNOWN = {"commit": "unknown", "dirty": None, "diff_sha256": None}
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -90,6 +90,33 @@ def test_a_hooks_environment_is_ignored(repository: Path, monkeypatch: pytest.Mo
     expected = manifest.code(repository)
     monkeypatch.setenv("GIT_DIR", "/nowhere")
     assert manifest.code(repository) == expected
+
+
+def test_two_commits_are_the_same_code_where_nothing_that_counts_differs(repository: Path) -> None:
+    first = manifest.code(repository)
+    for name, same in (("README.md", True), ("mhc_repro/model.py", False)):
+        (repository / name).write_text("two\n")
+        changed = manifest.code(repository)
+        assert manifest.same_code(repository, first, changed) is same
+        git(repository, "commit", "-qam", name)
+        now = manifest.code(repository)
+        assert now["commit"] != first["commit"]
+        assert manifest.same_code(repository, first, now) is same
+    assert not manifest.same_code(repository, first, UNKNOWN)
+    assert manifest.same_code(repository, UNKNOWN, UNKNOWN)  # nothing is seen to differ
+
+
+def test_uncommitted_changes_mark_a_run_for_good(repository: Path) -> None:
+    clean = manifest.code(repository)
+    (repository / "mhc_repro" / "model.py").write_text("two\n")
+    changed = manifest.code(repository)
+    made = {**clean, "sessions": [clean], "exact": True}
+    for session, exact in ((clean, True), (changed, False), (changed, False), (clean, False)):
+        made = manifest.goes_on(made, session, repository)
+        assert made.items() >= {**(clean if exact else changed), "exact": exact}.items()
+    assert made["sessions"] == [clean, clean, changed, changed, clean]
+    begun = manifest.goes_on({**changed, "sessions": [changed], "exact": True}, changed, repository)
+    assert (begun["exact"], begun["dirty"]) == (True, True)
 
 
 def test_environment_has_the_versions() -> None:

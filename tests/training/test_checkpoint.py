@@ -88,6 +88,17 @@ def test_two_torn_files_are_two_warnings_and_a_fresh_start(tmp_path):
     assert len(warnings) == 2
 
 
+def test_what_was_saved_on_a_gpu_is_loaded_where_there_is_none(tmp_path, monkeypatch):
+    """A run there is refused for its device, or goes on with runtime.resume=any."""
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:7")
+        checkpoints = saved(tmp_path, [3])
+    loaded, warnings = checkpoints.load()
+    assert warnings == []
+    assert loaded["model"]["w"].device.type == "cpu"
+    assert torch.equal(loaded["model"]["w"], state(3)["model"]["w"])
+
+
 def test_a_save_that_is_cut_short_leaves_the_ones_before(tmp_path, monkeypatch):
     checkpoints = saved(tmp_path, [1, 2])
 

@@ -1,16 +1,22 @@
 """What a run leaves behind: its tables, its verdicts, and a divergence, which is a result."""
 
+import errno
 import itertools
 import math
+import shutil
 import signal
 
 import numpy as np
 import pytest
 import torch
 
-from mhc_repro.runs import RunDirectory
+from mhc_repro.errors import UserError
+from mhc_repro.runs import RunDirectory, files, read_run
 from mhc_repro.training import runtime
-from mhc_repro.training.loop import train
+from mhc_repro.training.checkpoint import Checkpoints
+from mhc_repro.training.loop import checkpoint_folder, train
+from mhc_repro.training.trainer import Trainer
+from stopping import Fuse, Killed
 
 
 def test_a_finished_run_holds_what_was_measured(config):
@@ -92,6 +98,65 @@ def test_a_divergence_at_the_last_update_is_one_too(config):
     late = config("hc", steps=1, model={"dtype": "float32"})
     late.optim.lr, late.optim.warmup, late.optim.final_lr = 1e30, 0.0, 1.0
     assert train(late) == "diverged"
+
+
+@pytest.mark.parametrize("ending", ["finished", "diverged"])
+def test_a_run_that_has_ended_keeps_no_checkpoints(config, monkeypatch, ending):
+    """Even where it was killed as they were about to go."""
+    done = config("hc", steps=3, model={"dtype": "float32"}, runtime={"checkpoint_seconds": 0})
+    if ending == "diverged":
+        done.optim.lr, done.optim.warmup, done.optim.final_lr = 1e30, 0.0, 1.0
+    folder = checkpoint_folder(done, RunDirectory.of(done))
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "drop", Fuse(0).before(Checkpoints.drop))
+        with pytest.raises(Killed):
+            train(done)
+    assert list(folder.iterdir())
+    for _ in range(2):  # cleared by the next start; by the run itself
+        assert train(done) == ending
+        assert not folder.exists()
+        shutil.rmtree(RunDirectory.of(done).path)
+
+
+def test_a_finished_run_without_its_status_is_not_trained_over(config):
+    done = config("baseline")
+    train(done)
+    run = RunDirectory.of(done)
+    (run.path / "status.json").unlink()
+    before = run.table("metrics").parquet.read_bytes()
+    with pytest.raises(UserError, match=r"status\.json: no such file"):
+        train(done)
+    assert run.table("metrics").parquet.read_bytes() == before
+
+
+def test_what_cannot_be_written_is_one_line(config, monkeypatch):
+    def full(*_) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    refused = config("baseline")
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_bytes", full)
+        with pytest.raises(UserError, match="No space left") as error:
+            train(refused)
+    assert "runtime.results=" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert train(refused) == "finished"
+
+
+def test_a_failure_before_the_first_step_is_recorded(config, monkeypatch, capsys):
+    def fail(*_) -> None:
+        raise ZeroDivisionError("as a test wanted it")
+
+    failing = config("baseline")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "__init__", fail)
+        assert train(failing) == "failed"
+    assert "as a test wanted it" in capsys.readouterr().err
+    found = read_run(RunDirectory.of(failing).path)
+    assert found.state == "failed"
+    assert (found.status["step"], found.status["steps"]) == (0, 4)
+    assert "as a test wanted it" in found.status["message"]
+    assert train(failing) == "finished"
 
 
 @pytest.mark.slow  # the tracing of ten shapes

@@ -1,12 +1,14 @@
 """A run that was stopped goes on where it was, as if nothing had happened, or says why it cannot."""
 
+import os
 import shutil
 import signal
 
 import pytest
 
 from mhc_repro.errors import UserError
-from mhc_repro.runs import RunDirectory
+from mhc_repro.runs import RunDirectory, manifest
+from mhc_repro.training import stops
 from mhc_repro.training.checkpoint import Checkpoints
 from mhc_repro.training.loop import checkpoint_folder, train
 from stopping import Killed, assert_same_run, at_step, elsewhere, interrupt, often
@@ -30,6 +32,17 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(config, tmp_path, ca
     whole = elsewhere(stopped, tmp_path / "whole")
     assert train(whole) == "finished"
     assert_same_run(stopped, whole)
+
+
+def test_a_stop_asked_for_while_a_run_is_prepared_is_not_forgotten(config):
+    """As in a process of a parallel launcher, which listens before it loads torch."""
+    stopped = config("hc", steps=3)
+    with stops.taken():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert train(stopped) == "interrupted"
+        assert train(stopped) == "interrupted"
+    assert RunDirectory.of(stopped).read_status()["step"] == 2
+    assert train(stopped) == "finished"  # nobody listens any more: a new start
 
 
 def test_a_signal_at_the_last_step_loses_nothing(config, tmp_path):
@@ -106,6 +119,37 @@ def test_threads_that_are_not_given_are_the_recorded_ones(config):
     assert train(first) == "finished"
     manifest = RunDirectory.of(first).read_manifest()
     assert (manifest["exact"], manifest["fingerprint"]["threads"]) == (True, 1)
+
+
+# --- other code ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "exact", "dirty"),
+    [
+        ({}, True, False),
+        ({"commit": "of nobody"}, False, False),
+        ({"dirty": True, "diff_sha256": "d0d0"}, False, True),
+        ({"commit": "unknown", "dirty": None}, False, None),
+    ],
+)
+def test_a_run_that_goes_on_under_other_code_says_so(config, monkeypatch, change, exact, dirty):
+    first = config("hc", steps=4)
+    environment = manifest.environment() | {"commit": "c0ffee", "dirty": False, "diff_sha256": None}
+    monkeypatch.setattr(manifest, "environment", lambda: environment)
+    interrupt(first, 2)
+    run = RunDirectory.of(first)
+    before = run.read_manifest()
+    for key in ("dirty", "diff_sha256"):
+        del before["sessions"][0][key]  # as they were recorded once
+    run.write_manifest(before)
+    monkeypatch.setattr(manifest, "environment", lambda: environment | change)
+    assert train(first) == "finished"
+    after = run.read_manifest()
+    assert (after["commit"], after["exact"], after["dirty"]) == ("c0ffee", exact, dirty)
+    ran = {key: environment[key] for key in manifest.CODE_FIELDS} | change
+    assert after["sessions"][1].items() >= ran.items()
+    assert ("other code" in run.log.read_text()) != exact
 
 
 # --- what else can go wrong ---------------------------------------------------------------------------------
