@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from mhc_repro.analysis import labels
-from mhc_repro.analysis.arms import BASELINE, Promise, promises, style
+from mhc_repro.analysis.arms import BASELINE, Promise, promises
 from mhc_repro.analysis.comparison import Studies
 from mhc_repro.analysis.summary import Summary, summaries
 from mhc_repro.analysis.tables import cells, overhead
@@ -23,9 +23,10 @@ CAPTION = (
     "Exact: the constraint on H_res holds to rounding. Bound: of the composite gain at n = 4, forward / "
     "backward, at any depth; –: none. Start: of H_res; A.6 is mHC's own (0.993 on the diagonal), as A.6 one "
     "as far from I. Parameters: added, over the number of connections. Step and memory: times the baseline's, by "
-    "the bench below. Gain: largest composite gain of the run, forward / backward; that of a history counts all "
-    "the states it carries, of which the net reads the newest alone. Bits per character: on the test split, after "
-    "300 steps of the quick protocol, one seed: no order of arms follows from that."
+    "the bench below. From I: ‖H_res − I‖ (Frobenius, median over sub-layers) at the start and at the end. Gain: "
+    "largest composite gain of the run, forward / backward; that of a history counts all the states it carries, of "
+    "which the net reads the newest alone. Bits per character: on the test split, after 300 steps of the quick "
+    "protocol, one seed: no order of arms follows from that."
 )
 
 
@@ -35,9 +36,9 @@ def part(studies: Studies, root: Path) -> str:
         return EMPTY
     comparisons = studies[STUDY]
     found = {arm: of_arm for each in comparisons for arm, of_arm in summaries(each).items()}
-    size = {run.connection: parameters(run) for each in comparisons for run in each.runs}
+    run_of = {run.connection: run for each in comparisons for run in each.runs}
     measured = newest(root, ALL_ARMS) or newest(root)
-    frame = table(promises(), found, size, measured[0]["connections"] if measured else {})
+    frame = table(promises(), found, run_of, measured[0]["connections"] if measured else {})
     sources = [
         labels.provenance(comparisons),
         *(f"*{overhead.provenance(record)}*" for record in measured[:1]),
@@ -50,10 +51,18 @@ def parameters(run: Run) -> float:
     return run.manifest["parameters"]["connection"] / run.layers
 
 
+def from_identity(run: Run) -> str:
+    """Say how far H_res is from I at the first and at the last probe: Frobenius, median over sub-layers."""
+    if "distance_identity" not in run.gains or run.n == 1:
+        return cells.DASH
+    by_step = run.gains.groupby("step")["distance_identity"].median().sort_index()
+    return f"{by_step.iloc[0]:.3f} → {by_step.iloc[-1]:.3f}"
+
+
 def table(
     promised: dict[str, Promise],
     found: dict[str, list[Summary]],
-    size: dict[str, float],
+    run_of: dict[str, Run],
     costs: dict[str, Record],
 ) -> pd.DataFrame:
     """Lay promises, results and costs side by side, as finished text, one row an arm."""
@@ -62,15 +71,16 @@ def table(
         runs, cost = found.get(arm, []), costs.get(arm, {})
         rows.append(
             {
-                "arm": style(arm).label,
+                "arm": f"`{arm}`",  # as one types it
                 "paper": promise["paper"],
                 "constraint": promise["constraint"],
                 "exact": {True: "yes", False: "no", None: cells.DASH}[promise["exact"]],
                 "bound": " / ".join(cells.DASH if each is None else f"{each:g}" for each in promise["gain"]),
                 "start": promise["start"],
-                "parameters": f"{size[arm]:,.0f}" if arm in size else cells.DASH,
+                "parameters": f"{parameters(run_of[arm]):,.0f}" if arm in run_of else cells.DASH,
                 "step": _ratio(arm, cost, "step_ratio"),
                 "memory": _ratio(arm, cost, "peak_memory_ratio"),
+                "from I": from_identity(run_of[arm]) if arm in run_of else cells.DASH,
                 "gain": _gain(runs),
                 "bpc": cells.cell([run.bpc for run in runs], decimals=3),
                 "note": _notes(runs),

@@ -18,9 +18,23 @@ def runs(fake):
         {"step": 60, "gain/composite_forward": 1.125, "gain/composite_backward": 2.5, "bpc/test": 3.14159},
     ]
     status = {"degenerate": ["h_res_frozen"]}
+    gains = [
+        {"step": step, "layer": layer, "distance_identity": step / 100 + layer / 10}
+        for step in (0, 30)
+        for layer in (0, 1, 2)
+    ]
     return [
         fake("baseline", rows[2:], study="arms", manifest={"parameters": {"connection": 0}}),
-        fake("mhc", rows, study="arms", manifest=parameters, status=status, model__blocks=4),
+        fake(
+            "mhc",
+            rows,
+            study="arms",
+            manifest=parameters,
+            status=status,
+            gains=gains,
+            model__blocks=4,
+            connection__n=4,
+        ),
     ]
 
 
@@ -35,22 +49,23 @@ def test_a_row_holds_promise_measurement_and_cost(fake, monkeypatch) -> None:
     monkeypatch.setattr(arms, "newest", lambda root, kind="": [record])
     monkeypatch.setattr(overhead, "provenance", lambda record: "Bench of a day")
     text = arms.part({"arms": comparisons(runs(fake))}, ROOT)
-    row = cells(text, "mHC")
+    row = cells(text, "`mhc`")
     assert row[4:] == [
         "1 / 4",  # bound
         "A.6",
         "2,000",  # 16,000 over two connections in each of 4 blocks
         "1.23",
         "1.46",
+        "0.100 → 0.400",
         "1.250 / 7.500",
         "3.142",
         "degenerate: H_res never moved",
     ]
-    assert cells(text, "baseline")[7:9] == ["1.00", "1.00"]
+    assert cells(text, "`baseline`")[7:9] == ["1.00", "1.00"]
     assert "Bench of a day" in text
 
 
 def test_what_was_not_measured_is_a_dash(fake, tmp_path: Path) -> None:
     text = arms.part({"arms": comparisons(runs(fake)[:1])}, tmp_path)
-    assert cells(text, "HC")[6:] == [DASH] * 5 + [""]
+    assert cells(text, "`hc`")[6:] == [DASH] * 6 + [""]
     assert arms.part({}, tmp_path) == arms.EMPTY
