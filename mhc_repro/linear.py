@@ -21,9 +21,8 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     """
     if not convolves(x):
         return functional.linear(x, weight)
-    images = x.reshape(-1, TOKENS, 1, x.shape[-1]).permute(
-        0, 3, 1, 2
-    )  # features first in shape, last in memory
+    # Features second in shape and last in memory: channels-last images, which oneDNN takes as they are.
+    images = x.reshape(-1, TOKENS, 1, x.shape[-1]).permute(0, 3, 1, 2)
     product = functional.conv2d(images, weight[:, :, None, None])
     return product.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
 
