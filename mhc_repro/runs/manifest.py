@@ -20,8 +20,11 @@ CODE_FIELDS = ("commit", "dirty", "diff_sha256")
 ROOT = Path(mhc_repro.__file__).resolve().parents[1]
 
 
-def fingerprint(device: str, threads: int, compile: bool, torch_version: str) -> dict[str, Any]:
-    """Return what must agree for a resumed run to repeat an uninterrupted one bit for bit."""
+def fingerprint(device: str, threads: int, compile: bool, torch_version: str, vectors: str) -> dict[str, Any]:
+    """Return what must agree for a resumed run to repeat an uninterrupted one bit for bit.
+
+    `vectors` are the CPU's widest instructions that torch uses: virtual machines of one name differ in them.
+    """
     return {
         "device": device,
         "threads": threads,
@@ -29,6 +32,7 @@ def fingerprint(device: str, threads: int, compile: bool, torch_version: str) ->
         "torch": torch_version,
         "cpu": cpu_model(),
         "machine": platform.machine(),
+        "vectors": vectors,
     }
 
 

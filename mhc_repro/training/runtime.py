@@ -29,12 +29,14 @@ def set_up(config: RuntimeConfig, recorded: dict[str, Any]) -> tuple[torch.devic
     device = device_of(config)
     threads = config.threads or recorded.get("threads") or default_threads()
     torch.set_num_threads(threads)
+    start_compiler_sooner()  # before the deterministic mode, which imports it
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # older torch asks for it on a GPU
     torch.use_deterministic_algorithms(True)
     # Else every new tensor is first filled with NaN.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     keep_freed_memory()
-    return device, fingerprint(device_name(device), threads, compiles(config, device), torch.__version__)
+    compiled, vectors = compiles(config, device), torch.backends.cpu.get_cpu_capability()
+    return device, fingerprint(device_name(device), threads, compiled, torch.__version__, vectors)
 
 
 def device_of(config: RuntimeConfig) -> torch.device:
@@ -83,8 +85,8 @@ def missing_to_compile(device: torch.device) -> str:
         return "a torch whose compiler for mps is more than a prototype"
     if device.type == "cpu":
         compilers, header = (os.environ.get("CXX", "g++"), "clang++"), "#include <omp.h>\n"
-        found = _compiles_extensions(compilers, ["-x", "c++", "-fopenmp"], header)
-        return "" if found else "a C++ compiler with OpenMP and Python's headers"
+        found = _compiles_extensions(compilers, ["-x", "c++", "-std=c++20", "-fopenmp"], header)
+        return "" if found else "a C++20 compiler with OpenMP and Python's headers"
     if torch.cuda.get_device_capability(device) < (7, 0):
         return "a GPU of compute capability 7.0 or more"
     if find_spec("triton") is None:
@@ -112,6 +114,14 @@ def keep_freed_memory() -> None:
         mallopt(m_mmap_threshold, 32 << 20)
         mallopt(m_trim_threshold, (1 << 31) - 1)
         mallopt(m_arena_max, 1)
+
+
+def start_compiler_sooner() -> None:
+    """Spare every process two things that torch's compiler does anew; it reads these when it is first imported."""
+    # Trust the CPU's list of its vector instructions: a test of each takes 8 s, or 1 s when made before.
+    os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
+    # Keep what Sinkhorn's own gradient was traced to. The key of this cache covers the gradient's code.
+    os.environ.setdefault("TORCHINDUCTOR_AUTOGRAD_CACHE_ALLOW_CUSTOM_AUTOGRAD", "1")
 
 
 def stream_seed(*key: int | str) -> int:

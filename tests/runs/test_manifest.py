@@ -127,8 +127,8 @@ def test_environment_has_the_versions() -> None:
 
 
 def test_differences_name_what_changed_and_only_that() -> None:
-    old = manifest.fingerprint("cpu", 2, False, "2.13.0")
-    assert set(old) == {"device", "threads", "compile", "torch", "cpu", "machine"}
+    old = manifest.fingerprint("cpu", 2, False, "2.13.0", "AVX2")
+    assert set(old) == {"device", "threads", "compile", "torch", "cpu", "machine", "vectors"}
     assert old["cpu"]
     assert manifest.differences(old, dict(old)) == []
     assert manifest.differences(old, {**old, "threads": 4}) == ["threads was 2, is 4"]

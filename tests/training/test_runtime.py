@@ -2,9 +2,12 @@
 
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from mhc_repro.config import RuntimeConfig
 from mhc_repro.cores import cores
@@ -67,8 +70,50 @@ def test_a_cpu_compiles_where_a_compiler_finds_the_headers(gpu):
     for compiler, able in ((WORKS, True), (FAILS, False), (None, False)):
         gpu(compiler=compiler)
         assert runtime.compiles(RuntimeConfig(), CPU) == able
-    with pytest.raises(UserError, match=r"runtime.compile=on needs a C\+\+ compiler"):
+    with pytest.raises(UserError, match=r"runtime.compile=on needs a C\+\+20 compiler"):
         runtime.compiles(RuntimeConfig(compile="on"), CPU)
+
+
+SETTINGS = """
+from mhc_repro.config import RuntimeConfig
+from mhc_repro.training import runtime
+runtime.set_up(RuntimeConfig(threads=1), {})
+import torch._functorch.config, torch._inductor.config
+print(torch._inductor.config.cpp.vec_isa_ok)
+print(torch._functorch.config.autograd_cache_allow_custom_autograd_functions)
+"""
+WITHOUT_SETTINGS = {name: value for name, value in os.environ.items() if "TORCHINDUCTOR" not in name}
+
+
+def test_set_up_reaches_the_compiler_before_its_settings_are_read():
+    found = subprocess.run(
+        [sys.executable, "-c", SETTINGS], capture_output=True, text=True, check=True, env=WITHOUT_SETTINGS
+    )
+    assert found.stdout.split() == ["True", "True"]
+
+
+@pytest.mark.skipif(bool(runtime.missing_to_compile(CPU)), reason="there is no C++20 compiler")
+def test_a_kept_graph_is_not_used_for_another_gradient(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+
+    def gradient(factor):
+        class Scaled(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x.exp()
+
+            @staticmethod
+            def backward(ctx, grad):
+                return factor * grad
+
+        torch._dynamo.reset()
+        counters.clear()
+        x = torch.zeros(8, requires_grad=True)
+        torch.compile(lambda x: Scaled.apply(x), fullgraph=True)(x).sum().backward()
+        return x.grad[0].item(), counters["aot_autograd"]["autograd_cache_hit"]
+
+    with torch._functorch.config.patch(autograd_cache_allow_custom_autograd_functions=True):
+        assert [gradient(factor) for factor in (2.0, 2.0, 3.0)] == [(2.0, 0), (2.0, 1), (3.0, 0)]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no process is bound to cores here")
