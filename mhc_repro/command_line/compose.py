@@ -154,7 +154,8 @@ def _compose(args: argparse.Namespace) -> list[Config]:
 
 def _refuse_changed_study(args: argparse.Namespace, loader: ConfigLoader, configs: Sequence[Config]) -> None:
     """A study under `results` is what its file says: a try-out of another setting goes elsewhere."""
-    if not any(results_root(each.runtime.results) == results_root("results") for each in configs):
+    recorded = results_root("results").resolve()
+    if not any(results_root(each.runtime.results).resolve() == recorded for each in configs):
         return
     swept = _load(loader, args, RunMode.MULTIRUN).hydra.sweeper.get("params") or {}
     for each in OverridesParser.create(config_loader=loader).parse_overrides(args.overrides):

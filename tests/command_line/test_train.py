@@ -106,6 +106,7 @@ MISTAKES = [
     # a recorded study is what its file says
     ("study=stability connection=mhc train.steps=5", ["train.steps=5", "stability", "results/local"]),
     ("study=stability connection=mhc connection.n=8", ["connection.n=8", "stability", "results/local"]),
+    ("study=stability train.steps=5 runtime.results=conf/../results", ["train.steps=5", "results/local"]),
     ("study=stability connection.name=mine", ["connection.name=mine", "stability"]),
     ("study=stability connection=mhc seed=1 +connection.mixing.order=rows_first", ["+connection.mixing"]),
     # settings that would change nothing but the id
