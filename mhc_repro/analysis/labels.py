@@ -8,6 +8,11 @@ from mhc_repro.runs import Run
 NO_RUNS = "No runs yet: `make quick` makes the first."
 
 
+def no_run(study: str) -> str:
+    """Say that a study has none, and what makes them."""
+    return f"*Study `{study}`: no run yet (`make study STUDY={study}`).*"
+
+
 def title(comparison: Comparison) -> str:
     """Name a comparison in one line: study, setting, arms, seeds."""
     arms = ", ".join(comparison.arms)

@@ -26,6 +26,8 @@ from mhc_repro.runs.reader import place
 
 GENERATED = ("tables/*.md", "figures/*.svg")  # folders that hold nothing else
 SHOWN = ("stability", "quick")  # the first of these studies that has runs fills the README
+STRESS = "stress"  # ... but its pictures of gains are of this one, where gains leave 1
+OF_GAINS = ("gain-by-layer", "mappings")
 README = "../README.md"  # as seen from the results root
 
 
@@ -49,14 +51,18 @@ def render(root: Path, found: Studies, with_readme: bool) -> dict[str, str]:
 
 def parts(found: Studies, root: Path) -> dict[str, str]:
     """Write every part of the README by its name."""
+    stress, by_depth = found.get(STRESS, []), found.get(depth.STUDY, [])
     shown = next((found[study] for study in SHOWN if study in found), [])
-    pictures = {name: figures.part(name, shown, root.name) or labels.NO_RUNS for name, *_ in figures.FIGURES}
-    by_depth = found.get(depth.STUDY, [])
+    pictures = {
+        name: figures.part(name, (stress if name in OF_GAINS else []) or shown, root.name) or labels.NO_RUNS
+        for name, *_ in figures.FIGURES
+    }
     pictures[depth.NAME] = figures.part(depth.NAME, by_depth, root.name) or depth.EMPTY
     costs = [scaling.part(root.name)] if newest(root, SCALING) else []
     return {
         "stability-table": stability.part(shown) if shown else labels.NO_RUNS,
-        "depth-table": stability.part(by_depth, [stability.STABILITY_TITLE]) if by_depth else depth.EMPTY,
+        "stress-table": stability.brief(stress) if stress else labels.no_run(STRESS),
+        "depth-table": stability.brief(by_depth) if by_depth else depth.EMPTY,
         "arms-table": arms.part(found, root),
         "overhead-table": "\n\n".join([overhead.part(root), *costs]),
         "published-table": published.part(found),

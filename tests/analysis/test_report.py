@@ -85,7 +85,26 @@ def test_the_readme_shows_stability_rather_than_quick_runs(fake: Fake, tmp_path:
 def test_without_runs_no_number_stays(fake: Fake, tmp_path: Path) -> None:
     parts = report.parts(by_study([fake(study="zoo")]), tmp_path)
     assert parts.pop("published-table").startswith(published.EMPTY)
-    assert set(parts.values()) == {labels.NO_RUNS, depth.EMPTY, arms.EMPTY, overhead.EMPTY}
+    assert set(parts.values()) == {
+        labels.NO_RUNS,
+        labels.no_run("stress"),
+        depth.EMPTY,
+        arms.EMPTY,
+        overhead.EMPTY,
+    }
+
+
+def test_pictures_of_gains_are_of_stress_once_it_has_runs(fake: Fake, tmp_path: Path) -> None:
+    stability, stress = fake("hc", study="stability"), fake("hc", study="stress")
+    for found, study in (([stability], "stability"), ([stability, stress], "stress")):
+        parts = report.parts(by_study(found), tmp_path)
+        shown = {name: parts[f"{name}-figure"].partition("figures/")[2] for name, *_ in FIGURES}
+        assert {name for name, path in shown.items() if path.startswith(study)} == (
+            {"gain-by-layer", "mappings"} if study == "stress" else set(shown)
+        )
+    assert "Held-out" in parts["stability-table"]
+    assert "Held-out" not in parts["stress-table"]  # explained once
+    assert "held-out bpc" in parts["stress-table"]
 
 
 def test_the_figure_by_depth_is_that_of_study_depth(fake: Fake, tmp_path: Path) -> None:

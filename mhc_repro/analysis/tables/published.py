@@ -129,10 +129,7 @@ def part(studies: Studies) -> str:
         caption = CAPTIONS[name].format(source=source.source, setting=source.setting)
         pieces += [f"**{title}**", cells.markdown(frame), caption]
     pieces.append(explanation(sources["reproduction"].quantities, found["published"]))
-    pieces += [
-        labels.provenance([each]) if each else f"*Study `{study}`: no run yet (`make study STUDY={study}`).*"
-        for study, each in found.items()
-    ]
+    pieces += [labels.provenance([each]) if each else labels.no_run(study) for study, each in found.items()]
     return "\n\n".join(pieces)
 
 

@@ -62,15 +62,20 @@ def tables(comparisons: Sequence[Comparison]) -> list[Table]:
     ]
 
 
-def part(
-    comparisons: Sequence[Comparison], titles: Sequence[str] = (PUBLISHED_TITLE, STABILITY_TITLE)
-) -> str:
-    """Write the README's part: tables of a study with their captions, where they come from."""
-    found = [each for each in tables(comparisons) if each.title in titles]
+def part(comparisons: Sequence[Comparison]) -> str:
+    """Write the README's part: both tables of a study with their captions, where they come from."""
     pieces = [
-        piece for each in found for piece in (f"**{each.title}**", cells.markdown(each.frame), each.caption)
+        piece
+        for each in tables(comparisons)
+        for piece in (f"**{each.title}**", cells.markdown(each.frame), each.caption)
     ]
     return "\n\n".join([*pieces, labels.provenance(comparisons)])
+
+
+def brief(comparisons: Sequence[Comparison]) -> str:
+    """Write the table that answers the question, alone: its columns are explained under the full part."""
+    frame = stability_columns(rows(comparisons))
+    return f"{cells.markdown(frame)}\n\n{labels.provenance(comparisons)}"
 
 
 def rows(comparisons: Sequence[Comparison]) -> list[Row]:
