@@ -33,9 +33,10 @@ study = selection.choose(read_studies(RESULTS))
 print("This reads", labels.title(study))
 
 # %% [markdown]
-# The first of the studies `stability`, `depth` and `quick` in which a baseline, an HC and an mHC run of one
-# seed have ended, at its largest setting. `quick` is a demonstration of 300 steps; what it shows is how to
-# read, not what is true.
+# The first of the studies `stress`, `stability`, `depth` and `quick` in which a baseline, an HC and an mHC run
+# of one seed have ended, at its largest setting. (`stress` has the size of `stability` and ten times its peak
+# learning rate, at which gains leave 1.) `quick` is a demonstration of 300 steps; what it shows is how to read,
+# not what is true.
 #
 # ## What the numbers mean
 #

@@ -10,7 +10,7 @@ from mhc_repro.analysis.comparison import EXPECTED, Comparison, Studies
 from mhc_repro.errors import UserError
 from mhc_repro.runs import ENDED
 
-PREFERRED = ("stability", "depth", "quick")  # largest models first
+PREFERRED = ("stress", "stability", "depth", "quick")  # largest models first, of equals where gains leave 1
 
 
 def choose(studies: Studies, names: Sequence[str] = PREFERRED) -> Comparison:

@@ -143,7 +143,7 @@ class Session:
         if self.config.runtime.compile == "off":
             return "connections run uncompiled, as asked"
         missing = runtime.missing_to_compile(self.trainer.device)
-        return f"without {missing}, connections run uncompiled: 1.4 to 1.9 times as slow on a CPU"
+        return f"without {missing}, connections run uncompiled: up to 1.6 times as slow on a CPU"
 
     def _train(self) -> str:
         trainer, steps = self.trainer, self.config.train.steps

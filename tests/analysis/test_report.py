@@ -13,7 +13,7 @@ from made_runs import make_run
 from mhc_repro.analysis import labels, readme, report
 from mhc_repro.analysis.comparison import by_study, read_studies
 from mhc_repro.analysis.figures import FIGURES, depth
-from mhc_repro.analysis.tables import arms, overhead, published
+from mhc_repro.analysis.tables import arms, overhead, pairs, published
 from mhc_repro.runs import Run, read_runs
 from mhc_repro.runs.index import index_csv
 
@@ -88,6 +88,7 @@ def test_without_runs_no_number_stays(fake: Fake, tmp_path: Path) -> None:
     assert set(parts.values()) == {
         labels.NO_RUNS,
         labels.no_run("stress"),
+        pairs.EMPTY,
         depth.EMPTY,
         arms.EMPTY,
         overhead.EMPTY,

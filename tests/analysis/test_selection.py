@@ -24,6 +24,8 @@ def test_the_largest_study_with_all_three_arms_is_chosen(fake: Fake) -> None:
     assert choose(by_study(runs)).study == "depth"
     runs[-1] = fake("mhc", study="stability", state="diverged")
     assert choose(by_study(runs)).study == "stability"
+    runs += trained(fake, "stress", *EXPECTED)
+    assert choose(by_study(runs)).study == "stress"
 
 
 def test_of_a_sweep_the_last_complete_setting_is_chosen(fake: Fake) -> None:

@@ -13,7 +13,18 @@ from mhc_repro.analysis import stats
 
 DASH = "–"
 # set to the left; the others are numbers
-TEXT_COLUMNS = ("setting", "arm", "status", "quantity", "paper", "constraint", "exact", "start", "note")
+TEXT_COLUMNS = (
+    "study",
+    "setting",
+    "arm",
+    "status",
+    "quantity",
+    "paper",
+    "constraint",
+    "exact",
+    "start",
+    "note",
+)
 
 REASONS = {  # the codes of measurement.guards, short enough for a cell
     "streams_never_separated": "streams never separated",

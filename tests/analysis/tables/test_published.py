@@ -28,6 +28,7 @@ GAIN = Quantity(
     {"baseline": "1", "hc": "≈ 3000", "mhc": "≈ 1.6"},
     {"baseline": 1.0, "hc": 3000.0, "mhc": 1.6},
 )
+JUDGED = {"here": ("ours", "reproduces")}
 YAML = """
 here:
   source: a paper
@@ -60,14 +61,17 @@ def rows(loss: float, grad: float = 1.0, gain: float = 1.0, fwd: float = 1.0, bw
     ]
 
 
-def read(part: str) -> pd.DataFrame:
-    """Both tables of a part as one frame, by (quantity, arm)."""
+def read(part: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The reproduction's table and the paper's, by (quantity, arm)."""
     lines = [line for line in part.splitlines() if line.startswith("|") and "---" not in line]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    head = cells[0]
-    frame = pd.DataFrame([row for row in cells if row != head], columns=head)
-    frame["quantity"] = frame["quantity"].mask(frame["quantity"] == "").ffill()
-    return frame.set_index(["quantity", "arm"])
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    second = next(at for at, row in enumerate(table) if at and row[0] == "quantity")
+    frames = []
+    for head, *body in (table[:second], table[second:]):
+        frame = pd.DataFrame(body, columns=head)
+        frame["quantity"] = frame["quantity"].mask(frame["quantity"] == "").ffill()
+        frames.append(frame.set_index(["quantity", "arm"]))
+    return frames[0], frames[1]
 
 
 def test_quoted_numbers_are_the_published_ones() -> None:
@@ -191,7 +195,7 @@ def test_orders_of_two_seeds_are_two_orders() -> None:
             "hc": [summary(3.0), summary(second, seed=1)],
             "mhc": [summary(2.0), summary(2.0, seed=1)],
         }
-        return published.table([LOSS], {"stability": runs}, judged=True).iloc[-1].tolist()
+        return published.table([LOSS], {"here": runs}, JUDGED, judged=True).iloc[-1].tolist()
 
     start = ["", "order", "baseline < mHC < HC"]
     assert last(4.0) == [*start, "baseline < mHC < HC", "yes"]
@@ -204,11 +208,11 @@ def test_a_composite_gain_is_ordered_by_its_larger_direction_and_its_value_not_j
         "hc": [summary(1.0, backward=21.0)],
         "mhc": [summary(1.0, backward=1.08)],
     }
-    frame = published.table([GAIN], {"stability": runs}, judged=False)
-    assert frame["reproduces in bytes"].tolist() == ["", "", "", "yes"]
-    assert frame["bytes"].tolist()[-1] == frame["published"].tolist()[-1] == "baseline < mHC < HC"
+    frame = published.table([GAIN], {"here": runs}, JUDGED, judged=False)
+    assert frame["reproduces"].tolist() == ["", "", "", "yes"]
+    assert frame["ours"].tolist()[-1] == frame["published"].tolist()[-1] == "baseline < mHC < HC"
     uniform = runs | {"mhc": [summary(1.0, backward=1.0)]}
-    frame = published.table([GAIN], {"stability": uniform}, judged=False)
+    frame = published.table([GAIN], {"here": uniform}, JUDGED, judged=False)
     assert frame.iloc[-1].tolist()[-2:] == ["baseline = mHC < HC", "no"]
 
 
@@ -221,13 +225,11 @@ def test_without_runs_there_is_one_line_and_no_table(fake: Fake) -> None:
 
 def test_a_study_without_runs_has_dashes_and_no_verdict(fake: Fake) -> None:
     part = published.part(by_study([fake("published_hc", rows(1.9), study="published")]))
-    frame = read(part)
-    assert len(frame) == 6 * 4
-    assert set(frame.drop(columns=["published", "same protocol", "reproduces"]).to_numpy().ravel()) <= {
-        "–",
-        "",
-    }
-    assert (frame["published"] != "–").all()
+    reproduction, paper = read(part)
+    assert (len(reproduction), len(paper)) == (5 * 4, 4)
+    assert (reproduction["other protocol"] == "–").all()
+    assert set(paper.drop(columns="published").to_numpy().ravel()) <= {"–", ""}
+    assert (reproduction["published"] != "–").all()
     assert "Study `stability`: no run yet (`make study STUDY=stability`)" in part
 
 
@@ -240,15 +242,18 @@ def test_an_unfinished_run_is_no_run(fake: Fake, state: str) -> None:
 def test_the_studies_fill_their_columns(fake: Fake) -> None:
     runs = [
         fake("baseline", rows(1.900, 6.0, 25.0), study="published"),
-        fake("published_hc", rows(2.200, 7.0, 40.0, fwd=0.5, bwd=3.0), study="published"),
+        fake("published_hc", rows(2.200, 7.0, 40.0), study="published"),
         fake("published_mhc", rows(1.800, 4.6, 7.0), study="published"),
         fake("hc", rows(0.1), study="published"),  # not an arm of this column
         fake("baseline", rows(1.7), study="stability"),
         fake("baseline", rows(2.1), study="stability", seed=1),
         fake("published_mhc", rows(1.9), study="stability"),
+        fake("baseline", rows(1.7), study="stress"),
+        fake("hc", rows(1.7, fwd=0.5, bwd=3.0), study="stress"),
+        fake("mhc", rows(1.7), study="stress"),
     ]
     part = published.part(by_study(runs))
-    frame = read(part)
+    frame, paper = read(part)
     same, said = frame["same protocol"], frame["reproduces"]
     assert same["final loss (nats)"].tolist() == ["1.900", "2.200", "1.800", "mHC < baseline < HC"]
     # 1.913 / 1.8 is within a tenth, 2.2 / 1.978 is not, and the order is another one
@@ -260,37 +265,39 @@ def test_the_studies_fill_their_columns(fake: Fake) -> None:
     assert said['avg "amax gain"'].tolist() == ["yes", "no", "yes", "yes"]
     assert same['max "amax gain"'].tolist() == ["26.00", "41.00", "8.00", "mHC < baseline < HC"]
     assert said['max "amax gain"'].tolist() == ["no", "no", "no", "yes"]
-    assert same["max composite gain", "HC"] == "0.500 fwd, 3.000 bwd"
-    assert same["max composite gain", "order"] == "baseline = mHC < HC"
-    assert said["max composite gain"].tolist() == ["", "", "", "no"]
+    assert frame["other protocol"]["final loss (nats)"].tolist() == ["1.700 / 2.100", "–", "–", "–"]
 
-    bytes_, said = frame["bytes"], frame["reproduces in bytes"]
-    assert bytes_["final loss (nats)"].tolist() == ["1.700 / 2.100", "–", "–", "–"]
-    assert said["final loss (nats)"].tolist() == ["1 of 2 seeds", "–", "–", "–"]
+    gain = paper.loc["max composite gain"]
+    assert gain["stability"].tolist() == ["1.000 / 1.000 fwd, 1.000 / 1.000 bwd", "–", "–", "–"]
+    assert gain["reproduces, stability"].tolist() == ["", "", "", "–"]
+    assert gain["stress"]["HC"] == "0.500 fwd, 3.000 bwd"
+    assert gain["stress"]["order"] == "baseline = mHC < HC"
+    assert gain["reproduces, stress"].tolist() == ["", "", "", "no"]
     assert "one seed (0)): 3 runs, commit abcdef0." in part
     assert "2 seeds (0, 1)): 2 runs, commit abcdef0." in part
 
 
 def test_a_diverged_run_reproduces_nothing(fake: Fake) -> None:
-    arms = {"baseline": "finished", "hc": "diverged", "mhc": "finished"}
-    runs = [fake(arm, rows(1.9, 6.5), study="stability", state=state) for arm, state in arms.items()]
-    frame = read(published.part(by_study(runs)))
-    assert frame.loc[("final loss (nats)", "HC"), "bytes"] == "diverged"
-    assert frame.loc[("max grad norm", "HC"), "bytes"] == "6.50, 1 diverged"
-    assert (frame["reproduces in bytes"].xs("HC", level="arm").iloc[:-1] == "no").all()
-    assert set(frame["bytes"].xs("order", level="arm")) == {"HC diverged"}
-    assert set(frame["reproduces in bytes"].xs("order", level="arm")) == {"no"}
+    arms = {"baseline": "finished", "published_hc": "diverged", "published_mhc": "finished"}
+    runs = [fake(arm, rows(1.9, 6.5), study="published", state=state) for arm, state in arms.items()]
+    frame, _ = read(published.part(by_study(runs)))
+    assert frame.loc[("final loss (nats)", "HC"), "same protocol"] == "diverged"
+    assert frame.loc[("max grad norm", "HC"), "same protocol"] == "6.50, 1 diverged"
+    assert (frame["reproduces"].xs("HC", level="arm") == "no").all()
+    assert set(frame["same protocol"].xs("order", level="arm")) == {"HC diverged"}
+    assert set(frame["reproduces"].xs("order", level="arm")) == {"no"}
 
 
 def test_of_two_settings_the_one_with_more_arms(fake: Fake) -> None:
     runs = [
-        fake("baseline", rows(1.5), study="stability", optim__lr=1e-4),
-        fake("baseline", rows(1.9), study="stability", optim__lr=3e-4),
-        fake("mhc", rows(1.8), study="stability", optim__lr=3e-4),
+        fake("baseline", rows(1.5), study="published", optim__lr=1e-4),
+        fake("baseline", rows(1.9), study="published", optim__lr=3e-4),
+        fake("published_mhc", rows(1.8), study="published", optim__lr=3e-4),
     ]
     part = published.part(by_study(runs))
-    assert read(part)["bytes"]["final loss (nats)"].tolist() == ["1.900", "–", "1.800", "–"]
-    assert "Study `stability` (lr 0.0003, one seed (0)): 2 runs" in part
+    frame, _ = read(part)
+    assert frame["same protocol"]["final loss (nats)"].tolist() == ["1.900", "–", "1.800", "–"]
+    assert "Study `published` (lr 0.0003, one seed (0)): 2 runs" in part
 
 
 def test_a_quarter_of_the_growth_is_near_what_was_published() -> None:

@@ -1,0 +1,87 @@
+from collections.abc import Callable
+
+import pytest
+
+from mhc_repro.analysis.comparison import by_study
+from mhc_repro.analysis.tables import pairs
+from mhc_repro.runs import Run
+
+Fake = Callable[..., Run]
+
+
+def rows(bits: float, *gains: tuple[float, float]) -> list[dict[str, float]]:
+    """A probe for each pair of gains, a step between them, and the test at the end."""
+    probes = [
+        {"step": 20 * at, "gain/composite_forward": fwd, "gain/composite_backward": bwd}
+        for at, (fwd, bwd) in enumerate(gains)
+    ]
+    return [{"step": 0}, *probes, {"step": 59, "bpc/val": 9.0}, {"step": 60, "bpc/test": bits}]
+
+
+def test_settings_of_a_sweep_are_told_apart(fake: Fake) -> None:
+    runs = trio(fake, study="eps") + trio(fake, study="eps", optim__eps=1e-20)
+    assert pairs.table(by_study(runs))["study"].tolist() == ["eps eps 1e-20", "eps eps 1e-08"]
+
+
+def trio(fake: Fake, bits: tuple[float, float, float] = (3.0, 2.875, 3.25), **options: object) -> list[Run]:
+    gains = {"baseline": [(1.0, 1.0)], "hc": [(1.0, 1.0), (60.0, 70.0), (5.0, 4.0)], "mhc": [(1.0, 1.25)]}
+    return [fake(arm, rows(value, *gains[arm]), **options) for arm, value in zip(gains, bits, strict=True)]
+
+
+def only_row(runs: list[Run]) -> dict[str, str]:
+    (row,) = pairs.table(by_study(runs)).to_dict("records")
+    return {str(key): text for key, text in row.items()}
+
+
+def test_differences_of_held_out_bits_and_the_larger_gain(fake: Fake) -> None:
+    row = only_row(trio(fake, study="depth"))
+    assert (row["study"], row["baseline"]) == ("depth", "3.000")
+    assert row["HC − baseline"] == "-0.125"
+    assert row["mHC − baseline"] == "0.250"
+    assert row["mHC − HC"] == "0.375"
+    assert row["HC's gain, largest"] == "70.00"
+    assert row["at the end"] == "5.000"
+    assert row["mHC's, largest"] == "1.250"
+    assert row["identity − baseline"] == "–"
+
+
+def test_seeds_are_paired_and_those_without_all_three_arms_are_left_out(fake: Fake) -> None:
+    runs = [
+        *trio(fake, (3.0, 2.5, 3.5)),
+        *trio(fake, (4.0, 4.25, 4.0), seed=1),
+        *trio(fake, (9.0, 1.0, 1.0), seed=2)[:2],
+        fake("mhc", rows(5.0, (1.0, 1.0)), seed=2, state="diverged"),
+        fake("identity", rows(4.5, (1.0, 1.0)), seed=1),
+        fake("identity", rows(7.0, (1.0, 1.0)), seed=2),
+    ]
+    row = only_row(runs)
+    assert row["baseline"] == "3.000 / 4.000"
+    assert row["HC − baseline"] == "-0.500 / 0.250"
+    assert row["mHC − HC"] == "1.000 / -0.250"
+    assert row["identity − baseline"] == "0.500 (1 of 2)"
+
+
+def test_a_run_that_two_studies_hold_counts_once(fake: Fake) -> None:
+    runs = trio(fake, study="arms")
+    again = [
+        Run(run.path.parents[1] / "quick" / run.run_id, run.config, run.manifest, run.status, run.state)
+        for run in runs
+    ]
+    for copy, run in zip(again, runs, strict=True):
+        copy.__dict__["metrics"] = run.metrics
+    assert pairs.table(by_study(runs + again))["study"].tolist() == ["arms"]
+    frame = pairs.table(by_study(runs + again + trio(fake, (4.0, 4.0, 4.0), seed=1, study="quick")))
+    assert frame[["study", "baseline"]].to_numpy().tolist() == [["arms", "3.000"], ["quick", "4.000"]]
+
+
+def test_the_longest_trainings_come_first(fake: Fake) -> None:
+    runs = trio(fake, study="a") + trio(fake, study="b", train__steps=600) + trio(fake, study="c")
+    frame = pairs.table(by_study(runs))
+    assert frame["study"].tolist() == ["b", "a", "c"]
+    assert frame["tokens"].tolist() == ["2.5 M", "0.2 M", "0.2 M"]  # steps of 32 windows of 128
+
+
+@pytest.mark.parametrize("state", ["running", "interrupted", "failed", "diverged"])
+def test_without_three_finished_arms_there_is_a_line_and_no_table(fake: Fake, state: str) -> None:
+    runs = [*trio(fake)[:2], fake("mhc", rows(1.0, (1.0, 1.0)), state=state)]
+    assert pairs.part(by_study(runs)) == pairs.part({}) == pairs.EMPTY
