@@ -6,14 +6,16 @@ python experiments/bench.py --connections all                 every file in conf
 python experiments/bench.py --scaling                         mHC by dim, n and tokens
 python experiments/bench.py --connections mhc connection.n=8  any override of train.py, on every arm
 
-Text is generated, so no data is needed. `--save` keeps the record of the reference protocol in results/bench,
-from which `make report` makes the README's table and the figure, and of any other setting in results/local/bench.
+Text is generated, so no data is needed. `--save` keeps the record of the reference protocol and of its usual or
+of all arms in results/bench, from which `make report` makes the README's tables and the figure, and any other in
+results/local/bench.
 """
 
 import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from datetime import date
 from functools import partial
 from typing import Any
@@ -31,10 +33,10 @@ from mhc_repro.command_line import compose
 from mhc_repro.command_line.entry import Parser, exit_code
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
-from mhc_repro.runs import manifest, results_root
+from mhc_repro.runs import LOCAL, RECORDED, manifest, results_root
 
-HOME, LOCAL = "results", "results/local"  # of records at the reference protocol as it is, of any other
 PROTOCOL = "reference"
+GRID = ("model.blocks", "model.dim", "connection.n")  # what --scaling sets itself
 ARMS = {False: "identity,hc,mhc", True: "mhc"}  # without and with --scaling
 EVERY = "all"
 ROUNDS = {False: 9, True: 5}
@@ -48,8 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     record = _measure(options)
     if options.save:
-        recorded = options.protocol == PROTOCOL and not options.overrides
-        root = results_root(HOME if recorded else LOCAL)
+        whole = options.protocol == PROTOCOL and not options.overrides and options.all_arms
+        root = results_root(RECORDED if whole else LOCAL)
         print(f"kept as {records.save(record, root)}", file=sys.stderr)
     if options.json:
         print(json.dumps(record))
@@ -76,15 +78,16 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     add(
         "--save",
         action="store_true",
-        help=f"also keep the record in {HOME}/bench, with other settings in {LOCAL}/bench",
+        help=f"also keep the record in {RECORDED}/bench, with other settings or arms in {LOCAL}/bench",
     )
     options = parser.parse_intermixed_args(arguments)
     options.rounds = options.rounds or ROUNDS[options.scaling]
+    options.all_arms = options.connections in (None, ARMS[options.scaling], EVERY)
     names = (options.connections or ARMS[options.scaling]).split(",")
     if names == [EVERY]:
         names = sorted((path.stem for path in compose.CONF.glob("connection/*.yaml")), key=rank)
     options.connections = [name for name in dict.fromkeys(names) if name != BASELINE]
-    _check(options.overrides)
+    _check(options.overrides, GRID if options.scaling else ())
     if not options.connections:
         raise UserError(
             "--connections=baseline: it is always measured; name an arm beside it, --connections=mhc"
@@ -98,9 +101,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _check(overrides: list[str]) -> None:
+def _check(overrides: list[str], swept: Sequence[str]) -> None:
     for line in overrides:
         key = _key(line)
+        if key in swept:
+            raise UserError(
+                f"{line}: --scaling goes through values of {', '.join(swept)} itself; leave it out"
+            )
         if key in ("connection", "protocol"):
             flag = {"connection": "--connections", "protocol": "--protocol"}[key]
             raise UserError(f"{line}: what is measured is named by {flag}={line.partition('=')[2]}")

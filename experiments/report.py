@@ -18,16 +18,14 @@ from mhc_repro.analysis.tables import stability
 from mhc_repro.bench import records
 from mhc_repro.command_line.entry import Parser, exit_code
 from mhc_repro.errors import UserError
-from mhc_repro.runs import results_root
-
-HOME = "results"  # the root whose runs the README is about
+from mhc_repro.runs import LOCAL, RECORDED, results_root
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write or verify a report; return the exit code."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--root", default=HOME, help="results root, relative to the checkout (default: results)"
+        "--root", default=RECORDED, help=f"results root, relative to the checkout (default: {RECORDED})"
     )
     parser.add_argument("--study", help="only the tables and figures of this study, runs under way included")
     parser.add_argument("--no-readme", action="store_true", help="leave the README alone")
@@ -38,10 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     if not options.root:
-        raise UserError(f"--root: give a folder; the default is {HOME}")
+        raise UserError(f"--root: give a folder; the default is {RECORDED}")
     root = results_root(options.root)
-    home = root.resolve() == results_root(HOME).resolve()
-    with_readme = home and not options.no_readme  # which speaks of recorded runs, never of try-outs
+    home = root.resolve() == results_root(RECORDED).resolve()
+    with_readme = home and not options.no_readme  # the README speaks of recorded runs, never of try-outs
     if options.verify:
         if options.study or options.console:
             raise UserError("--verify compares a whole results root; give it without --study and --console")
@@ -50,9 +48,7 @@ def _run(options: argparse.Namespace) -> int:
         return 1 if problem else 0
     found = read_studies(root, options.study)
     if not found and not (root / records.FOLDER).is_dir():  # another folder's figures are not ours to replace
-        raise UserError(
-            f"--root {options.root}: no run in there; make quick makes the first, in results/local"
-        )
+        raise UserError(f"--root {options.root}: no run in there; make quick makes the first, in {LOCAL}")
     if options.study:
         texts = report.render_studies(found)
         changed = report.write(texts, root)

@@ -4,7 +4,8 @@
     python experiments/train.py -m connection=baseline,hc,mhc seed=0,1,2
     python experiments/train.py study=stability
 
-Exit codes: 0 all runs finished or diverged, 1 a run failed, 2 a mistake of the user's, 130 interrupted.
+Exit codes: 0 all runs finished or diverged, 1 one failed or another process has it, 2 a mistake of the user's,
+130 interrupted.
 """
 
 import os

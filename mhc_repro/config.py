@@ -2,7 +2,7 @@
 
 The only module that knows Hydra's ConfigStore. Everything below the command line receives
 these plain dataclasses. `runtime` and `study` say where and how a run is made and never
-change its numbers; every other group does, and is hashed into the run id.
+change its numbers; every other group does (`guards` the verdict alone), and is hashed into the run id.
 """
 
 from collections.abc import Mapping

@@ -16,13 +16,28 @@ from mhc_repro.cache import expanded
 from mhc_repro.config import Config, ConnectionConfig
 from mhc_repro.errors import UserError
 from mhc_repro.measurement.guards import REASONS
-from mhc_repro.runs.directory import results_root
+from mhc_repro.runs.directory import LOCAL, is_recorded, results_root
 
-# symbols in the validation and in the test split
-HELD_OUT = {"enwik8": 5_000_000, "enwik8_characters": 4_981_092, "synthetic": 300_000}
 MAPS = ("coefficients", "gate", "alpha", "share_alpha", "freeze", "read_start", "write_start", "expand")
 UNUSED = {"residual": (*MAPS, "mixing"), "history": MAPS}  # by kind of connection
 RESERVED = ("bench", "figures", "local", "tables")  # folders beside the studies under a results root
+
+
+@dataclass(frozen=True)
+class Text:
+    """What is known of a corpus before it is opened."""
+
+    sha256: str  # of its bytes
+    symbols: int
+    held_out: int  # of its symbols, in the validation and in the test split
+
+
+ENWIK8 = "2b49720ec4d78c3c9fabaee6e4179a5e997302b3a70029f30f2d582218c024a8"
+TEXTS = {
+    "enwik8": Text(ENWIK8, 256, 5_000_000),
+    "enwik8_characters": Text(ENWIK8, 6064, 4_981_092),
+    "synthetic": Text("defcfbf57cd8ca9658ea959c06fefbc5a21742a2e96c4997903b752061a0a330", 256, 300_000),
+}
 
 
 @dataclass(frozen=True)
@@ -103,7 +118,7 @@ RULES: dict[str, Rule] = {
     "model.init_std": positive(),
     "model.dropout": below_one(),
     "model.dtype": one_of("float32", "float64"),
-    "data.name": one_of(*HELD_OUT),
+    "data.name": one_of(*TEXTS),
     "data.vocab": within(256, 2**16),  # byte values are the symbols
     "data.batch": at_least(1),
     "data.sequence": at_least(1),
@@ -145,15 +160,22 @@ def validate(config: Config) -> None:
     defaults = Config()
     for key, rule in RULES.items():
         value = attrgetter(key)(config)
-        if not rule.holds(value):
+        if not _holds(rule, value):
             raise _wrong(key, value, f"must be {rule.allowed}", attrgetter(key)(defaults))
-    for check in (_check_body, _check_streams, _check_windows, _check_place):
+    for check in (_check_body, _check_streams, _check_data, _check_windows, _check_place):
         check(config)
 
 
 def assignment(key: str, value: Any) -> str:
     """Write an override as one would type it."""
     return f"{key}={_text(value)}"
+
+
+def _holds(rule: Rule, value: Any) -> bool:
+    try:
+        return rule.holds(value)
+    except TypeError:  # a list in a list
+        return False
 
 
 def _wrong(key: str, value: Any, why: str, example: Any) -> UserError:
@@ -196,8 +218,20 @@ def _check_streams(config: Config) -> None:
     connections.check(connection)
 
 
+def _check_data(config: Config) -> None:
+    data = config.data
+    text = TEXTS[data.name]
+    if data.sha256 not in ("", text.sha256):
+        raise UserError(
+            f"data.sha256={data.sha256} is not the hash of {data.name}, {text.sha256}; "
+            f"choose data={data.name}, which sets both"
+        )
+    if data.vocab < text.symbols:
+        raise _wrong("data.vocab", data.vocab, f"{data.name} has {text.symbols:,} symbols", text.symbols)
+
+
 def _check_windows(config: Config) -> None:
-    length, total = config.data.sequence + 1, HELD_OUT[config.data.name]
+    length, total = config.data.sequence + 1, TEXTS[config.data.name].held_out
     for key in ("train.val_windows", "train.test_windows", "probe.windows"):
         count = attrgetter(key)(config)
         if count * length > total:
@@ -213,12 +247,9 @@ def _check_windows(config: Config) -> None:
 def _check_place(config: Config) -> None:
     if config.study in RESERVED:
         raise _wrong("study", config.study, f"{', '.join(RESERVED)} are not studies", "scratch")
-    recorded, local, root = (
-        results_root(results).resolve() for results in ("results", "results/local", config.runtime.results)
-    )
-    if config.data.name == "synthetic" and root.is_relative_to(recorded) and not root.is_relative_to(local):
+    if config.data.name == "synthetic" and is_recorded(results_root(config.runtime.results)):
         why = f"recorded results are made from enwik8, not from data={config.data.name}"
-        raise _wrong("runtime.results", config.runtime.results, why, "results/local")
+        raise _wrong("runtime.results", config.runtime.results, why, LOCAL)
 
 
 def _folder(path: Path) -> bool:

@@ -184,6 +184,6 @@ gains.readings(study).round(3)
 # - A gain is not a loss. Whether amplification hurts is in the loss and the gradient norm, not here.
 # - A gain of 1 does not mean healthy: J/n, which averages all streams into one, has gain 1 too. `sigma2` and
 #   `spread` in the gains table tell.
-# - The metric sees the largest sum only; a column sum far below 1, a gradient that fades, is in
-#   `min_column_sum`.
+# - The metric sees the largest sum only; a column sum near 0, a gradient that fades, is in the stored matrices
+#   (`h_backward`), and in the figure of details.
 # - One seed is one seed, and these nets are small: the paper's 3000 is of 60 sub-layers and 27B parameters.

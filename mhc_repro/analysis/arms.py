@@ -114,7 +114,7 @@ def promises() -> dict[str, Promise]:
     try:
         found = yaml.safe_load((checkout() / FILE).read_text(encoding="utf-8"))
         return {arm: found[arm] for arm in sorted(found, key=rank)}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise UserError(
             f"{FILE}: cannot be read ({type(error).__name__}); git checkout {FILE} restores it"
         ) from None

@@ -46,6 +46,13 @@ def amax(h_res: np.ndarray, direction: str) -> np.ndarray:
     return np.abs(h_res.sum(-1 if direction == "forward" else -2)).max(-1)
 
 
+def weakest_column(run: Run) -> pd.Series:
+    """Give the smallest |column sum| of H_L ... H_l by sub-layer, at the last probe: which gradient fades most."""
+    rows = run.probe()
+    sums = np.stack(rows["h_backward"].to_list()).reshape(-1, run.n, run.n).sum(1)
+    return pd.Series(np.abs(sums).min(1), rows.index)
+
+
 def recomputed(run: Run, step: int) -> pd.DataFrame:
     """Compare composite gains by sub-layer: as recorded, of the product of averages, and both on kept tokens.
 

@@ -113,8 +113,11 @@ def held_out(rows: pd.DataFrame) -> tuple[float, str]:
 
 
 def _clipped(steps: pd.DataFrame) -> float:
-    before, after = column(steps, "grad/norm"), column(steps, "grad/clipped")
-    return float((before > 1.001 * after).mean()) if len(after) else nan
+    if not len(column(steps, "grad/clipped")):
+        return nan
+    norms = steps[["grad/norm", "grad/clipped"]].dropna(subset="grad/norm")
+    # of an infinite norm the clip leaves no number
+    return float((norms["grad/norm"] > 1.001 * norms["grad/clipped"].fillna(0)).mean())
 
 
 def _spikes(steps: pd.DataFrame, key: str) -> float:

@@ -1,7 +1,6 @@
 """`mhc-repro`: look before a run, at a run, at two runs side by side. `experiments/train.py` trains."""
 
 import argparse
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -42,8 +41,8 @@ def data(args: argparse.Namespace) -> int:
     """Fetch enwik8 if need be, verify it, say where it is."""
     from mhc_repro.training import enwik8
 
-    path = enwik8.fetch(args.given, cache_directory(args.cache))
-    print(f"{path}  {path.stat().st_size:,} bytes  sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
+    path = enwik8.fetch(args.given, cache_directory(args.cache), option="--from ")
+    print(f"{path}  {enwik8.SIZE:,} bytes  sha256 {enwik8.SHA256}")
     return 0
 
 

@@ -30,7 +30,7 @@ from mhc_repro.command_line import mistakes
 from mhc_repro.config import Config
 from mhc_repro.cores import cores
 from mhc_repro.errors import UserError
-from mhc_repro.runs.directory import checkout, results_root
+from mhc_repro.runs.directory import LOCAL, checkout, is_recorded, results_root
 from mhc_repro.validation import assignment, validate
 
 CONF = checkout() / "conf"
@@ -154,8 +154,7 @@ def _compose(args: argparse.Namespace) -> list[Config]:
 
 def _refuse_changed_study(args: argparse.Namespace, loader: ConfigLoader, configs: Sequence[Config]) -> None:
     """A study under `results` is what its file says: a try-out of another setting goes elsewhere."""
-    recorded = results_root("results").resolve()
-    if not any(results_root(each.runtime.results).resolve() == recorded for each in configs):
+    if not any(is_recorded(results_root(each.runtime.results)) for each in configs):
         return
     swept = _load(loader, args, RunMode.MULTIRUN).hydra.sweeper.get("params") or {}
     for each in OverridesParser.create(config_loader=loader).parse_overrides(args.overrides):
@@ -163,7 +162,7 @@ def _refuse_changed_study(args: argparse.Namespace, loader: ConfigLoader, config
         if key not in swept and key not in CHOSEN and not EXECUTION.match(key):
             raise UserError(
                 f"{each.input_line}: the recorded study {configs[0].study} is what its file in conf/study says; "
-                "to try something else add runtime.results=results/local"
+                f"to try something else add runtime.results={LOCAL}"
             )
 
 

@@ -10,7 +10,8 @@ from mhc_repro.analysis.summary import summarise
 from mhc_repro.errors import UserError
 from mhc_repro.runs import Run, read_run
 
-PAIRED = ("seed", "data.sha256", "data.batch", "data.sequence")  # what a batch follows from, with its step
+# what a batch follows from, with its step
+PAIRED = ("seed", "data.name", "data.sha256", "data.batch", "data.sequence")
 TAIL = 10  # one part in ten: the last losses, over which two runs are compared
 
 

@@ -3,14 +3,34 @@
 `build` is the one seam; what it makes is a `Connection`, of one of three kinds.
 """
 
+from typing import NamedTuple
+
 from mhc_repro.config import ConnectionConfig
 from mhc_repro.connections.base import Connection
 from mhc_repro.connections.ends import expand, make_expansion, make_reduction, reduce
 from mhc_repro.connections.history import HistoryConnection, make_history
 from mhc_repro.connections.hyper import HyperConnection, make_form
 from mhc_repro.connections.residual import ResidualConnection
+from mhc_repro.connections.symmetry import exchangeable
 
-__all__ = ["Connection", "build", "check", "expand", "make_expansion", "make_reduction", "reduce"]
+__all__ = [
+    "Connection",
+    "Nature",
+    "build",
+    "check",
+    "expand",
+    "make_expansion",
+    "make_reduction",
+    "nature",
+    "reduce",
+]
+
+
+class Nature(NamedTuple):
+    """What is true of an arm by construction, whatever it learns."""
+
+    doubly_stochastic: bool  # rows and columns of H_res are meant to sum to 1
+    exchangeable: bool  # nothing tells the streams apart at the start
 
 
 def check(config: ConnectionConfig) -> None:
@@ -19,6 +39,14 @@ def check(config: ConnectionConfig) -> None:
         make_form(config)
     if config.kind == "history":
         make_history(config)
+
+
+def nature(config: ConnectionConfig) -> Nature:
+    """Say what the guards must know of an arm and no measurement can tell."""
+    if config.kind != "streams":
+        return Nature(False, False)
+    form = make_form(config)
+    return Nature(form.mixing.doubly_stochastic, exchangeable(config, form))
 
 
 def build(config: ConnectionConfig, layer: int, dim: int) -> Connection:

@@ -1,7 +1,5 @@
 """How the streams are made from the embedding, and joined before the final norm: once each."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -33,10 +31,10 @@ class ScaledCopies(nn.Module):
     @torch.no_grad()
     def draw(self, generator: torch.Generator) -> None:
         """Add the noise, uniform of variance 2 / (n + C)."""
-        bound = math.sqrt(6 / sum(self.scale.shape))
-        self.scale.uniform_(-bound, bound, generator=generator).add_(LSS_SCALE)
+        nn.init.xavier_uniform_(self.scale, generator=generator).add_(LSS_SCALE)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Scale the copies: (B, T, C) -> (B, T, n, C)."""
         return x.unsqueeze(2) * self.scale
 
 
@@ -53,6 +51,7 @@ class Head(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n))
 
     def forward(self, streams: Tensor) -> Tensor:
+        """Join the streams: (B, T, n, C) -> (B, T, C)."""
         shape = streams.shape
         wide = torch.promote_types(streams.dtype, torch.float32)
         with torch.autocast(streams.device.type, enabled=False):

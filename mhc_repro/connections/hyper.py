@@ -101,21 +101,21 @@ class HyperConnection(Connection):
         flat = config.coefficients == "flat"
         features = {"flat": n * dim, "static": 0}.get(config.coefficients, dim)
 
-        def coefficients(bias: Tensor) -> Coefficients | None:
+        def learned(bias: Tensor) -> Coefficients | None:
             rows = len(bias) if flat else len(bias) // n
             return Coefficients(rows, features, bias, config.alpha) if len(bias) else None
 
         def on_streams(learns: bool, start: list[float]) -> Tensor:
             return torch.where(home, start[1], start[0]) if learns else torch.zeros(0)
 
-        self.read = coefficients(on_streams(self.form.learns_read, config.read_start))
-        self.write = coefficients(on_streams(self.form.learns_write, config.write_start))
-        self.mix = coefficients(self.form.mixing.initial())
+        self.read = learned(on_streams(self.form.learns_read, config.read_start))
+        self.write = learned(on_streams(self.form.learns_write, config.write_start))
+        self.mix = learned(self.form.mixing.initial())
         if config.share_alpha and self.read and self.mix:
             self.mix.alpha = self.read.alpha
         self.keeps_streams = isinstance(self.form.mixing, Identity)
 
-    def coefficients(self) -> tuple[Tensor | None, Tensor | None, Tensor]:
+    def joined(self) -> tuple[Tensor | None, Tensor | None, Tensor]:
         """Join the parameters of the three maps: phi (rows, features), alpha (m,), bias (m,); static: b alone."""
         parts = [part for part in (self.read, self.write, self.mix) if part is not None]
         bias = torch.cat([part.bias for part in parts])
@@ -129,7 +129,7 @@ class HyperConnection(Connection):
         The slope over its largest value, averaged over tokens, of the stream that has most of it; the less
         of H_pre's and H_post's. Maps without a bound are never saturated.
         """
-        read, write, _ = make_numbers(self.form, streams, *self.coefficients())
+        read, write, _ = make_numbers(self.form, streams, *self.joined())
         slopes = [streams.new_ones(())]
         if self.form.gate != "tanh":
             read, write = gates(self.form.gate, read, write)
@@ -148,7 +148,7 @@ class HyperConnection(Connection):
         streams = streams.flatten(0, 1).to(wide)
         before, after = stages(self.form, self.compiled and self.training and torch.is_grad_enabled())
         with torch.autocast(kind, enabled=False):
-            h, write, mix = before(streams, *self.coefficients())
+            h, write, mix = before(streams, *self.joined())
         output = branch(h.unflatten(0, shape[:2])).flatten(0, 1)
         with torch.autocast(kind, enabled=False):
             streams = after(None if self.keeps_streams else mix, write, streams, output.to(wide))

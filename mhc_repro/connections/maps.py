@@ -30,7 +30,7 @@ class Maps(NamedTuple):
 class Form(NamedTuple):
     """What tells one arm's maps from another's; hashable, so that arms share compiled code."""
 
-    coefficients: str
+    features: str  # a key of FEATURES, or static
     gate: str
     mixing: Mixing
     learns_read: bool = True  # otherwise H_pre = 1/n
@@ -71,7 +71,7 @@ def make_numbers(
     n = streams.shape[1]
     numbers = bias[:, None]  # static: one token stands for all
     if phi is not None and alpha is not None:
-        features = FEATURES[form.coefficients](streams, phi)
+        features = FEATURES[form.features](streams, phi)
         if form.gate == "tanh":
             features = features.tanh()
         numbers = alpha[:, None] * features + numbers
@@ -90,7 +90,10 @@ def make_gates(form: Form, streams: Tensor, read: Tensor, write: Tensor) -> tupl
 
 
 def gates(gate: str, read: Tensor, write: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn numbers into H_pre and H_post; `tanh` has already bounded what depends on the input."""
+    """Turn numbers into H_pre and H_post, (n, N) or (n, 1) each: sigmoid, 2 sigmoid | softmax over the streams.
+
+    With `tanh` they are the numbers: what depends on the input has been bounded before.
+    """
     if gate == "sigmoid":
         return read.sigmoid(), 2 * write.sigmoid()
     if gate == "softmax":

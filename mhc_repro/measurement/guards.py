@@ -50,8 +50,11 @@ def judge(
     doubly_stochastic: bool = False,
     exchangeable: bool = False,
 ) -> Verdict:
-    """Judge a run by its gains and metrics tables; a baseline (n = 1) and a run too short are never judged.
+    """Judge a run by its gains and metrics tables; a baseline (n = 1) and a run without a late probe never are.
 
+    Of `gains` it needs step, layer, spread, h_single, distance_identity and distance_uniform, of `metrics` step and
+    the gradient norms of body and connections; a missing gate_slope is not judged, and in a run of fewer than
+    SHORTEST steps neither is whether the streams separate or H_res moves.
     `doubly_stochastic`: the rows and columns of H_res are meant to sum to 1.
     `exchangeable`: nothing tells the streams apart at the start, so that what separates them is rounding.
     """

@@ -58,9 +58,10 @@ class Probe:
         of_streams, of_gates = (torch.stack(values).tolist() for values in (spread, slope))
         for i, row in enumerate(rows):
             row |= {"step": step, "spread": of_streams[i], "gate_slope": of_gates[i]}
-        summary: Row = {f"gain/{name}": max(row[name] for row in rows) for name in GAINS}
+        # numpy's maximum, since Python's passes over a NaN that does not come first
+        summary: Row = {f"gain/{name}": float(np.max([row[name] for row in rows])) for name in GAINS}
         summary["gain/activation"] = (amax[-1] / amax[0]).item()
-        summary["streams/spread"] = max(row["spread"] for row in rows)
+        summary["streams/spread"] = float(np.max(of_streams))
         kept: list[Row] = []
         if step in self.token_map_steps:
             kept = [

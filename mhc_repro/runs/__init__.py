@@ -1,6 +1,6 @@
 """The run directory: who a run is, what it wrote, how far it has come. Never imports torch."""
 
-from mhc_repro.runs.directory import ENDED, RunBusy, RunDirectory, checkout, results_root
+from mhc_repro.runs.directory import ENDED, LOCAL, RECORDED, RunBusy, RunDirectory, checkout, results_root
 from mhc_repro.runs.identity import PROTOCOL_VERSION, run_id
 from mhc_repro.runs.reader import Run, read_run, read_runs
 from mhc_repro.runs.schema import UNITS
@@ -8,7 +8,9 @@ from mhc_repro.runs.table import Table
 
 __all__ = [
     "ENDED",
+    "LOCAL",
     "PROTOCOL_VERSION",
+    "RECORDED",
     "UNITS",
     "Run",
     "RunBusy",

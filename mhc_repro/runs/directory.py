@@ -24,6 +24,7 @@ from mhc_repro.runs.identity import completed, resolved, run_id
 from mhc_repro.runs.schema import UNITS
 from mhc_repro.runs.table import Table
 
+RECORDED, LOCAL = "results", "results/local"  # roots of what is kept in git, and within it of what is not
 STATUSES = ("running", "interrupted", "finished", "diverged", "failed")
 ENDED = ("finished", "diverged")  # a divergence is a result and is not run again
 LOCK_SECONDS = 0.2  # longer than a reader needs to see whether the lock is free, too short to be felt
@@ -42,6 +43,12 @@ def checkout() -> Path:
 def results_root(results: str) -> Path:
     """Return the folder of all studies; a relative path starts at the checkout."""
     return checkout() / expanded(results)
+
+
+def is_recorded(root: Path) -> bool:
+    """Say whether what is written under a results root would be kept: in RECORDED, and not in LOCAL."""
+    recorded, local = (results_root(each).resolve() for each in (RECORDED, LOCAL))
+    return root.resolve().is_relative_to(recorded) and not root.resolve().is_relative_to(local)
 
 
 class RunDirectory:

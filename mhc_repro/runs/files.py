@@ -55,4 +55,7 @@ def remove_leftovers(folder: Path) -> None:
 
 def broken(path: Path | str, fault: str) -> UserError:
     """Return the error for a file of a run that was edited or damaged from outside."""
-    return UserError(f"{path}: {fault}; delete the run's folder to train it again")
+    folder = Path(path).parent
+    ours = any((folder / name).exists() for name in ("manifest.json", "status.json", "train.log"))
+    mend = "delete the run's folder to train it again" if ours else f"is {folder} the folder of a run?"
+    return UserError(f"{path}: {fault}; {mend}")

@@ -16,12 +16,12 @@ from tabulate import tabulate
 
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
-from mhc_repro.runs.directory import ENDED, RunDirectory, checkout, results_root
+from mhc_repro.runs.directory import ENDED, LOCAL, RECORDED, RunDirectory, checkout, results_root
 from mhc_repro.runs.identity import resolved
 from mhc_repro.runs.manifest import cpu_model
 from mhc_repro.runs.reader import Run, read_runs
 
-DEFAULT_ROOTS = ("results", "results/local")
+DEFAULT_ROOTS = (RECORDED, LOCAL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ def again(planned: Sequence[Planned], root: str) -> str:
     study, run = planned[0].study, planned[0].run_id
     if not (checkout() / "conf" / "study" / f"{study}.yaml").exists():
         return f"nothing to do; to train a run anew, delete its folder in {root}/{study}"
-    beside = "results/local" if root != "results/local" else "results/local/again"
+    beside = LOCAL if root != LOCAL else f"{LOCAL}/again"
     return (
         f"nothing to do; to train it anew and compare: make study STUDY={study} ARGS=runtime.results={beside}, "
         f"then mhc-repro compare {root}/{study}/{run} {beside}/{study}/{run}"

@@ -98,8 +98,8 @@ def read_run(path: Path | str) -> Run:
 def read_runs(root: Path | str, study: str | None = None) -> list[Run]:
     """Return the runs under a results root by study, arm and seed; a broken one is skipped with a warning."""
     runs = []
-    for path in sorted(Path(root).glob(f"{study or '*'}/*")):
-        if any((path / name).exists() for name in FILES):
+    for path in sorted(Path(root).glob("*/*")):
+        if study in (None, path.parent.name) and any((path / name).exists() for name in FILES):
             try:
                 runs.append(read_run(path))
             except UserError as error:

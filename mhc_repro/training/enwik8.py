@@ -29,13 +29,13 @@ SHA256 = "2b49720ec4d78c3c9fabaee6e4179a5e997302b3a70029f30f2d582218c024a8"
 _BROKEN = (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
 
 
-def fetch(given: str | None, cache: Path) -> Path:
+def fetch(given: str | None, cache: Path, option: str = "runtime.enwik8=") -> Path:
     """Return the path of a verified plain enwik8 in `cache`, fetching it if need be.
 
-    Raises UserError when `given` (runtime.enwik8) is absent or wrong, when nothing can be reached,
-    and when the cache cannot be written.
+    Raises UserError when `given`, which the user named by `option`, is absent or wrong, when nothing can be
+    reached, and when the cache cannot be written.
     """
-    source = None if given is None else _verified(given)
+    source = None if given is None else _verified(given, option)
     target = cache / "enwik8"
     if fault(target) is None:
         return target
@@ -75,14 +75,14 @@ def fault(path: Path) -> str | None:
     return None
 
 
-def _verified(given: str) -> Path:
+def _verified(given: str, option: str) -> Path:
     path = expanded(given)
     try:
         _unpack(path, None)
     except _BROKEN as error:
         raise UserError(
-            f"runtime.enwik8={given}: {_reason(error)}; give a true copy of enwik8 (plain, .gz or .zip), "
-            "or runtime.enwik8=null to download it"
+            f"{option}{given}: {_reason(error)}; give a true copy of enwik8 (plain, .gz or .zip), "
+            "or leave it out to download it"
         ) from error
     return path
 

@@ -10,7 +10,6 @@ import math
 import sys
 import time
 import traceback
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,7 @@ import torch
 
 from mhc_repro.cache import cache_directory, make
 from mhc_repro.config import Config
-from mhc_repro.connections.hyper import make_form
-from mhc_repro.connections.symmetry import exchangeable
+from mhc_repro.connections import nature
 from mhc_repro.errors import UserError
 from mhc_repro.measurement.guards import REASONS, judge
 from mhc_repro.runs import files, manifest
@@ -94,6 +92,11 @@ class Session:
         steps = self.tables["metrics"].read()["step"]
         state, self.warnings = self.checkpoints.load(steps.iloc[-1] if before and len(steps) else -1)
         self.recorded = before if state else {}
+        if before and not state and len(steps):
+            self.warnings.append(
+                f"no checkpoint in {folder}, so its {steps.iloc[-1]} steps are made again; if it is in another "
+                "cache, stop this and repeat the command with runtime.cache="
+            )
         device, self.fingerprint = runtime.set_up(config.runtime, self.recorded.get("fingerprint", {}))
         self._refuse_inexact()
         try:
@@ -108,33 +111,32 @@ class Session:
             self.trainer.model.compile_connections()
         if state:
             self.trainer.load(state)
+        self.reporter = Reporter(config.runtime.progress, run.run_id, config.train.steps, run.log)
         self.started = time.monotonic()
         self.wall_before = (run.read_status() or {}).get("wall_seconds", 0.0) if state else 0.0
 
     def go(self) -> str:
         """Train to the end, to a divergence or to a signal; return the status that was written."""
-        config, run, trainer = self.config, self.run, self.trainer
+        run, trainer = self.run, self.trainer
         for table in self.tables.values():
             table.truncate(trainer.done if self.recorded else -1)
-        run.write_config(config)
+        run.write_config(self.config)
         run.write_manifest(self._manifest())
         self._write_status("running", message="", degenerate=[], control=[])
-        with (
-            Reporter(config.runtime.progress, run.run_id, config.train.steps, run.log) as self.reporter,
-            stops.taken(stops.say),
-        ):
+        with self.reporter, stops.taken(stops.say):
             for warning in self.warnings:
                 self.reporter.say(f"warning: {warning}")
-            if config.connection.kind != "residual":
+            if self.config.connection.kind != "residual":
                 self.reporter.say(self._how_connections_run())
             if self.recorded:
                 self.reporter.say(f"resuming at step {trainer.done}")
             try:
                 return self._train()
+            except (UserError, OSError):  # such as a full disk, on which no status can be written either
+                raise
             except Exception as error:
-                with suppress(OSError):  # the disk may be full
-                    self.reporter.say(f"failed at step {trainer.done}: {error!r}\n{traceback.format_exc()}")
-                    self._write_status("failed", message=repr(error))
+                self.reporter.say(f"failed at step {trainer.done}: {error!r}\n{traceback.format_exc()}")
+                self._write_status("failed", message=repr(error))
                 return "failed"
 
     def _how_connections_run(self) -> str:
@@ -187,16 +189,8 @@ class Session:
     def _finish(self, status: str, message: str) -> str:
         if status == "finished":  # a diverged run killed here must find the checkpoint before its last step
             self._save()
-        config = self.config
         gains, metrics = self.tables["gains"].read(), self.tables["metrics"].read()
-        form = make_form(config.connection) if config.connection.kind == "streams" else None
-        verdict = judge(
-            gains,
-            metrics,
-            config,
-            doubly_stochastic=form is not None and form.mixing.doubly_stochastic,
-            exchangeable=form is not None and exchangeable(config.connection, form),
-        )
+        verdict = judge(gains, metrics, self.config, **nature(self.config.connection)._asdict())
         for name, table in self.tables.items():
             table.finish(UNITS[name])
         self._write_status(status, message=message, degenerate=verdict.degenerate, control=verdict.control)

@@ -1,4 +1,4 @@
-"""A pre-norm Transformer over bytes whose residual connections are exchangeable.
+"""A pre-norm Transformer over symbols whose residual connections are exchangeable.
 
 Sub-layers l = 1..L with L = 2 x blocks: attention and MLP each own a connection. Streams are made
 once from the embedding, persist through the whole trunk and are reduced once, before the final
@@ -76,7 +76,7 @@ class Transformer(nn.Module):
         self.reduction = connections.make_reduction(connection, config.dim)
 
     def forward(self, tokens: Tensor, observe: Observer | None = None) -> Tensor:
-        """Predict the next byte: tokens (B, T) -> logits (B, T, vocab)."""
+        """Predict the next symbol: tokens (B, T) -> logits (B, T, vocab)."""
         x = self.embedding(tokens) + self.position.weight[: tokens.shape[1]]
         x = functional.dropout(x, self.dropout, self.training)
         streams = self.expansion(x) if self.expansion else connections.expand(x, self.n)

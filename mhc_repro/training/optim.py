@@ -62,7 +62,5 @@ def _grads(parameters: list[nn.Parameter]) -> list[Tensor]:
 
 
 def _norm(parameters: list[nn.Parameter], device: torch.device) -> Tensor:
-    grads = _grads(parameters)
-    if not grads:
-        return torch.zeros((), device=device)
-    return torch.stack(torch._foreach_norm(grads)).norm()
+    norm: Tensor = torch.nn.utils.get_total_norm(_grads(parameters), foreach=True)
+    return norm.to(device)  # of no gradients: a zero on the CPU

@@ -57,12 +57,12 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """Print a line, above the bar if there is one, and keep it in train.log."""
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
         if self.bar:
             self.bar.console.print(text, markup=False, soft_wrap=True)
         else:
             self.console.print(f"{self.name}  {text}", markup=False, soft_wrap=True)
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
     def step(self, step: int, row: dict[str, Any]) -> None:
         """Show how far the run is: loss, held-out bits per symbol, gradient norm, speed, ETA."""

@@ -115,12 +115,11 @@ class Trainer:
         return {"body": body, "connection": connection, "total": body + connection}
 
     def state(self) -> dict[str, Any]:
-        """Return all that the rest of the run depends on; batches and masks follow from the step."""
+        """Return all that the rest of the run depends on; batches and masks are drawn anew from (seed, step)."""
         return {
             "step": self.done,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "generator": torch.get_rng_state(),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -128,4 +127,3 @@ class Trainer:
         self.done = state["step"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["generator"])

@@ -73,7 +73,7 @@ def test_scaling_measures_every_point_and_its_record_can_be_drawn(
         "--threads=1",
         "--rounds=1",
         "--save",
-        *TINY,
+        *(each for each in TINY if not each.startswith(bench.GRID)),
         "probe.token_maps=16",
         "data.batch=1",
     ]
@@ -107,6 +107,26 @@ def test_what_is_set_of_a_connection_reaches_the_arms_and_not_the_baseline(
     assert str(seen[1].connection.mixing[name]) == value
 
 
+@pytest.mark.parametrize(
+    ("arguments", "folder"),
+    [
+        ([], "results"),
+        (["--connections=identity,hc,mhc"], "results"),
+        (["--connections=mhc"], "results/local"),  # else the README's table would lose the other arms
+        (["--protocol=quick"], "results/local"),
+        (["model.dim=128"], "results/local"),
+    ],
+)
+def test_a_record_of_other_arms_or_settings_is_a_try_out(
+    main: Main, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], folder: str
+) -> None:
+    roots: list[Path] = []
+    monkeypatch.setattr(measure, "measure", lambda *_: {})
+    monkeypatch.setattr(records, "save", lambda _, root: roots.append(root))
+    assert main(["--save", "--json", *arguments]) == 0
+    assert roots == [tmp_path / folder]
+
+
 def test_scaling_refuses_a_point_before_it_measures_another(
     main: Main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,6 +148,7 @@ def test_scaling_refuses_a_point_before_it_measures_another(
         (["seed=0,1"], "seed=0,1: several values"),
         (["connection=hc"], "connection=hc: .*--connections=hc"),
         (["study=quick"], "study=quick: .*no study"),
+        (["--scaling", "connection.n=8"], "connection.n=8: --scaling goes through"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

@@ -1,7 +1,6 @@
 """mhc-repro: each subcommand on committed runs, and its mistakes in one line."""
 
 import dataclasses
-import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +102,10 @@ def test_compare_refuses_to_pair_other_batches() -> None:
     other = changed("hc", config={**RUNS["hc"].config, "seed": 7})
     assert inspection.paired(RUNS["mhc"], other).startswith("not paired")
     assert "seed" in inspection.paired(RUNS["mhc"], other)
+    # one hash, for the bytes of both corpora are those of enwik8
+    characters = {**RUNS["hc"].config["data"], "name": "enwik8_characters"}
+    other = changed("hc", config={**RUNS["hc"].config, "data": characters})
+    assert inspection.paired(RUNS["mhc"], other).endswith("since they differ in data.name")
 
 
 def test_plan_has_the_grammar_of_training(capsys: pytest.CaptureFixture) -> None:
@@ -119,12 +122,10 @@ def test_data_says_where_it_is(
     path = tmp_path / "enwik8"
     path.write_bytes(b"text")
     asked = []
-    monkeypatch.setattr(enwik8, "fetch", lambda given, cache: asked.append((given, cache)) or path)
+    monkeypatch.setattr(enwik8, "fetch", lambda *given, option: asked.append((*given, option)) or path)
     assert call("data", "--from", "mine.zip", "--cache", str(tmp_path)) == 0
-    assert asked == [("mine.zip", tmp_path)]
-    out = capsys.readouterr().out
-    assert str(path) in out
-    assert hashlib.sha256(b"text").hexdigest() in out
+    assert asked == [("mine.zip", tmp_path, "--from ")]
+    assert capsys.readouterr().out == f"{path}  100,000,000 bytes  sha256 {enwik8.SHA256}\n"
 
 
 def test_doctor_notices_a_broken_data_set(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -160,6 +161,8 @@ def test_verify_hands_on_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
         (["ls", "--root", "/no/such/folder"], "/no/such/folder"),
         (["ls", "--root", "~nobody-here/x"], "~nobody-here/x"),
         (["data", "--from", "~nobody-here/x"], "~nobody-here/x"),
+        (["data", "--from", "/no/such/file"], "--from /no/such/file: No such file"),
+        (["show", str(compose.CONF)], "conf the folder of a run?"),
         (["doctor", "--cache", "~nobody-here/x"], "~nobody-here/x"),
         (["show", "--root", str(ROOT), "nothing-like-it"], "nothing-like-it"),
         (["compare", MHC], "B"),

@@ -70,7 +70,7 @@ def test_a_head_starts_as_half_the_sum_and_learns_to_read_by_token(tiny):
 def test_a_frozen_map_is_its_constant_and_has_no_parameter(connection, arm_name, frozen):
     module = build(connection(arm_name, freeze=frozen), 1, 8).double()
     x = torch.randn(6, 4, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    maps = make_maps(module.form, x, *module.coefficients())
+    maps = make_maps(module.form, x, *module.joined())
     constants = {
         "read": torch.full((4, 6), 0.25),
         "write": torch.ones(4, 6),
@@ -112,7 +112,7 @@ def test_hc_of_its_own_paper_shares_a_scale_and_centres_each_stream(connection):
             parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
     x = torch.randn(6, 4, 8, generator=generator, dtype=torch.float64)
     normed = torch.nn.functional.layer_norm(x, (8,), eps=0)
-    maps = make_maps(module.form, x, *module.coefficients())
+    maps = make_maps(module.form, x, *module.joined())
     b = module.mix.bias.view(4, 4)
     expected = module.mix.alpha * torch.einsum("kc,njc->nkj", module.mix.phi, normed).tanh() + b
     torch.testing.assert_close(maps.mix.permute(2, 0, 1), expected)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mhc_repro.config import Config, GuardsConfig
-from mhc_repro.connections.hyper import make_form
+from mhc_repro.connections import nature
 from mhc_repro.measurement.guards import REASONS, judge
 from mhc_repro.training.trainer import Trainer
 from yaml_files import CONF
@@ -161,8 +161,7 @@ CONTROLS = {"identity": {"h_res_identity"}, "uniform": {"h_res_uniform"}, "rando
 @pytest.mark.parametrize("arm_name", sorted(path.stem for path in CONF.glob("connection/*.yaml")))
 def test_faults_are_named_in_the_arms_that_have_them_and_in_no_other(tables, arm_name):
     gains, metrics, config = tables(arm_name, lr=1e-3)
-    form = make_form(config.connection) if config.connection.kind == "streams" else None
-    constrained = form is not None and form.mixing.doubly_stochastic
+    constrained = nature(config.connection).doubly_stochastic
     found = judge(gains, metrics, config, doubly_stochastic=constrained)
     assert set(found.degenerate) == FAULTS.get(arm_name, set())
     assert set(found.control) == CONTROLS.get(arm_name, set())

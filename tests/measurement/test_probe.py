@@ -116,6 +116,15 @@ def test_a_baseline_has_gain_one_everywhere(tiny):
     assert all(row["h_res"] == [1.0] * 5 for row in tokens)
 
 
+def test_a_sub_layer_without_a_number_is_not_passed_over(tiny):
+    model = tiny("hc", awake=0.5)
+    with torch.no_grad():
+        model.connections[-1].mix.bias.fill_(torch.nan)
+    metrics, rows, _ = probe().measure(model, STEP)
+    assert np.isfinite(rows[0]["composite_forward"])
+    assert np.isnan(metrics["gain/composite_forward"])
+
+
 def test_every_column_is_in_the_schema(tiny):
     metrics, rows, tokens = probe().measure(tiny("mhc"), STEP)
     assert set(metrics) < set(UNITS["metrics"])

@@ -70,7 +70,7 @@ def make_run(
                 "grad/norm": float("inf") if step == diverges else round(body * 1.1, 4),
                 "grad/norm_body": round(body, 4),
                 "grad/norm_connection": 0.0 if arm == "baseline" else round(0.1 * body, 4),
-                "grad/clipped": round(min(body * 1.1, 1.0), 4),
+                "grad/clipped": float("nan") if step == diverges else round(min(body * 1.1, 1.0), 4),
                 "lr": lr,
                 "time/step": {"baseline": 0.02, "hc": 0.025}.get(arm, 0.03),
             }

@@ -64,7 +64,7 @@ def test_wrong_bytes_given_are_an_error_even_with_a_good_cache(tmp_path, monkeyp
     enwik8.fetch(str(wrap(TEXT, tmp_path / "good")), cache)
     given = wrap(text, tmp_path / form)
     monkeypatch.setattr(enwik8, "SOURCES", (("never", lambda scratch: pytest.fail("was downloaded")),))
-    with pytest.raises(UserError, match=r"runtime\.enwik8=.*null to download") as caught:
+    with pytest.raises(UserError, match=r"runtime\.enwik8=.*leave it out to download") as caught:
         enwik8.fetch(str(given), cache)
     assert "\n" not in str(caught.value)
     assert (cache / "enwik8").read_bytes() == TEXT

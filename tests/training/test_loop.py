@@ -14,9 +14,9 @@ from mhc_repro.errors import UserError
 from mhc_repro.runs import RunDirectory, files, read_run
 from mhc_repro.training import runtime
 from mhc_repro.training.checkpoint import Checkpoints
-from mhc_repro.training.loop import checkpoint_folder, train
+from mhc_repro.training.loop import Session, checkpoint_folder, train
 from mhc_repro.training.trainer import Trainer
-from stopping import Fuse, Killed
+from stopping import Fuse, Killed, at_step
 
 
 def test_a_finished_run_holds_what_was_measured(config):
@@ -141,6 +141,33 @@ def test_what_cannot_be_written_is_one_line(config, monkeypatch):
     assert "runtime.results=" in str(error.value)
     assert "\n" not in str(error.value)
     assert train(refused) == "finished"
+
+
+def test_a_disk_that_fills_while_it_trains_is_one_line_and_the_run_goes_on_later(config, monkeypatch):
+    def full(*_) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    refused = config("baseline")
+    run = RunDirectory.of(refused)
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "_measure", full)
+        with pytest.raises(UserError, match=r"No space left .*runtime\.results="):
+            train(refused)
+    assert run.state() == "interrupted"
+    assert train(refused) == "finished"
+
+
+def test_progress_without_its_checkpoint_is_not_thrown_away_in_silence(config, capsys, tmp_path):
+    stopped = config("baseline", runtime={"checkpoint_seconds": 0})
+    with at_step(3, lambda: (_ for _ in ()).throw(Killed())), pytest.raises(Killed):
+        train(stopped)
+    stopped.runtime.cache = str(tmp_path / "another")
+    capsys.readouterr()
+    assert train(stopped) == "finished"
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"warning: no checkpoint in {tmp_path / 'another'}" in said
+    assert "steps are made again" in said
+    assert "runtime.cache=" in said
 
 
 def test_a_failure_before_the_first_step_is_recorded(config, monkeypatch, capsys):

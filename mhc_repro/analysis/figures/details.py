@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 
 from mhc_repro.analysis import theme
 from mhc_repro.analysis.comparison import Comparison
+from mhc_repro.analysis.composites import weakest_column
 from mhc_repro.analysis.curves import by_layer, curves, smooth, thin
 from mhc_repro.analysis.figures import drawing
 from mhc_repro.runs import Run
@@ -22,11 +23,12 @@ CAPTION = (
     "For diagnosis. Gradient norms before clipping, of the body and of the connections' own parameters; grey: how "
     "the learning rate goes. By sub-layer at the last probe: the relative spread between the streams (0: they are "
     "one); how far H_res is from I and from J/n; the second singular value of the composite from the input (1: "
-    "differences between streams survive, 0: they are averaged away); the smallest column sum of the composite to "
-    "the end (how little of a stream's gradient comes back, where the gain shows the most); the slope of the gates "
-    "over its largest value (0: saturated)."
+    "differences between streams survive, 0: they are averaged away); the smallest |column sum| of the composite "
+    "to the end (how little of a stream's gradient comes back, where the gain shows the most); the slope of the "
+    "gates over its largest value (0: saturated)."
 )
-# by sub-layer at the last probe: columns of the gains table (the second drawn thin), title, y axis
+DERIVED = {"weakest_column": weakest_column}  # from the matrices of a run, where no column has it
+# by sub-layer at the last probe: columns of the gains table or DERIVED (the second drawn thin), title, y axis
 PANELS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("spread",), "(b) Spread between the streams", "of the streams' norm"),
     (
@@ -35,7 +37,7 @@ PANELS: tuple[tuple[tuple[str, ...], str, str], ...] = (
         "Frobenius distance",
     ),
     (("sigma2",), r"(d) Second singular value of $H_l \cdots H_1$", "σ₂"),
-    (("min_column_sum",), r"(e) Smallest column sum of $H_L \cdots H_l$", "column sum"),
+    (("weakest_column",), r"(e) Smallest column sum of $H_L \cdots H_l$", "|column sum|"),
     (("gate_slope",), "(f) Slope of the gates", "of the largest"),
 )
 NOTHING = "not recorded"
@@ -75,7 +77,10 @@ def details(comparison: Comparison) -> Figure:
 def _by_layer(ax: Axes, arm: str, runs: Sequence[Run], keys: Sequence[str]) -> None:
     looks: tuple[dict[str, Any], ...] = ({}, {"linewidth": 0.7, "marker": ""})
     for key, look in zip(keys, looks, strict=False):
-        last = {seed: table.iloc[:, -1] for seed, table in by_layer(runs, key).items()}
+        if key in DERIVED:
+            last = {run.seed: DERIVED[key](run) for run in runs if "h_backward" in run.gains}
+        else:
+            last = {seed: table.iloc[:, -1] for seed, table in by_layer(runs, key).items()}
         drawing.lines(ax, arm, [], {seed: curve[np.isfinite(curve)] for seed, curve in last.items()}, **look)
 
 

@@ -25,8 +25,8 @@ CAPTION = (
     "as far from I. Parameters: added, over the number of connections. Step and memory: times the baseline's, by "
     "the bench below. From I: ‖H_res − I‖ (Frobenius, median over sub-layers) at the start and at the end. Gain: "
     "largest composite gain of the run, forward / backward; that of a history counts all the states it carries, of "
-    "which the net reads the newest alone. Bits per character: on the test split, after 300 steps of the quick "
-    "protocol, one seed: no order of arms follows from that."
+    "which the net reads the newest alone. Bits per character: on the test split, at the end of so "
+    "short a training: no order of arms follows from that."
 )
 
 
@@ -36,9 +36,11 @@ def part(studies: Studies, root: Path) -> str:
         return EMPTY
     comparisons = studies[STUDY]
     found = {arm: of_arm for each in comparisons for arm, of_arm in summaries(each).items()}
-    run_of = {run.connection: run for each in comparisons for run in each.runs}
+    runs_of: dict[str, list[Run]] = {}
+    for run in (run for each in comparisons for run in each.runs):
+        runs_of.setdefault(run.connection, []).append(run)
     measured = newest(root, ALL_ARMS) or newest(root)
-    frame = table(promises(), found, run_of, measured[0]["connections"] if measured else {})
+    frame = table(promises(), found, runs_of, measured[0]["connections"] if measured else {})
     sources = [
         labels.provenance(comparisons),
         *(f"*{overhead.provenance(record)}*" for record in measured[:1]),
@@ -51,18 +53,22 @@ def parameters(run: Run) -> float:
     return run.manifest["parameters"]["connection"] / run.layers
 
 
-def from_identity(run: Run) -> str:
+def from_identity(runs: list[Run]) -> str:
     """Say how far H_res is from I at the first and at the last probe: Frobenius, median over sub-layers."""
-    if "distance_identity" not in run.gains or run.n == 1:
+    moved = [
+        run.gains.groupby("step")["distance_identity"].median().sort_index()
+        for run in runs
+        if "distance_identity" in run.gains and run.n > 1
+    ]
+    if not moved:
         return cells.DASH
-    by_step = run.gains.groupby("step")["distance_identity"].median().sort_index()
-    return f"{by_step.iloc[0]:.3f} → {by_step.iloc[-1]:.3f}"
+    return " → ".join(cells.cell([each.iloc[end] for each in moved], decimals=3) for end in (0, -1))
 
 
 def table(
     promised: dict[str, Promise],
     found: dict[str, list[Summary]],
-    run_of: dict[str, Run],
+    runs_of: dict[str, list[Run]],
     costs: dict[str, Record],
 ) -> pd.DataFrame:
     """Lay promises, results and costs side by side, as finished text, one row an arm."""
@@ -77,10 +83,10 @@ def table(
                 "exact": {True: "yes", False: "no", None: cells.DASH}[promise["exact"]],
                 "bound": " / ".join(cells.DASH if each is None else f"{each:g}" for each in promise["gain"]),
                 "start": promise["start"],
-                "parameters": f"{parameters(run_of[arm]):,.0f}" if arm in run_of else cells.DASH,
+                "parameters": f"{parameters(runs_of[arm][0]):,.0f}" if arm in runs_of else cells.DASH,
                 "step": _ratio(arm, cost, "step_ratio"),
                 "memory": _ratio(arm, cost, "peak_memory_ratio"),
-                "from I": from_identity(run_of[arm]) if arm in run_of else cells.DASH,
+                "from I": from_identity(runs_of.get(arm, [])),
                 "gain": _gain(runs),
                 "bpc": cells.cell([run.bpc for run in runs], decimals=3),
                 "note": _notes(runs),

@@ -1,7 +1,7 @@
 """How H_res is parametrised: numbers per token -> the n x n matrix that mixes the streams.
 
-A published variant is one more `Mixing` in one of these files and one line in MIXINGS; its fields are
-what `connection.mixing` in its YAML may hold.
+A published variant is one more `Mixing` in one of these files and one line in MIXINGS (the README lists what
+else makes it an arm); its fields are what `connection.mixing` in its YAML may hold.
 """
 
 from collections.abc import Iterable, Mapping
@@ -47,9 +47,10 @@ def make_kind(settings: Mapping[str, Any], kinds: Mapping[str, type], n: int) ->
     """Make the one of `kinds` that `settings` names, from its own fields; UserError for any other."""
     settings = dict(settings)
     kind = settings.pop("kind", None)
-    if kind not in kinds:
-        shown = "null" if kind is None else kind
-        raise UserError(f"connection.mixing.kind={shown}: {_allowed('choose one of', str(kind), kinds)}")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise UserError(
+            f"connection.mixing.kind={_typed(kind)}: {_allowed('choose one of', str(kind), kinds)}"
+        )
     known = {f.name: f for f in fields(kinds[kind]) if f.init and f.name != "n"}
     for name, value in settings.items():
         if name not in known:

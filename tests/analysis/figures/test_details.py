@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from mhc_repro.analysis.arms import style
 from mhc_repro.analysis.comparison import comparisons
-from mhc_repro.analysis.figures.details import NOTHING, PANELS, details
+from mhc_repro.analysis.figures.details import DERIVED, NOTHING, PANELS, details
 from mhc_repro.runs import UNITS, Run
 
 Fake = Callable[..., Run]
@@ -16,12 +16,16 @@ KEYS = [key for keys, _, _ in PANELS for key in keys]
 LAYERS = 4
 
 
-def rows(scale: float = 1.0) -> list[dict[str, float]]:
-    return [
+def rows(scale: float = 1.0) -> list[dict[str, Any]]:
+    found = [
         {"step": step, "layer": layer}
         | {key: scale * (at + layer + step / 100) for at, key in enumerate(KEYS)}
         for step in (0, 20)
         for layer in range(1, LAYERS + 1)
+    ]
+    # whose column sums are -2, 1, 2 and 2 times it
+    return [
+        row | {"h_backward": (np.diag([-2, 1, 2, 2]) * row.pop("weakest_column")).ravel()} for row in found
     ]
 
 
@@ -58,7 +62,7 @@ def axes(*runs: Run) -> list[Axes]:
 
 
 def test_every_panel_is_of_a_column_that_runs_write() -> None:
-    assert set(KEYS) <= set(UNITS["gains"])
+    assert set(KEYS) <= set(UNITS["gains"]) | set(DERIVED)
 
 
 def test_by_sub_layer_it_shows_the_last_probe(fake: Fake) -> None:

@@ -65,6 +65,12 @@ def test_the_stability_table_takes_every_step_and_probe(fake: Fake) -> None:
     assert row["status"] == "finished"
 
 
+def test_an_infinite_norm_is_clipped_to_no_number_and_counts(fake: Fake) -> None:
+    rows = [{"step": s, "grad/norm": 9.0, "grad/clipped": 9.0 if s % 2 else 1.0} for s in range(1, 8)]
+    rows.append({"step": 8, "grad/norm": INF, "grad/clipped": NAN})
+    assert both([fake("baseline", rows, state="diverged")]).loc["baseline", "steps clipped (%)"] == "50"
+
+
 def test_gradients_are_those_of_the_steps_that_can_be_judged(fake: Fake) -> None:
     """Steps 129 to 132 have norms of 2, 4, 6 and 5, of which two are clipped to 4; before them 99, and no clip."""
     rows = [{"step": s, "grad/norm_body": 99.0, "grad/norm": 9.0, "grad/clipped": 9.0} for s in range(1, 129)]
