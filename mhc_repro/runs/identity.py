@@ -5,6 +5,7 @@ fingerprint) and one code (its sessions). Where it runs (`runtime`) and what it 
 out; the data's sha256 is part of the config and so of the id. Numbers are compared by value: `clip: 1` and
 `clip: 1.0` are one setting. Only what differs from the schema's defaults is hashed, so that a field added later,
 with a default that means "as before", leaves the ids of recorded runs alone, and is read as that default.
+(`connection.mixing` is hashed as written, since the defaults of its fields are its kind's, which need torch.)
 Changing a default needs a new PROTOCOL_VERSION.
 """
 
