@@ -53,6 +53,7 @@ class Softmax:
         return self.clamped(torch.softmax(theta / self.temperature, 0))
 
     def clamped(self, weights: Tensor) -> Tensor:
+        """Move weights (k,) towards the newest state alone, by `clamp` of the way."""
         newest = torch.zeros_like(weights)
         newest[0] = 1
         return (1 - self.clamp) * weights + self.clamp * newest
@@ -68,6 +69,7 @@ class Simplex(Softmax):
     start: tuple[float, float] = (0.05, 0.85)
 
     def weights(self, theta: Tensor, noise: Tensor | None) -> Tensor:
+        """Return a (k,), newest first, of theta (k,)."""
         if noise is not None:
             theta = theta + noise
         return self.clamped(project_to_simplex(theta / self.temperature))

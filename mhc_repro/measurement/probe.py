@@ -15,7 +15,7 @@ from mhc_repro.measurement.gains import GAINS, Row, gain_rows
 
 
 class Probe:
-    """Measures gains, maps and spread of a model on the same tokens each time."""
+    """Measures gains, maps and spread of a model on the same `tokens` (windows, sequence), int64, each time."""
 
     def __init__(self, config: ProbeConfig, tokens: Tensor, steps: int) -> None:
         self.every = config.every
