@@ -137,7 +137,7 @@ def doctor(args: argparse.Namespace) -> int:
     device = runtime.device_of(RuntimeConfig())
     found = {
         **manifest.versions(),
-        "cpu": manifest.cpu_model(),
+        "cpu": f"{manifest.cpu_model()} ({torch.backends.cpu.get_cpu_capability()})",
         "device": f"{device} ({torch.cuda.get_device_name()})" if device.type == "cuda" else str(device),
         "threads": runtime.default_threads(),
         "compile": f"no: without {missing}" if (missing := runtime.missing_to_compile(device)) else "yes",
