@@ -69,6 +69,7 @@ def _print(found: Studies) -> None:
     for of_study in found.values():
         for table in stability.tables(of_study):
             console.print(stability.console(table))
+            console.print(table.caption, style="dim", end="\n\n")
         for each in of_study:
             setting = f"{each.study}: {labels.protocol(each)}; {labels.seeds_text(each)}"
             console.print(setting, style="dim")

@@ -185,8 +185,10 @@ def _wrong(key: str, value: Any, why: str, example: Any) -> UserError:
 def _check_body(config: Config) -> None:
     dim, heads = config.model.dim, config.model.heads
     if dim % heads:
-        nearest = max(1, round(dim / heads)) * heads
-        raise _wrong("model.dim", dim, f"must be a multiple of model.heads={heads}", nearest)
+        multiple = max(1, round(dim / heads)) * heads
+        divisor = min((each for each in range(1, dim + 1) if dim % each == 0), key=lambda n: abs(n - heads))
+        why = f"must be a multiple of model.heads={heads}"
+        raise _wrong("model.dim", dim, why, f"{multiple}, or model.heads={divisor}")
     if config.model.dtype == "float64" and config.runtime.device == "mps":
         raise _wrong("model.dtype", "float64", "runtime.device=mps has no such numbers", "float32")
 

@@ -204,6 +204,7 @@ def test_every_field_has_a_rule_that_its_default_meets() -> None:
         ("optim.betas=[0.9]", ["two numbers"]),
         ("model.dim=130", ["multiple of model.heads=8", "model.dim=128"]),
         ("model.dim=2", ["multiple of model.heads=8", "model.dim=8"]),
+        ("model.heads=3", ["multiple of model.heads=3", "model.dim=255, or model.heads=2"]),
         ("model.dropout=1", ["less than 1"]),
         ("model.dtype=float16", ["float32, float64"]),
         ("data.sequence=0", ["1 or more", "data.sequence=128"]),

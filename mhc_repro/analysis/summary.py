@@ -122,4 +122,5 @@ def _clipped(steps: pd.DataFrame) -> float:
 
 def _spikes(steps: pd.DataFrame, key: str) -> float:
     # not through column(): a loss that is NaN was measured, and counts
-    return float(np.sum(spikes(steps[key]))) if key in steps and len(steps) else nan
+    judged = key in steps and (len(steps) > WINDOW or not np.isfinite(steps[key]).all())
+    return float(np.sum(spikes(steps[key]))) if judged else nan

@@ -107,6 +107,11 @@ def compare(args: argparse.Namespace) -> int:
     settings = _table("setting", f"A: {a.run_id}", f"B: {b.run_id}")
     for key, (left, right) in inspection.differences(a, b).items():
         settings.add_row(key, _text(left), _text(right))
+    for key in ("commit", "dirty"):
+        settings.add_row(key, _text(a.manifest.get(key)), _text(b.manifest.get(key)))
+    for key, value in (a.manifest.get("fingerprint") or {}).items():
+        if value != (other := (b.manifest.get("fingerprint") or {}).get(key)):
+            settings.add_row(key, _text(value), _text(other))
     numbers = _table("number", "A", "B", "B - A")
     of_a, of_b = inspection.numbers(a), inspection.numbers(b)
     for key in of_a:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from difflib import get_close_matches
+from math import nan
 from pathlib import Path
 from typing import Any
 
 from mhc_repro.analysis.comparison import settings
-from mhc_repro.analysis.summary import summarise
+from mhc_repro.analysis.summary import column, summarise
 from mhc_repro.errors import UserError
-from mhc_repro.runs import Run, read_run
+from mhc_repro.runs import ENDED, Run, read_run
 
 # what a batch follows from, with its step
 PAIRED = ("seed", "data.name", "data.sha256", "data.batch", "data.sequence")
@@ -26,8 +27,8 @@ def find(name: str, runs: Sequence[Run]) -> Run:
         return found[0]
     if found:
         some = ", ".join(str(run.path) for run in found[:5]) + ", ..." * (len(found) > 5)
-        raise UserError(f"{name}: {len(found)} runs begin so; give more of the id, or a folder: {some}")
-    near = get_close_matches(name, [run.run_id for run in runs], n=3, cutoff=0.3)
+        raise UserError(f"{name}: {len(found)} runs are called so; give more of the id, or a folder: {some}")
+    near = get_close_matches(name, {run.run_id for run in runs}, n=3, cutoff=0.3)
     raise UserError(
         f"{name}: no such run; {'nearest: ' + ', '.join(near) if near else 'mhc-repro ls lists all'}"
     )
@@ -35,10 +36,10 @@ def find(name: str, runs: Sequence[Run]) -> Run:
 
 def numbers(run: Run) -> dict[str, float]:
     """Return what the tables print of a run; NaN until it has ended."""
-    of = summarise(run)
+    of, losses = summarise(run), column(run.metrics, "loss/train")
     return {
         "held-out bpc": of.bpc,
-        "train loss, last printed": of.loss_final,
+        "train loss, last step": float(losses.iloc[-1]) if run.state in ENDED and len(losses) else nan,
         "train loss, min printed": of.loss_min,
         "body grad norm, median": of.grad_body_median,
         "body grad norm, max": of.grad_body_max,

@@ -22,7 +22,7 @@ from mhc_repro.connections import nature
 from mhc_repro.errors import UserError
 from mhc_repro.measurement.guards import REASONS, judge
 from mhc_repro.runs import files, manifest
-from mhc_repro.runs.directory import ENDED, RunBusy, RunDirectory
+from mhc_repro.runs.directory import ENDED, LOCAL, RunBusy, RunDirectory, is_recorded
 from mhc_repro.runs.identity import PROTOCOL_VERSION
 from mhc_repro.runs.schema import UNITS
 from mhc_repro.training import runtime, stops
@@ -56,7 +56,8 @@ def _train_locked(config: Config, run: RunDirectory) -> str:
     if status in ENDED:
         run.check()
         Checkpoints(checkpoint_folder(config, run), 0).drop()  # a kill may have come before it was done
-        say = f"{run.run_id}  already {status}, in {run.path}; to train it anew, delete that folder"
+        anew = f"add runtime.results={LOCAL}" if is_recorded(run.path) else "delete that folder"
+        say = f"{run.run_id}  already {status}, in {run.path}; to train it anew, {anew}"
         print(say, file=sys.stderr)
         return status
     if before is None and run.table("metrics").parquet.exists():  # finished once: not to be trained over
@@ -94,8 +95,9 @@ class Session:
         self.recorded = before if state else {}
         if before and not state and len(steps):
             self.warnings.append(
-                f"no checkpoint in {folder}, so its {steps.iloc[-1]} steps are made again; if it is in another "
-                "cache, stop this and repeat the command with runtime.cache="
+                f"no checkpoint in {folder}, so its {steps.iloc[-1]} steps are made again: it was killed before "
+                f"the first (one every {config.runtime.checkpoint_seconds:g} s), or that is in another cache "
+                "(runtime.cache=)"
             )
         device, self.fingerprint = runtime.set_up(config.runtime, self.recorded.get("fingerprint", {}))
         self._refuse_inexact()
@@ -153,6 +155,8 @@ class Session:
             self.tables["metrics"].append({"step": 0} | self._measure())
         while trainer.done < steps:
             row = trainer.step()
+            if trainer.done == steps:
+                self._announce_test(row["time/step"])
             if math.isfinite(row["loss/train"]):
                 row |= self._measure()
             self.tables["metrics"].append(row)
@@ -171,9 +175,14 @@ class Session:
                 self._save()
         return self._finish("finished", "")
 
+    def _announce_test(self, step_seconds: float) -> None:
+        config = self.config
+        count = config.train.test_windows
+        # the forward third of a step for each batch
+        minutes = count / config.data.batch * step_seconds / 3 / 60
+        self.reporter.say(f"measuring on {count:,} test windows, about {minutes:.1f} min")
+
     def _measure(self) -> dict[str, Any]:
-        if self.trainer.done == self.config.train.steps:
-            self.reporter.say(f"measuring on {self.config.train.test_windows:,} test windows")
         measured, gains, tokens = self.trainer.measure()
         for name, rows in (("gains", gains), ("tokens", tokens)):
             for each in rows:

@@ -80,7 +80,7 @@ def test_find_suggests_what_is_near() -> None:
 
 def test_find_refuses_to_guess() -> None:
     runs = list(RUNS.values())
-    with pytest.raises(UserError, match="6 runs begin so"):
+    with pytest.raises(UserError, match="6 runs are called so"):
         inspection.find("", runs * 2)
     assert inspection.find("hc-", runs).run_id == HC
 

@@ -18,9 +18,10 @@ from mhc_repro.measurement.stability import WINDOW
 PUBLISHED_TITLE = "As the enwik8 reproduction prints them"
 PUBLISHED_CAPTION = (
     f"Training loss and gradient norm (all parameters, before clipping) at every {PRINTED_EVERY}th step, on "
-    "the batch of that step; the largest norm may be that of step 1, where arms that start as the baseline all "
-    "have the same; activation gain is max|last activation| / max|first activation| at every probe "
-    "(published protocol: in train mode, on the batch just trained on). It is not the gain of H_res."
+    "the batch of that step. The final loss is the last of these; a burst of the gradient between them is not in "
+    "it, and its largest norm is often that of step 1, where arms that start as the baseline all have the same. "
+    "Activation gain is max|last activation| / max|first activation| at every probe (published protocol: in train "
+    "mode, on the batch just trained on). It is not the gain of H_res."
 )
 STABILITY_TITLE = "What answers the question"
 STABILITY_CAPTION = (

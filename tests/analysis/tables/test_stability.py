@@ -62,6 +62,7 @@ def test_the_stability_table_takes_every_step_and_probe(fake: Fake) -> None:
     assert row["max composite gain, fwd"] == "51.25"
     assert row["max composite gain, bwd"] == "1,234" or row["max composite gain, bwd"] == "1,235"
     assert row["step time (× baseline)"] == "1.00"
+    assert row["spikes"] == "–"  # sixty steps, and the rule needs 128 before the one it judges
     assert row["status"] == "finished"
 
 
