@@ -10,7 +10,7 @@ from rich import box, table
 
 from mhc_repro.analysis import labels
 from mhc_repro.analysis.arms import rank, style
-from mhc_repro.analysis.comparison import EXPECTED, Comparison
+from mhc_repro.analysis.comparison import EXPECTED, EXPECTED_IN, Comparison
 from mhc_repro.analysis.summary import PRINTED_EVERY, Summary, summaries
 from mhc_repro.analysis.tables import cells
 from mhc_repro.measurement.stability import WINDOW
@@ -86,7 +86,8 @@ def rows(comparisons: Sequence[Comparison]) -> list[Row]:
     for comparison in comparisons:
         arms: dict[str, list[Summary]] = dict(summaries(comparison))
         names = {arm.partition(",")[0] for arm in arms}
-        arms |= {arm: [] for arm in EXPECTED if arm not in names}
+        expected = EXPECTED_IN.get(comparison.study, EXPECTED)
+        arms |= {arm: [] for arm in expected if arm not in names}
         found += [Row(comparison.setting, arm, arms[arm]) for arm in sorted(arms, key=rank)]
     return found
 

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from mhc_repro.analysis.arms import style
 from mhc_repro.analysis.comparison import comparisons
 from mhc_repro.analysis.tables import cells, stability
 from mhc_repro.measurement import guards
@@ -64,6 +65,12 @@ def test_the_stability_table_takes_every_step_and_probe(fake: Fake) -> None:
     assert row["step time (× baseline)"] == "1.00"
     assert row["spikes"] == "–"  # sixty steps, and the rule needs 128 before the one it judges
     assert row["status"] == "finished"
+
+
+def test_arms_that_were_not_run_are_those_the_study_is_about(fake: Fake) -> None:
+    assert list(both([fake("baseline", ROWS)]).index) == ["baseline", "HC", "mHC"]
+    labels = [style(arm).label for arm in ("published_hc", "published_mhc")]
+    assert list(both([fake("baseline", ROWS, study="published")]).index) == ["baseline", *labels]
 
 
 def test_an_infinite_norm_is_clipped_to_no_number_and_counts(fake: Fake) -> None:
