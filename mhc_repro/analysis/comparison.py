@@ -16,11 +16,8 @@ from mhc_repro.config import Config, dotted
 from mhc_repro.errors import UserError
 from mhc_repro.runs import Run, read_runs
 
-EXPECTED = (
-    BASELINE,
-    "hc",
-    "mhc",
-)  # what every study is about, shown with dashes when there is no run of them
+# what every study is about, shown with dashes when there is no run of them
+EXPECTED = (BASELINE, "hc", "mhc")
 EXPECTED_IN = {"published": (BASELINE, "published_hc", "published_mhc")}  # ... but for these studies
 UNDER_WAY = ("running", "interrupted", "missing")
 

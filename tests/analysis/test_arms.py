@@ -59,10 +59,14 @@ def test_variants_follow_their_arm_and_other_arms_come_last() -> None:
     assert sorted(given, key=arms.rank) == ["baseline", "hc", "mhc", "mhc, n 4", "aardvark", "zoo"]
 
 
+@pytest.mark.parametrize("text", [None, "# no arms", "a: ["])
 def test_promises_that_cannot_be_read_are_refused_in_a_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arms, "checkout", lambda: tmp_path)
+    if text is not None:
+        (tmp_path / "experiments").mkdir()
+        (tmp_path / arms.FILE).write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"experiments/arms\.yaml: cannot be read"):
         arms.promises()
 

@@ -231,6 +231,8 @@ def test_command_line_writes_then_verifies(root: Path, capsys: pytest.CaptureFix
     [
         (["--root", "{tmp}/nowhere"], "nowhere: no such folder"),
         (["--root", "{tmp}/results", "--study", "quik"], "no run under .*; studies there: fixture, quick"),
+        (["--root", "{tmp}/results", "--study", "/tmp"], "--study /tmp: no run under"),
+        (["--root", "{tmp}/results", "--study", "q*"], "no run under"),
         (["--root", "{tmp}"], "no run in there"),
         (["--root="], "give a folder"),
         (["--bogus"], "unrecognized arguments: --bogus"),

@@ -14,7 +14,7 @@ import yaml
 
 from mhc_repro.analysis import labels
 from mhc_repro.analysis.arms import style
-from mhc_repro.analysis.comparison import Comparison, Studies
+from mhc_repro.analysis.comparison import EXPECTED, EXPECTED_IN, Comparison, Studies
 from mhc_repro.analysis.selection import fullest
 from mhc_repro.analysis.summary import Summary, summarise
 from mhc_repro.analysis.tables import cells
@@ -24,17 +24,14 @@ from mhc_repro.runs import checkout
 FILE = Path("experiments/published.yaml")
 TOLERANCE = 0.10  # a value reproduces within this part of the published one
 TIE = 1e-3  # arms no further apart than this part have no order; no two published numbers are that close
-OF_PAPERS = {"baseline": "baseline", "hc": "hc", "mhc": "mhc"}
 ARMS = {  # study -> our arm for each published one
-    "published": {"baseline": "baseline", "hc": "published_hc", "mhc": "published_mhc"},
-    "stability": OF_PAPERS,
-    "stress": OF_PAPERS,
+    study: dict(zip(EXPECTED, EXPECTED_IN.get(study, EXPECTED), strict=True))
+    for study in ("published", "stability", "stress")
 }
 QUARTER = "baseline_quarter"  # x + F(x)/4, in the first of them
 STREAMS = 4  # n of the published table
-COLUMNS: dict[
-    str, dict[str, tuple[str, ...]]
-] = {  # source -> study -> our value, and the verdict if one is due
+# source -> study -> the column of our value, and of the verdict if one is due
+COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
     "reproduction": {"published": ("same protocol", "reproduces"), "stability": ("other protocol",)},
     "paper": {
         "stability": ("stability", "reproduces, stability"),
