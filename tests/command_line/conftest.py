@@ -1,8 +1,16 @@
 """A place to type commands in."""
 
+import logging
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+import train
+from mhc_repro.config import Config
+from mhc_repro.training import loop
+from tiny_runs import SCRIPT
 
 
 @pytest.fixture
@@ -13,3 +21,32 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture
+def main(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
+    """experiments/train.py, called with what one types after its name; returns its exit code."""
+
+    def call(*argv: str) -> int:
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *argv])
+        try:
+            return train.main(list(argv))
+        except SystemExit as stop:  # Hydra after showing something, and the only way to stop its sweep
+            return int(stop.code or 0)
+
+    handlers = logging.getLogger().handlers[:]
+    yield call
+    logging.getLogger().handlers[:] = handlers
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
+    """The configs that reach training, which is skipped."""
+    configs: list[Config] = []
+
+    def train(config: Config) -> str:
+        configs.append(config)
+        return "finished"
+
+    monkeypatch.setattr(loop, "train", train)
+    return configs

@@ -1,11 +1,8 @@
-"""experiments/train.py as one types it: mistakes, plans, exit codes, and nothing left lying about."""
+"""experiments/train.py as one types it: plans, exit codes, stops, and nothing left lying about."""
 
-import logging
 import os
-import shutil
 import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -17,174 +14,9 @@ from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.runs import read_runs
 from mhc_repro.training import data, loop, stops
-from tiny_runs import SCRIPT, TINY, assert_no_litter
+from tiny_runs import TINY, assert_no_litter
 
 Main = Callable[..., int]
-
-
-@pytest.fixture
-def main(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Main]:
-    def call(*argv: str) -> int:
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *argv])
-        try:
-            return train.main(list(argv))
-        except SystemExit as stop:  # Hydra after showing something, and the only way to stop its sweep
-            return int(stop.code or 0)
-
-    handlers = logging.getLogger().handlers[:]
-    yield call
-    logging.getLogger().handlers[:] = handlers
-
-
-@pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
-    """The configs that reach training, which is skipped."""
-    configs: list[Config] = []
-
-    def train(config: Config) -> str:
-        configs.append(config)
-        return "finished"
-
-    monkeypatch.setattr(loop, "train", train)
-    return configs
-
-
-MISTAKES = [
-    # unknown names: the nearest, as an override
-    ("train.stepz=100", ["train.stepz=100", "steps, val_every", "train.steps=100"]),
-    ("lr=1e-3", ["lr=1e-3", "optim.lr=1e-3"]),
-    ("batch_size=8", ["data.batch=8"]),
-    ("sead=1", ["seed, study, connection", "seed=1"]),
-    ("+train.warmup=3", ["+train.warmup=3", "optim.warmup=3"]),
-    ("foo@bar=x", ["foo@bar=x"]),
-    ("connection=mch", ["connection=mch", "baseline, baseline_quarter, ", "connection=mhc"]),
-    ("study=stabilty", ["arms, depth, published, quick, stability, stress", "study=stability"]),
-    ("protocol=tiny", ["quick, reference, small, stress", "protocol="]),
-    ("hydra/launcher=joblibb", ["joblib", "hydra/launcher=joblib", "launchers"]),
-    ("hydra.sweeper.parms=1", ["hydra.sweeper.params=1"]),
-    (
-        "connection=mhc connection.mixing.iteratons=5",
-        ["kind, iterations, start", "connection.mixing.iterations=5"],
-    ),
-    ("connection=mhc connection.mixing.iterations=0", ["1 or more", "connection.mixing.iterations=20"]),
-    ("connection=mhc connection.mixing.kind=sinkhrn", ["identity, free, ", "did you mean sinkhorn?"]),
-    # types
-    ("train.steps=abc", ["train.steps=abc", "a whole number", "train.steps=2000"]),
-    ("train.steps=1e3", ["train.steps=1e3", "a whole number", "train.steps=2000"]),
-    ("optim.betas=0.9", ["a list of numbers", "optim.betas=[0.9,0.95]"]),
-    ("optim.betas=[a,b]", ["a list of numbers", "optim.betas=[0.9,0.95]"]),
-    ("probe.enabled=maybe", ["true or false", "probe.enabled=true"]),
-    ("runtime.threads=many", ["a whole number or null", "runtime.threads=null"]),
-    ("model.dim.x=1", ["model.dim.x=1", "a whole number", "model.dim=256"]),
-    ("connection=3", ["baseline, baseline_quarter, ", "connection=baseline"]),
-    ("connection=[hc,mhc]", ["baseline, baseline_quarter, ", "-m connection="]),
-    ("~connection", ["baseline, baseline_quarter, "]),
-    # grammar
-    ("seed", ["seed", "key=value", "seed=0"]),
-    ("=3", ["=3", "key=value", "seed=0"]),
-    ("seed=[1", ["seed=[1", "close brackets", "seed="]),
-    ("runtime.results=a=b", ["quote", 'runtime.results="a=b"']),
-    ("seed=0,1", ["seed=0,1", "-m"]),
-    ("seed=range(3)", ["seed=range(3)", "-m"]),
-    ("optim.lr=${nope}", ["nope"]),
-    ("seed=???", ["seed"]),
-    # ranges and places
-    ("train.steps=0", ["train.steps=0", "1 or more", "train.steps=2000"]),
-    ("data=synthetic runtime.results=results", ["runtime.results=results", "enwik8", "results/local"]),
-    ("runtime.enwik8=/no/such/file", ["/no/such/file", "a file that exists", "runtime.enwik8=null"]),
-    # only in one job of many
-    ("-m connection=baseline,mch", ["connection=mch", "connection=mhc"]),
-    ("-m train.stepz=1,2", ["train.stepz=1", "train.steps=1"]),
-    ("-m seed=0,1,-2", ["seed=-2", "from 0 to", "seed=0"]),
-    ("-m study=stability train.steps=5,x", ["train.steps=x", "a whole number", "train.steps=2000"]),
-    ("study=quick data=synthetic runtime.results=results", ["enwik8", "runtime.results=results/local"]),
-    ("runtime.results=/etc/passwd/x", ["runtime.results=/etc/passwd/x", "must be a folder", "results/local"]),
-    ("runtime.cache=/dev/null/x", ["runtime.cache=/dev/null/x", "a folder"]),
-    ('runtime.results="~nobody-here/x"', ["~nobody-here/x", "no such home folder"]),
-    ('runtime.enwik8="~nobody-here/x"', ["~nobody-here/x", "no such home folder"]),
-    ('runtime.cache="~nobody-here/x"', ["~nobody-here/x", "no such home folder"]),
-    # a recorded study is what its file says
-    ("study=stability connection=mhc train.steps=5", ["train.steps=5", "stability", "results/local"]),
-    ("study=stability connection=mhc connection.n=8", ["connection.n=8", "stability", "results/local"]),
-    ("study=stability train.steps=5 runtime.results=conf/../results", ["train.steps=5", "results/local"]),
-    ("study=stability connection.name=mine", ["connection.name=mine", "stability"]),
-    ("study=stability connection=mhc seed=1 +connection.mixing.order=rows_first", ["+connection.mixing"]),
-    # settings that would change nothing but the id
-    ("connection.freeze=[read]", ["connection.freeze=[read]", "kind residual", "connection.freeze=[]"]),
-    ("connection.mixing.kind=sinkhorn", ["connection.mixing=", "kind residual"]),
-    (
-        "connection=history connection.alpha=5",
-        ["connection.alpha=5", "kind history", "connection.alpha=0.01"],
-    ),
-    ("connection=mhc connection.freeze=[read,read]", ["each once"]),
-    ("connection=mhc connection.expects=[bogus]", ["connection.expects=[bogus]", "h_res_frozen"]),
-    # the last of two counts; a group may be misspelt
-    ("model.dim=16 model.dim=x", ["model.dim=x", "a whole number"]),
-    ("conection=mhc", ["conection=mhc", "the nearest is connection=mhc"]),
-    # sweeps of nothing
-    (
-        "-m connection=glob(zzz*)",
-        ["connection=glob(zzz*)", "matches nothing", "baseline, baseline_quarter, "],
-    ),
-    ("-m seed=range(0)", ["seed=range(0)", "matches nothing"]),
-    ("-m seed=0,1 hydra/launcher=joblib hydra.launcher.n_jobs=0", ["n_jobs=0", "1 or more"]),
-    # flags
-    ("--multi seed=1,2 --foo", ["--foo"]),
-    ("--cfg jobs", ["'job', 'hydra', 'all'"]),
-    ("--cfg job train.stepz=1", ["train.steps=1"]),
-    ("-m --cfg job", ["only one of"]),
-    ("--resolve", ["--cfg"]),
-    ("--config-name nope", ["nope", "config"]),
-    ("--config-dir /no/such/folder", ["/no/such/folder"]),
-]
-
-
-@pytest.mark.parametrize(("line", "said"), MISTAKES, ids=[line for line, _ in MISTAKES])
-def test_mistake_is_one_line(
-    line: str,
-    said: list[str],
-    main: Main,
-    trained: list[Config],
-    elsewhere: Path,
-    capsys: pytest.CaptureFixture,
-) -> None:
-    assert main(*line.split()) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("error: ")
-    assert err.endswith("\n")
-    assert err.count("\n") == 1
-    for words in said:
-        assert words in err
-    assert "HYDRA_FULL_ERROR" not in err
-    assert not trained
-    assert_no_litter(elsewhere)
-    assert not (elsewhere.parent / "cache").exists()
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (
-            "name: mine\nkind: streams\nm: 4\n",
-            ["connection/mine.yaml", "there is no connection.m;", "connection.n="],
-        ),
-        ("name: mine\nn: four\n", ["connection/mine.yaml", "a whole number"]),
-        ("name: [mine\nn: 1\n", ["mine.yaml", "line 2"]),
-        ("- mine\n", ["connection/mine"]),
-        ("name: mine\nkind: streams\nn: 2\nmixing: {kind: sinkhrn}\n", ["identity, free, "]),
-    ],
-)
-def test_mistake_in_a_file_is_one_line(
-    text: str, said: list[str], main: Main, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    (tmp_path / "connection").mkdir()
-    (tmp_path / "connection" / "mine.yaml").write_text(text)
-    assert main("--config-dir", str(tmp_path), "connection=mine") == 2
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    for words in said:
-        assert words in err
 
 
 @pytest.mark.parametrize(
@@ -278,22 +110,6 @@ def test_a_process_that_was_stopped_before_it_could_listen_is_no_failure(
     argv = ("-m", "hydra/launcher=joblib", "seed=0,1")
     with nullcontext() if asked else pytest.raises(RuntimeError, match="a process died"):
         assert main(*argv) == 130
-
-
-def test_a_cache_that_cannot_be_written_is_one_line(
-    main: Main, trained: list[Config], tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    cache = tmp_path / "mine"
-    (cache / "sweeps" / "multirun.yaml").mkdir(parents=True)
-    assert main("-m", "seed=0,1", f"runtime.cache={cache}") == 2
-    shutil.rmtree(cache / "sweeps")
-    (cache / "sweeps").touch()
-    assert main("-m", "seed=0,1", f"runtime.cache={cache}") == 2
-    first, second = capsys.readouterr().err.splitlines()
-    assert str(cache / "sweeps" / "multirun.yaml") in first
-    assert str(cache / "sweeps") in second
-    assert "runtime.cache=" in second
-    assert not trained
 
 
 def test_ctrl_c_outside_training(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:

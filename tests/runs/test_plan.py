@@ -77,6 +77,15 @@ def test_other_shapes_are_scaled_by_parameters_and_tokens(make_config: MakeConfi
     assert seconds(larger) == pytest.approx(4 * 1.0 * 2 * ratio)
 
 
+def test_another_arm_of_the_same_size_tells_more_than_the_same_arm_of_another(
+    make_config: MakeConfig, make_run: MakeRun
+) -> None:
+    probe = ProbeConfig(enabled=False)
+    make_run(make_config("hc", probe=probe, model=ModelConfig(dim=16)), seconds=1.0)
+    make_run(make_config("mhc", probe=probe), seconds=2.0)
+    assert seconds(make_config("hc", probe=probe)) == 4 * 2.0
+
+
 def test_this_machines_runs_count_before_others(make_config: MakeConfig, make_run: MakeRun) -> None:
     probe = ProbeConfig(enabled=False)
     make_run(make_config(seed=1, probe=probe), seconds=9.0, cpu="another processor")
