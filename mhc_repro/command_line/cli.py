@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -56,7 +57,7 @@ def show_plan(args: argparse.Namespace) -> int:
 
 def ls(args: argparse.Namespace) -> int:
     """List runs: status, progress, held-out bits per character, reasons why one is degenerate."""
-    table = _table("study", "run", "status", "step", "bpc", "notes", "updated")
+    table = _table("folder", "run", "status", "step", "bpc", "notes", "updated")
     runs = _runs(args.root)
     for run in runs:
         if args.study in (None, run.study) and args.status in (None, run.state):
@@ -64,7 +65,7 @@ def ls(args: argparse.Namespace) -> int:
             bpc = f"{summary.bpc:.3f} {summary.bpc_split}" if summary.bpc_split else ""
             when = str(run.status.get("updated", ""))[:16].replace("T", " ")
             table.add_row(
-                run.study,
+                _folder(run),
                 run.run_id,
                 run.state,
                 summary.progress,
@@ -166,6 +167,12 @@ def _runs(root: str | None) -> list[Run]:
             )
     found = (sorted(read_runs(results_root(each)), key=_place) for each in roots)
     return [run for of_root in found for run in of_root]
+
+
+def _folder(run: Run) -> str:
+    """Return where a run stands, which tells a recorded one from one's own of the same study."""
+    folder, here = run.path.parent, Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
 
 
 def _place(run: Run) -> tuple[str, tuple[int, str]]:

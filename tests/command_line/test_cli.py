@@ -1,6 +1,7 @@
 """mhc-repro: each subcommand on committed runs, and its mistakes in one line."""
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,20 @@ def test_ls_lists_every_run(capsys: pytest.CaptureFixture) -> None:
     for run in RUNS.values():
         assert run.run_id in out
         assert run.state in out
+
+
+def test_ls_tells_recorded_runs_from_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    study, roots = RUNS["hc"].study, ("results", "results/local")
+    for root in roots:
+        shutil.copytree(ROOT / study, tmp_path / root / study)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plan, "DEFAULT_ROOTS", [str(tmp_path / root) for root in roots])
+    assert call("ls") == 0
+    listed = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]]
+    for root in roots:
+        assert [f"{root}/{study}", HC] in listed
 
 
 def test_ls_filters(capsys: pytest.CaptureFixture) -> None:
