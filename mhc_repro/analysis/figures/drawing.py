@@ -23,7 +23,7 @@ from mhc_repro.runs import Run
 WIDTH, PANEL = 8.6, 1.85  # inches: about what a README is wide; height of a panel without its labels
 SETTLED = 0.1  # loss axes fit what comes after this fraction of a run: the fall from ln 256 would hide it
 RUNAWAY = 0.9  # ... and before this fraction of a run that diverged, lest its end flatten the others
-NEAR_ONE = 0.2, 4.0  # gains within stay on a linear axis ...
+NEAR_ONE = 0.2, 5.0  # gains within stay on a linear axis (rows that sum to 1 allow n = 4) ...
 CLOSEST = 0.9, 1.1  # ... that shows at least this much, so that rounding noise looks like what it is
 LOG_FROM = 4.0  # a positive quantity that spans this factor gets a log axis
 SUB_LAYER = "sub-layer (odd: attention, even: MLP)"
