@@ -48,7 +48,10 @@ def _run(options: argparse.Namespace) -> int:
         return 1 if problem else 0
     found = read_studies(root, options.study)
     if not found and not (root / records.FOLDER).is_dir():  # another folder's figures are not ours to replace
-        raise UserError(f"--root {options.root}: no run in there; make quick makes the first, in {LOCAL}")
+        raise UserError(
+            f"--root {options.root}: no run in there has ended (--study shows what is under way); "
+            f"make quick makes the first, in {LOCAL}"
+        )
     if options.study:
         texts = report.render_studies(found)
         changed = report.write(texts, root)

@@ -6,7 +6,7 @@ names that become folders, and fields that only fit together.
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -17,27 +17,11 @@ from mhc_repro.config import Config, ConnectionConfig
 from mhc_repro.errors import UserError
 from mhc_repro.measurement.guards import REASONS
 from mhc_repro.runs.directory import LOCAL, is_recorded, results_root
+from mhc_repro.texts import TEXTS
 
 MAPS = ("coefficients", "gate", "alpha", "share_alpha", "freeze", "read_start", "write_start", "expand")
 UNUSED = {"residual": (*MAPS, "mixing"), "history": MAPS}  # by kind of connection
 RESERVED = ("bench", "figures", "local", "tables")  # folders beside the studies under a results root
-
-
-@dataclass(frozen=True)
-class Text:
-    """What is known of a corpus before it is opened."""
-
-    sha256: str  # of its bytes
-    symbols: int
-    held_out: int  # of its symbols, in the validation and in the test split
-
-
-ENWIK8 = "2b49720ec4d78c3c9fabaee6e4179a5e997302b3a70029f30f2d582218c024a8"
-TEXTS = {
-    "enwik8": Text(ENWIK8, 256, 5_000_000),
-    "enwik8_characters": Text(ENWIK8, 6064, 4_981_092),
-    "synthetic": Text("defcfbf57cd8ca9658ea959c06fefbc5a21742a2e96c4997903b752061a0a330", 256, 300_000),
-}
 
 
 @dataclass(frozen=True)
@@ -223,9 +207,9 @@ def _check_streams(config: Config) -> None:
 def _check_data(config: Config) -> None:
     data = config.data
     text = TEXTS[data.name]
-    if data.sha256 not in ("", text.sha256):
+    if data.sha256 != text.sha256:
         raise UserError(
-            f"data.sha256={data.sha256} is not the hash of {data.name}, {text.sha256}; "
+            f"data.sha256={data.sha256 or 'null'} is not the hash of {data.name}, {text.sha256}; "
             f"choose data={data.name}, which sets both"
         )
     if data.vocab < text.symbols:
@@ -249,7 +233,12 @@ def _check_windows(config: Config) -> None:
 def _check_place(config: Config) -> None:
     if config.study in RESERVED:
         raise _wrong("study", config.study, f"{', '.join(RESERVED)} are not studies", "scratch")
-    if config.data.name == "synthetic" and is_recorded(results_root(config.runtime.results)):
+    if not is_recorded(results_root(config.runtime.results)):
+        return
+    if config.study == Config().study:
+        why = "what is recorded there belongs to a study in conf/study; choose one with study=, or another folder"
+        raise _wrong("runtime.results", config.runtime.results, why, LOCAL)
+    if config.data.name == "synthetic":
         why = f"recorded results are made from enwik8, not from data={config.data.name}"
         raise _wrong("runtime.results", config.runtime.results, why, LOCAL)
 
@@ -262,6 +251,8 @@ def _folder(path: Path) -> bool:
 def _text(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{_text(each)}' for key, each in value.items())}}}"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"[{','.join(map(_text, value))}]"
     return str(value)

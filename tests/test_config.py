@@ -11,14 +11,16 @@ import pytest
 import yaml
 
 from mhc_repro.command_line.compose import CONF, compose_jobs
-from mhc_repro.config import Config, ConnectionConfig, dotted
+from mhc_repro.config import Config, ConnectionConfig, DataConfig, RuntimeConfig, dotted
 from mhc_repro.errors import UserError
 from mhc_repro.runs.identity import run_id
+from mhc_repro.texts import TEXTS
 from mhc_repro.validation import RULES, validate
 
 FILES = sorted(CONF.glob("*/*.yaml"))
 STUDIES = sorted(CONF.glob("study/*.yaml"))
 THREE = ("baseline", "hc", "mhc")
+ENWIK8 = DataConfig(sha256=TEXTS["enwik8"].sha256)
 # What no range can check: a switch, and what another module judges.
 WITHOUT_RULE = {
     "connection.mixing.kind",
@@ -245,7 +247,7 @@ def test_a_head_has_a_gate_although_static_maps_have_none() -> None:
 def test_number_of_streams_is_free(
     streams_arm: str, n: int, connection: Callable[..., ConnectionConfig]
 ) -> None:
-    validate(Config(connection=connection(streams_arm, n=n)))
+    validate(Config(connection=connection(streams_arm, n=n), data=ENWIK8))
 
 
 @pytest.mark.parametrize(
@@ -253,16 +255,17 @@ def test_number_of_streams_is_free(
 )
 def test_study_must_be_a_folder_name(name: str) -> None:
     with pytest.raises(UserError, match="study="):
-        validate(Config(study=name))
+        validate(Config(study=name, data=ENWIK8))
 
 
 @pytest.mark.parametrize(
     "results", ["results", "./results/", "results/new", "results/local/../x", str(CONF.parent / "results")]
 )
 def test_synthetic_data_never_enters_the_record(results: str) -> None:
+    runtime = RuntimeConfig(results=results)
     with pytest.raises(UserError, match="recorded results are made from enwik8"):
-        compose_jobs(["data=synthetic", f"runtime.results={results}"])
-    assert compose_one(f"runtime.results={results}").data.name == "enwik8"
+        validate(Config(study="quick", data=compose_one("data=synthetic").data, runtime=runtime))
+    validate(Config(study="quick", data=ENWIK8, runtime=runtime))
 
 
 @pytest.mark.parametrize("results", ["results/local", "results/local/tries", "/somewhere/else"])

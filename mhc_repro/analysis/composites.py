@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from mhc_repro.runs import Run
+from mhc_repro.runs.schema import GAINS
 
 DIRECTIONS = ("forward", "backward")
-GAINS = tuple(f"{kind}_{direction}" for kind in ("single", "composite") for direction in DIRECTIONS)
 
 
 def matrices(run: Run, step: int, key: str = "h_single") -> np.ndarray:

@@ -10,6 +10,7 @@ from mhc_repro.analysis import stats
 from mhc_repro.analysis.summary import column
 from mhc_repro.runs import Run
 
+MOST, BINS = 200, 120  # points of a smooth curve, parts of a rough one
 Curves = Mapping[int, pd.Series]  # by seed, indexed by step or by sub-layer
 
 
@@ -43,7 +44,7 @@ def mean(curves: Curves) -> pd.Series | None:
 
 
 def smooth(curve: pd.Series) -> pd.Series:
-    """Centred running mean over a fortieth of the curve (20 points at least), its outer tenths left out.
+    """Take a centred running mean over a fortieth of the curve (20 points at least), its outer tenths left out.
 
     Trimmed, since a plain mean would turn one spike into a plateau. The window narrows towards the start,
     where a loss falls too fast to average over, and is cut at the end.
@@ -64,17 +65,17 @@ def _trimmed(windows: np.ndarray) -> np.ndarray:
     return np.sort(windows)[..., cut : windows.shape[-1] - cut].mean(axis=-1)
 
 
-def thin(curve: pd.Series, most: int = 200) -> pd.Series:
-    """Keep at most that many points, and the last, of a smooth curve."""
-    kept = curve.iloc[:: max(ceil(len(curve) / most), 1)]
+def thin(curve: pd.Series) -> pd.Series:
+    """Keep at most MOST points, and the last, of a smooth curve."""
+    kept = curve.iloc[:: max(ceil(len(curve) / MOST), 1)]
     return kept if len(kept) < 2 or kept.index[-1] == curve.index[-1] else pd.concat([kept, curve.iloc[-1:]])
 
 
-def envelope(curve: pd.Series, bins: int = 120) -> pd.Series:
-    """Keep the smallest and the largest value of each bin of a rough curve: every spike stays."""
-    if len(curve) <= 2 * bins:
+def envelope(curve: pd.Series) -> pd.Series:
+    """Keep the smallest and the largest value of each of BINS parts of a rough curve: every spike stays."""
+    if len(curve) <= 2 * BINS:
         return curve
     values = curve.to_numpy()
-    parts = np.array_split(np.arange(len(curve)), bins)
+    parts = np.array_split(np.arange(len(curve)), BINS)
     kept = {part[pick(values[part])] for part in parts for pick in (np.argmin, np.argmax)}
     return curve.iloc[sorted(kept)]

@@ -13,16 +13,16 @@ from mhc_repro.runs import ENDED
 PREFERRED = ("stress", "stability", "depth", "quick")  # largest models first, of equals where gains leave 1
 
 
-def choose(studies: Studies, names: Sequence[str] = PREFERRED) -> Comparison:
-    """Choose the first study, and in it the last setting, whose baseline, HC and mHC have ended for one seed.
+def choose(studies: Studies) -> Comparison:
+    """Choose the first PREFERRED study, and its last setting, whose baseline, HC and mHC have ended for one seed.
 
     UserError when there is none.
     """
-    for name in names:
+    for name in PREFERRED:
         for comparison in reversed(studies.get(name, [])):
             if all(arm in one_seed(comparison).arms for arm in EXPECTED):
                 return comparison
-    arms, known = ", ".join(EXPECTED), ", ".join(names)
+    arms, known = ", ".join(EXPECTED), ", ".join(PREFERRED)
     raise UserError(
         f"no study ({known}) has {arms} of one seed to the end; make quick trains them in minutes"
     )

@@ -12,8 +12,8 @@ LEVEL = 0.95
 FEWEST = 3  # below this many seeds we print the values themselves
 
 
-def t_interval(values: Any, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and half-width of the t interval of the mean along axis 0, shape (seeds, ...).
+def t_interval(values: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and half-width of the t interval of the mean along axis 0, shape (seeds, ...).
 
     Raises ValueError for fewer than three seeds.
     """
@@ -24,9 +24,9 @@ def t_interval(values: Any, level: float = LEVEL) -> tuple[np.ndarray, np.ndarra
     if n < FEWEST:
         raise ValueError(f"an interval needs at least {FEWEST} seeds, got {n}")
     error = values.std(axis=0, ddof=1) / np.sqrt(n)
-    return values.mean(axis=0), stdtrit(n - 1, (1 + level) / 2) * error
+    return values.mean(axis=0), stdtrit(n - 1, (1 + LEVEL) / 2) * error
 
 
 def paired(arm: Mapping[int, Any], reference: Mapping[int, Any]) -> dict[int, Any]:
-    """Differences arm - reference of numbers or series, for the seeds that both have, seeds ascending."""
+    """Subtract: arm - reference, of numbers or series, for the seeds that both have, seeds ascending."""
     return {seed: arm[seed] - reference[seed] for seed in sorted(arm.keys() & reference.keys())}

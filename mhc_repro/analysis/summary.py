@@ -13,7 +13,7 @@ import pandas as pd
 
 from mhc_repro.analysis.arms import BASELINE
 from mhc_repro.analysis.comparison import Comparison
-from mhc_repro.measurement.stability import WINDOW, spikes
+from mhc_repro.measurement.spikes import WINDOW, spikes
 from mhc_repro.runs import ENDED, Run
 
 PRINTED_EVERY = 20  # the enwik8 reproduction prints its iterations 0, 20, 40, ...
@@ -22,7 +22,7 @@ UNDISTURBED = 0.05  # of a run's steps, as good as alone on the machine; the med
 
 @dataclass(frozen=True)
 class Summary:
-    """One run as the tables see it; every quantity but the counts is NaN when missing."""
+    """One run as the tables see it; every number is NaN when missing."""
 
     seed: int
     state: str

@@ -68,11 +68,11 @@ def to_svg(figure: Figure) -> str:
     return _tidy(buffer.getvalue().decode())
 
 
-def to_png(figure: Figure, dpi: int = 120) -> bytes:
+def to_png(figure: Figure) -> bytes:
     """Draw as PNG, for a notebook: with a palette, which makes it less than half as large."""
     drawn, packed = io.BytesIO(), io.BytesIO()
     with rc_context(RC):
-        figure.savefig(drawn, format="png", dpi=dpi)
+        figure.savefig(drawn, format="png", dpi=120)
     Image.open(drawn).convert("RGB").quantize(256).save(packed, format="png", optimize=True)
     return packed.getvalue()
 

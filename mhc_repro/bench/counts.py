@@ -7,6 +7,8 @@ beside nC features) are left out. A multiply-add is two FLOPs, the backward pass
 
 from mhc_repro.config import ConnectionConfig, DataConfig, ModelConfig
 
+FLOAT32 = 4  # bytes
+
 
 def model_flops(model: ModelConfig, data: DataConfig) -> int:
     """Count forward and backward of the body and its tied head, for one step."""
@@ -37,9 +39,7 @@ def connection_flops(connection: ConnectionConfig, numbers: int, model: ModelCon
     return 3 * 2 * model.blocks * data.batch * data.sequence * per_token
 
 
-def connection_bytes(
-    connection: ConnectionConfig, numbers: int, model: ModelConfig, data: DataConfig, width: int = 4
-) -> int:
+def connection_bytes(connection: ConnectionConfig, numbers: int, model: ModelConfig, data: DataConfig) -> int:
     """Count the bytes read and written beyond a residual's, by kernels fused as in mHC Sec. 4.3.1.
 
     Per token and sub-layer, m numbers. Forward, from mHC Table 2 with post, res and merge fused: reads
@@ -60,7 +60,7 @@ def connection_bytes(
         if not numbers:
             forward, backward = forward - n * c, backward - n * c
     per_token = forward + backward - 2 * 3 * c
-    return width * 2 * model.blocks * data.batch * data.sequence * per_token
+    return FLOAT32 * 2 * model.blocks * data.batch * data.sequence * per_token
 
 
 def keeps_streams(connection: ConnectionConfig) -> bool:

@@ -20,6 +20,7 @@ from mhc_repro.command_line.entry import Parser, exit_code
 from mhc_repro.errors import UserError
 from mhc_repro.measurement.guards import REASONS
 from mhc_repro.runs import Run, checkout, manifest, plan, read_runs, results_root
+from mhc_repro.runs.directory import STATUSES
 
 WIDE = 200  # columns, where the output is a file or a pipe
 
@@ -218,7 +219,7 @@ def _parser() -> Parser:
     command("plan", show_plan).usage = "mhc-repro plan [-m] [OVERRIDE ...]"
     listing = command("ls", ls)
     listing.add_argument("--study")
-    listing.add_argument("--status", choices=["running", "interrupted", "finished", "diverged", "failed"])
+    listing.add_argument("--status", choices=[*STATUSES, "missing"])
     single = command("show", show)
     single.add_argument("name", metavar="RUN", help="run id, or as much of its beginning as is unique")
     double = command("compare", compare)

@@ -36,10 +36,13 @@ def find(name: str, runs: Sequence[Run]) -> Run:
 
 def numbers(run: Run) -> dict[str, float]:
     """Return what the tables print of a run; NaN until it has ended."""
-    of, losses = summarise(run), column(run.metrics, "loss/train")
+    of = summarise(run)
+    losses, validation = (column(run.metrics, key) for key in ("loss/train", "bpc/val"))
+    ended = run.state in ENDED
     return {
-        "held-out bpc": of.bpc,
-        "train loss, last step": float(losses.iloc[-1]) if run.state in ENDED and len(losses) else nan,
+        "test bpc": of.bpc if of.bpc_split == "test" else nan,
+        "validation bpc, last": float(validation.iloc[-1]) if ended and len(validation) else nan,
+        "train loss, last step": float(losses.iloc[-1]) if ended and len(losses) else nan,
         "train loss, min printed": of.loss_min,
         "body grad norm, median": of.grad_body_median,
         "body grad norm, max": of.grad_body_max,
@@ -49,7 +52,7 @@ def numbers(run: Run) -> dict[str, float]:
         "composite gain backward, max": of.composite_backward_max,
         "loss spikes": of.loss_spikes,
         "grad norm spikes": of.grad_spikes,
-        "seconds a step": of.step_seconds,
+        "seconds a step, 5th percentile": of.step_seconds,
     }
 
 
@@ -65,7 +68,7 @@ def paired(a: Run, b: Run) -> str:
     unlike = [key for key in PAIRED if key in differences(a, b)]
     if unlike:
         return f"not paired: the runs saw other batches, since they differ in {', '.join(unlike)}"
-    losses = [run.metrics.set_index("step")["loss/train"].dropna() for run in (a, b)]
+    losses = [column(run.metrics.set_index("step"), "loss/train") for run in (a, b)]
     gap = (losses[1] - losses[0]).dropna()
     if gap.empty:
         return "paired, but no step in common yet"

@@ -69,6 +69,8 @@ def unknown_field(line: str, key: str, known: Mapping[str, Any]) -> str:
     value = line.partition("=")[2]
     parent = key.rpartition(".")[0]
     inside = [name for name in known if name.startswith(f"{parent}.")] if parent else []
+    if inside == ["hydra.launcher._target_"]:
+        return f"{line}: Hydra's own launcher has nothing to set; add one that has, hydra/launcher=joblib"
     shown = [name[len(parent) + 1 :].partition(".")[0] for name in inside]
     where = parent if shown else "a run"
     shown = shown or [name.partition(".")[0] for name in known if not name.startswith("hydra.")]

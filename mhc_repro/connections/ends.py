@@ -1,5 +1,8 @@
 """How the streams are made from the embedding, and joined before the final norm: once each."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -65,6 +68,8 @@ def make_expansion(config: ConnectionConfig, dim: int) -> ScaledCopies | None:
     return ScaledCopies(config.n, dim) if config.expand == "lss" else None
 
 
-def make_reduction(config: ConnectionConfig, dim: int) -> Head | None:
-    """Make the learned part of `connection.reduce`, None for a rule."""
-    return Head(config.n, dim, config.alpha) if config.reduce == "head" else None
+def make_reduction(config: ConnectionConfig, dim: int) -> Callable[[Tensor], Tensor]:
+    """Make what joins the streams, (B, T, n, C) -> (B, T, C), as `connection.reduce` says."""
+    if config.reduce == "head":
+        return Head(config.n, dim, config.alpha)
+    return partial(reduce, how="newest" if config.kind == "history" else config.reduce)

@@ -48,15 +48,14 @@ class Softmax:
 
     def weights(self, theta: Tensor, noise: Tensor | None) -> Tensor:
         """Return a (k,), newest first, of theta (k,)."""
-        if noise is not None:
-            theta = theta + noise
-        return self.clamped(torch.softmax(theta / self.temperature, 0))
-
-    def clamped(self, weights: Tensor) -> Tensor:
-        """Move weights (k,) towards the newest state alone, by `clamp` of the way."""
+        weights = self.onto_simplex((theta if noise is None else theta + noise) / self.temperature)
         newest = torch.zeros_like(weights)
         newest[0] = 1
         return (1 - self.clamp) * weights + self.clamp * newest
+
+    def onto_simplex(self, scores: Tensor) -> Tensor:
+        """Return weights (k,) that sum to 1 of scores (k,)."""
+        return torch.softmax(scores, 0)
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,9 @@ class Simplex(Softmax):
 
     start: tuple[float, float] = (0.05, 0.85)
 
-    def weights(self, theta: Tensor, noise: Tensor | None) -> Tensor:
-        """Return a (k,), newest first, of theta (k,)."""
-        if noise is not None:
-            theta = theta + noise
-        return self.clamped(project_to_simplex(theta / self.temperature))
+    def onto_simplex(self, scores: Tensor) -> Tensor:
+        """Return the point of the simplex nearest to scores (k,)."""
+        return project_to_simplex(scores)
 
 
 HISTORIES: dict[str, type] = {"softmax": Softmax, "simplex": Simplex}

@@ -71,7 +71,9 @@ class Coefficients(nn.Module):
 
 def make_form(config: ConnectionConfig) -> Form:
     """Say how `config` makes its maps; UserError where its settings do not fit together."""
-    mixing = make_mixing({"kind": "identity"} if "mix" in config.freeze else config.mixing, config.n)
+    mixing = make_mixing(config.mixing, config.n)  # of a frozen one too: it is part of the run's id
+    if "mix" in config.freeze:
+        mixing = Identity(config.n)
     if config.coefficients.startswith("stream") and mixing.size not in (0, config.n**2):
         raise UserError(
             f"connection.coefficients={config.coefficients} makes the n x n numbers of a matrix and "

@@ -30,7 +30,7 @@ class Maps(NamedTuple):
 class Form(NamedTuple):
     """What tells one arm's maps from another's; hashable, so that arms share compiled code."""
 
-    features: str  # a key of FEATURES, or static
+    coefficients: str  # a key of FEATURES, or static
     gate: str
     mixing: Mixing
     learns_read: bool = True  # otherwise H_pre = 1/n
@@ -71,7 +71,7 @@ def make_numbers(
     n = streams.shape[1]
     numbers = bias[:, None]  # static: one token stands for all
     if phi is not None and alpha is not None:
-        features = FEATURES[form.features](streams, phi)
+        features = FEATURES[form.coefficients](streams, phi)
         if form.gate == "tanh":
             features = features.tanh()
         numbers = alpha[:, None] * features + numbers

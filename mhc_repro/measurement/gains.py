@@ -11,14 +11,11 @@ Products are taken per token, then averaged over tokens; the gain is the largest
 (column) sum, signed entries summed as they are. A residual baseline has gain exactly 1 everywhere.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from mhc_repro.runs.schema import GAINS
-
-Row = dict[str, Any]
+from mhc_repro.runs.table import Row
 
 
 def composite_forward(h_res: Tensor) -> Tensor:

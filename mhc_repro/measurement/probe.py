@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from mhc_repro.config import ProbeConfig
-from mhc_repro.measurement.gains import GAINS, Row, gain_rows
+from mhc_repro.measurement.gains import gain_rows
+from mhc_repro.runs.schema import GAINS
+from mhc_repro.runs.table import Row
 
 
 class Probe:

@@ -2,7 +2,7 @@
 
 The time comes from the steps of earlier runs on such a device, this machine's if there are any: of the same
 connection, model and batch as they are, otherwise scaled by body parameters x tokens from those nearest in it,
-where another arm counts as a quarter more or less. Validation is left out: about 2 % of a reference run.
+where another arm counts as a quarter more or less.
 """
 
 import dataclasses
@@ -80,7 +80,10 @@ def summary(planned: Sequence[Planned]) -> str:
     if states["to do"]:
         times = [one.seconds_left for one in planned if one.state not in (*ENDED, "running")]
         known = [seconds for seconds in times if seconds is not None]
-        parts.append(f"about {duration(sum(known))}" if len(known) == len(times) else "time not known yet")
+        after = ", one after another" if len(known) > 1 else ""
+        parts.append(
+            f"about {duration(sum(known))}{after}" if len(known) == len(times) else "time not known yet"
+        )
     return f"{len(planned)} run{'s' * (len(planned) != 1)}: {', '.join(parts) or 'nothing to do'}"
 
 
@@ -123,7 +126,9 @@ def _seconds(config: Config, steps: int, paces: list[Pace]) -> float | None:
     step = median(pace.step * scale for pace, scale in pool)
     probe = median(pace.probe * scale for pace, scale in pool)
     probes = steps / config.probe.every if config.probe.enabled else 0.0
-    return steps * step + probes * probe
+    windows = config.train.val_windows * steps / config.train.val_every + config.train.test_windows
+    forward = windows / config.data.batch / 3  # in steps, of which a forward pass is a third
+    return (steps + forward) * step + probes * probe
 
 
 def _off(mine: dict[str, Any], other: dict[str, Any]) -> float:

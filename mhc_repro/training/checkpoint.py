@@ -14,9 +14,17 @@ from typing import Any
 
 import torch
 
-from mhc_repro.runs import files
+from mhc_repro import cache
+from mhc_repro.config import Config
+from mhc_repro.runs import RunDirectory, files
 
 OVERHEAD = 0.01  # of the run time, at most, goes into checkpoints
+
+
+def checkpoint_folder(config: Config, run: RunDirectory) -> Path:
+    """Return where a run's checkpoints are: by run id, and by place, since a copy elsewhere is another run."""
+    place = hashlib.sha256(str(run.path.resolve()).encode()).hexdigest()[:8]
+    return cache.cache_directory(config.runtime.cache) / "checkpoints" / f"{run.run_id}-{place}"
 
 
 class Checkpoints:
@@ -49,10 +57,10 @@ class Checkpoints:
         """List the checkpoints, newest first."""
         return sorted(self.folder.glob("step-*.pt"), reverse=True)
 
-    def load(self, rows: float = math.inf) -> tuple[dict[str, Any] | None, list[str]]:
+    def load(self, last_step: float = math.inf) -> tuple[dict[str, Any] | None, list[str]]:
         """Read the newest whole checkpoint, None if there is none; drop the unusable ones with a warning each.
 
-        A checkpoint past step `rows`, the last that the tables hold (-1: none), cannot be gone on from.
+        A checkpoint past `last_step`, the last that the tables hold (-1: none), cannot be gone on from.
         """
         warnings: list[str] = []
         files.remove_leftovers(self.folder)
@@ -64,9 +72,9 @@ class Checkpoints:
             else:
                 # To the CPU: the device it was saved on may not be here, and the model copies from anywhere.
                 state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-                if state["step"] <= rows:
+                if state["step"] <= last_step:
                     return state, warnings
-                if rows >= 0:
+                if last_step >= 0:
                     warnings.append(
                         f"checkpoint {path.name} is ahead of the tables; falling back to the one before"
                     )

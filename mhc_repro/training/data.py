@@ -16,6 +16,7 @@ import torch
 from mhc_repro.cache import cache_directory
 from mhc_repro.config import DataConfig, RuntimeConfig
 from mhc_repro.errors import UserError
+from mhc_repro.texts import TEXTS
 from mhc_repro.training import enwik8
 from mhc_repro.training.characters import to_symbols
 
@@ -47,19 +48,14 @@ def open_corpus(config: DataConfig, runtime: RuntimeConfig) -> Corpus:
     if config.name == "enwik8_characters":
         _require(config, enwik8.SHA256)
         path = enwik8.fetch(runtime.enwik8, cache_directory(runtime.cache))
-        symbols, count = to_symbols(np.memmap(path, dtype=np.uint8, mode="r"))
-        if config.vocab < count:
-            raise UserError(
-                f"data.vocab={config.vocab} is less than the {count} characters of {config.name}; "
-                f"use data.vocab={count}"
-            )
+        symbols, _ = to_symbols(np.memmap(path, dtype=np.uint8, mode="r"))
         return dataclasses.replace(_split(symbols, enwik8.SHA256), train=symbols)
     if config.name == "synthetic":
         text = synthetic()
         digest = hashlib.sha256(text.data).hexdigest()
         _require(config, digest)
         return _split(text, digest)
-    raise UserError(f"data.name={config.name} is no corpus; choose data=enwik8 or data=synthetic")
+    raise UserError(f"data.name={config.name} is no corpus; choose one of {', '.join(TEXTS)}")
 
 
 def batch(

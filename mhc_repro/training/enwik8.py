@@ -22,10 +22,11 @@ import filelock
 
 from mhc_repro.cache import expanded
 from mhc_repro.errors import UserError
+from mhc_repro.texts import TEXTS
 from mhc_repro.training.enwik8_sources import SOURCES
 
 SIZE = 100_000_000
-SHA256 = "2b49720ec4d78c3c9fabaee6e4179a5e997302b3a70029f30f2d582218c024a8"
+SHA256 = TEXTS["enwik8"].sha256
 _BROKEN = (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
 
 

@@ -5,18 +5,16 @@ dropped and made again, bit for bit, as long as the fingerprint (device, threads
 agree. Another fingerprint is refused unless asked for, other code is not: either marks the run as not exact.
 """
 
-import hashlib
 import math
 import sys
 import time
 import traceback
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from mhc_repro.cache import cache_directory, make
+from mhc_repro import cache
 from mhc_repro.config import Config
 from mhc_repro.connections import nature
 from mhc_repro.errors import UserError
@@ -26,7 +24,7 @@ from mhc_repro.runs.directory import ENDED, LOCAL, RunBusy, RunDirectory, is_rec
 from mhc_repro.runs.identity import PROTOCOL_VERSION
 from mhc_repro.runs.schema import UNITS
 from mhc_repro.training import runtime, stops
-from mhc_repro.training.checkpoint import Checkpoints
+from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
 from mhc_repro.training.progress import Reporter
 from mhc_repro.training.trainer import Trainer
 
@@ -74,12 +72,6 @@ def _train_locked(config: Config, run: RunDirectory) -> str:
         return "failed"
 
 
-def checkpoint_folder(config: Config, run: RunDirectory) -> Path:
-    """Return where a run's checkpoints are: by run id, and by place, since a copy elsewhere is another run."""
-    place = hashlib.sha256(str(run.path.resolve()).encode()).hexdigest()[:8]
-    return cache_directory(config.runtime.cache) / "checkpoints" / f"{run.run_id}-{place}"
-
-
 class Session:
     """One process's work on one run, which it holds locked."""
 
@@ -87,7 +79,7 @@ class Session:
         self.config, self.run = config, run
         folder = checkpoint_folder(config, run)
         self.checkpoints = Checkpoints(folder, config.runtime.checkpoint_seconds)
-        make(folder)  # not when the first checkpoint is due, after a minute
+        cache.make(folder)  # not when the first checkpoint is due, after a minute
         self.tables = {name: run.table(name) for name in UNITS}
         before = run.read_manifest() or {}
         steps = self.tables["metrics"].read()["step"]
@@ -100,7 +92,7 @@ class Session:
                 "(runtime.cache=)"
             )
         device, self.fingerprint = runtime.set_up(config.runtime, self.recorded.get("fingerprint", {}))
-        self._refuse_inexact()
+        self.exact = self._goes_on_exactly()
         try:
             self.trainer = Trainer(config, device)
         except (RuntimeError, MemoryError) as error:
@@ -211,16 +203,16 @@ class Session:
         self.checkpoints.drop()
         return status
 
-    def _refuse_inexact(self) -> None:
-        differences = (
-            manifest.differences(self.recorded["fingerprint"], self.fingerprint) if self.recorded else []
-        )
-        self.exact = self.recorded.get("exact", True) and not differences
+    def _goes_on_exactly(self) -> bool:
+        if not self.recorded:
+            return True
+        differences = manifest.differences(self.recorded["fingerprint"], self.fingerprint)
         if differences and self.config.runtime.resume == "exact":
             raise UserError(
                 f"{self.run.run_id} cannot be resumed exactly: {'; '.join(differences)}; "
                 "set it as it was, or go on all the same and have the run marked with runtime.resume=any"
             )
+        return self.recorded.get("exact", True) and not differences
 
     def _manifest(self) -> dict[str, Any]:
         environment = manifest.environment()

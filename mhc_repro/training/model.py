@@ -62,7 +62,6 @@ class Transformer(nn.Module):
         super().__init__()
         self.dropout = config.dropout
         self.n = connection.n
-        self.reduce = "newest" if connection.kind == "history" else connection.reduce
         self.embedding = nn.Embedding(vocab, config.dim)
         self.position = nn.Embedding(sequence, config.dim)
         self.branches = nn.ModuleList(
@@ -86,8 +85,7 @@ class Transformer(nn.Module):
             streams, h_res = connection(streams, branch)
             if observe:
                 observe(layer, streams, h_res)
-        x = self.reduction(streams) if self.reduction else connections.reduce(streams, self.reduce)
-        return linear(self.norm(x), self.embedding.weight)
+        return linear(self.norm(self.reduction(streams)), self.embedding.weight)
 
     def body_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Name the parameters that every arm shares, in an order no connection can change."""

@@ -13,12 +13,11 @@ from torch.nn import functional
 
 from mhc_repro.config import Config
 from mhc_repro.measurement.probe import Probe
+from mhc_repro.runs.table import Row
 from mhc_repro.training import runtime
 from mhc_repro.training.data import batch, open_corpus, windows
 from mhc_repro.training.model import make_model
 from mhc_repro.training.optim import Clipper, learning_rate, make_optimizer
-
-Row = dict[str, Any]
 
 
 class Trainer:

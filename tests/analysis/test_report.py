@@ -233,7 +233,7 @@ def test_command_line_writes_then_verifies(root: Path, capsys: pytest.CaptureFix
         (["--root", "{tmp}/results", "--study", "quik"], "no run under .*; studies there: fixture, quick"),
         (["--root", "{tmp}/results", "--study", "/tmp"], "--study /tmp: no run under"),
         (["--root", "{tmp}/results", "--study", "q*"], "no run under"),
-        (["--root", "{tmp}"], "no run in there"),
+        (["--root", "{tmp}"], "no run in there has ended"),
         (["--root="], "give a folder"),
         (["--bogus"], "unrecognized arguments: --bogus"),
         (

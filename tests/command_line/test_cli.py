@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 import subprocess
 import sys
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def test_show_by_id_prefix_study_and_folder(capsys: pytest.CaptureFixture) -> No
         shown.append(capsys.readouterr().out)
     assert len(set(shown)) == 1
     assert "name: mhc" in shown[0]
-    bpc = inspection.numbers(RUNS["mhc"])["held-out bpc"]
+    bpc = inspection.numbers(RUNS["mhc"])["test bpc"]
     assert f"{bpc:.5g}" in shown[0]
 
 
@@ -111,6 +112,20 @@ def test_compare_names_what_differs_and_pairs_the_losses(capsys: pytest.CaptureF
     last = gap.iloc[-max(1, len(gap) // 10) :]
     assert f"paired on {len(gap)} batches" in out
     assert f"is {last.mean():+.3g} nats" in out
+
+
+def test_runs_without_a_step_are_paired_all_the_same() -> None:
+    run = changed("hc")
+    vars(run)["metrics"] = run.metrics.head(1).drop(columns="loss/train")
+    assert inspection.paired(RUNS["mhc"], run) == "paired, but no step in common yet"
+
+
+def test_validation_is_never_compared_with_a_test() -> None:
+    run = changed("mhc", state="diverged")
+    vars(run)["metrics"] = run.metrics.drop(columns="bpc/test")
+    one, other = inspection.numbers(RUNS["mhc"]), inspection.numbers(run)
+    assert (one["test bpc"], isnan(other["test bpc"])) == (summarise(RUNS["mhc"]).bpc, True)
+    assert other["validation bpc, last"] == one["validation bpc, last"]
 
 
 def test_compare_refuses_to_pair_other_batches() -> None:
@@ -172,7 +187,7 @@ def test_verify_hands_on_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
         ([], "COMMAND"),
         (["lss"], "'ls'"),
         (["ls", "extra"], "extra"),
-        (["ls", "--status", "done"], "'finished'"),
+        (["ls", "--status", "done"], "'finished', 'diverged', 'failed', 'missing'"),
         (["ls", "--root", "/no/such/folder"], "/no/such/folder"),
         (["ls", "--root", "~nobody-here/x"], "~nobody-here/x"),
         (["data", "--from", "~nobody-here/x"], "~nobody-here/x"),

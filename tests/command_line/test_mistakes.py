@@ -24,6 +24,8 @@ MISTAKES = [
     ("protocol=tiny", ["quick, reference, small, stress", "protocol="]),
     ("hydra/launcher=joblibb", ["joblib", "hydra/launcher=joblib", "launchers"]),
     ("hydra.sweeper.parms=1", ["hydra.sweeper.params=1"]),
+    ("hydra.launcher.n_jobs=2", ["hydra.launcher.n_jobs=2", "add one that has, hydra/launcher=joblib"]),
+    ("hydra/launcher=joblib hydra.launcher.n_job=2", ["hydra.launcher.n_jobs=2"]),
     (
         "connection=mhc connection.mixing.iteratons=5",
         ["kind, iterations, start", "connection.mixing.iterations=5"],
@@ -52,7 +54,6 @@ MISTAKES = [
     ("seed=???", ["seed"]),
     # ranges and places
     ("train.steps=0", ["train.steps=0", "1 or more", "train.steps=2000"]),
-    ("data=synthetic runtime.results=results", ["runtime.results=results", "enwik8", "results/local"]),
     ("runtime.enwik8=/no/such/file", ["/no/such/file", "a file that exists", "runtime.enwik8=null"]),
     # only in one job of many
     ("-m connection=baseline,mch", ["connection=mch", "connection=mhc"]),
@@ -73,7 +74,10 @@ MISTAKES = [
     ("study=stability connection=mhc seed=1 +connection.mixing.order=rows_first", ["+connection.mixing"]),
     # settings that would change nothing but the id
     ("connection.freeze=[read]", ["connection.freeze=[read]", "kind residual", "connection.freeze=[]"]),
-    ("connection.mixing.kind=sinkhorn", ["connection.mixing=", "kind residual"]),
+    ("connection.mixing.kind=sinkhorn", ["connection.mixing={kind:identity}", "kind residual"]),
+    ("connection=mhc connection.freeze=[mix] connection.mixing.kind=nope", ["kind=nope", "sinkhorn"]),
+    ("data.sha256=", ["data.sha256=null", "choose data=enwik8"]),
+    ("runtime.results=results seed=3", ["runtime.results=results", "study in conf/study", "results/local"]),
     (
         "connection=history connection.alpha=5",
         ["connection.alpha=5", "kind history", "connection.alpha=0.01"],

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,17 @@ def no_recorded_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "DEFAULT_ROOTS", ())
 
 
+@pytest.fixture
+def make_config(make_config: MakeConfig) -> MakeConfig:
+    """Configs of four steps and two more's time: six batches forward, each a third of a step."""
+
+    def make(*args: Any, steps: int = 4, **fields: Any) -> Config:
+        train = TrainConfig(steps=steps, val_every=steps, val_windows=3 * 32, test_windows=3 * 32)
+        return make_config(*args, train=train, **fields)
+
+    return make
+
+
 def seconds(config: Config) -> float | None:
     return plan.plan([config])[0].seconds_left
 
@@ -30,15 +42,18 @@ def test_nothing_known(make_config: MakeConfig) -> None:
 
 
 def test_states_and_last_line(make_config: MakeConfig, make_run: MakeRun) -> None:
-    configs = [make_config(seed=seed, train=TrainConfig(steps=100)) for seed in range(4)]
+    configs = [make_config(seed=seed, steps=100) for seed in range(4)]
     make_run(configs[0], seconds=30.0)
     make_run(configs[1], "diverged", seconds=30.0)
     planned = plan.plan([*configs, configs[0]])
     assert [one.state for one in planned] == ["finished", "diverged", "missing", "missing"]
-    # 100 steps of 30 s and 5 probes of 1 s, twice
-    assert [one.seconds_left for one in planned] == [0.0, 0.0, 3005.0, 3005.0]
+    # 102 steps of 30 s and 5 probes of 1 s, twice
+    assert [one.seconds_left for one in planned] == [0.0, 0.0, 3065.0, 3065.0]
     text = plan.table(planned)
-    assert text.splitlines()[-1] == "4 runs: 1 finished, 1 diverged, 2 to do, about 1 h 40 min"
+    assert (
+        text.splitlines()[-1]
+        == "4 runs: 1 finished, 1 diverged, 2 to do, about 1 h 42 min, one after another"
+    )
     assert all(one.run_id in text for one in planned)
 
 
@@ -54,16 +69,16 @@ def test_a_run_in_another_process_is_not_to_do(make_config: MakeConfig) -> None:
 def test_an_interrupted_run_has_only_the_rest_to_do(make_config: MakeConfig, make_run: MakeRun) -> None:
     config = make_config(probe=ProbeConfig(enabled=False))
     make_run(config).write_status(status="interrupted", step=1)
-    assert seconds(config) == pytest.approx(3 * 0.5)
+    assert seconds(config) == pytest.approx((3 + (3 / 4 + 1)) * 0.5)  # and one validation of a whole training
 
 
 def test_the_same_shapes_come_before_other_arms(make_config: MakeConfig, make_run: MakeRun) -> None:
     probe = ProbeConfig(enabled=False)
     make_run(make_config("baseline", probe=probe), seconds=1.0)
     make_run(make_config("hc", probe=probe), seconds=3.0)
-    assert seconds(make_config("hc", 1, probe=probe)) == 4 * 3.0
-    assert seconds(make_config("baseline", 1, probe=probe)) == 4 * 1.0
-    assert seconds(make_config("mhc", 1, probe=probe)) == 4 * 2.0  # the median of both, of the same work
+    assert seconds(make_config("hc", 1, probe=probe)) == 6 * 3.0
+    assert seconds(make_config("baseline", 1, probe=probe)) == 6 * 1.0
+    assert seconds(make_config("mhc", 1, probe=probe)) == 6 * 2.0  # the median of both, of the same work
 
 
 def test_other_shapes_are_scaled_by_parameters_and_tokens(make_config: MakeConfig, make_run: MakeRun) -> None:
@@ -74,7 +89,7 @@ def test_other_shapes_are_scaled_by_parameters_and_tokens(make_config: MakeConfi
     larger.data.batch *= 2
     width, context = 8 * 12, 256 + 128  # 12 dim^2 in each of 8 blocks; vocabulary and positions
     ratio = (width * 512**2 + context * 512) / (width * 256**2 + context * 256)
-    assert seconds(larger) == pytest.approx(4 * 1.0 * 2 * ratio)
+    assert seconds(larger) == pytest.approx((4 + 1) * 1.0 * 2 * ratio)
 
 
 def test_another_arm_of_the_same_size_tells_more_than_the_same_arm_of_another(
@@ -83,15 +98,15 @@ def test_another_arm_of_the_same_size_tells_more_than_the_same_arm_of_another(
     probe = ProbeConfig(enabled=False)
     make_run(make_config("hc", probe=probe, model=ModelConfig(dim=16)), seconds=1.0)
     make_run(make_config("mhc", probe=probe), seconds=2.0)
-    assert seconds(make_config("hc", probe=probe)) == 4 * 2.0
+    assert seconds(make_config("hc", probe=probe)) == 6 * 2.0
 
 
 def test_this_machines_runs_count_before_others(make_config: MakeConfig, make_run: MakeRun) -> None:
     probe = ProbeConfig(enabled=False)
     make_run(make_config(seed=1, probe=probe), seconds=9.0, cpu="another processor")
-    assert seconds(make_config(probe=probe)) == 4 * 9.0
+    assert seconds(make_config(probe=probe)) == 6 * 9.0
     make_run(make_config(seed=2, probe=probe), seconds=2.0, cpu=cpu_model())
-    assert seconds(make_config(probe=probe)) == 4 * 2.0
+    assert seconds(make_config(probe=probe)) == 6 * 2.0
 
 
 def test_runs_on_a_gpu_and_on_a_cpu_say_nothing_of_each_other(
@@ -105,12 +120,12 @@ def test_runs_on_a_gpu_and_on_a_cpu_say_nothing_of_each_other(
         return seconds(config)
 
     make_run(make_config(seed=1, probe=probe), seconds=8.0, cpu=cpu_model())
-    assert (expected("cpu"), expected("cuda:1"), expected("auto")) == (32.0, None, 32.0)
+    assert (expected("cpu"), expected("cuda:1"), expected("auto")) == (48.0, None, 48.0)
     run = make_run(make_config(seed=2, probe=probe), seconds=0.25, cpu=cpu_model())
     made = run.read_manifest() or {}
     with run.locked():
         run.write_manifest(made | {"fingerprint": made["fingerprint"] | {"device": "Maker A1"}})
-    assert (expected("cpu"), expected("cuda:1"), expected("auto")) == (32.0, 1.0, 1.0)
+    assert (expected("cpu"), expected("cuda:1"), expected("auto")) == (48.0, 1.5, 1.5)
     assert expected("mps") is None
 
 

@@ -13,8 +13,8 @@ import torch
 from mhc_repro.errors import UserError
 from mhc_repro.runs import RunDirectory, files, read_run
 from mhc_repro.training import runtime
-from mhc_repro.training.checkpoint import Checkpoints
-from mhc_repro.training.loop import Session, checkpoint_folder, train
+from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
+from mhc_repro.training.loop import Session, train
 from mhc_repro.training.trainer import Trainer
 from stopping import Fuse, Killed, at_step
 

@@ -9,8 +9,8 @@ import pytest
 from mhc_repro.errors import UserError
 from mhc_repro.runs import RunDirectory, manifest
 from mhc_repro.training import stops
-from mhc_repro.training.checkpoint import Checkpoints
-from mhc_repro.training.loop import checkpoint_folder, train
+from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
+from mhc_repro.training.loop import train
 from stopping import Killed, assert_same_run, at_step, elsewhere, interrupt, often
 
 pytestmark = pytest.mark.usefixtures("checkpoints_at_every_step")

@@ -16,9 +16,8 @@ from mhc_repro.analysis.figures import depth, details, mappings, training
 
 Draw = Callable[[Comparison], Drawing]
 
-FIGURES: tuple[
-    tuple[str, str, Draw], ...
-] = (  # of every comparison: end of the file's name, caption, drawing
+# of every comparison: end of the file's name, caption, drawing
+FIGURES: tuple[tuple[str, str, Draw], ...] = (
     ("training", training.TRAINING, training.training),
     ("gain-by-layer", training.GAIN_BY_LAYER, training.gain_by_layer),
     ("loss-gap", training.LOSS_GAP, training.loss_gap),

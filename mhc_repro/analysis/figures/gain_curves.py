@@ -20,7 +20,7 @@ from mhc_repro.analysis.comparison import Comparison
 from mhc_repro.analysis.composites import DIRECTIONS, last_kept, recomputed
 from mhc_repro.analysis.curves import by_layer, curves
 from mhc_repro.analysis.figures import drawing
-from mhc_repro.analysis.figures.training import GAINS
+from mhc_repro.analysis.figures.training import GAIN_PANELS
 from mhc_repro.analysis.selection import one_seed
 
 CLOSEST = 1.02  # a heat map's scale reaches at least this far from 1: rounding noise shall look white
@@ -31,7 +31,7 @@ DIVERGING = "RdBu_r"  # blue below 1, white at 1, red above
 def over_training(comparison: Comparison) -> Figure:
     """Draw the largest amax gain over the sub-layers against the step, every arm."""
     figure, axes = drawing.canvas(comparison, "Largest amax gain over the sub-layers", rows=2, columns=2)
-    for ax, (key, title, ylabel) in zip(axes.flat, GAINS, strict=True):
+    for ax, (key, title, ylabel) in zip(axes.flat, GAIN_PANELS, strict=True):
         for arm, runs in comparison.arms.items():
             drawing.lines(ax, arm, runs, curves(runs, f"gain/{key}"))
         ax.set(title=title, ylabel=ylabel)
@@ -51,7 +51,7 @@ def at_steps(comparison: Comparison, arm: str, count: int = 6) -> Figure:
     probed = np.unique(run.gains["step"])
     steps = probed[np.unique(np.linspace(0, len(probed) - 1, count).round().astype(int))]
     shades = colormaps["viridis"](np.linspace(0, 0.9, len(steps)))
-    for ax, (key, title, ylabel) in zip(axes.flat, GAINS, strict=True):
+    for ax, (key, title, ylabel) in zip(axes.flat, GAIN_PANELS, strict=True):
         drawing.reference(ax, 1.0)
         table = by_layer([run], key)[run.seed]
         for step, shade in zip(steps, shades, strict=True):

@@ -49,7 +49,7 @@ GAIN_BY_LAYER = (
 )
 
 ROW, COLUMN = "largest |row sum|", "largest |column sum|"
-GAINS = (  # column of the gains table, title, y axis
+GAIN_PANELS = (  # column of the gains table, title, y axis
     ("single_forward", "(a) One sub-layer, forward", ROW),
     ("single_backward", "(b) One sub-layer, backward", COLUMN),
     ("composite_forward", r"(c) Composite, forward: $H_l \cdots H_1$", ROW),
@@ -65,7 +65,7 @@ def gain_by_layer(comparison: Comparison) -> Figure:
     """
     figure, axes = drawing.canvas(comparison, "Amax gain by sub-layer", rows=2, columns=2)
     layers = comparison.runs[0].layers
-    for ax, (key, title, ylabel) in zip(axes.flat, GAINS, strict=True):
+    for ax, (key, title, ylabel) in zip(axes.flat, GAIN_PANELS, strict=True):
         drawing.reference(ax, 1.0)
         for arm, runs in comparison.arms.items():
             if arm == BASELINE:

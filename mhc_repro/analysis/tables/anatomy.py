@@ -21,7 +21,7 @@ from mhc_repro.analysis.curves import gaps
 from mhc_repro.analysis.selection import choose, fullest, one_seed
 from mhc_repro.analysis.summary import column, summarise
 from mhc_repro.analysis.tables import published
-from mhc_repro.analysis.tables.cells import REASONS
+from mhc_repro.analysis.tables.cells import SHORT_REASONS
 from mhc_repro.errors import UserError
 from mhc_repro.runs import Run
 
@@ -72,7 +72,7 @@ def state_of_arms(comparison: Comparison | None) -> str:
         state = f"no run yet; make study STUDY={STUDY} makes it"
         if arm in found:
             status = found[arm][0].status
-            reasons = "; ".join(REASONS.get(code, code) for code in status.get("degenerate", []))
+            reasons = "; ".join(SHORT_REASONS.get(code, code) for code in status.get("degenerate", []))
             state = f"{status['status']}, {status['step']} of {status['steps']} steps"
             state += f"; degenerate: {reasons}" if reasons else ""
         lines.append(f"  {style(arm).label}: {state}")

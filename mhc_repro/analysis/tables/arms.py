@@ -14,6 +14,7 @@ from mhc_repro.analysis.arms import BASELINE, Promise, promises
 from mhc_repro.analysis.comparison import Studies
 from mhc_repro.analysis.summary import Summary, summaries
 from mhc_repro.analysis.tables import cells, overhead
+from mhc_repro.analysis.tables.stability import held_out_bpc
 from mhc_repro.bench.records import ALL_ARMS, Record, newest
 from mhc_repro.runs import Run
 
@@ -36,9 +37,7 @@ def part(studies: Studies, root: Path) -> str:
         return EMPTY
     comparisons = studies[STUDY]
     found = {arm: of_arm for each in comparisons for arm, of_arm in summaries(each).items()}
-    runs_of: dict[str, list[Run]] = {}
-    for run in (run for each in comparisons for run in each.runs):
-        runs_of.setdefault(run.connection, []).append(run)
+    runs_of = {arm: runs for each in comparisons for arm, runs in each.arms.items()}
     measured = newest(root, ALL_ARMS) or newest(root)
     frame = table(promises(), found, runs_of, measured[0]["connections"] if measured else {})
     sources = [
@@ -88,7 +87,7 @@ def table(
                 "memory": _ratio(arm, cost, "peak_memory_ratio"),
                 "from I": from_identity(runs_of.get(arm, [])),
                 "gain": _gain(runs),
-                "bpc": cells.cell([run.bpc for run in runs], decimals=3),
+                "bpc": held_out_bpc(runs),
                 "note": _notes(runs),
             }
         )
@@ -107,4 +106,4 @@ def _gain(runs: list[Summary]) -> str:
 def _notes(runs: list[Summary]) -> str:
     states = dict.fromkeys(run.state for run in runs if run.state != "finished")
     codes = dict.fromkeys(note for run in runs for note in run.notes)
-    return "; ".join([*states, *(f"{kind}: {cells.REASONS.get(code, code)}" for kind, code in codes)])
+    return "; ".join([*states, *(f"{kind}: {cells.SHORT_REASONS.get(code, code)}" for kind, code in codes)])

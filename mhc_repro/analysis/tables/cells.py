@@ -26,7 +26,7 @@ TEXT_COLUMNS = (
     "note",
 )
 
-REASONS = {  # the codes of measurement.guards, short enough for a cell
+SHORT_REASONS = {  # the codes of measurement.guards, short enough for a cell
     "streams_never_separated": "streams never separated",
     "h_res_identity": "H_res = I",
     "h_res_uniform": "H_res = J/n",

@@ -6,12 +6,13 @@ import pandas as pd
 
 from mhc_repro.analysis.arms import style
 from mhc_repro.analysis.comparison import Comparison
-from mhc_repro.analysis.composites import DIRECTIONS, GAINS
+from mhc_repro.analysis.composites import DIRECTIONS
 from mhc_repro.runs import Run
+from mhc_repro.runs.schema import GAINS
 
 
 def peaks(comparison: Comparison) -> pd.DataFrame:
-    """Where each arm's gains are largest: value, sub-layer and step, and the largest at the last probe."""
+    """Say where each arm's gains are largest: value, sub-layer and step; and the largest at the last probe."""
     found = {}
     for arm, run in _runs(comparison):
         last = run.probe()
@@ -44,7 +45,7 @@ def compounding(comparison: Comparison) -> pd.DataFrame:
 
 
 def readings(comparison: Comparison) -> pd.DataFrame:
-    """Three readings of the composite gain at the last probe, each the largest over the sub-layers.
+    """Read the composite gain in three ways at the last probe, each the largest over the sub-layers.
 
     Of the token mean (the paper's figures), the mean of each token's own, and the induced norm of the token mean.
     """

@@ -13,7 +13,7 @@ from mhc_repro.analysis.arms import rank, style
 from mhc_repro.analysis.comparison import EXPECTED, EXPECTED_IN, Comparison
 from mhc_repro.analysis.summary import PRINTED_EVERY, Summary, summaries
 from mhc_repro.analysis.tables import cells
-from mhc_repro.measurement.stability import WINDOW
+from mhc_repro.measurement.spikes import WINDOW
 
 PUBLISHED_TITLE = "As the enwik8 reproduction prints them"
 PUBLISHED_CAPTION = (
@@ -112,7 +112,7 @@ def stability_columns(rows: Sequence[Row]) -> pd.DataFrame:
     return _frame(
         rows,
         {
-            "held-out bpc": _bpc,
+            "held-out bpc": held_out_bpc,
             "median body grad norm": lambda runs: cells.cell([run.grad_body_median for run in runs]),
             "max body grad norm": lambda runs: cells.cell([run.grad_body_max for run in runs]),
             "steps clipped (%)": lambda runs: cells.cell([100 * run.clipped for run in runs], decimals=0),
@@ -159,7 +159,8 @@ def _frame(rows: Sequence[Row], columns: dict[str, Callable[[list[Summary]], str
     return frame if any(row.setting for row in rows) else frame.drop(columns="setting")
 
 
-def _bpc(runs: list[Summary]) -> str:
+def held_out_bpc(runs: list[Summary]) -> str:
+    """Write the held-out bits per character of an arm's runs, marked where they are those of validation."""
     # never one mean over two splits: a diverged seed has no test value and counts as missing beside others
     split = "test" if any(run.bpc_split == "test" for run in runs) else "val"
     text = cells.cell([run.bpc if run.bpc_split == split else nan for run in runs], decimals=3)
@@ -183,5 +184,5 @@ def _status(runs: list[Summary]) -> str:
         ]
 
     states = [run.state if run.state == "finished" else f"{run.state} at {run.progress}" for run in runs]
-    notes = [f"{kind}: {cells.REASONS.get(code, code)}" for run in runs for kind, code in run.notes]
+    notes = [f"{kind}: {cells.SHORT_REASONS.get(code, code)}" for run in runs for kind, code in run.notes]
     return "; ".join(counted(states) + counted(notes))

@@ -13,11 +13,11 @@ from made_runs import make_run
 from mhc_repro.analysis import theme
 from mhc_repro.analysis.arms import style
 from mhc_repro.analysis.comparison import Comparison, comparisons
-from mhc_repro.analysis.composites import GAINS
 from mhc_repro.analysis.curves import envelope, gaps, smooth, thin
 from mhc_repro.analysis.figures import FIGURES
 from mhc_repro.analysis.figures.training import gain_by_layer, loss_gap, training
 from mhc_repro.runs import Run, read_runs
+from mhc_repro.runs.schema import GAINS
 
 Fake = Callable[..., Run]
 

@@ -1,4 +1,4 @@
-"""Spikes and divergence in a per-step series; numpy only, so the analysis half may use it."""
+"""Spikes in a per-step series; numpy only, so that the analysis half may use it."""
 
 import warnings
 
