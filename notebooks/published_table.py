@@ -23,9 +23,9 @@ from IPython.display import Image, display
 
 from mhc_repro.analysis import selection
 from mhc_repro.analysis.comparison import read_studies
-from mhc_repro.analysis.figures import anatomy as draw
 from mhc_repro.analysis.figures import gain_curves
-from mhc_repro.analysis.tables import anatomy
+from mhc_repro.analysis.figures import published_anatomy as draw
+from mhc_repro.analysis.tables import published_anatomy as anatomy
 from mhc_repro.analysis.tables.cells import number
 from mhc_repro.analysis.theme import to_png
 

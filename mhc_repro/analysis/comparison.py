@@ -6,13 +6,13 @@ its own ("mhc, n 2").
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mhc_repro.analysis.arms import BASELINE, rank
-from mhc_repro.config import Config, dotted
+from mhc_repro.config import dotted
 from mhc_repro.errors import UserError
 from mhc_repro.runs import Run, read_runs
 
@@ -95,14 +95,11 @@ def comparisons(runs: Sequence[Run]) -> list[Comparison]:
 
 def settings(run: Run) -> dict[str, Any]:
     """Return everything that makes the run id but the seed, as dotted keys with values that can be hashed."""
-    found: dict[str, Any] = {"protocol_version": run.manifest.get("protocol_version")}
-    # first the defaults: an older run may lack a field that was added with a default that means "as before"
-    for config in (asdict(Config()), run.config):
-        flat = dotted(
-            {key: value for key, value in config.items() if key not in ("seed", "study", "runtime")}
-        )
-        found |= {key: tuple(value) if isinstance(value, list) else value for key, value in flat.items()}
-    return {key: value for key, value in found.items() if value != {}}
+    flat = dotted(
+        {key: value for key, value in run.config.items() if key not in ("seed", "study", "runtime")}
+    )
+    found = {"protocol_version": run.manifest.get("protocol_version"), **flat}
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
 
 
 def _varying(settings: Collection[dict[str, Any]], of_connection: bool) -> list[str]:

@@ -32,12 +32,6 @@ def test_a_swept_connection_option_makes_arms_that_share_the_baseline(fake: Fake
     assert list(found.arms) == ["baseline", "mhc, n 2", "mhc, n 4"]
 
 
-def test_a_field_that_older_runs_lack_is_no_difference(fake: Fake) -> None:
-    old, new = fake("hc"), fake("mhc")
-    del old.config["model"]["norm_eps"]
-    assert len(comparisons([old, new])) == 1
-
-
 def test_studies_stay_apart(fake: Fake) -> None:
     found = by_study([fake(study="b"), fake(study="a"), fake("hc", study="a")])
     assert list(found) == ["a", "b"]
@@ -50,6 +44,3 @@ def test_settings_are_all_that_makes_the_run_id_but_the_seed(fake: Fake) -> None
     assert len(set(one.items())) == len(one)  # all can be hashed
     assert one["protocol_version"]
     assert one["optim.betas"] == (0.9, 0.95)
-    nothing = settings(fake("hc", connection__mixing={}))
-    assert nothing["connection.mixing.kind"] == "identity"
-    assert "connection.mixing" not in nothing

@@ -1,6 +1,6 @@
 """The figures of a study: which there are, of what, under which caption, in which file.
 
-The bench's figure (`scaling`) and those of the notebooks (`gain_curves`, `anatomy`) are called by name.
+The bench's figure (`scaling`) and those of the notebooks (`gain_curves`, `published_anatomy`) are called by name.
 """
 
 from collections.abc import Callable, Sequence

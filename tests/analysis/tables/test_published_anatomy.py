@@ -6,7 +6,7 @@ import pytest
 
 from mhc_repro.analysis.arms import style
 from mhc_repro.analysis.comparison import Comparison, comparisons
-from mhc_repro.analysis.tables.anatomy import (
+from mhc_repro.analysis.tables.published_anatomy import (
     HC,
     MHC,
     asymmetry,

@@ -1,6 +1,6 @@
 """Figures of the enwik8 reproduction's arms: what its "amax gain" does, and what its mHC arm is.
 
-What they are about is said in `tables.anatomy`.
+What they are about is said in `tables.published_anatomy`.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from mhc_repro.analysis.curves import curves, gaps, smooth
 from mhc_repro.analysis.figures import drawing
 from mhc_repro.analysis.selection import one_seed
 from mhc_repro.analysis.tables import published
-from mhc_repro.analysis.tables.anatomy import ARMS, HC, MHC, QUARTER, TWINS, gradient
+from mhc_repro.analysis.tables.published_anatomy import ARMS, HC, MHC, QUARTER, TWINS, gradient
 
 
 @theme.styled
