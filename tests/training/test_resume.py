@@ -8,7 +8,7 @@ import pytest
 
 from mhc_repro.errors import UserError
 from mhc_repro.runs import RunDirectory, manifest
-from mhc_repro.training import stops
+from mhc_repro.training import loop, stops
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
 from mhc_repro.training.loop import train
 from stopping import Killed, assert_same_run, at_step, elsewhere, interrupt, often
@@ -54,7 +54,7 @@ def test_a_signal_at_the_last_step_loses_nothing(config, tmp_path):
     assert_same_run(stopped, whole)
 
 
-def test_a_finished_run_is_not_touched_again(config, capsys):
+def test_a_finished_run_is_not_touched_again(config, capsys, monkeypatch):
     done = config("baseline")
     assert train(done) == "finished"
     run = RunDirectory.of(done)
@@ -64,7 +64,11 @@ def test_a_finished_run_is_not_touched_again(config, capsys):
 
     before = times()
     assert train(done) == "finished"
-    assert "already finished" in capsys.readouterr().err
+    assert "already finished" in (said := capsys.readouterr().err)
+    assert said.endswith("to train it anew, delete that folder\n")
+    monkeypatch.setattr(loop, "is_recorded", lambda root: True)
+    assert train(done) == "finished"
+    assert capsys.readouterr().err.endswith("to train it anew, add runtime.results=results/local\n")
     assert times() == before
 
 
