@@ -1,4 +1,4 @@
-"""Loss beside gain: held-out losses of HC, mHC and H_res = I against the baseline's, paired by seed.
+"""Loss beside gain: held-out losses of HC, mHC and two controls against the baseline's, paired by seed.
 
 Arms of a seed share body weights, batches and masks, so the difference of two runs says more than either.
 """
@@ -16,13 +16,14 @@ from mhc_repro.analysis.summary import column, held_out
 from mhc_repro.analysis.tables import cells
 from mhc_repro.runs import Run
 
-CONTROL = "identity"  # mHC's reads and writes without the mixing
+# mHC's reads and writes without the mixing; x + F(x)/4, to tell what scaling a branch does without streams
+IDENTITY, QUARTER = "identity", "baseline_quarter"
 EMPTY = f"No study has finished runs of {', '.join(EXPECTED)} of one seed yet: `make quick` makes the first."
 CAPTION = (
     "Held-out bits per character at the end, of arms that share seed, body weights and batches: below zero, the "
     "first has the lower loss. Gain: composite, over sub-layers and both directions, the largest of the training "
-    "and the one at its end. Two values are two seeds. Identity: mHC's reads and writes with H_res = I. *Every "
-    "setting with finished runs of the three arms. Regenerate: `make report`.*"
+    "and the one at its end. Two values are two seeds. Identity: mHC's reads and writes with H_res = I. "
+    "Quarter: a plain net, x + F(x)/4. *Every setting with finished runs of the three arms. Regenerate: `make report`.*"
 )
 
 
@@ -54,7 +55,7 @@ def paired_runs(comparison: Comparison, seen: Collection[str] = ()) -> dict[str,
     """
     finished = {
         arm: {run.seed: run for run in comparison.arms.get(arm, []) if run.state == "finished"}
-        for arm in (*EXPECTED, CONTROL)
+        for arm in (*EXPECTED, IDENTITY, QUARTER)
     }
     seeds = [
         seed
@@ -95,8 +96,9 @@ def _row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, 
         "baseline": cells.cell(list(bits[BASELINE].values()), decimals=3),
         "HC − baseline": gap("hc", BASELINE),
         "mHC − baseline": gap("mhc", BASELINE),
-        "identity − baseline": gap(CONTROL, BASELINE),
         "mHC − HC": gap("mhc", "hc"),
+        "identity − baseline": gap(IDENTITY, BASELINE),
+        "quarter − baseline": gap(QUARTER, BASELINE),
         "HC's gain, largest": cells.cell([each.max() for each in gain["hc"]]),
         "at the end": cells.cell([each.iloc[-1] for each in gain["hc"]]),
         "mHC's, largest": cells.cell([each.max() for each in gain["mhc"]]),

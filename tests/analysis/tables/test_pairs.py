@@ -59,6 +59,7 @@ def test_seeds_are_paired_and_those_without_all_three_arms_are_left_out(fake: Fa
     assert row["HC − baseline"] == "-0.500 / 0.250"
     assert row["mHC − HC"] == "1.000 / -0.250"
     assert row["identity − baseline"] == "0.500 (1 of 2)"
+    assert row["quarter − baseline"] == "–"
 
 
 def test_a_run_that_two_studies_hold_counts_once(fake: Fake) -> None:
