@@ -23,7 +23,8 @@ CAPTION = (
     "Held-out bits per character at the end, of arms that share seed, body weights and batches: below zero, the "
     "first has the lower loss. Gain: composite, over sub-layers and both directions, the largest of the training "
     "and the one at its end. Two values are two seeds. Identity: mHC's reads and writes with H_res = I. "
-    "Quarter: a plain net, x + F(x)/4. *Every setting with finished runs of the three arms. Regenerate: `make report`.*"
+    "Quarter: a plain net, x + F(x)/4. *Every setting with finished runs of the three arms. Regenerate: `make "
+    "report`.*"
 )
 
 
