@@ -55,7 +55,8 @@ def open_corpus(config: DataConfig, runtime: RuntimeConfig) -> Corpus:
         digest = hashlib.sha256(text.data).hexdigest()
         _require(config, digest)
         return _split(text, digest)
-    raise UserError(f"data.name={config.name} is no corpus; choose one of {', '.join(TEXTS)}")
+    choices = ", ".join(f"data={name}" for name in TEXTS)
+    raise UserError(f"data.name={config.name} is no corpus; choose one of {choices}")
 
 
 def batch(
