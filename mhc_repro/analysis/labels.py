@@ -32,6 +32,7 @@ def protocol(comparison: Comparison) -> str:
             f"{'/'.join(map(str, blocks))} blocks × {config['model']['dim']}",
             *([f"n = {'/'.join(map(str, streams))}"] if streams else []),
             f"peak learning rate {config['optim']['lr']:g}",
+            *([] if config["optim"]["clip"] else ["no gradient clipped"]),
             f"{config['train']['steps']} steps of {data['batch']} × {data['sequence']}",
             data["name"] if data["name"] != "synthetic" else "SYNTHETIC DATA",
         ]

@@ -17,6 +17,11 @@ def test_the_protocol_names_its_data(fake: Fake, name: str, said: str) -> None:
     assert labels.title(found) == f"study made-up: {protocol}; mhc; one seed (0)"
 
 
+def test_the_protocol_names_a_missing_clip(fake: Fake) -> None:
+    (found,) = comparisons([fake("hc", optim__clip=0.0)])
+    assert "peak learning rate 0.0003, no gradient clipped, 60 steps" in labels.protocol(found)
+
+
 def test_seeds_are_counted_and_named(fake: Fake) -> None:
     (found,) = comparisons([fake("mhc", seed=7), fake("hc"), fake("mhc")])
     assert labels.seeds_text(found) == "2 seeds (0, 7)"

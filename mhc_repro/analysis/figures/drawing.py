@@ -26,6 +26,7 @@ RUNAWAY = 0.9  # ... and before this fraction of a run that diverged, lest its e
 NEAR_ONE = 0.2, 5.0  # gains within stay on a linear axis (rows that sum to 1 allow n = 4) ...
 CLOSEST = 0.9, 1.1  # ... that shows at least this much, so that rounding noise looks like what it is
 LOG_FROM = 4.0  # a positive quantity that spans this factor gets a log axis
+ROUNDING = 1e-12  # what is smaller is a 0 that float64 left
 SUB_LAYER = "sub-layer (odd: attention, even: MLP)"
 CROSS: dict[str, Any] = {"linestyle": "", "marker": "X", "markersize": 8, "markeredgecolor": "white"}
 
@@ -170,7 +171,7 @@ def fit_gain(axes: Sequence[Axes]) -> None:
 def fit_positive(ax: Axes) -> None:
     """Put a quantity on a log axis when it spans much and is positive everywhere: a zero has to be seen."""
     values = _finite([ax])
-    if len(values) and 0 < LOG_FROM * values.min() < values.max():
+    if len(values) and ROUNDING < values.min() < values.max() / LOG_FROM:
         _log(ax, values.min(), values.max())
 
 

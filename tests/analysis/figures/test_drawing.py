@@ -59,7 +59,8 @@ def test_sub_layers_are_ticked_at_the_first_and_at_even_ones(blocks: int, ticks:
 
 
 @pytest.mark.parametrize(
-    ("values", "scale"), [([0.5, 1.0], "linear"), ([0.1, 1.0], "log"), ([0.0, 1.0], "linear")]
+    ("values", "scale"),
+    [([0.5, 1.0], "linear"), ([0.1, 1.0], "log"), ([0.0, 1.0], "linear"), ([1e-16, 1.0], "linear")],
 )
 def test_a_log_axis_is_for_what_is_positive_and_spans_much(values: list[float], scale: str) -> None:
     ax = Figure().subplots()
