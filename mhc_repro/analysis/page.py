@@ -1,4 +1,4 @@
-"""The report as one HTML file that works offline: tables first, then figures, runs, environments."""
+"""The report as one HTML file that works offline: claims, tables, figures, runs, environments."""
 
 import base64
 from collections import Counter
@@ -12,7 +12,7 @@ import jinja2
 from mhc_repro.analysis import figures, labels
 from mhc_repro.analysis.comparison import Comparison, Studies
 from mhc_repro.analysis.summary import column
-from mhc_repro.analysis.tables import cells, stability
+from mhc_repro.analysis.tables import cells, claims, stability
 from mhc_repro.runs import Run
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -22,7 +22,9 @@ def page(studies: Studies, svgs: Mapping[str, str]) -> str:
     """Make the page; `svgs` holds each figure by its path below the results root."""
     runs = [run for of_study in studies.values() for comparison in of_study for run in comparison.runs]
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    judged = claims.table(claims.load(), studies)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        claims=None if judged.empty else stability.Table("What others say", judged, claims.CAPTION),
         sections=[_section(study, of_study, svgs) for study, of_study in studies.items()],
         text_columns=cells.TEXT_COLUMNS,
         runs=[_listed(run) for run in runs],

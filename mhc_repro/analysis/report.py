@@ -17,7 +17,7 @@ from mhc_repro.analysis import figures, labels, readme, theme
 from mhc_repro.analysis.comparison import Studies, read_studies
 from mhc_repro.analysis.figures import depth, scaling
 from mhc_repro.analysis.page import page
-from mhc_repro.analysis.tables import arms, overhead, pairs, published, stability
+from mhc_repro.analysis.tables import arms, claims, overhead, pairs, published, stability
 from mhc_repro.bench.records import SCALING, newest
 from mhc_repro.errors import UserError
 from mhc_repro.runs import files
@@ -62,6 +62,7 @@ def parts(found: Studies, root: Path) -> dict[str, str]:
     return {
         "stability-table": stability.part(shown) if shown else labels.NO_RUNS,
         "stress-table": stability.brief(stress) if stress else labels.no_run(STRESS),
+        "claims-table": claims.part(found),
         "pairs-table": pairs.part(found),
         "arms-table": arms.part(found, root),
         "overhead-table": "\n\n".join([overhead.part(root), *costs]),

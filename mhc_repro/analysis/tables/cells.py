@@ -24,6 +24,10 @@ TEXT_COLUMNS = (
     "exact",
     "start",
     "note",
+    "claim",
+    "source",
+    "verdict",
+    "contrary",
 )
 
 SHORT_REASONS = {  # the codes of measurement.guards, short enough for a cell
