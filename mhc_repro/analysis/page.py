@@ -24,7 +24,7 @@ def page(studies: Studies, svgs: Mapping[str, str]) -> str:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     judged = claims.table(claims.load(), studies)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        claims=None if judged.empty else stability.Table("What others say", judged, claims.CAPTION),
+        claims=None if judged.empty else stability.Table("What others say", judged, claims.caption()),
         sections=[_section(study, of_study, svgs) for study, of_study in studies.items()],
         text_columns=cells.TEXT_COLUMNS,
         runs=[_listed(run) for run in runs],

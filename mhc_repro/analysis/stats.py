@@ -27,14 +27,6 @@ def t_interval(values: Any) -> tuple[np.ndarray, np.ndarray]:
     return values.mean(axis=0), stdtrit(n - 1, (1 + LEVEL) / 2) * error
 
 
-def sign_test(agree: int, disagree: int) -> float:
-    """Return the two-sided p-value of so uneven a count, were either way as likely; 1 for none."""
-    from scipy.special import bdtr
-
-    n = agree + disagree
-    return min(1.0, 2 * float(bdtr(min(agree, disagree), n, 0.5))) if n else 1.0
-
-
 def paired(arm: Mapping[int, Any], reference: Mapping[int, Any]) -> dict[int, Any]:
     """Subtract: arm - reference, of numbers or series, for the seeds that both have, seeds ascending."""
     return {seed: arm[seed] - reference[seed] for seed in sorted(arm.keys() & reference.keys())}

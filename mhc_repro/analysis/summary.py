@@ -38,7 +38,8 @@ class Summary:
     # what answers the question
     bpc: float = nan
     bpc_split: str = ""  # test | val
-    grad_body_median: float = nan  # over the steps that the spike rule judges, as the next
+    grad_median: float = nan  # over the steps that the spike rule judges, as the next two
+    grad_body_median: float = nan
     grad_body_max: float = nan
     clipped: float = nan  # part of all steps
     composite_forward_max: float = nan
@@ -77,6 +78,7 @@ def summarise(run: Run) -> Summary:
         activation_max=float(activation.max()),
         bpc=bpc,
         bpc_split=split,
+        grad_median=float(column(judged, "grad/norm").median()),
         grad_body_median=float(column(judged, "grad/norm_body").median()),
         grad_body_max=float(column(judged, "grad/norm_body").max()),
         clipped=_clipped(steps),

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy import stats as reference
 
-from mhc_repro.analysis.stats import paired, sign_test, t_interval
+from mhc_repro.analysis.stats import paired, t_interval
 
 
 def test_interval_agrees_with_scipy() -> None:
@@ -39,13 +39,3 @@ def test_pairs_only_shared_seeds() -> None:
 def test_pairs_series_by_their_steps() -> None:
     arm, baseline = pd.Series({1: 3.0, 2: 4.0}), pd.Series({2: 1.0, 3: 1.0})
     assert paired({0: arm}, {0: baseline})[0].dropna().to_dict() == {2: 3.0}
-
-
-@pytest.mark.parametrize(("agree", "disagree"), [(6, 0), (0, 6), (9, 1), (3, 7), (5, 5), (1, 0)])
-def test_sign_test_agrees_with_scipy(agree: int, disagree: int) -> None:
-    expected = reference.binomtest(agree, agree + disagree, 0.5).pvalue
-    assert sign_test(agree, disagree) == pytest.approx(expected)
-
-
-def test_sign_test_of_nothing_says_nothing() -> None:
-    assert sign_test(0, 0) == 1.0

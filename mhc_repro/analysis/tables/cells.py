@@ -26,7 +26,7 @@ TEXT_COLUMNS = (
     "note",
     "claim",
     "source",
-    "verdict",
+    "came out",
     "contrary",
 )
 
