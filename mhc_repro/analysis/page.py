@@ -28,6 +28,7 @@ def page(studies: Studies, svgs: Mapping[str, str]) -> str:
         sections=[_section(study, of_study, svgs) for study, of_study in studies.items()],
         text_columns=cells.TEXT_COLUMNS,
         runs=[_listed(run) for run in runs],
+        hours=f"{sum(run.status.get('wall_seconds') or 0 for run in runs) / 3600:.1f}",
         environments=sorted(Counter(map(_environment, runs)).items()),
     )
 

@@ -138,6 +138,8 @@ def test_page_is_one_offline_file_without_dates_or_paths(made: Path) -> None:
     assert "prefers-color-scheme: dark" in text
     parts = ["What others say", "As the enwik8 reproduction", "<figure>", 'id="runs"']
     assert sorted(parts, key=text.index) == parts
+    seconds = [run.status["wall_seconds"] for run in read_runs(made)]
+    assert f"{len(seconds)} runs, {sum(seconds) / 3600:.1f} hours" in text
     for run in made.glob("*/*/config.yaml"):
         assert f'href="{run.relative_to(made).as_posix()}"' in text
 
