@@ -39,9 +39,14 @@ class Comparison:
         return sorted({run.seed for run in self.runs})
 
     @property
+    def name(self) -> str:
+        """Study and setting, as a table's row names them."""
+        return f"{self.study} {self.setting}".strip()
+
+    @property
     def slug(self) -> str:
         """Start of its file names."""
-        words = f"{self.study} {self.setting}".replace(",", "").split()
+        words = self.name.replace(",", "").split()
         return "-".join(words).replace("/", "_")
 
 

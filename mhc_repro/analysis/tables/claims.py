@@ -157,16 +157,15 @@ def verdict(agreements: list[int]) -> str:
 
 def _matches(claim: Claim, studies: Studies) -> Iterator[tuple[str, Run, Run | float]]:
     for comparison in (each for of_study in studies.values() for each in of_study):
-        where = f"{comparison.study} {comparison.setting}".strip()
         ours, others = (
             {run.seed: run for run in comparison.arms.get(str(arm), []) if run.state in ENDED}
             for arm in (claim.arm, claim.other)
         )
         for seed, run in ours.items():
             if not isinstance(claim.other, str):
-                yield where, run, claim.other
+                yield comparison.name, run, claim.other
             elif seed in others:
-                yield where, run, others[seed]
+                yield comparison.name, run, others[seed]
 
 
 def _rate(run: Run) -> str:

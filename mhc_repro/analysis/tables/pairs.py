@@ -89,7 +89,7 @@ def _row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, 
         return cells.cell([known.get(seed, nan) for seed in found[BASELINE]], decimals=3)
 
     return {
-        "study": f"{comparison.study} {comparison.setting}".strip(),
+        "study": comparison.name,
         "sub-layers": str(first.layers),
         "dim": str(first.config["model"]["dim"]),
         "tokens": f"{tokens(first) / 1e6:.1f} M",
