@@ -165,6 +165,14 @@ def test_study_names_its_question_and_its_folder(path: Path) -> None:
         ("stability", THREE, [8], 3e-4, 2000, [0, 1]),
         ("stress", ("baseline", "identity", "hc", "mhc"), [8], 3e-3, 2000, [0]),
         ("depth", ("baseline", "baseline_quarter", "identity", "hc", "mhc"), [4, 8, 16], 3e-3, 1000, [0, 1]),
+        (
+            "seeds",
+            ("baseline", "identity", "hc", "mhc", "mhc_lite", "kromhc"),
+            [4],
+            3e-3,
+            1000,
+            [2, 3, 4, 5, 6, 7],
+        ),
         ("unclipped", THREE, [8, 16], 3e-3, 1000, [0, 1]),
         (
             "published",

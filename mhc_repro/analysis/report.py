@@ -17,7 +17,7 @@ from mhc_repro.analysis import figures, labels, readme, theme
 from mhc_repro.analysis.comparison import Studies, read_studies
 from mhc_repro.analysis.figures import depth, scaling
 from mhc_repro.analysis.page import page
-from mhc_repro.analysis.tables import arms, claims, overhead, pairs, published, stability
+from mhc_repro.analysis.tables import arms, claims, differences, overhead, pairs, published, stability
 from mhc_repro.bench.records import SCALING, newest
 from mhc_repro.errors import UserError
 from mhc_repro.runs import files
@@ -28,6 +28,7 @@ GENERATED = ("tables/*.md", "figures/*.svg")  # folders that hold nothing else
 SHOWN = ("stability", "quick")  # the first of these studies that has runs fills the README
 STRESS = "stress"  # ... but its pictures of gains are of this one, where gains leave 1
 OF_GAINS = ("gain-by-layer", "mappings")
+SEEDS = "seeds"  # ... and its intervals are of this one
 README = "../README.md"  # as seen from the results root
 
 
@@ -62,6 +63,7 @@ def parts(found: Studies, root: Path) -> dict[str, str]:
     return {
         "stability-table": stability.part(shown) if shown else labels.NO_RUNS,
         "stress-table": stability.brief(stress) if stress else labels.no_run(STRESS),
+        "seeds-table": differences.part(found[SEEDS]) if SEEDS in found else labels.no_run(SEEDS),
         "claims-table": claims.part(found),
         "pairs-table": pairs.part(found),
         "arms-table": arms.part(found, root),

@@ -88,6 +88,7 @@ def test_without_runs_no_number_stays(fake: Fake, tmp_path: Path) -> None:
     assert set(parts.values()) == {
         labels.NO_RUNS,
         labels.no_run("stress"),
+        labels.no_run("seeds"),
         claims.EMPTY,
         pairs.EMPTY,
         depth.EMPTY,

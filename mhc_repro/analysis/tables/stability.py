@@ -1,4 +1,4 @@
-"""The two stability tables of a study: what the enwik8 reproduction prints, and what answers the question."""
+"""The tables of a study: what the enwik8 reproduction prints, what answers the question, what outlasts a seed."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from mhc_repro.analysis import labels
 from mhc_repro.analysis.arms import rank, style
 from mhc_repro.analysis.comparison import EXPECTED, EXPECTED_IN, Comparison
 from mhc_repro.analysis.summary import PRINTED_EVERY, Summary, summaries
-from mhc_repro.analysis.tables import cells
+from mhc_repro.analysis.tables import cells, differences
 from mhc_repro.measurement.spikes import WINDOW
 
 PUBLISHED_TITLE = "As the enwik8 reproduction prints them"
@@ -56,16 +56,17 @@ class Table:
 
 
 def tables(comparisons: Sequence[Comparison]) -> list[Table]:
-    """Build both tables of a study."""
-    found = rows(comparisons)
+    """Build the tables of a study, the paired differences once there are seeds enough."""
+    found, paired = rows(comparisons), differences.table(comparisons)
     return [
         Table(PUBLISHED_TITLE, published_columns(found), PUBLISHED_CAPTION),
         Table(STABILITY_TITLE, stability_columns(found), STABILITY_CAPTION),
+        *([] if paired.empty else [Table(differences.TITLE, paired, differences.CAPTION)]),
     ]
 
 
 def part(comparisons: Sequence[Comparison]) -> str:
-    """Write the README's part: both tables of a study with their captions, where they come from."""
+    """Write the README's part: the tables of a study with their captions, where they come from."""
     pieces = [
         piece
         for each in tables(comparisons)
