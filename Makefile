@@ -1,7 +1,7 @@
 # `make` alone lists the targets.
 PYTHON ?= python3
 VENV ?= .venv
-RESULTS ?= results/local
+RESULTS ?=
 STUDY ?=
 # nproc counts the cores that may be used here, fewer than there are in a container; OMP_NUM_THREADS is about one run.
 JOBS ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
@@ -12,6 +12,7 @@ constraints := experiments/constraints-py311.txt
 stamp := $(VENV)/.installed
 # Runs of one thread side by side get more done than one run on all cores.
 parallel := $(if $(filter-out 1,$(JOBS)),-m hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) runtime.progress=lines)
+beside := $(if $(RESULTS),runtime.results=$(RESULTS))
 recorded := stability $(filter-out stability,$(basename $(notdir $(shell grep -l 'results: results' conf/study/*.yaml))))
 
 .DEFAULT_GOAL := help
@@ -25,7 +26,7 @@ help: ## list the targets
 	@echo '  VENV=folder           the environment (default: $(VENV))'
 	@echo '  ARGS="train.steps=50" more overrides for quick, study, reproduce and bench'
 	@echo '  JOBS=1                how many runs of study and reproduce go on side by side, 1 on a GPU (default: $(JOBS))'
-	@echo '  RESULTS=folder        where quick writes (default: $(RESULTS))'
+	@echo '  RESULTS=results/local where runs go, to train anew beside the recorded ones (quick goes there anyway)'
 
 setup: $(stamp) ## make the environment with pinned versions, or bring it up to date
 
@@ -41,21 +42,22 @@ data: setup ## fetch enwik8 (36 MB) and verify it
 	$(VENV)/bin/mhc-repro data
 
 quick: setup ## train baseline, HC and mHC in minutes; show the table and where the figures are
-	$(run) experiments/train.py study=quick runtime.results=$(RESULTS) $(ARGS)
-	$(run) experiments/report.py --root $(RESULTS) --study quick --console
+	$(run) experiments/train.py study=quick $(beside) $(ARGS)
+	$(run) experiments/report.py --root $(or $(RESULTS),results/local) --study quick --console
 
 study: setup ## train the study STUDY= (a file in conf/study), or what is left of it
 	@test -n "$(STUDY)" || \
 	  { echo "error: name a study with STUDY=, one of: $(basename $(notdir $(wildcard conf/study/*.yaml)))" >&2; exit 2; }
-	$(run) experiments/train.py $(parallel) study=$(STUDY) $(ARGS)
+	$(run) experiments/train.py $(parallel) study=$(STUDY) $(beside) $(ARGS)
+	$(if $(RESULTS),$(run) experiments/report.py --root $(RESULTS) --study $(STUDY) --console)
 
 reproduce: setup ## train the study behind the README's table, after a plan with times; then the report
-	$(run) experiments/train.py $(parallel) study=stability $(ARGS)
-	$(run) experiments/report.py
+	$(run) experiments/train.py $(parallel) study=stability $(beside) $(ARGS)
+	$(run) experiments/report.py $(if $(RESULTS),--root $(RESULTS) --study stability --console)
 
 reproduce-all: setup ## train every recorded study (hours); then the report
-	for study in $(recorded); do $(run) experiments/train.py $(parallel) study=$$study $(ARGS) || exit $$?; done
-	$(run) experiments/report.py
+	for study in $(recorded); do $(run) experiments/train.py $(parallel) study=$$study $(beside) $(ARGS) || exit $$?; done
+	$(run) experiments/report.py $(if $(RESULTS),--root $(RESULTS))
 
 bench: setup ## measure what each arm costs beside the baseline (minutes, on an idle machine); then the report
 	$(run) experiments/bench.py --save $(ARGS)

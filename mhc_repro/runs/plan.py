@@ -96,7 +96,7 @@ def again(planned: Sequence[Planned], root: str) -> str:
         return f"nothing to do; to train a run anew, delete its folder in {root}/{study}"
     beside = LOCAL if root != LOCAL else f"{LOCAL}/again"
     return (
-        f"nothing to do; to train it anew and compare: make study STUDY={study} ARGS=runtime.results={beside}, "
+        f"nothing to do; to train it anew and compare: make study STUDY={study} RESULTS={beside}, "
         f"then mhc-repro compare {root}/{study}/{run} {beside}/{study}/{run}"
     )
 

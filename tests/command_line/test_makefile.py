@@ -22,6 +22,16 @@ def test_the_makefile_types_what_can_be_run(target: str, jobs: int) -> None:
     assert (" hydra.launcher.n_jobs=2 " in line) == (jobs == 2 and target != "quick")
 
 
+@pytest.mark.parametrize("target", ["study STUDY=depth", "reproduce", "reproduce-all", "quick"])
+def test_what_is_trained_elsewhere_is_shown_from_there(target: str) -> None:
+    command = ["make", "--dry-run", "--no-print-directory", "VENV=venv", "RESULTS=elsewhere", *target.split()]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CONF.parent).stdout
+    (trained,) = [line for line in printed.splitlines() if "experiments/train.py" in line]
+    (shown,) = [line for line in printed.splitlines() if "experiments/report.py" in line]
+    assert " runtime.results=elsewhere" in trained
+    assert " --root elsewhere" in shown
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no process is bound to cores here")
 def test_no_more_jobs_than_cores_that_may_be_used() -> None:
     core = min(os.sched_getaffinity(0))
