@@ -14,7 +14,7 @@ from typing import Any
 from mhc_repro.analysis.arms import BASELINE, rank
 from mhc_repro.config import dotted
 from mhc_repro.errors import UserError
-from mhc_repro.runs import Run, read_runs
+from mhc_repro.runs import ENDED, Run, read_runs
 
 # what every study is about, shown with dashes when there is no run of them
 EXPECTED = (BASELINE, "hc", "mhc")
@@ -37,6 +37,10 @@ class Comparison:
     @cached_property
     def seeds(self) -> list[int]:
         return sorted({run.seed for run in self.runs})
+
+    def ended(self, arm: str) -> dict[int, Run]:
+        """Return an arm's runs by seed that have finished or diverged: what a pair may be made of."""
+        return {run.seed: run for run in self.arms.get(arm, []) if run.state in ENDED}
 
     @property
     def name(self) -> str:

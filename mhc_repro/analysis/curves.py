@@ -37,10 +37,9 @@ def by_layer(runs: Sequence[Run], key: str) -> dict[int, pd.DataFrame]:
 
 
 def mean(curves: Curves) -> pd.Series | None:
-    """Average over the seeds where all have a value; None when they are too few."""
-    if len(curves) < stats.FEWEST:
-        return None
-    return pd.concat(list(curves.values()), axis=1, join="inner").mean(axis=1)
+    """Average over the seeds that have values, where all of them do; None when they are too few."""
+    known = [curve for curve in curves.values() if len(curve)]
+    return pd.concat(known, axis=1, join="inner").mean(axis=1) if len(known) >= stats.FEWEST else None
 
 
 def smooth(curve: pd.Series) -> pd.Series:

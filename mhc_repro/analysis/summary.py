@@ -5,7 +5,7 @@ keeps what was measured before it diverged.
 """
 
 from dataclasses import dataclass, replace
-from math import nan
+from math import inf, nan
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,16 @@ class Summary:
     grad_spikes: float = nan
     step_seconds: float = nan
     step_ratio: float = nan  # to the baseline of the same seed
+
+    @property
+    def final_bpc(self) -> float:
+        """Held-out bits per character at the end; a run that diverged has lost everything."""
+        return inf if self.state == "diverged" else self.bpc
+
+    @property
+    def composite_max(self) -> float:
+        """Largest composite gain of the training, in either direction."""
+        return max(self.composite_forward_max, self.composite_backward_max)
 
 
 def summarise(run: Run) -> Summary:

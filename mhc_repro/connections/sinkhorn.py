@@ -51,9 +51,10 @@ class _Sinkhorn(torch.autograd.Function):
 
 
 class _ImplicitSinkhorn(torch.autograd.Function):
-    """The same matrix; the gradient is that of the limit, whatever the iterations left.
+    """The same matrix; the gradient is that of the limit, taken at the matrix that was reached.
 
-    In the limit dL/dlogits = M (G - a 1^T - 1 b^T), with a and b such that its rows and columns sum to 0.
+    In the limit dL/dlogits = M (G - a 1^T - 1 b^T), with a and b such that its rows and columns sum to 0. Where the
+    columns have not converged it is therefore only near the limit's own gradient.
     """
 
     @staticmethod

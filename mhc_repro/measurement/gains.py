@@ -48,9 +48,10 @@ def gain_rows(h_res: Tensor, detached: bool = False) -> list[Row]:
     """Describe each sub-layer of h_res (L, N, n, n): one row of the gains table each, layers from 1.
 
     Gains as mHC Sec. 3.1 defines them, `_token` with the maximum before the mean over tokens, `_norm` with
-    absolute entries; distances and matrices are of the token mean. `detached`: no gradient passes H_res,
-    so its backward gains are 0. Computed in the dtype given: pass float64, where long products are exact.
-    Raises ValueError for another shape.
+    absolute entries; distances and matrices are of the token mean, `row_error` and `column_error` the mean
+    over tokens of the sum that is furthest from 1, which a mean matrix would hide. `detached`: no gradient
+    passes H_res, so its backward gains are 0. Computed in the dtype given: pass float64, where long products
+    are exact. Raises ValueError for another shape.
     """
     if h_res.dim() != 4 or h_res.shape[-1] != h_res.shape[-2]:
         raise ValueError(f"h_res has shape {tuple(h_res.shape)}; it must be (L, N, n, n)")
@@ -72,6 +73,8 @@ def gain_rows(h_res: Tensor, detached: bool = False) -> list[Row]:
     single, forward, backward = (means[name] for name in ("single_forward", *GAINS[2:]))
     eye = torch.eye(n, dtype=h_res.dtype)
     columns["min_column_sum"] = backward.sum(-2).amin(-1)
+    for name, summed in (("row_error", -1), ("column_error", -2)):
+        columns[name] = (h_res.sum(summed) - 1).abs().amax(-1).mean(1)
     columns["distance_identity"] = (single - eye).flatten(1).norm(dim=1)
     columns["distance_uniform"] = (single - 1 / n).flatten(1).norm(dim=1)
     columns["sigma2"] = second_singular_value(forward)

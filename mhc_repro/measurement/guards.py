@@ -53,8 +53,8 @@ def judge(
     """Judge a run by its gains and metrics tables; a baseline (n = 1) and a run without a late probe never are.
 
     Of `gains` it needs step, layer, spread, h_single, distance_identity and distance_uniform, of `metrics` step and
-    the gradient norms of body and connections; a missing gate_slope is not judged, and in a run of fewer than
-    SHORTEST steps neither is whether the streams separate or H_res moves.
+    the gradient norms of body and connections; a missing gate_slope, row_error or column_error is not judged, and
+    in a run of fewer than SHORTEST steps neither is whether the streams separate or H_res moves.
     `doubly_stochastic`: the rows and columns of H_res are meant to sum to 1.
     `exchangeable`: nothing tells the streams apart at the start, so that what separates them is rounding.
     """
@@ -78,10 +78,10 @@ def judge(
         found.append("h_res_frozen")
     if "gate_slope" in late and late["gate_slope"].max() < limits.slope:
         found.append("gates_saturated")
-    if doubly_stochastic:
-        off = np.maximum(np.abs(h_res.sum(1) - 1), np.abs(h_res.sum(2) - 1)).max(1)
+    if doubly_stochastic and {"row_error", "column_error"} <= {*late}:
+        off = late[["row_error", "column_error"]].max(axis=1)
         # One outlier is no verdict: the worst sub-layer of half the probes must be off.
-        if pd.Series(off, late.index).groupby(late["step"]).max().median() > limits.residual:
+        if off.groupby(late["step"]).max().median() > limits.residual:
             found.append("constraint_missed")
     rows = metrics[metrics["step"] >= 1]
     if not (rows["grad/norm_connection"] > limits.gradient * rows["grad/norm_body"]).any():

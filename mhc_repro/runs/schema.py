@@ -29,6 +29,8 @@ UNITS: dict[str, dict[str, str]] = {
         "layer": "sub-layer",
         **{name + suffix: "1" for suffix in ("", "_token", "_norm") for name in GAINS},
         "min_column_sum": "1",
+        "row_error": "1",
+        "column_error": "1",
         "distance_identity": "1",
         "distance_uniform": "1",
         "sigma2": "1",

@@ -6,6 +6,7 @@ import torch
 
 from mhc_repro.config import Config, GuardsConfig
 from mhc_repro.connections import nature
+from mhc_repro.measurement.gains import gain_rows
 from mhc_repro.measurement.guards import REASONS, judge
 from mhc_repro.training.trainer import Trainer
 from yaml_files import CONF
@@ -176,12 +177,19 @@ def test_a_permutation_other_than_i_is_saturated(tables):
 
 def test_sums_that_are_off_miss_the_constraint_where_there_is_one(tables):
     gains, metrics, config = tables("mhc")
-    off = gains.assign(h_single=[[value * 1.5 for value in row] for row in gains["h_single"]])
-    assert judge(off, metrics, config, doubly_stochastic=True).degenerate == ["constraint_missed"]
-    assert judge(off, metrics, config).degenerate == []
-    first = gains["step"] == STEPS
-    once = gains.assign(h_single=off["h_single"].where(first, gains["h_single"]))
-    assert judge(once, metrics, config, doubly_stochastic=True).degenerate == []
+    for column in ("row_error", "column_error"):
+        off = gains.assign(**{column: gains[column].where(gains["layer"] > 1, 0.5)})
+        assert judge(off, metrics, config, doubly_stochastic=True).degenerate == ["constraint_missed"]
+        assert judge(off, metrics, config).degenerate == []
+        once = gains.assign(**{column: off[column].where(gains["step"] == STEPS, gains[column])})
+        assert judge(once, metrics, config, doubly_stochastic=True).degenerate == []
+
+
+def test_what_tokens_miss_in_opposite_ways_is_missed_all_the_same():
+    """Two tokens whose sums are 1.5 and 0.5: their mean matrix is I."""
+    h = torch.eye(2, dtype=torch.float64) * torch.tensor([1.5, 0.5], dtype=torch.float64)[:, None, None]
+    (row,) = gain_rows(h[None])
+    assert (row["distance_identity"], row["row_error"], row["column_error"]) == (0.0, 0.5, 0.5)
 
 
 def test_limits_are_those_of_the_config(tables):

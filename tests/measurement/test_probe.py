@@ -89,6 +89,10 @@ def test_rows_against_numpy(tiny, streams_arm):
                 np.linalg.norm(mean, {2: np.inf, 1: 1}[axis]), rel=1e-10
             )
         assert row["min_column_sum"] == pytest.approx(means["backward"].sum(0).min(), rel=1e-10)
+        for name, axis in (("row_error", 2), ("column_error", 1)):
+            assert row[name] == pytest.approx(
+                np.abs(h[layer].sum(axis) - 1).max(1).mean(), rel=1e-9, abs=1e-13
+            )
         assert row["distance_identity"] == pytest.approx(
             np.linalg.norm(means["single"] - np.eye(n)), abs=1e-12
         )
@@ -110,6 +114,7 @@ def test_a_baseline_has_gain_one_everywhere(tiny):
     for row in rows:
         assert {row[name] for name in ones} == {1.0}
         assert {row[name] for name in ("distance_identity", "distance_uniform", "sigma2", "spread")} == {0.0}
+        assert row["row_error"] == row["column_error"] == 0.0
         assert row["h_single"] == row["h_forward"] == row["h_backward"] == [1.0]
     assert {metrics[f"gain/{name}"] for name in GAINS} == {1.0}
     assert metrics["gain/activation"] != 1.0  # another quantity

@@ -25,7 +25,7 @@ EMPTY = f"No runs at two depths yet: `make study STUDY={STUDY}` makes them."
 CAPTION = (
     "Composite amax gain against the number of sub-layers: its largest value over training and the one at the "
     "last probe, each the largest over sub-layers. A residual baseline is 1 by definition. Each mark is a run, "
-    "or from three seeds on their mean with its 95 % t interval."
+    "or from three seeds on their median, with a bar from the smallest to the largest."
 )
 
 Pick = Callable[[pd.Series], float]
@@ -79,8 +79,8 @@ def gain_by_depth(swept: Comparison) -> Figure:
         ax.set_xlim(depths[0] - margin, depths[-1] + margin)
     drawing.fit_gain(list(axes.flat))
     notes = []
-    if any(line.get_gid() == "interval" for ax in axes.flat for line in ax.lines):
-        notes.append(Line2D([], [], color="0.4", marker="_", label="95 % t interval"))
+    if any(line.get_gid() == "range" for ax in axes.flat for line in ax.lines):
+        notes.append(Line2D([], [], color="0.4", marker="_", label="smallest to largest"))
     drawing.finish(figure, swept, xlabel="sub-layers (two a block)", notes=notes)
     return figure
 
@@ -91,20 +91,18 @@ def _draw(ax: Axes, arm: str, runs: Sequence[Run], table: pd.DataFrame) -> None:
     look = own.line(marker=own.marker, linewidth=0.9, gid="run")
     faint = {"linestyle": "", "alpha": 0.5, "markersize": 2.5, "gid": "seed"}
     if many.any():
-        look["linestyle"] = ""  # a seed's own line helps the eye only while no mean is drawn
+        look["linestyle"] = ""  # a seed's own line helps the eye only while no median is drawn
     for seed in table:
         for part, changes in ((~many, {}), (many, faint)):
             curve = table[seed][part].dropna()
             if len(curve):
                 ax.plot(curve.index, curve, **{**look, **changes})
-    depths = table.index[many].tolist()
-    means = []
-    for depth in depths:
-        centre, half = (float(part) for part in stats.t_interval(table.loc[depth].dropna()))
-        ax.plot([depth] * 2, [centre - half, centre + half], color=own.colour, marker="_", gid="interval")
-        means.append(centre)
-    if means:
-        ax.plot(depths, means, **own.line(marker=own.marker, gid="mean"))
+    # no t interval: gains lie orders of magnitude apart, and a symmetric one would reach below zero
+    spread = table[many].agg(["median", "min", "max"], axis=1)
+    for depth, low, high in spread[["min", "max"]].itertuples():
+        ax.plot([depth] * 2, [low, high], color=own.colour, marker="_", gid="range")
+    if len(spread):
+        ax.plot(spread.index, spread["median"], **own.line(marker=own.marker, gid="median"))
     for run in runs:
         if run.state == "diverged" and run.seed in table and run.layers in table[run.seed].dropna():
             place = [run.layers], [table[run.seed][run.layers]]

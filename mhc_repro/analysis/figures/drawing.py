@@ -129,7 +129,8 @@ def lines(
         average = thin(average)
         ax.plot(average.index, average, markevery=_markers(average), **{**look, "gid": "mean"})
         if band:
-            centre, half = stats.t_interval([curve.reindex(average.index) for curve in curves.values()])
+            known = [curve.reindex(average.index) for curve in curves.values() if len(curve)]
+            centre, half = stats.t_interval(known)
             ax.fill_between(average.index, centre - half, centre + half, color=own.colour, alpha=0.15, lw=0)
     for run in runs:
         if run.state == "diverged" and len(curves.get(run.seed, ())):

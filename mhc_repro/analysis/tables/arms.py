@@ -61,7 +61,7 @@ def from_identity(runs: list[Run]) -> str:
     ]
     if not moved:
         return cells.DASH
-    return " → ".join(cells.cell([each.iloc[end] for each in moved], decimals=3) for end in (0, -1))
+    return " → ".join(cells.ranged([each.iloc[end] for each in moved], decimals=3) for end in (0, -1))
 
 
 def table(
@@ -100,7 +100,7 @@ def _ratio(arm: str, cost: Record, key: str) -> str:
 
 def _gain(runs: list[Summary]) -> str:
     sides = ([run.composite_forward_max for run in runs], [run.composite_backward_max for run in runs])
-    return " / ".join(cells.cell(values) for values in sides) if runs else cells.DASH
+    return " / ".join(cells.ranged(values) for values in sides) if runs else cells.DASH
 
 
 def _notes(runs: list[Summary]) -> str:

@@ -1,10 +1,12 @@
 """What stands in the cells of every table: finished text, and a dash for what was not measured.
 
-One seed is printed as its value, two as both values, three or more as mean ± half-width of the 95 % t interval.
+One seed is printed as its value, two as both values. Of three or more, losses are printed as mean ± half-width of
+the 95 % t interval; what is positive and may lie orders of magnitude apart, such as a gain, as median and range.
 """
 
 from collections.abc import Sequence
 from math import inf, isfinite, isnan
+from statistics import median
 
 import pandas as pd
 from tabulate import tabulate
@@ -12,6 +14,10 @@ from tabulate import tabulate
 from mhc_repro.analysis import stats
 
 DASH = "–"
+SEVERAL = (
+    "Two values are two seeds; of three or more, losses are mean ± half-width of the 95 % t interval, all else is "
+    "median (smallest to largest)."
+)
 # set to the left; the others are numbers
 TEXT_COLUMNS = (
     "study",
@@ -51,8 +57,20 @@ def cell(values: Sequence[float], decimals: int | None = None) -> str:
         text = " / ".join(number(value, decimals) for value in known)
     else:
         mean, half = (float(part) for part in stats.t_interval(known))
-        places = _places(mean) if decimals is None else decimals
-        text = f"{number(mean, places)} ± {number(half, places)}"
+        text = f"{number(mean, decimals)} ± {number(half, decimals)}"
+    return _counted(text, known, values)
+
+
+def ranged(values: Sequence[float], decimals: int | None = None) -> str:
+    """Print the values of the seeds as `cell` does, three or more as median (smallest to largest)."""
+    known = sorted(value for value in values if not isnan(value))
+    if len(known) < stats.FEWEST:
+        return cell(values, decimals)
+    middle, low, high = (number(value, decimals) for value in (median(known), known[0], known[-1]))
+    return _counted(middle if low == high else f"{middle} ({low} to {high})", known, values)
+
+
+def _counted(text: str, known: Sequence[float], values: Sequence[float]) -> str:
     return text if len(known) == len(values) else f"{text} ({len(known)} of {len(values)})"
 
 

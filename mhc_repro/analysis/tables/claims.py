@@ -1,39 +1,41 @@
 """What others say about the arms, each claim asked of every recorded pair of runs that can answer it.
 
 What is said, and where, stands in `experiments/claims.yaml`. A pair is two arms that share seed, setting, body
-weights and batches. Pairs are counted and never tested for significance: they are few, of settings that we chose,
-and those of one seed are not independent.
+weights and batches. The pairs of a setting decide together, and settings are counted: ten seeds of one net are not
+ten nets. No test runs over settings, which we chose and which share seeds.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import inf, isnan, nan
+from math import inf, isfinite, isnan, log, log1p, nan
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
+from mhc_repro.analysis import stats
 from mhc_repro.analysis.arms import promises, style
 from mhc_repro.analysis.comparison import Studies
 from mhc_repro.analysis.summary import Summary, summarise
 from mhc_repro.analysis.tables import cells
 from mhc_repro.errors import UserError
-from mhc_repro.runs import ENDED, Run, checkout
+from mhc_repro.runs import Run, checkout
 
 FILE = Path("experiments/claims.yaml")
 SIDES = ("above", "below", "at_most")
 EMPTY = "No study has finished runs that a claim can be asked of: `make quick` makes the first."
 CAPTION = (
-    "Every pair of runs that share seed and setting is asked, or every run where the other side is a number. For : "
-    "against : even, by peak learning rate. Even: as close as one config run twice can come out, {noise}. "
-    "Range: from the smallest to the largest pair; gains and norms are those of the other tables, of the whole "
-    "training or of what follows step 128. Came out: yes or no where all pairs that are not even agree; this is a "
-    "count and no test. All pairs are of small nets, few seeds, a rate tuned for no arm and short trainings: what "
-    "comes out here need not at 27B parameters, and the other way round. HC is that of the mHC paper (Eq. 5). A "
-    "run that diverged has an endless loss, gain and gradient."
+    "Settings for : against : open, by peak learning rate. A setting is a study's runs that differ in arm and "
+    "seed only. One or two pairs of its runs decide it if none contradicts, and a pair is even within {noise}, "
+    "somewhat more than one config run twice has differed by; three or more decide it if the 95 % t interval of "
+    "their differences (of ratios: of the logarithms) leaves zero out and their mean is not even. Where the "
+    "other side is a number, all runs must agree. Range: from the smallest to the largest pair; gains and norms "
+    "are those of the other tables, of the whole training or of what follows step 128. Came out: yes or no where "
+    "all settings that decide agree. All are of small nets, few seeds, a rate tuned for no arm and short "
+    "trainings: what comes out here need not at 27B parameters, and the other way round. HC is that of the mHC "
+    "paper (Eq. 5). A run that diverged has an endless loss, gain and gradient."
 )
 SOURCE = "*Of all recorded studies. Regenerate: `make report`.*"
 
@@ -52,12 +54,20 @@ class Quantity:
             return 1.0 if self.ratio else 0.0
         return ours / (other or nan) if self.ratio else ours - other
 
+    def gap(self, ours: float, other: float) -> float:
+        """Give the difference, or the logarithm of the ratio: 0 where the two are the same."""
+        compared = self.compare(ours, other)
+        return compared if not self.ratio else log(compared) if compared > 0 else -inf
+
+    @property
+    def margin(self) -> float:
+        """The noise on the scale of a gap."""
+        return log1p(self.noise) if self.ratio else self.noise
+
 
 QUANTITIES = {
     "held-out bpc": Quantity(lambda run: run.bpc, False, 0.01),
-    "composite gain": Quantity(
-        lambda run: max(run.composite_forward_max, run.composite_backward_max), True, 0.1
-    ),
+    "composite gain": Quantity(lambda run: run.composite_max, True, 0.1),
     "composite gain forward": Quantity(lambda run: run.composite_forward_max, True, 0.1),
     "activation gain": Quantity(lambda run: run.activation_max, True, 0.15),
     "gradient norm": Quantity(lambda run: run.grad_median, True, 0.02),
@@ -136,32 +146,45 @@ def pairs(claim: Claim, studies: Studies, summary: Callable[[Run], Summary] = su
     return list(found.values())
 
 
-def agreement(claim: Claim, pair: Pair) -> int:
-    """Say whether a pair is for a claim: 1, or -1 against it, 0 even. A number has no noise, and no even."""
+def agreement(claim: Claim, found: Sequence[Pair]) -> int:
+    """Say whether the pairs of one setting are for a claim: 1, or -1 against it, 0 where they leave it open."""
     quantity = QUANTITIES[claim.quantity]
-    noise = quantity.noise if isinstance(claim.other, str) else 0.0
-    gap = quantity.compare(pair.ours, pair.other) - (1.0 if quantity.ratio else 0.0)
-    if abs(gap) <= noise:
+    gaps = [quantity.gap(pair.ours, pair.other) for pair in found]
+    if not isinstance(claim.other, str):  # a number has no noise, and no even
+        return _agreed([_side(claim, gap, 0.0) for gap in gaps])
+    if len(gaps) < stats.FEWEST or not all(map(isfinite, gaps)):
+        return _agreed([_side(claim, gap, quantity.margin) for gap in gaps])
+    mean, half = (float(part) for part in stats.t_interval(gaps))
+    if claim.side == "at_most" and mean + half <= quantity.margin:
+        return 1
+    return 0 if abs(mean) <= max(half, quantity.margin) else _side(claim, mean, 0.0)
+
+
+def verdict(agreements: list[int]) -> str:
+    """Say whether a claim came out wherever a setting decides: yes, no, mixed, open; a dash without a setting."""
+    if not agreements:
+        return cells.DASH
+    decided = len(agreements) - agreements.count(0)
+    word = {1: "yes", -1: "no", 0: "mixed"}[_agreed(agreements)] if decided else "open"
+    return f"{word}, one setting" if decided == 1 else word
+
+
+def _side(claim: Claim, gap: float, margin: float) -> int:
+    if abs(gap) <= margin:
         return 1 if claim.side == "at_most" else 0
     return 1 if (gap > 0) == (claim.side == "above") else -1
 
 
-def verdict(agreements: list[int]) -> str:
-    """Say whether a claim came out in all pairs that are not even: yes, no, mixed, even; a dash without a pair."""
-    if not agreements:
-        return cells.DASH
-    seen = set(agreements) - {0}
-    word = "mixed" if len(seen) > 1 else {1: "yes", -1: "no"}[seen.pop()] if seen else "even"
-    return f"{word}, one pair" if len(agreements) == 1 else word
+def _agreed(signs: Sequence[int]) -> int:
+    """Return what all signs but the zeros are, 0 where they contradict each other or there is none."""
+    seen = set(signs) - {0}
+    return seen.pop() if len(seen) == 1 else 0
 
 
 def _matches(claim: Claim, studies: Studies) -> Iterator[tuple[str, Run, Run | float]]:
     for comparison in (each for of_study in studies.values() for each in of_study):
-        ours, others = (
-            {run.seed: run for run in comparison.arms.get(str(arm), []) if run.state in ENDED}
-            for arm in (claim.arm, claim.other)
-        )
-        for seed, run in ours.items():
+        others = comparison.ended(str(claim.other))
+        for seed, run in comparison.ended(claim.arm).items():
             if not isinstance(claim.other, str):
                 yield comparison.name, run, claim.other
             elif seed in others:
@@ -174,12 +197,11 @@ def _rate(run: Run) -> str:
 
 
 def _row(claim: Claim, found: list[Pair], rates: list[str]) -> dict[str, str]:
-    agreed = [(pair, agreement(claim, pair)) for pair in found]
-    by_rate = {rate: [each for pair, each in agreed if pair.rate == rate] for rate in rates}
-    ours, against = (
-        Counter(pair.setting for pair in found),
-        Counter(pair.setting for pair, each in agreed if each < 0),
-    )
+    settings: dict[tuple[str, str], list[Pair]] = {}
+    for pair in found:
+        settings.setdefault((pair.setting, pair.rate), []).append(pair)
+    agreed = {place: agreement(claim, of_setting) for place, of_setting in settings.items()}
+    by_rate = {rate: [way for (_, of_rate), way in agreed.items() if of_rate == rate] for rate in rates}
     return {
         "claim": claim.claim,
         "source": claim.source,
@@ -190,11 +212,8 @@ def _row(claim: Claim, found: list[Pair], rates: list[str]) -> dict[str, str]:
             if each
         },
         "range": _range(claim, found),
-        "came out": "not asked" if claim.cannot else verdict([each for _, each in agreed]),
-        "contrary": claim.cannot
-        or ", ".join(
-            f"{where} ({n} of {ours[where]})" if n < ours[where] else where for where, n in against.items()
-        ),
+        "came out": "not asked" if claim.cannot else verdict(list(agreed.values())),
+        "contrary": claim.cannot or ", ".join(setting for (setting, _), way in agreed.items() if way < 0),
     }
 
 

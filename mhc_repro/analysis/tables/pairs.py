@@ -12,19 +12,21 @@ from mhc_repro.analysis import stats
 from mhc_repro.analysis.arms import BASELINE
 from mhc_repro.analysis.comparison import EXPECTED, Comparison, Studies
 from mhc_repro.analysis.composites import DIRECTIONS
-from mhc_repro.analysis.summary import column, held_out
+from mhc_repro.analysis.summary import column, summarise
 from mhc_repro.analysis.tables import cells
 from mhc_repro.runs import Run
 
 # mHC's reads and writes without the mixing; x + F(x)/4, to tell what scaling a branch does without streams
 IDENTITY, QUARTER = "identity", "baseline_quarter"
-EMPTY = f"No study has finished runs of {', '.join(EXPECTED)} of one seed yet: `make quick` makes the first."
+EMPTY = (
+    f"No study has runs that ended of {', '.join(EXPECTED)} of one seed yet: `make quick` makes the first."
+)
 CAPTION = (
     "Held-out bits per character at the end, of arms that share seed, body weights and batches: below zero, the "
     "first has the lower loss. Gain: composite, over sub-layers and both directions, the largest of the training "
-    "and the one at its end. Two values are two seeds. Identity: mHC's reads and writes with H_res = I. "
-    "Quarter: a plain net, x + F(x)/4. *Every setting with finished runs of the three arms. Regenerate: `make "
-    "report`.*"
+    "and the one at its end. Identity: mHC's reads and writes with H_res = I. Quarter: a plain net, x + F(x)/4. A "
+    "run that diverged has an endless loss. "
+    f"{cells.SEVERAL} *Every setting in which the three arms have ended. Regenerate: `make report`.*"
 )
 
 
@@ -35,7 +37,7 @@ def part(studies: Studies) -> str:
 
 
 def table(studies: Studies) -> pd.DataFrame:
-    """Lay out a row for each setting with finished runs of all three arms of a seed, as finished text.
+    """Lay out a row for each setting in which all three arms of a seed have ended, as finished text.
 
     The longest trainings come first. A run that two studies hold, as `arms` and `quick` do, counts in one.
     """
@@ -50,21 +52,18 @@ def table(studies: Studies) -> pd.DataFrame:
 
 
 def paired_runs(comparison: Comparison, seen: Collection[str] = ()) -> dict[str, dict[int, Run]]:
-    """Keep the finished runs of each arm by seed, for the seeds in which baseline, HC and mHC have finished.
+    """Keep the runs of each arm by seed that ended, for the seeds in which baseline, HC and mHC have.
 
     A seed whose three runs have all been seen is left out.
     """
-    finished = {
-        arm: {run.seed: run for run in comparison.arms.get(arm, []) if run.state == "finished"}
-        for arm in (*EXPECTED, IDENTITY, QUARTER)
-    }
+    ended = {arm: comparison.ended(arm) for arm in (*EXPECTED, IDENTITY, QUARTER)}
     seeds = [
         seed
         for seed in comparison.seeds
-        if all(seed in finished[arm] for arm in EXPECTED)
-        and not all(finished[arm][seed].run_id in seen for arm in EXPECTED)
+        if all(seed in ended[arm] for arm in EXPECTED)
+        and not all(ended[arm][seed].run_id in seen for arm in EXPECTED)
     ]
-    return {arm: {seed: runs[seed] for seed in seeds if seed in runs} for arm, runs in finished.items()}
+    return {arm: {seed: runs[seed] for seed in seeds if seed in runs} for arm, runs in ended.items()}
 
 
 def composite_gain(run: Run) -> pd.Series:
@@ -81,7 +80,7 @@ def tokens(run: Run) -> int:
 
 def _row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, str]:
     first, *_ = found[BASELINE].values()
-    bits = {arm: {seed: held_out(run.metrics)[0] for seed, run in of.items()} for arm, of in found.items()}
+    bits = {arm: {seed: summarise(run).final_bpc for seed, run in of.items()} for arm, of in found.items()}
     gain = {arm: [composite_gain(run) for run in runs.values()] for arm, runs in found.items()}
 
     def gap(arm: str, reference: str) -> str:
@@ -100,7 +99,7 @@ def _row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, 
         "mHC − HC": gap("mhc", "hc"),
         "identity − baseline": gap(IDENTITY, BASELINE),
         "quarter − baseline": gap(QUARTER, BASELINE),
-        "HC's gain, largest": cells.cell([each.max() for each in gain["hc"]]),
-        "at the end": cells.cell([each.iloc[-1] for each in gain["hc"]]),
-        "mHC's, largest": cells.cell([each.max() for each in gain["mhc"]]),
+        "HC's gain, largest": cells.ranged([each.max() for each in gain["hc"]]),
+        "at the end": cells.ranged([each.iloc[-1] for each in gain["hc"]]),
+        "mHC's, largest": cells.ranged([each.max() for each in gain["mhc"]]),
     }

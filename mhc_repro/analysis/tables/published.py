@@ -177,7 +177,8 @@ def table(
 def cell(quantity: Quantity, arm: str, runs: list[Summary]) -> str:
     """Print ours of every seed, a single field to the published digits; say how many runs diverged."""
     decimals = len(quantity.quoted[arm].partition(".")[2]) if len(quantity.fields) == 1 else None
-    texts = [cells.cell([getattr(run, field) for run in runs], decimals) for field in quantity.fields]
+    write = cells.cell if quantity.fields[0].startswith("loss") else cells.ranged
+    texts = [write([getattr(run, field) for run in runs], decimals) for field in quantity.fields]
     diverged = sum(run.state == "diverged" for run in runs)
     if set(texts) == {cells.DASH}:
         return "diverged" if diverged else cells.DASH

@@ -33,7 +33,7 @@ STABILITY_CAPTION = (
     f"steps more than 6 sigma above the mean of the {WINDOW} before them (so the first {WINDOW} cannot be judged), "
     "in loss + in body gradient norm, all seeds. Step time: fifth percentile of a run's steps, those that shared "
     "the machine least, over the baseline's of the same seed; of runs that shared it unequally it means nothing, "
-    "and the bench measures it properly."
+    f"and the bench measures it properly. {cells.SEVERAL}"
 )
 
 
@@ -59,8 +59,8 @@ def tables(comparisons: Sequence[Comparison]) -> list[Table]:
     """Build the tables of a study, the paired differences once there are seeds enough."""
     found, paired = rows(comparisons), differences.table(comparisons)
     return [
-        Table(PUBLISHED_TITLE, published_columns(found), PUBLISHED_CAPTION),
         Table(STABILITY_TITLE, stability_columns(found), STABILITY_CAPTION),
+        Table(PUBLISHED_TITLE, published_columns(found), PUBLISHED_CAPTION),
         *([] if paired.empty else [Table(differences.TITLE, paired, differences.CAPTION)]),
     ]
 
@@ -100,10 +100,10 @@ def published_columns(rows: Sequence[Row]) -> pd.DataFrame:
         {
             "final loss (nats)": lambda runs: cells.cell([run.loss_final for run in runs], decimals=3),
             "min loss (nats)": lambda runs: cells.cell([run.loss_min for run in runs], decimals=3),
-            "avg grad norm": lambda runs: cells.cell([run.grad_mean for run in runs]),
-            "max grad norm": lambda runs: cells.cell([run.grad_max for run in runs]),
-            "avg activation gain": lambda runs: cells.cell([run.activation_mean for run in runs]),
-            "max activation gain": lambda runs: cells.cell([run.activation_max for run in runs]),
+            "avg grad norm": lambda runs: cells.ranged([run.grad_mean for run in runs]),
+            "max grad norm": lambda runs: cells.ranged([run.grad_max for run in runs]),
+            "avg activation gain": lambda runs: cells.ranged([run.activation_mean for run in runs]),
+            "max activation gain": lambda runs: cells.ranged([run.activation_max for run in runs]),
         },
     )
 
@@ -114,13 +114,15 @@ def stability_columns(rows: Sequence[Row]) -> pd.DataFrame:
         rows,
         {
             "held-out bpc": held_out_bpc,
-            "median body grad norm": lambda runs: cells.cell([run.grad_body_median for run in runs]),
-            "max body grad norm": lambda runs: cells.cell([run.grad_body_max for run in runs]),
-            "steps clipped (%)": lambda runs: cells.cell([100 * run.clipped for run in runs], decimals=0),
-            "max composite gain, fwd": lambda runs: cells.cell([run.composite_forward_max for run in runs]),
-            "max composite gain, bwd": lambda runs: cells.cell([run.composite_backward_max for run in runs]),
+            "median body grad norm": lambda runs: cells.ranged([run.grad_body_median for run in runs]),
+            "max body grad norm": lambda runs: cells.ranged([run.grad_body_max for run in runs]),
+            "steps clipped (%)": lambda runs: cells.ranged([100 * run.clipped for run in runs], decimals=0),
+            "max composite gain, fwd": lambda runs: cells.ranged([run.composite_forward_max for run in runs]),
+            "max composite gain, bwd": lambda runs: cells.ranged(
+                [run.composite_backward_max for run in runs]
+            ),
             "spikes": _spikes,
-            "step time (× baseline)": lambda runs: cells.cell([run.step_ratio for run in runs], decimals=2),
+            "step time (× baseline)": lambda runs: cells.ranged([run.step_ratio for run in runs], decimals=2),
             "status": _status,
         },
     )

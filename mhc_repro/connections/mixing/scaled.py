@@ -19,7 +19,9 @@ class Sinkhorn(Square):
     iterations: int = 20
     order: str = "columns_first"  # Eq. 9: rows come last and are exact | rows_first: the columns are
     temperature: float = 1.0  # exp(logits / temperature)
-    gradient: str = "unrolled"  # through the iterations (the paper) | implicit: of their limit
+    gradient: str = (
+        "unrolled"  # through the iterations (the paper) | implicit: of their limit, at what they reached
+    )
 
     def __post_init__(self) -> None:
         _check_scaling(self.iterations, self.temperature)

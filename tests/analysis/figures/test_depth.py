@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from made_runs import make_run
-from mhc_repro.analysis import stats, theme
+from mhc_repro.analysis import theme
 from mhc_repro.analysis.arms import style
 from mhc_repro.analysis.comparison import Comparison, comparisons
 from mhc_repro.analysis.figures import depth
@@ -65,24 +65,23 @@ def test_two_seeds_are_two_values_and_no_interval(fake: Fake) -> None:
     runs = [run(fake, "hc", blocks, [1, blocks + seed], seed) for blocks in (4, 8) for seed in (0, 1)]
     figure = depth.gain_by_depth(swept(runs))
     assert [data(line) for line in lines(figure.axes[0], "hc", "run")] == [{8: 4, 16: 8}, {8: 5, 16: 9}]
-    assert not any(line.get_gid() in ("mean", "interval") for ax in figure.axes for line in ax.lines)
+    assert not any(line.get_gid() in ("median", "range") for ax in figure.axes for line in ax.lines)
     assert "2 seeds (0, 1)" in figure.get_suptitle()
     assert "4/8 blocks" in figure.get_suptitle()
 
 
-def test_from_three_seeds_on_the_mean_has_its_interval(fake: Fake) -> None:
-    gains = [1.5, 2.0, 3.1]
+def test_from_three_seeds_on_the_median_has_their_range(fake: Fake) -> None:
+    gains = [20.0, 400.0, 70.0]
     runs = [run(fake, "hc", 4, [1, gain], seed) for seed, gain in enumerate(gains)]
     runs += [run(fake, "hc", 8, [1, gain + 1], seed) for seed, gain in enumerate(gains[:2])]
     figure = depth.gain_by_depth(swept(runs))
     ax = figure.axes[2]
-    mean, half = stats.t_interval(gains)
-    assert [data(line) for line in lines(ax, "hc", "mean")] == [{8: pytest.approx(float(mean))}]
-    (interval,) = lines(ax, "hc", "interval")
-    assert list(interval.get_data()[1]) == pytest.approx([float(mean - half), float(mean + half)])
+    assert [data(line) for line in lines(ax, "hc", "median")] == [{8: 70.0}]
+    (bar,) = lines(ax, "hc", "range")
+    assert list(bar.get_data()[1]) == [20.0, 400.0]
     assert [data(line) for line in lines(ax, "hc", "seed")] == [{8: gain} for gain in gains]
-    assert [data(line) for line in lines(ax, "hc", "run")] == [{16: 2.5}, {16: 3.0}]
-    assert "95 % t interval" in {text.get_text() for text in figure.legends[0].get_texts()}
+    assert [data(line) for line in lines(ax, "hc", "run")] == [{16: 21.0}, {16: 401.0}]
+    assert "smallest to largest" in {text.get_text() for text in figure.legends[0].get_texts()}
 
 
 def test_a_diverged_run_is_crossed_at_its_depth(fake: Fake) -> None:

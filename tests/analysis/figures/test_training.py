@@ -173,6 +173,17 @@ def test_three_seeds_are_thin_under_their_mean(fake: Fake) -> None:
     assert data(mean) == {step: pytest.approx(3.0 + step) for step in range(5)}
 
 
+@pytest.mark.parametrize("finished", [2, 3])
+def test_a_seed_without_a_value_takes_no_part_in_the_mean(fake: Fake, finished: int) -> None:
+    runs = [
+        fake("hc", [{"step": step, "gain/activation": 1.0 + seed} for step in range(5)], seed=seed)
+        for seed in range(finished)
+    ]
+    (found,) = comparisons([*runs, fake("hc", [{"step": 0}], seed=9, state="failed")])
+    means = drawn(training(found).axes[3], "hc", "mean")
+    assert [data(mean) for mean in means] == ([dict.fromkeys(range(5), 2.0)] if finished == 3 else [])
+
+
 def test_a_run_that_has_only_begun_is_drawn_all_the_same(fake: Fake) -> None:
     (found,) = comparisons(
         [fake("baseline", [], state="running"), fake("hc", [{"step": 0, "loss/val": 5.5}])]

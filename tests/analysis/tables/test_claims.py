@@ -48,12 +48,14 @@ def only_row(claim: Claim, runs: list[Run]) -> dict[str, str]:
         ([1, 1, 0], "yes"),
         ([-1, 0, -1], "no"),
         ([1, 1, 1, -1], "mixed"),
-        ([0, 0], "even"),
-        ([-1], "no, one pair"),
+        ([0, 0], "open"),
+        ([0], "open"),
+        ([-1], "no, one setting"),
+        ([0, 1], "yes, one setting"),
         ([], "–"),
     ],
 )
-def test_only_pairs_that_all_agree_decide(agreements: list[int], said: str) -> None:
+def test_only_settings_that_all_agree_decide(agreements: list[int], said: str) -> None:
     assert claims.verdict(agreements) == said
 
 
@@ -77,7 +79,48 @@ def test_only_pairs_that_all_agree_decide(agreements: list[int], said: str) -> N
     ],
 )
 def test_a_pair_is_for_against_or_even(claim: Claim, ours: float, other: float, agreed: int) -> None:
-    assert claims.agreement(claim, Pair("", "", ours, other)) == agreed
+    assert claims.agreement(claim, [Pair("", "", ours, other)]) == agreed
+
+
+@pytest.mark.parametrize(
+    ("claim", "gaps", "agreed"),
+    [
+        (LOWER, (-0.02, 0.001), 1),  # one is even
+        (LOWER, (-0.02, 0.02), 0),
+        (LOWER, (-0.06, -0.04, -0.05), 1),
+        (LOWER, (0.06, 0.04, 0.05), -1),
+        (LOWER, (-0.06, -0.04, 0.01), 0),  # -0.03 ± 0.09
+        (LOWER, (-0.005, -0.005, -0.006), 0),  # clear of zero, and no more than rounding
+        (LOWER, (-0.06, -0.05, -0.07, -0.05, -0.06, 0.011), 1),  # one seed against is no veto: -0.047 ± 0.031
+        (LOWER, (-0.06, -0.04, INF), 0),  # no interval with a diverged run in it
+        (LOWER, (INF, INF, INF), -1),
+        (MATCHES, (0.001, -0.001, 0.0), 1),
+        (MATCHES, (0.1, -0.1, 0.0), 0),  # so wide an interval does not show that they match
+        (MATCHES, (0.05, 0.06, 0.05), -1),
+        (MATCHES, (-0.05, -0.06, -0.05), 1),
+    ],
+)
+def test_the_pairs_of_a_setting_decide_together(claim: Claim, gaps: tuple[float, ...], agreed: int) -> None:
+    assert claims.agreement(claim, [Pair("", "", 3.0 + gap, 3.0) for gap in gaps]) == agreed
+
+
+@pytest.mark.parametrize(
+    ("ratios", "agreed"),
+    [
+        ((3.0, 4.0, 10.0, 5.0), 1),
+        ((1 / 3, 1 / 4, 1 / 10, 1 / 5), -1),
+        ((1.05, 1.06, 1.07), 0),
+        ((0.1, 10.0, 2.0), 0),
+    ],
+)
+def test_of_ratios_the_logarithms_have_the_interval(ratios: tuple[float, ...], agreed: int) -> None:
+    """As they stand 3, 4, 10 and 5 are 5.5 ± 5.0, which holds 1; their logarithms are 1.60 ± 0.81."""
+    assert claims.agreement(AMPLIFIES, [Pair("", "", each, 1.0) for each in ratios]) == agreed
+
+
+def test_of_a_bound_all_runs_must_agree() -> None:
+    for gains, agreed in (((1.0, 1.1, 1.2, 1.6), 1), ((1.0, 1.1, 1.2, 1.7), 0), ((1.7, 1.8, 2.0), -1)):
+        assert claims.agreement(BOUND, [Pair("", "", gain, 1.65) for gain in gains]) == agreed
 
 
 def test_each_quantity_reads_its_own_field() -> None:
@@ -104,11 +147,12 @@ def test_gradient_norms_are_those_after_the_first_128_steps(fake: Fake) -> None:
     assert only_row(claim, [fake("hc", rows), fake("mhc", calm)])["range"] == "2.000"
 
 
-def test_a_row_counts_pairs_by_rate_and_names_the_contrary(fake: Fake) -> None:
+def test_a_row_counts_settings_by_rate_and_names_the_contrary(fake: Fake) -> None:
     slow, fast = {"study": "a", "optim__lr": 3e-4}, {"study": "b", "optim__lr": 3e-3}
     runs = [
         *losses(fake, (3.0, 3.25), **slow),
         *losses(fake, (3.0, 2.5), (3.0, 3.125), (3.0, 3.005), **fast),
+        *losses(fake, (3.0, 3.125), (3.0, 3.005), study="d", optim__lr=3e-3),
         *losses(fake, (3.0, 2.75), study="c", optim__lr=3e-3, optim__clip=0.0),
         run(fake, "mhc", 1.0, seed=7, **slow),  # has no partner
     ]
@@ -117,11 +161,11 @@ def test_a_row_counts_pairs_by_rate_and_names_the_contrary(fake: Fake) -> None:
         "source": LOWER.source,
         "quantity": "held-out bpc, mHC − HC",
         "at 0.0003": "0 : 1 : 0",
-        "at 0.003": "1 : 1 : 1",
+        "at 0.003": "0 : 1 : 1",
         "at 0.003, no clip": "1 : 0 : 0",
         "range": "-0.500 to 0.250",
         "came out": "mixed",
-        "contrary": "a, b (1 of 3)",
+        "contrary": "a, d",
     }
 
 
@@ -140,7 +184,7 @@ def test_a_bound_is_asked_of_every_run(fake: Fake) -> None:
         BOUND, [run(fake, "mhc", backward=gain, seed=seed) for seed, gain in enumerate((1.0, 2.5))]
     )
     assert (row["quantity"], row["range"]) == ("composite gain, mHC", "1.000 to 2.500")
-    assert (row["at 0.0003"], row["came out"]) == ("1 : 1 : 0", "mixed")
+    assert (row["at 0.0003"], row["came out"]) == ("0 : 0 : 1", "open")
 
 
 def test_a_diverged_run_has_lost_in_everything_and_an_unfinished_one_is_not_asked(fake: Fake) -> None:
@@ -152,10 +196,10 @@ def test_a_diverged_run_has_lost_in_everything_and_an_unfinished_one_is_not_aske
         run(fake, "mhc", 2.0, seed=2, state="interrupted"),
     ]
     assert (only_row(LOWER, runs)["at 0.0003"], only_row(LOWER, runs)["range"]) == (
-        "0 : 1 : 1",
+        "0 : 1 : 0",
         "0.000 to inf",
     )
-    assert only_row(AMPLIFIES, runs)["at 0.0003"] == "0 : 1 : 1"
+    assert only_row(AMPLIFIES, runs)["at 0.0003"] == "0 : 1 : 0"
 
 
 def test_of_a_pair_that_two_studies_hold_the_first_by_name_counts(fake: Fake) -> None:

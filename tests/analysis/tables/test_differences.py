@@ -9,9 +9,8 @@ from mhc_repro.runs import Run
 
 Fake = Callable[..., Run]
 SHIFTS = (0.0, 10.0, -20.0)  # what a seed moves in all arms: a mean over unpaired runs would be lost in it
-MEAN_AND_HALF = (
-    "-0.250 ± 0.311"  # of -1/8, -2/8, -3/8: 4.3027, Student's t at 2 degrees and 95 %, times 1/8 over √3
-)
+GAPS = -1 / 8, -2 / 8, -3 / 8
+WRITTEN = "-0.250 ± 0.311 (3 of 3)"  # 4.3027, Student's t at 2 degrees of freedom and 95 %, times 1/8 over √3
 
 
 @pytest.fixture
@@ -36,27 +35,66 @@ def table(*arms: list[Run]) -> pd.DataFrame:
 
 
 def test_what_a_seed_moves_in_both_arms_cancels(seeded: Seeded) -> None:
-    frame = table(
-        seeded("baseline", 0, 0, 0),
-        seeded("hc", -1 / 8, -2 / 8, -3 / 8),
-        seeded("mhc_lite", -2 / 8, -4 / 8, -6 / 8),
-    )
+    lite = [2 * gap for gap in GAPS]
+    frame = table(seeded("baseline", 0, 0, 0), seeded("hc", *GAPS), seeded("mhc_lite", *lite))
     assert list(frame.index) == ["HC", "mHC-lite"]
-    assert frame.loc["HC"].to_dict() == {
-        "seeds": "3",
-        "− baseline": MEAN_AND_HALF,
-        "− HC": "–",
-        "− mHC": "–",
-    }
-    assert frame.loc["mHC-lite", "− baseline"] == "-0.500 ± 0.621"
-    assert frame.loc["mHC-lite", "− HC"] == MEAN_AND_HALF
+    assert frame["seeds"].tolist() == ["3", "3"]
+    assert frame["− baseline"].tolist() == [WRITTEN, "-0.500 ± 0.621 (3 of 3)"]
+    assert frame["− HC"].tolist() == ["–", WRITTEN]
+    assert "− mHC" not in frame  # was not run
 
 
-def test_only_seeds_that_both_arms_finished_are_paired(seeded: Seeded, fake: Fake) -> None:
+@pytest.mark.parametrize(
+    ("gaps", "text"),
+    [
+        ((-0.004, -0.003, -0.005), "-0.004 ± 0.002 † (3 of 3)"),
+        (
+            (0.0, 0.0005, 0.0010),
+            "0.001 ± 0.001 (0 of 3)",
+        ),  # 0.0005 ± 0.0012, though it reads as if zero were out
+        ((0.0012, 0.0014, 0.0016), "0.001 ± 0.000 † (0 of 3)"),
+        ((0.01, 0.02), "0.010 / 0.020"),
+        ((-0.01, float("inf"), 0.02), "-0.010 / inf / 0.020"),
+        ((), "–"),
+    ],
+)
+def test_the_mark_is_of_numbers_before_rounding(gaps: tuple[float, ...], text: str) -> None:
+    assert differences.difference(gaps) == text
+
+
+def test_only_seeds_that_both_arms_ended_are_paired(seeded: Seeded, fake: Fake) -> None:
     late = fake("hc", [{"step": 60, "bpc/test": 1.0}], seed=3)
-    lost = fake("baseline", [{"step": 40, "bpc/val": 1.0}], seed=3, state="diverged")
-    frame = table([*seeded("baseline", 0, 0, 0), lost], [*seeded("hc", -1 / 8, -2 / 8, -3 / 8), late])
-    assert frame.loc["HC", ["seeds", "− baseline"]].tolist() == ["4", f"{MEAN_AND_HALF} (3 of 4)"]
+    lost = fake("baseline", [{"step": 40, "bpc/val": 1.0}], seed=3, state="interrupted")
+    frame = table([*seeded("baseline", 0, 0, 0), lost], [*seeded("hc", *GAPS), late])
+    assert frame.loc["HC", ["seeds", "− baseline"]].tolist() == ["4", WRITTEN]
+
+
+@pytest.mark.parametrize(("fallen", "said"), [("hc", "inf"), ("baseline", "-inf")])
+def test_the_seeds_that_an_arm_survived_are_not_its_mean(
+    seeded: Seeded, fake: Fake, fallen: str, said: str
+) -> None:
+    other = "hc" if fallen == "baseline" else "baseline"
+    died = fake(fallen, [{"step": 40, "bpc/val": 1.0}], seed=3, state="diverged")
+    lived = fake(other, [{"step": 60, "bpc/test": 1.0}], seed=3)
+    frame = table([*seeded("baseline", 0, 0, 0), *seeded("hc", *GAPS), died, lived])
+    assert frame.loc["HC", "− baseline"] == f"-0.125 / -0.250 / -0.375 / {said}"
+
+
+def test_gradients_are_paired_and_gains_are_ranges(fake: Fake) -> None:
+    def run(arm: str, seed: int, norm: float, gain: float) -> Run:
+        late = {
+            "step": 129,
+            "grad/norm": norm,
+            "gain/composite_forward": 1.0,
+            "gain/composite_backward": gain,
+        }
+        return fake(arm, [late, {"step": 130, "bpc/test": 3.0}], seed=seed)
+
+    runs = [run("baseline", seed, norm, 1.0) for seed, norm in enumerate((1.0, 10.0, 100.0))]
+    runs += [run("hc", seed, norm, gain) for seed, (norm, gain) in enumerate([(2, 20), (15, 400), (100, 70)])]
+    row = table(runs).loc["HC"]
+    assert row["gradient norm (× baseline)"] == "1.50 (1.00 to 2.00)"
+    assert row["max composite gain"] == "70.00 (20.00 to 400.0)"
 
 
 def test_two_seeds_make_no_table(seeded: Seeded) -> None:
@@ -65,29 +103,33 @@ def test_two_seeds_make_no_table(seeded: Seeded) -> None:
     for runs in (two, apart):
         assert table(runs).empty
         assert len(stability.tables(comparisons(runs))) == 2
-        assert differences.part(comparisons(runs)) == "*Study `made-up`: fewer than 3 seeds have finished.*"
+        assert "no two arms have ended with 3 seeds in common" in differences.part(comparisons(runs))
 
 
-def test_settings_have_rows_of_their_own(seeded: Seeded) -> None:
+def test_settings_have_rows_of_their_own_and_studies_their_own_arms(seeded: Seeded) -> None:
     runs = [
-        run
-        for blocks, gap in ((4, 0.5), (8, 1.0))
-        for run in [
-            *seeded("baseline", 0, 0, 0, model__blocks=blocks),
-            *seeded("mhc", gap, gap, gap, model__blocks=blocks),
-        ]
+        *(
+            run
+            for blocks in (4, 8)
+            for run in seeded("baseline", 0, 0, 0, study="published", model__blocks=blocks)
+        ),
+        *seeded("published_mhc", 0.5, 0.5, 0.5, study="published", model__blocks=4),
+        *seeded("published_mhc", 1, 1, 1, study="published", model__blocks=8),
+        *seeded("published_hc", 1, 1, 1, study="published", model__blocks=8),
     ]
     frame = differences.table(comparisons(runs))
-    assert frame[["setting", "arm", "− baseline"]].to_numpy().tolist() == [
-        ["blocks 4", "mHC", "0.500 ± 0.000"],
-        ["blocks 8", "mHC", "1.000 ± 0.000"],
-    ]
+    ours = frame[frame["arm"] == "mHC, enwik8 repr."].set_index("setting")
+    assert ours["− baseline"].to_dict() == {
+        "blocks 4": "0.500 ± 0.000 † (0 of 3)",
+        "blocks 8": "1.000 ± 0.000 † (0 of 3)",
+    }
+    assert ours["− HC, enwik8 repr."].to_dict() == {"blocks 4": "–", "blocks 8": "0.000 ± 0.000 (0 of 3)"}
 
 
 def test_it_is_among_the_tables_of_a_study_with_seeds_enough(seeded: Seeded) -> None:
-    (study,) = by_study([*seeded("baseline", 0, 0, 0), *seeded("hc", -1 / 8, -2 / 8, -3 / 8)]).values()
+    (study,) = by_study([*seeded("baseline", 0, 0, 0), *seeded("hc", *GAPS)]).values()
     *_, last = stability.tables(study)
-    assert (last.title, last.frame.loc[0, "− baseline"]) == ("Paired by seed", MEAN_AND_HALF)
+    assert (last.title, last.frame.loc[0, "− baseline"]) == ("Paired by seed", WRITTEN)
     for text in (stability.part(study), differences.part(study)):
-        assert f"| HC    |       3 | {MEAN_AND_HALF} |" in text
+        assert f"| HC    |       3 | {WRITTEN} |" in text
         assert differences.CAPTION in text

@@ -50,7 +50,7 @@ def test_seeds_are_paired_and_those_without_all_three_arms_are_left_out(fake: Fa
         *trio(fake, (3.0, 2.5, 3.5)),
         *trio(fake, (4.0, 4.25, 4.0), seed=1),
         *trio(fake, (9.0, 1.0, 1.0), seed=2)[:2],
-        fake("mhc", rows(5.0, (1.0, 1.0)), seed=2, state="diverged"),
+        fake("mhc", rows(5.0, (1.0, 1.0)), seed=2, state="interrupted"),
         fake("identity", rows(4.5, (1.0, 1.0)), seed=1),
         fake("identity", rows(7.0, (1.0, 1.0)), seed=2),
     ]
@@ -82,7 +82,31 @@ def test_the_longest_trainings_come_first(fake: Fake) -> None:
     assert frame["tokens"].tolist() == ["2.5 M", "0.2 M", "0.2 M"]  # steps of 32 windows of 128
 
 
-@pytest.mark.parametrize("state", ["running", "interrupted", "failed", "diverged"])
+def test_a_run_that_diverged_has_lost_its_pairs_and_no_other(fake: Fake) -> None:
+    runs = [
+        *trio(fake),
+        *trio(fake, (3.0, 2.0, 9.0), seed=1)[:2],
+        fake("mhc", rows(1.0, (1.0, 1.0)), seed=1, state="diverged"),
+    ]
+    row = only_row(runs)
+    assert row["HC − baseline"] == "-0.125 / -1.000"
+    assert row["mHC − baseline"] == "0.250 / inf"
+
+
+def test_three_seeds_have_intervals_of_losses_and_ranges_of_gains(fake: Fake) -> None:
+    row = only_row(
+        [
+            run
+            for seed, bits in enumerate((3.0, 4.0, 5.0))
+            for run in trio(fake, (bits, bits - 0.125, 6.0), seed=seed)
+        ]
+    )
+    assert row["HC − baseline"] == "-0.125 ± 0.000"
+    assert row["mHC − baseline"] == "2.000 ± 2.484"
+    assert row["HC's gain, largest"] == "70.00"
+
+
+@pytest.mark.parametrize("state", ["running", "interrupted", "failed"])
 def test_without_three_finished_arms_there_is_a_line_and_no_table(fake: Fake, state: str) -> None:
     runs = [*trio(fake)[:2], fake("mhc", rows(1.0, (1.0, 1.0)), state=state)]
     assert pairs.part(by_study(runs)) == pairs.part({}) == pairs.EMPTY

@@ -18,7 +18,7 @@ INF, NAN = float("inf"), float("nan")
 
 def both(runs: list[Run]) -> pd.DataFrame:
     """Both tables as one frame with a row an arm."""
-    published, answers = (each.frame for each in stability.tables(comparisons(runs)))
+    answers, published, *_ = (each.frame for each in stability.tables(comparisons(runs)))
     return pd.concat([published, answers.drop(columns=["arm", "seeds"])], axis=1).set_index("arm")
 
 
@@ -194,6 +194,22 @@ def test_every_reason_of_the_guards_has_words() -> None:
 )
 def test_digits(values: list[float], text: str) -> None:
     assert cells.cell(values) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([30.0, 60.0], "30.00 / 60.00"),
+        ([400.0, 20.0, 70.0], "70.00 (20.00 to 400.0)"),  # a symmetric interval would reach below zero
+        ([1.0, 1.0, 1.0], "1.000"),
+        ([1.0, 4.0, 2.0, 8.0], "3.000 (1.000 to 8.000)"),
+        ([2e-4, 2e-4, 4e-4], "2.00e-04 (2.00e-04 to 4.00e-04)"),
+        ([2.0, NAN, INF, 1.0], "2.000 (1.000 to inf) (3 of 4)"),
+        ([NAN], "–"),
+    ],
+)
+def test_what_spans_orders_of_magnitude_has_a_range(values: list[float], text: str) -> None:
+    assert cells.ranged(values) == text
 
 
 def test_markdown_escapes_and_aligns() -> None:
