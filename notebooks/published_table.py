@@ -12,7 +12,7 @@
 # # Anatomy of a published table: why 25.4 becomes 7.0
 #
 # An enwik8 reproduction of mHC in circulation prints an "amax gain" of 25.40 for a baseline, 27.72 for HC and
-# 6.99 for mHC, 3.6 times better than the baseline. This notebook takes that number apart, with runs of its
+# 6.99 for mHC, 3.6 times smaller than the baseline. This notebook takes that number apart, with runs of its
 # own protocol and arms (study `published`). Nothing is trained here; runs that are not recorded yet are
 # named, and their figures and cells left out.
 

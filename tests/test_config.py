@@ -193,6 +193,15 @@ def test_study_sweeps(
     assert {(job.optim.lr, job.train.steps) for job in jobs} == {(lr, steps)}
 
 
+def test_rates_are_those_around_the_one_of_seeds() -> None:
+    rates: dict[tuple[str, int], list[float]] = {}
+    for job in jobs_of("study=rates"):
+        rates.setdefault((job.connection.name, job.seed), []).append(job.optim.lr)
+    assert set(rates) == {(arm, seed) for arm in THREE for seed in (2, 3, 4)}
+    assert set(rates) < {(job.connection.name, job.seed) for job in jobs_of("study=seeds")}
+    assert all(found == [1e-3, 1e-2] for found in rates.values())
+
+
 def test_study_is_a_multirun_without_the_flag() -> None:
     assert jobs_of("study=quick") == jobs_of("-m", "study=quick")
     assert [job.seed for job in jobs_of("study=quick", "seed=3", "connection=hc")] == [3]

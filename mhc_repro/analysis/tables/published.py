@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 
 from mhc_repro.analysis import labels
-from mhc_repro.analysis.arms import style
+from mhc_repro.analysis.arms import BASELINE, style
 from mhc_repro.analysis.comparison import EXPECTED, EXPECTED_IN, Comparison, Studies
 from mhc_repro.analysis.selection import fullest
 from mhc_repro.analysis.summary import Summary, summarise
@@ -233,11 +233,14 @@ def explanation(quantities: list[Quantity], found: Comparison | None) -> str:
         quarter=[quartered(gain.published["baseline"]) for gain in gains],
         mhc=[gain.quoted["mhc"] for gain in gains],
     )
-    runs = _summaries(found, QUARTER)
-    if not runs:
-        return text
-    here = [cell(gain, "mhc", runs) for gain in gains]
-    return f"{text} A plain net with branches times 1/4 has {here[0]} and {here[1]} here."
+    for arm, said, scaled in (
+        (BASELINE, "From the baseline here it would be {} and {}.", quartered),
+        (QUARTER, "A plain net with branches times 1/4 has {} and {} here.", float),
+    ):
+        if runs := _summaries(found, arm):
+            ratios = [[scaled(gain.of(run)) for run in runs] for gain in gains]
+            text += " " + said.format(*(cells.ranged(each, decimals=2) for each in ratios))
+    return text
 
 
 def quartered(ratio: Any, n: int = STREAMS) -> Any:

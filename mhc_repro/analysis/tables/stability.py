@@ -31,7 +31,7 @@ STABILITY_CAPTION = (
     "of all are those of the start and of warm-up. Steps clipped: of all. Composite amax gain of "
     "the H_res products, largest over sub-layers and probes; a residual baseline has exactly 1. Spikes: "
     f"steps more than 6 sigma above the mean of the {WINDOW} before them (so the first {WINDOW} cannot be judged), "
-    "in loss + in body gradient norm, all seeds. Step time: fifth percentile of a run's steps, those that shared "
+    "in loss and in body gradient norm, all seeds. Step time: fifth percentile of a run's steps, those that shared "
     "the machine least, over the baseline's of the same seed; of runs that shared it unequally it means nothing, "
     f"and the bench measures it properly. {cells.SEVERAL}"
 )
@@ -121,7 +121,7 @@ def stability_columns(rows: Sequence[Row]) -> pd.DataFrame:
             "max composite gain, bwd": lambda runs: cells.ranged(
                 [run.composite_backward_max for run in runs]
             ),
-            "spikes": _spikes,
+            "spikes (loss + gradient)": _spikes,
             "step time (× baseline)": lambda runs: cells.ranged([run.step_ratio for run in runs], decimals=2),
             "status": _status,
         },

@@ -311,7 +311,9 @@ def test_what_the_ratio_is_and_what_a_quarter_of_it_gives(fake: Fake) -> None:
     assert "which is 7.1 on average and 11.2 at most; published are 6.99 and 11.70." in published.part({})
     assert "here." not in published.part({})
     quarter = fake("baseline_quarter", rows(1.9, gain=7.5), study="published")
-    part = published.part(by_study([fake(study="published"), quarter]))
+    baseline = fake(rows=rows(1.9, gain=25.0), study="published")  # its ratios are 25 and 26
+    part = published.part(by_study([baseline, quarter]))
+    assert "From the baseline here it would be 7.00 and 7.25. A plain net with branches" in part
     assert "A plain net with branches times 1/4 has 7.50 and 8.50 here." in part
 
 

@@ -63,7 +63,9 @@ def test_the_stability_table_takes_every_step_and_probe(fake: Fake) -> None:
     assert row["max composite gain, fwd"] == "51.25"
     assert row["max composite gain, bwd"] == "1,234" or row["max composite gain, bwd"] == "1,235"
     assert row["step time (× baseline)"] == "1.00"
-    assert row["spikes"] == "–"  # sixty steps, and the rule needs 128 before the one it judges
+    assert (
+        row["spikes (loss + gradient)"] == "–"
+    )  # sixty steps, and the rule needs 128 before the one it judges
     assert row["status"] == "finished"
 
 
@@ -123,7 +125,7 @@ def test_a_diverged_run_has_no_final_loss_and_keeps_the_rest(fake: Fake) -> None
     assert row["final loss (nats)"] == "–"
     assert row["min loss (nats)"] == "2.125"
     assert row["held-out bpc"] == "4.000 (val)"
-    assert row["spikes"] == "1 + 1"
+    assert row["spikes (loss + gradient)"] == "1 + 1"
     assert row["status"] == "diverged at 43/60"
 
 
@@ -230,7 +232,7 @@ def test_fixture_table(runs: list[Run]) -> None:
         assert frame.loc[label, "final loss (nats)"] == ("–" if arm == "hc" else f"{loss[-1]:.3f}")
     assert frame.loc["HC", "status"] == "diverged at 130/160"
     assert frame.loc["mHC", "status"] == "finished; degenerate: streams never separated"
-    assert frame.loc["baseline", "spikes"] == "1 + 0"
+    assert frame.loc["baseline", "spikes (loss + gradient)"] == "1 + 0"
     assert frame.loc["mHC", "step time (× baseline)"] == "1.50"
     assert frame.loc["HC", "max composite gain, fwd"] == "2.592"
 
