@@ -163,7 +163,7 @@ def test_study_names_its_question_and_its_folder(path: Path) -> None:
     [
         ("quick", THREE, [4], 3e-3, 300, [0]),
         ("stability", THREE, [8], 3e-4, 2000, [0, 1]),
-        ("stress", ("baseline", "identity", "hc", "mhc"), [8], 3e-3, 2000, [0]),
+        ("stress", ("baseline", "identity", "hc", "mhc"), [8], 3e-3, 2000, [0, 1]),
         ("depth", ("baseline", "baseline_quarter", "identity", "hc", "mhc"), [4, 8, 16], 3e-3, 1000, [0, 1]),
         (
             "seeds",
