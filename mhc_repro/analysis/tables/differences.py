@@ -54,6 +54,8 @@ def difference(gaps: Sequence[float]) -> str:
 
 
 def _rows(comparison: Comparison) -> Iterator[dict[str, str]]:
+    if len(comparison.seeds) < stats.FEWEST:
+        return
     found = {
         arm: {seed: summarise(run) for seed, run in comparison.ended(arm).items()} for arm in comparison.arms
     }

@@ -233,13 +233,12 @@ def explanation(quantities: list[Quantity], found: Comparison | None) -> str:
         quarter=[quartered(gain.published["baseline"]) for gain in gains],
         mhc=[gain.quoted["mhc"] for gain in gains],
     )
-    for arm, said, scaled in (
-        (BASELINE, "From the baseline here it would be {} and {}.", quartered),
-        (QUARTER, "A plain net with branches times 1/4 has {} and {} here.", float),
-    ):
-        if runs := _summaries(found, arm):
-            ratios = [[scaled(gain.of(run)) for run in runs] for gain in gains]
-            text += " " + said.format(*(cells.ranged(each, decimals=2) for each in ratios))
+    if whole := [run for run in _summaries(found, BASELINE) if run.state == "finished"]:
+        mean, most = (cells.ranged([quartered(gain.of(run)) for run in whole], decimals=2) for gain in gains)
+        text += f" From the baseline here it would be {mean} and {most}."
+    if quarter := _summaries(found, QUARTER):
+        mean, most = (cell(gain, "mhc", quarter) for gain in gains)
+        text += f" A plain net with branches times 1/4 has {mean} and {most} here."
     return text
 
 

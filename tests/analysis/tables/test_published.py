@@ -315,6 +315,10 @@ def test_what_the_ratio_is_and_what_a_quarter_of_it_gives(fake: Fake) -> None:
     part = published.part(by_study([baseline, quarter]))
     assert "From the baseline here it would be 7.00 and 7.25. A plain net with branches" in part
     assert "A plain net with branches times 1/4 has 7.50 and 8.50 here." in part
+    died = fake("baseline_quarter", rows(1.9, gain=7.5), study="published", state="diverged")
+    part = published.part(by_study([fake(rows=rows(1.9), study="published", state="diverged"), died]))
+    assert "has 7.50, 1 diverged and 8.50, 1 diverged here." in part
+    assert "From the baseline here" not in part
 
 
 @pytest.mark.parametrize(
