@@ -6,7 +6,7 @@
 from typing import NamedTuple
 
 from mhc_repro.config import ConnectionConfig
-from mhc_repro.connections.base import Connection
+from mhc_repro.connections.base import Connection, Maps, Passed
 from mhc_repro.connections.ends import expand, make_expansion, make_reduction, reduce
 from mhc_repro.connections.history import HistoryConnection, make_history
 from mhc_repro.connections.hyper import HyperConnection, make_form
@@ -15,7 +15,9 @@ from mhc_repro.connections.symmetry import exchangeable
 
 __all__ = [
     "Connection",
+    "Maps",
     "Nature",
+    "Passed",
     "build",
     "check",
     "expand",

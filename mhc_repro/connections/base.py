@@ -2,8 +2,25 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import NamedTuple
 
 from torch import Tensor, nn
+
+
+class Maps(NamedTuple):
+    """The maps of one sub-layer for N tokens: H_pre (n, N), H_post (n, N), H_res (n, n, N)."""
+
+    read: Tensor
+    write: Tensor
+    mix: Tensor
+
+
+class Passed(NamedTuple):
+    """What one sub-layer hands on: the streams, the maps it applied to them, what its successor needs beside them."""
+
+    streams: Tensor  # (B, T, n, C)
+    maps: Maps  # of the B T tokens
+    carry: Tensor | None = None
 
 
 class Connection(nn.Module, ABC):
@@ -13,10 +30,12 @@ class Connection(nn.Module, ABC):
     detached = False  # no gradient passes H_res: its backward gains are 0
     compiled = False  # training steps use compiled code, where there is some
 
-    def gate_slope(self, streams: Tensor) -> Tensor:
-        """Return how far the gates are from saturation at streams (N, n, C), 0 to 1; 1 where there are none."""
-        return streams.new_ones(())
+    def gate_slope(self, maps: Maps) -> Tensor:
+        """Return how far the gates are from saturation, 0 to 1; 1 where there are none."""
+        return maps.read.new_ones(())
 
     @abstractmethod
-    def forward(self, streams: Tensor, branch: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """Carry streams (B, T, n, C) past one sub-layer; also return H_res (n, n, B T)."""
+    def forward(
+        self, streams: Tensor, branch: Callable[[Tensor], Tensor], carry: Tensor | None = None
+    ) -> Passed:
+        """Carry streams (B, T, n, C) past one sub-layer; `carry` is its predecessor's, None at the first."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mhc_repro.config import ConnectionConfig
-from mhc_repro.connections.base import Connection
+from mhc_repro.connections.base import Connection, Maps, Passed
 from mhc_repro.connections.mixing import make_kind
 from mhc_repro.errors import UserError
 
@@ -112,15 +112,21 @@ class HistoryConnection(Connection):
         shift = torch.eye(self.n, dtype=weights.dtype, device=weights.device)[:-1]
         return torch.cat([first[None], shift])
 
-    def forward(self, streams: Tensor, branch: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """Carry the states (B, T, n, C), newest first, past one sub-layer; also return H_res (n, n, B T)."""
+    def forward(
+        self, streams: Tensor, branch: Callable[[Tensor], Tensor], carry: Tensor | None = None
+    ) -> Passed:
+        """Carry the states (B, T, n, C), newest first, past one sub-layer, which reads and makes the newest."""
         wide = torch.promote_types(streams.dtype, torch.float32)
         streams = streams.to(wide)
         matrix = self.companion()
         states = streams.detach() if self.detached else streams
         newest = branch(streams[:, :, 0]).to(wide) + (matrix[0, :, None] * states).sum(2)
         moved = torch.cat([newest[:, :, None], streams[:, :, :-1]], dim=2)
-        return moved, matrix[..., None].expand(-1, -1, streams.shape[0] * streams.shape[1])
+        tokens = streams.shape[0] * streams.shape[1]
+        newest_alone = torch.eye(self.n, dtype=matrix.dtype, device=matrix.device)[0, :, None].expand(
+            -1, tokens
+        )
+        return Passed(moved, Maps(newest_alone, newest_alone, matrix[..., None].expand(-1, -1, tokens)))
 
     def _noise(self) -> Tensor | None:
         if not (self.history.gumbel and self.training):

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from mhc_repro.config import ConnectionConfig
-from mhc_repro.connections.base import Connection
-from mhc_repro.connections.maps import Form, gates, make_maps, make_numbers
+from mhc_repro.connections.base import Connection, Maps, Passed
+from mhc_repro.connections.maps import Form, make_maps
 from mhc_repro.connections.mixing import Identity, make_mixing
 from mhc_repro.connections.mixing.base import tokens_first, tokens_last
 from mhc_repro.errors import UserError
@@ -22,11 +22,11 @@ from mhc_repro.errors import UserError
 
 def read_stage(
     form: Form, streams: Tensor, phi: Tensor | None, alpha: Tensor | None, bias: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Do all that precedes the branch: make h = H_pre X (N, C), H_post (N, n) and H_res (N, n, n)."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Do all that precedes the branch: make h = H_pre X (N, C), H_pre (N, n), H_post (N, n) and H_res (N, n, n)."""
     read, write, mix = make_maps(form, streams, phi, alpha, bias)
     h = (read.T[..., None] * streams).sum(1)
-    return h, write.T.contiguous(), tokens_first(mix).contiguous()
+    return h, read.T, write.T.contiguous(), tokens_first(mix).contiguous()
 
 
 def write_stage(mix: Tensor | None, write: Tensor, streams: Tensor, output: Tensor) -> Tensor:
@@ -125,33 +125,30 @@ class HyperConnection(Connection):
         alpha = [part.alpha.expand_as(part.bias) for part in parts if part.alpha is not None]
         return (torch.cat(phi), torch.cat(alpha), bias) if phi else (None, None, bias)
 
-    def gate_slope(self, streams: Tensor) -> Tensor:
-        """Return how far the gates are from saturation at streams (N, n, C): 1 in the middle, 0 at the ends.
+    def gate_slope(self, maps: Maps) -> Tensor:
+        """Return how far the gates are from saturation: 1 in the middle of their range, 0 at its ends.
 
         The slope over its largest value, averaged over tokens, of the stream that has most of it; the less
-        of H_pre's and H_post's. Maps without a bound are never saturated.
+        of H_pre's and H_post's. Maps without a bound are never saturated, nor is one that learns nothing.
         """
-        read, write, _ = make_numbers(self.form, streams, *self.joined())
-        slopes = [streams.new_ones(())]
+        slopes = [maps.read.new_ones(())]
         if self.form.gate != "tanh":
-            read, write = gates(self.form.gate, read, write)
-            if self.form.gate == "sigmoid":
-                write = write / 2
-            slopes += [(4 * s * (1 - s)).mean(1).amax() for s in (read, write) if len(s)]
+            write = maps.write / 2 if self.form.gate == "sigmoid" else maps.write
+            learned = ((maps.read, self.form.learns_read), (write, self.form.learns_write))
+            slopes += [(4 * gate * (1 - gate)).mean(1).amax() for gate, learns in learned if learns]
         return torch.stack(slopes).amin()
 
-    def forward(self, streams: Tensor, branch: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """Carry streams (B, T, n, C) past one sub-layer; also return H_res (n, n, B T).
-
-        Streams and maps stay in float32 or wider under any autocast.
-        """
+    def forward(
+        self, streams: Tensor, branch: Callable[[Tensor], Tensor], carry: Tensor | None = None
+    ) -> Passed:
+        """Carry streams (B, T, n, C) past one sub-layer; streams and maps stay float32 or wider under autocast."""
         shape, kind = streams.shape, streams.device.type
         wide = torch.promote_types(streams.dtype, torch.float32)
         streams = streams.flatten(0, 1).to(wide)
         before, after = stages(self.form, self.compiled and self.training and torch.is_grad_enabled())
         with torch.autocast(kind, enabled=False):
-            h, write, mix = before(streams, *self.joined())
+            h, read, write, mix = before(streams, *self.joined())
         output = branch(h.unflatten(0, shape[:2])).flatten(0, 1)
         with torch.autocast(kind, enabled=False):
             streams = after(None if self.keeps_streams else mix, write, streams, output.to(wide))
-        return streams.view(shape), tokens_last(mix)
+        return Passed(streams.view(shape), Maps(read.T, write.T, tokens_last(mix)))

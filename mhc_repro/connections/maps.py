@@ -13,18 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mhc_repro.connections.base import Maps
 from mhc_repro.connections.mixing import Mixing
 from mhc_repro.linear import linear
 
 RMS_EPS = 1e-20  # mHC Table 5
-
-
-class Maps(NamedTuple):
-    """The maps of one sub-layer for N tokens: H_pre (n, N), H_post (n, N), H_res (n, n, N)."""
-
-    read: Tensor
-    write: Tensor
-    mix: Tensor
 
 
 class Form(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mhc_repro.connections.base import Connection
+from mhc_repro.connections.base import Connection, Maps, Passed
 
 
 class ResidualConnection(Connection):
@@ -20,11 +20,16 @@ class ResidualConnection(Connection):
         super().__init__()
         self.branch_scale = branch_scale
 
-    def forward(self, streams: Tensor, branch: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """Carry streams (B, T, 1, C) past one sub-layer; also return H_res (1, 1, B T)."""
-        batch, time, _, _ = streams.shape
+    def forward(
+        self, streams: Tensor, branch: Callable[[Tensor], Tensor], carry: Tensor | None = None
+    ) -> Passed:
+        """Carry streams (B, T, 1, C) past one sub-layer; H_pre and H_res are 1, H_post is the branch's scale."""
+        tokens = streams.shape[0] * streams.shape[1]
         one = torch.ones((), dtype=streams.dtype, device=streams.device)
+        maps = Maps(
+            one.expand(1, tokens), (self.branch_scale * one).expand(1, tokens), one.expand(1, 1, tokens)
+        )
         output = branch(streams.squeeze(2)).unsqueeze(2)
         if self.branch_scale != 1:
             output = self.branch_scale * output
-        return streams + output, one.expand(1, 1, batch * time)
+        return Passed(streams + output, maps)

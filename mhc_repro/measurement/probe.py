@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mhc_repro.config import ProbeConfig
+from mhc_repro.connections import Maps
 from mhc_repro.measurement.gains import gain_rows
 from mhc_repro.runs.schema import GAINS
 from mhc_repro.runs.table import Row
@@ -40,17 +41,14 @@ class Probe:
         spread: list[Tensor] = []
         slope: list[Tensor] = []
         connections: Any = model.connections
-        before = torch.empty(0)
 
-        def observe(layer: int, streams: Tensor, mix: Tensor) -> None:
-            nonlocal before
+        def observe(layer: int, streams: Tensor, maps: Maps | None) -> None:
             amax.append(streams.abs().amax())
-            if layer > 0:
-                slope.append(connections[layer - 1].gate_slope(before.flatten(0, 1)))
-                h_res.append(mix.permute(2, 0, 1))
+            if maps is not None:
+                slope.append(connections[layer - 1].gate_slope(maps))
+                h_res.append(maps.mix.permute(2, 0, 1))
                 centred = streams - streams.mean(2, keepdim=True)
                 spread.append(centred.norm() / streams.norm())
-            before = streams
 
         model.eval()
         model(self.tokens, observe)

@@ -14,11 +14,12 @@ from torch.nn import functional
 
 from mhc_repro import connections
 from mhc_repro.config import ConnectionConfig, ModelConfig
+from mhc_repro.connections import Maps
 from mhc_repro.linear import Linear, linear
 from mhc_repro.training.runtime import stream_seed
 
 CONNECTION = ("connections.", "expansion.", "reduction.")  # how the names of an arm's own parameters begin
-Observer = Callable[[int, Tensor, Tensor], None]  # layer (0: before the trunk), streams, H_res (n, n, B T)
+Observer = Callable[[int, Tensor, Maps | None], None]  # layer, streams, maps (0, before the trunk: None)
 
 
 class Attention(nn.Module):
@@ -80,11 +81,12 @@ class Transformer(nn.Module):
         x = functional.dropout(x, self.dropout, self.training)
         streams = self.expansion(x) if self.expansion else connections.expand(x, self.n)
         if observe:
-            observe(0, streams, torch.empty(0))
+            observe(0, streams, None)
+        carry = None
         for layer, (connection, branch) in enumerate(zip(self.connections, self.branches, strict=True), 1):
-            streams, h_res = connection(streams, branch)
+            streams, maps, carry = connection(streams, branch, carry)
             if observe:
-                observe(layer, streams, h_res)
+                observe(layer, streams, maps)
         return linear(self.norm(self.reduction(streams)), self.embedding.weight)
 
     def body_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:

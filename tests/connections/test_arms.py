@@ -385,7 +385,7 @@ def test_streams_separate_or_the_table_says_they_cannot(tiny, each):
     model, found = tiny(each), []
     train(model, steps=5)
 
-    def observe(layer: int, streams: Tensor, _: Tensor) -> None:
+    def observe(layer: int, streams: Tensor, _: object) -> None:
         found.append(((streams - streams.mean(2, keepdim=True)).norm() / streams.norm()).item())
 
     with torch.no_grad():
@@ -396,7 +396,9 @@ def test_streams_separate_or_the_table_says_they_cannot(tiny, each):
 def test_under_autocast_maps_stay_float32(tiny, each):
     model, dtypes = tiny(each, awake=0.3, model={"dtype": "float32"}), set()
     with torch.autocast("cpu", torch.bfloat16):
-        model(batch(0)[0], lambda layer, streams, h_res: dtypes.update({streams.dtype, h_res.dtype}))
+        model(
+            batch(0)[0], lambda layer, x, maps: dtypes.update({x.dtype, *(each.dtype for each in maps or ())})
+        )
     assert dtypes == {torch.float32}
 
 
@@ -409,10 +411,10 @@ def test_the_maps_trace_without_a_break(connection, each):
         build(settings, 1, 8).train(),
         torch.randn(1, 5, 4, 8, generator=torch.Generator().manual_seed(0)),
     )
-    plain, plain_maps = module(x, torch.sin)
+    plain, plain_maps, _ = module(x, torch.sin)
     torch._dynamo.reset()
     traced = torch.compile(lambda x: module(x, torch.sin), fullgraph=True, backend="aot_eager", dynamic=False)
-    out, maps = traced(x)
+    out, maps, _ = traced(x)
     torch.testing.assert_close(out, plain)
     torch.testing.assert_close(maps, plain_maps)
 

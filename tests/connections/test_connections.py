@@ -13,7 +13,7 @@ def streams(n: int) -> torch.Tensor:
 def test_a_connection_carries_streams_and_gives_the_matrix_it_applied(connection, arm):
     settings = connection(arm)
     module = build(settings, layer=1, dim=8).double()
-    out, h_res = module(streams(module.n), lambda h: torch.zeros_like(h))
+    out, (_, _, h_res), _ = module(streams(module.n), lambda h: torch.zeros_like(h))
     assert module.n == settings.n
     assert out.shape == (2, 3, module.n, 8)
     assert h_res.shape == (module.n, module.n, 6)
@@ -32,7 +32,7 @@ def test_building_draws_nothing_at_random(connection, arm):
 
 def test_the_residual_connection_adds_the_branch_to_one_stream(connection):
     module, x = build(connection("baseline"), layer=0, dim=8), streams(1)
-    out, h_res = module(x, lambda h: 3 * h + 1)
+    out, (_, _, h_res), _ = module(x, lambda h: 3 * h + 1)
     torch.testing.assert_close(out, 4 * x + 1, rtol=1e-14, atol=1e-14)
     assert h_res.tolist() == [[[1.0] * 6]]
     assert list(module.parameters()) == []

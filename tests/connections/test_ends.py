@@ -123,5 +123,5 @@ def test_hc_of_its_own_paper_shares_a_scale_and_centres_each_stream(connection):
 
 def test_the_branch_of_a_residual_connection_can_be_scaled(connection):
     x = torch.randn(1, 3, 1, 8)
-    out, _ = build(connection("baseline_quarter"), 0, 8)(x, torch.sin)
+    out = build(connection("baseline_quarter"), 0, 8)(x, torch.sin).streams
     torch.testing.assert_close(out, x + x.sin() / 4)

@@ -27,7 +27,7 @@ def test_a_step_is_the_branch_plus_a_mean_of_the_last_states(connection, arm_nam
     assert module.theta.shape == (known,)
     with torch.no_grad():
         module.theta.copy_(torch.linspace(0.1, 0.4, known))
-    out, h_res = module(x, torch.sin)
+    out, (_, _, h_res), _ = module(x, torch.sin)
     weights = h_res[0, :, 0]
     assert weights.sum().item() == pytest.approx(1, abs=1e-12)
     assert (weights >= 0).all()
@@ -40,7 +40,7 @@ def test_a_detached_history_has_a_skip_forward_and_none_backward(connection):
     gradients = []
     for arm in ("history", "history_detached"):
         x = states().requires_grad_()
-        out, _ = build(connection(arm), 3, 5).double()(x, lambda h: 0 * h)
+        out = build(connection(arm), 3, 5).double()(x, lambda h: 0 * h).streams
         out[:, :, 0].sum().backward()
         gradients.append(x.grad.abs().amax((0, 1, 3)))
     assert gradients[0].min() > 0

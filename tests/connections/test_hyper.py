@@ -53,7 +53,7 @@ def apply(module, x: Tensor) -> Result:
         seen.append(h)
         return branch(h)
 
-    out, h_res = module(x, spy)
+    out, (_, _, h_res), _ = module(x, spy)
     return Result(seen[0].flatten(0, 1), out.flatten(0, 1), h_res.permute(2, 0, 1))
 
 
@@ -137,7 +137,7 @@ def test_every_gradient_is_that_of_finite_differences(connection, streams_arm):
     on_maps = torch.randn(4, 4, 3, generator=generator, dtype=torch.float64)
 
     def loss() -> Tensor:
-        out, h_res = module(x, branch)
+        out, (_, _, h_res), _ = module(x, branch)
         return (out * weights[0] + out.square() * weights[1]).sum() + (h_res * on_maps).sum()
 
     loss().backward()
@@ -272,7 +272,7 @@ def test_batch_and_time_are_not_confused(connection, streams_arm):
 
 def test_streams_that_are_zero_give_finite_maps_and_gradients(connection, streams_arm):
     module, x = awake(connection(streams_arm)).float(), torch.zeros(1, 2, 4, DIM, requires_grad=True)
-    out, h_res = module(x, branch)
+    out, (_, _, h_res), _ = module(x, branch)
     (out.square().sum() + h_res.square().sum()).backward()
     for tensor in (out, h_res, x.grad, *(p.grad for p in module.parameters())):
         assert tensor.isfinite().all()
@@ -287,13 +287,13 @@ def test_autocast_touches_the_branch_and_nothing_else(connection, streams_arm):
         seen.append(h)
         return h @ weight
 
-    plain, plain_maps = module(x, linear)
+    plain, (_, _, plain_mix), _ = module(x, linear)
     with torch.autocast("cpu", torch.bfloat16):
-        out, h_res = module(x, linear)
-        again, _ = module(x.bfloat16(), linear)
+        out, (_, _, h_res), _ = module(x, linear)
+        again = module(x.bfloat16(), linear).streams
         assert linear(x[0]).dtype == torch.bfloat16
     assert out.dtype == again.dtype == h_res.dtype == seen[1].dtype == torch.float32
-    assert torch.equal(h_res, plain_maps)
+    assert torch.equal(h_res, plain_mix)
     assert torch.equal(seen[1], seen[0])
     torch.testing.assert_close(out, plain, rtol=0, atol=0.1)
     assert not torch.equal(out, plain)  # the branch itself ran in bfloat16
@@ -322,7 +322,7 @@ def test_compiled_and_uncompiled_agree_forward_and_backward(connection, name, dt
         module.compiled = compiled
         module.zero_grad()
         x = streams(4, tokens=8, dim=16).to(getattr(torch, dtype)).requires_grad_()
-        out, h_res = module(x, branch)
+        out, (_, _, h_res), _ = module(x, branch)
         (out.sin().sum() + h_res.square().sum()).backward()
         results.append({"out": out, "h_res": h_res, "streams": x.grad})
         results[-1] |= {name: parameter.grad for name, parameter in module.named_parameters()}

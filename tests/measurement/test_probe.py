@@ -24,10 +24,10 @@ def look(model) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Collect streams after each sub-layer (first: before the trunk) and H_res as (L, tokens, n, n)."""
     streams, h_res = [], []
 
-    def observe(layer: int, x: torch.Tensor, mix: torch.Tensor) -> None:
+    def observe(layer: int, x: torch.Tensor, maps) -> None:
         streams.append(x.flatten(0, 1))
         if layer:
-            h_res.append(mix.permute(2, 0, 1))
+            h_res.append(maps.mix.permute(2, 0, 1))
 
     with torch.no_grad():
         model.eval()(TOKENS, observe)

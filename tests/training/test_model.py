@@ -39,7 +39,7 @@ def spread(model) -> list[float]:
     """Relative spread between streams after each sub-layer."""
     found = []
 
-    def observe(layer: int, streams: Tensor, _: Tensor) -> None:
+    def observe(layer: int, streams: Tensor, _: object) -> None:
         if layer:
             found.append(((streams - streams.mean(2, keepdim=True)).norm() / streams.norm()).item())
 
@@ -77,7 +77,7 @@ def slow_logits(model, inputs: Tensor) -> Tensor:
     x = weights["embedding.weight"][inputs] + weights["position.weight"][: inputs.shape[1]]
     streams = torch.stack([x] * model.n, dim=2)
     for index, connection in enumerate(model.connections):
-        streams, _ = connection(streams, lambda h, index=index: slow_branch(weights, index, h))
+        streams = connection(streams, lambda h, index=index: slow_branch(weights, index, h)).streams
     return layer_norm(sum(streams.unbind(2)), weights["norm.weight"]) @ weights["embedding.weight"].T
 
 
