@@ -49,7 +49,10 @@ class ModelConfig:
     norm_eps: float = 1e-12
     init_std: float = 0.02
     dropout: float = 0.0
-    dtype: str = "float32"
+    # pre: each branch normalises what it reads | post: each stream is normalised behind the connection instead,
+    # X' = norm(H_res X + H_post^T F(H_pre X)), known to be fragile: a positive control
+    norm: str = "pre"
+    qk_norm: bool = False  # LayerNorm on queries and keys, which bounds attention's logits (2309.14322)
 
 
 @dataclass
@@ -65,23 +68,33 @@ class DataConfig:
 
 @dataclass
 class OptimConfig:
-    """AdamW, warm-up then cosine, clipping."""
+    """AdamW, its schedule, clipping."""
 
     lr: float = 3e-4
     betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
     eps: float = 1e-8
     weight_decay: float = 0.1
     decay_all: bool = False  # also norms, embeddings, gates alpha and static maps b
+    connection_lr: float = (
+        1.0  # factor on the rate of the connections' parameters; their decay is divided by it
+    )
     warmup: float = 0.05  # fraction of the steps
+    schedule: str = "cosine"  # after the warm-up: cosine, to final_lr | constant
     final_lr: float = 0.1  # fraction of the peak at the last step
     clip: float = 1.0  # 0 turns clipping off
+    clip_apart: bool = False  # the gradients of body and connections, each by its own norm
 
 
 @dataclass
 class TrainConfig:
-    """How long, and when the held-out data is read."""
+    """How long, in which numbers, and when the held-out data is read."""
 
     steps: int = 2000
+    # float64 | float32 | bfloat16 | float16: the last two of the body's products alone (autocast), with weights,
+    # maps and loss in float32, and for float16 a scaled loss
+    precision: str = "float32"
+    # What the streams are rounded to between sub-layers: wide: as the weights | bfloat16 | float16
+    streams: str = "wide"
     val_every: int = 200
     val_windows: int = 256
     test_windows: int = 2048

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mhc_repro.cache import expanded
-from mhc_repro.config import Config, ConnectionConfig
+from mhc_repro.config import Config, ConnectionConfig, OptimConfig
 from mhc_repro.errors import UserError
 from mhc_repro.measurement.guards import REASONS
 from mhc_repro.runs.directory import LOCAL, is_recorded, results_root
@@ -101,7 +101,7 @@ RULES: dict[str, Rule] = {
     "model.norm_eps": positive(),
     "model.init_std": positive(),
     "model.dropout": below_one(),
-    "model.dtype": one_of("float32", "float64"),
+    "model.norm": one_of("pre", "post"),
     "data.name": one_of(*TEXTS),
     "data.vocab": within(256, 2**16),  # byte values are the symbols
     "data.batch": at_least(1),
@@ -110,10 +110,14 @@ RULES: dict[str, Rule] = {
     "optim.betas": pair(below_one()),
     "optim.eps": positive(),
     "optim.weight_decay": at_least(0),
+    "optim.connection_lr": positive(),
     "optim.warmup": within(0, 1),
+    "optim.schedule": one_of("cosine", "constant"),
     "optim.final_lr": within(0, 1),
     "optim.clip": at_least(0),
     "train.steps": at_least(1),
+    "train.precision": one_of("float64", "float32", "bfloat16", "float16"),
+    "train.streams": one_of("wide", "bfloat16", "float16"),
     "train.val_every": at_least(1),
     "train.val_windows": at_least(1),
     "train.test_windows": at_least(1),
@@ -146,7 +150,7 @@ def validate(config: Config) -> None:
         value = attrgetter(key)(config)
         if not _holds(rule, value):
             raise _wrong(key, value, f"must be {rule.allowed}", attrgetter(key)(defaults))
-    for check in (_check_body, _check_streams, _check_data, _check_windows, _check_place):
+    for check in (_check_body, _check_optim, _check_streams, _check_data, _check_windows, _check_place):
         check(config)
 
 
@@ -173,8 +177,32 @@ def _check_body(config: Config) -> None:
         divisor = min((each for each in range(1, dim + 1) if dim % each == 0), key=lambda n: abs(n - heads))
         why = f"must be a multiple of model.heads={heads}"
         raise _wrong("model.dim", dim, why, f"{multiple}, or model.heads={divisor}")
-    if config.model.dtype == "float64" and config.runtime.device == "mps":
-        raise _wrong("model.dtype", "float64", "runtime.device=mps has no such numbers", "float32")
+    if config.model.qk_norm and dim == heads:
+        why = "a head of one feature has nothing left behind a LayerNorm"
+        raise _wrong("model.qk_norm", True, why, f"false, or model.heads={max(1, heads // 2)}")
+    if config.model.norm == "post" and config.connection.kind == "history":
+        raise _wrong(
+            "model.norm", "post", "its older states would be normalised at every sub-layer again", "pre"
+        )
+    if config.train.precision == "float64" and config.runtime.device == "mps":
+        raise _wrong("train.precision", "float64", "runtime.device=mps has no such numbers", "float32")
+
+
+def _check_optim(config: Config) -> None:
+    optim, default = config.optim, OptimConfig()
+    unused: dict[str, str] = {}
+    if config.connection.kind == "residual":
+        unused |= dict.fromkeys(
+            ("connection_lr", "clip_apart"), "connection.kind=residual, which learns nothing"
+        )
+    if optim.clip == 0:
+        unused["clip_apart"] = "optim.clip=0"
+    if optim.schedule == "constant":
+        unused["final_lr"] = "optim.schedule=constant"
+    for key, of in unused.items():
+        if getattr(optim, key) != getattr(default, key):
+            why = f"nothing for {of}, and would only make another id"
+            raise _wrong(f"optim.{key}", getattr(optim, key), why, getattr(default, key))
 
 
 def _check_streams(config: Config) -> None:

@@ -72,12 +72,19 @@ def tiny(connection: Callable[..., ConnectionConfig]) -> Callable[..., Any]:
 
     from mhc_repro.training.model import make_model
 
-    body = {"blocks": 2, "dim": 8, "heads": 2, "mlp_ratio": 2, "init_std": 0.3, "dtype": "float64"}
+    body = {"blocks": 2, "dim": 8, "heads": 2, "mlp_ratio": 2, "init_std": 0.3}
 
     def make(
-        arm: str, seed: int = 0, awake: float = 0.0, model: dict[str, Any] | None = None, **changes: Any
+        arm: str,
+        seed: int = 0,
+        awake: float = 0.0,
+        model: dict[str, Any] | None = None,
+        precision: str = "float64",
+        streams: str = "wide",
+        **changes: Any,
     ) -> Any:
-        made = make_model(ModelConfig(**body | (model or {})), connection(arm, **changes), 17, 6, seed)
+        config = ModelConfig(**body | (model or {}))
+        made = make_model(config, connection(arm, **changes), 17, 6, seed, precision, streams)
         generator = torch.Generator().manual_seed(seed + 1)
         with torch.no_grad():
             for _, parameter in made.connection_parameters():
@@ -118,8 +125,8 @@ def config(
         runtime: dict[str, Any] | None = None,
         **changes: Any,
     ) -> Config:
-        body = {"blocks": 2, "dim": 8, "heads": 2, "mlp_ratio": 2, "init_std": 0.3, "dtype": "float64"}
-        often = {"val_every": 2, "val_windows": 3, "test_windows": 3}
+        body = {"blocks": 2, "dim": 8, "heads": 2, "mlp_ratio": 2, "init_std": 0.3}
+        often = {"precision": "float64", "val_every": 2, "val_windows": 3, "test_windows": 3}
         seldom = {"every": 2, "windows": 2, "token_maps": 3, "token_map_times": 2}
         here = {
             "device": "cpu",

@@ -16,6 +16,8 @@ from typing import Any
 
 from mhc_repro.config import Config
 
+# By group, what the schema once had, with the value under which a run is as one without it.
+RETIRED: dict[str, dict[str, Any]] = {"model": {"dtype": "float32"}}  # train.precision
 PROTOCOL_VERSION = 1  # raise it when the same config would give other numbers than before
 
 
@@ -25,13 +27,17 @@ def resolved(config: Config) -> dict[str, Any]:
 
 
 def completed(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a config with the defaults of what it does not have; KeyError or TypeError where it is no run's."""
-    defaults = resolved(Config())
-    if "seed" not in config or "name" not in config["connection"] or config.keys() - defaults.keys():
+    """Return a config with the defaults of what it does not have, and without what is retired and changes nothing.
+
+    KeyError or TypeError where it is no run's.
+    """
+    defaults, found = resolved(Config()), _without_retired(config)
+    unknown = found.keys() - defaults.keys() - RETIRED.keys()
+    if "seed" not in config or "name" not in config["connection"] or unknown:
         raise KeyError
     canonical_json(config)  # which an id is made of
-    return {
-        key: {**value, **config.get(key, {})} if isinstance(value, dict) else config.get(key, value)
+    return found | {
+        key: {**value, **found.get(key, {})} if isinstance(value, dict) else found.get(key, value)
         for key, value in defaults.items()
     }
 
@@ -45,9 +51,10 @@ def identify(config: dict[str, Any], protocol_version: int = PROTOCOL_VERSION) -
     """Return the run id of a resolved config, as `config.yaml` holds it."""
     defaults = dataclasses.asdict(Config())
     promised: dict[str, Any] = {"seed": config["seed"]}
-    for group, values in config.items():
+    for group, values in _without_retired(config).items():
         if group not in ("seed", "study", "runtime"):
-            chosen = {k: v for k, v in values.items() if _whole(v) != _whole(defaults[group].get(k))}
+            known = defaults.get(group, {})
+            chosen = {k: v for k, v in values.items() if _whole(v) != _whole(known.get(k))}
             promised |= {group: chosen} if chosen else {}
     text = canonical_json({"protocol_version": protocol_version, "config": promised})
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -57,6 +64,17 @@ def identify(config: dict[str, Any], protocol_version: int = PROTOCOL_VERSION) -
 def run_id(config: Config) -> str:
     """Return `<connection name>-s<seed>-<8 hex digits of the sha256 of what the numbers depend on>`."""
     return identify(resolved(config))
+
+
+def _without_retired(config: dict[str, Any]) -> dict[str, Any]:
+    found = {}
+    for group, values in config.items():
+        retired = RETIRED.get(group)
+        if retired is not None:
+            values = {k: v for k, v in values.items() if k not in retired or _whole(v) != _whole(retired[k])}
+        if retired is None or values:
+            found[group] = values
+    return found
 
 
 def _whole(value: Any) -> Any:

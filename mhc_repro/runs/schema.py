@@ -13,6 +13,7 @@ UNITS: dict[str, dict[str, str]] = {
         "grad/norm_body": "nats per symbol",
         "grad/norm_connection": "nats per symbol",
         "grad/clipped": "nats per symbol",
+        "grad/skipped": "1",
         "lr": "1",
         "time/step": "seconds",
         "gain/activation": "1",

@@ -1,8 +1,11 @@
-"""A pre-norm Transformer over symbols whose residual connections are exchangeable.
+"""A Transformer over symbols whose residual connections are exchangeable.
 
 Sub-layers l = 1..L with L = 2 x blocks: attention and MLP each own a connection. Streams are made
 once from the embedding, persist through the whole trunk and are reduced once, before the final
 norm and the tied head. No biases anywhere; every body matrix is drawn from N(0, init_std).
+
+Two things may be narrower than float32 (mhc_repro/config.py, `train`): the body's products, by autocast, and
+what is kept of the streams between sub-layers. Weights, maps and logits never are.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,38 +23,51 @@ from mhc_repro.training.runtime import stream_seed
 
 CONNECTION = ("connections.", "expansion.", "reduction.")  # how the names of an arm's own parameters begin
 Observer = Callable[[int, Tensor, Maps | None], None]  # layer, streams, maps (0, before the trunk: None)
+HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def make_head_norm(config: ModelConfig) -> nn.Module:
+    """Make what normalises a head's queries or keys before their product: (..., C / heads), none by default."""
+    if not config.qk_norm:
+        return nn.Identity()
+    return nn.LayerNorm(config.dim // config.heads, config.norm_eps, bias=False)
 
 
 class Attention(nn.Module):
-    """Norm, then causal multi-head self-attention: (B, T, C) -> (B, T, C)."""
+    """Norm (unless behind the connection), then causal multi-head self-attention: (B, T, C) -> (B, T, C)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.heads = config.heads
         self.dropout = config.dropout
+        self.pre = config.norm == "pre"
         self.norm = nn.LayerNorm(config.dim, config.norm_eps, bias=False)
         self.qkv = Linear(config.dim, 3 * config.dim)
         self.out = Linear(config.dim, config.dim)
+        self.q_norm, self.k_norm = make_head_norm(config), make_head_norm(config)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = rearrange(self.qkv(self.norm(x)), "b t (three h d) -> three b h t d", three=3, h=self.heads)
+        x = self.qkv(self.norm(x) if self.pre else x)
+        q, k, v = rearrange(x, "b t (three h d) -> three b h t d", three=3, h=self.heads)
+        q, k = self.q_norm(q), self.k_norm(k)
         dropout = self.dropout if self.training else 0.0
         y = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
         return self.out(rearrange(y, "b h t d -> b t (h d)"))
 
 
 class MLP(nn.Module):
-    """Norm, then two linear maps around a GELU: (B, T, C) -> (B, T, C)."""
+    """Norm (unless behind the connection), then two linear maps around a GELU: (B, T, C) -> (B, T, C)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.dropout = config.dropout
+        self.pre = config.norm == "pre"
         self.norm = nn.LayerNorm(config.dim, config.norm_eps, bias=False)
         self.up = Linear(config.dim, config.mlp_ratio * config.dim)
         self.down = Linear(config.mlp_ratio * config.dim, config.dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = functional.gelu(self.up(self.norm(x)))
+        x = functional.gelu(self.up(self.norm(x) if self.pre else x))
         x = functional.dropout(x, self.dropout, self.training)
         return functional.dropout(self.down(x), self.dropout, self.training)
 
@@ -59,8 +75,18 @@ class MLP(nn.Module):
 class Transformer(nn.Module):
     """The body of `config` with one connection of `connection` around each sub-layer."""
 
-    def __init__(self, config: ModelConfig, connection: ConnectionConfig, vocab: int, sequence: int) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        connection: ConnectionConfig,
+        vocab: int,
+        sequence: int,
+        precision: str = "float32",
+        streams: str = "wide",
+    ) -> None:
         super().__init__()
+        self.products, self.kept = HALVES.get(precision), HALVES.get(streams)
+        self.post = config.norm == "post"
         self.dropout = config.dropout
         self.n = connection.n
         self.embedding = nn.Embedding(vocab, config.dim)
@@ -76,18 +102,34 @@ class Transformer(nn.Module):
         self.reduction = connections.make_reduction(connection, config.dim)
 
     def forward(self, tokens: Tensor, observe: Observer | None = None) -> Tensor:
-        """Predict the next symbol: tokens (B, T) -> logits (B, T, vocab)."""
+        """Predict the next symbol: tokens (B, T) -> logits (B, T, vocab), float32 or wider."""
+        kind = tokens.device.type
+        if observe:  # what is measured is not rounded on the way
+            observe = torch.autocast(kind, enabled=False)(observe)
+        with torch.autocast(kind, self.products, enabled=self.products is not None):
+            logits = self._logits(tokens, observe)
+        return logits.to(self.norm.weight.dtype)
+
+    def _logits(self, tokens: Tensor, observe: Observer | None) -> Tensor:
         x = self.embedding(tokens) + self.position.weight[: tokens.shape[1]]
         x = functional.dropout(x, self.dropout, self.training)
         streams = self.expansion(x) if self.expansion else connections.expand(x, self.n)
+        streams = self._rounded(streams)
         if observe:
             observe(0, streams, None)
         carry = None
         for layer, (connection, branch) in enumerate(zip(self.connections, self.branches, strict=True), 1):
             streams, maps, carry = connection(streams, branch, carry)
+            if self.post:
+                streams = branch.norm(streams)  # type: ignore[operator]
+            streams = self._rounded(streams)
             if observe:
                 observe(layer, streams, maps)
         return linear(self.norm(self.reduction(streams)), self.embedding.weight)
+
+    def _rounded(self, streams: Tensor) -> Tensor:
+        # There and back: the gradients of the streams are rounded as well, and the arithmetic stays wide.
+        return streams if self.kept is None else streams.to(self.kept).to(streams.dtype)
 
     def body_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Name the parameters that every arm shares, in an order no connection can change."""
@@ -111,11 +153,17 @@ class Transformer(nn.Module):
 
 
 def make_model(
-    config: ModelConfig, connection: ConnectionConfig, vocab: int, sequence: int, seed: int
+    config: ModelConfig,
+    connection: ConnectionConfig,
+    vocab: int,
+    sequence: int,
+    seed: int,
+    precision: str = "float32",
+    streams: str = "wide",
 ) -> Transformer:
     """Make the model of a seed: body weights depend on the seed and the body alone, never on the arm."""
-    model = Transformer(config, connection, vocab, sequence)
+    model = Transformer(config, connection, vocab, sequence, precision, streams)
     model.draw(torch.Generator().manual_seed(seed), config.init_std)
     if model.expansion:
         model.expansion.draw(torch.Generator().manual_seed(stream_seed("expansion", seed)))
-    return model.to(getattr(torch, config.dtype))
+    return model.to(torch.float64 if precision == "float64" else torch.float32)

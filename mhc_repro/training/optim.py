@@ -1,6 +1,7 @@
-"""AdamW with stated decay groups, warm-up then cosine, and a clip whose norms are logged."""
+"""AdamW with stated groups of parameters, the schedule of its rate, and a clip whose norms are logged."""
 
 import math
+from operator import itemgetter
 
 import torch
 from torch import Tensor, nn
@@ -17,32 +18,48 @@ def decays(name: str, parameter: nn.Parameter) -> bool:
 
 
 def make_optimizer(model: Transformer, config: OptimConfig) -> torch.optim.AdamW:
-    """Make AdamW with a decayed and an undecayed group (HC, arXiv 2409.19606, Sec. 4: static maps undecayed)."""
-    decayed: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
+    """Make AdamW with decayed and undecayed groups (HC, arXiv 2409.19606, Sec. 4: static maps undecayed).
+
+    The connections' rate is connection_lr times the body's. AdamW decays by rate x weight_decay a step, so theirs
+    is divided by it: what is faster in them is learning alone.
+    """
+    members: dict[tuple[float, float], list[nn.Parameter]] = {}  # by factor on the rate, and weight decay
     for name, parameter in model.named_parameters():
-        (decayed if config.decay_all or decays(name, parameter) else kept).append(parameter)
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+        factor = config.connection_lr if name.startswith(CONNECTION) else 1.0
+        decay = config.weight_decay / factor if config.decay_all or decays(name, parameter) else 0.0
+        members.setdefault((factor, decay), []).append(parameter)
+    groups = [
+        {"params": parameters, "lr": config.lr * factor, "factor": factor, "weight_decay": decay}
+        for (factor, decay), parameters in sorted(members.items(), key=itemgetter(0), reverse=True)
+    ]
     beta1, beta2 = config.betas
     return torch.optim.AdamW(groups, lr=config.lr, betas=(beta1, beta2), eps=config.eps, fused=True)
 
 
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Let the next update have the rate `rate` in the body, and its multiple in the connections."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("factor", 1.0)  # none in a checkpoint from before there was one
+
+
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
-    """Return the rate of update `step` in 1..steps: linear warm-up, then cosine to final_lr x peak."""
+    """Return the rate of update `step` in 1..steps: linear warm-up, then constant or cosine to final_lr x peak."""
     warmup = round(config.warmup * steps)
     if step <= warmup:
         return config.lr * step / warmup
+    if config.schedule == "constant":
+        return config.lr
     progress = (step - warmup) / max(1, steps - warmup)
     return config.lr * (config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 class Clipper:
-    """Clips by the global norm and reports the norm of all, of the body's and of the connections' gradients."""
+    """Clips by the global norm, or body and connections apart, each by its own; reports all of these norms."""
 
-    def __init__(self, model: Transformer, limit: float) -> None:
+    def __init__(self, model: Transformer, limit: float, apart: bool = False) -> None:
         self.body = [p for _, p in model.body_parameters()]
         self.connections = [p for _, p in model.connection_parameters()]
-        self.limit = limit
+        self.limit, self.apart = limit, apart
 
     @torch.no_grad()
     def clip(self) -> Tensor:
@@ -50,11 +67,19 @@ class Clipper:
         device = self.body[0].device
         body, connections = _norm(self.body, device), _norm(self.connections, device)
         total = torch.hypot(body, connections)
-        scale = torch.ones_like(total)
-        if self.limit > 0:
-            scale = (self.limit / total).clamp(max=1.0)
-            torch._foreach_mul_(_grads(self.body) + _grads(self.connections), scale)
-        return torch.stack([total, body, connections, total * scale])
+        if self.limit <= 0:
+            return torch.stack([total, body, connections, total])
+        if self.apart:
+            clipped = torch.hypot(self._scale(self.body, body), self._scale(self.connections, connections))
+        else:
+            clipped = self._scale(self.body + self.connections, total)
+        return torch.stack([total, body, connections, clipped])
+
+    def _scale(self, parameters: list[nn.Parameter], norm: Tensor) -> Tensor:
+        scale = (self.limit / norm).clamp(max=1.0)
+        if gradients := _grads(parameters):
+            torch._foreach_mul_(gradients, scale)
+        return norm * scale
 
 
 def _grads(parameters: list[nn.Parameter]) -> list[Tensor]:

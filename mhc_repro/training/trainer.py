@@ -17,7 +17,7 @@ from mhc_repro.runs.table import Row
 from mhc_repro.training import runtime
 from mhc_repro.training.data import batch, open_corpus, windows
 from mhc_repro.training.model import make_model
-from mhc_repro.training.optim import Clipper, learning_rate, make_optimizer
+from mhc_repro.training.optim import Clipper, learning_rate, make_optimizer, set_rate
 
 
 class Trainer:
@@ -28,10 +28,19 @@ class Trainer:
         data, seed = config.data, config.seed
         self.corpus = open_corpus(data, config.runtime)
         self.model = make_model(
-            config.model, config.connection, data.vocab, data.sequence, runtime.stream_seed("body", seed)
+            config.model,
+            config.connection,
+            data.vocab,
+            data.sequence,
+            runtime.stream_seed("body", seed),
+            config.train.precision,
+            config.train.streams,
         ).to(device)
         self.optimizer = make_optimizer(self.model, config.optim)
-        self.clipper = Clipper(self.model, config.optim.clip)
+        self.clipper = Clipper(self.model, config.optim.clip, config.optim.clip_apart)
+        # Small gradients are zero in float16, unless the loss they are of is large.
+        scales = "float16" in (config.train.precision, config.train.streams)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=scales)
         inputs, _ = windows(self.corpus.val, config.probe.windows, data.sequence)
         self.probe = Probe(config.probe, inputs.to(device), config.train.steps)
         self.done = 0
@@ -39,29 +48,39 @@ class Trainer:
     def step(self) -> Row:
         """Make one update; return what is logged at every step."""
         config, start, step = self.config, time.perf_counter(), self.done + 1
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(step, config.train.steps, config.optim)
+        rate = learning_rate(step, config.train.steps, config.optim)
+        set_rate(self.optimizer, rate)
         torch.manual_seed(runtime.stream_seed("dropout", config.seed, step))
         inputs, targets = batch(self.corpus.train, config.seed, step, config.data.batch, config.data.sequence)
         logits = self.model(inputs.to(self.device))
         loss = functional.cross_entropy(logits.flatten(0, 1), targets.to(self.device).flatten())
         self.optimizer.zero_grad()
-        loss.backward()
+        scale = self.scaler.get_scale()
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
         norms = self.clipper.clip()
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.done = step
         # One read of all numbers: on a GPU each would be a wait.
         loss_value, total, body, connection, clipped = torch.cat([loss.detach().view(1), norms]).tolist()
-        return {
+        row = {
             "step": step,
             "loss/train": loss_value,
             "grad/norm": total,
             "grad/norm_body": body,
             "grad/norm_connection": connection,
             "grad/clipped": clipped,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": rate,
             "time/step": time.perf_counter() - start,
         }
+        if self.scaler.is_enabled():
+            skipped = self.scaler.get_scale() < scale
+            row["grad/skipped"] = int(skipped)
+            if skipped and scale > 1:  # the scale is to blame, and was lowered: this step has no gradient
+                for key in ("grad/norm", "grad/norm_body", "grad/norm_connection", "grad/clipped"):
+                    del row[key]
+        return row
 
     @torch.no_grad()
     def evaluate(self, split: str, count: int) -> Row:
@@ -119,6 +138,7 @@ class Trainer:
             "step": self.done,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -126,3 +146,4 @@ class Trainer:
         self.done = state["step"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state.get("scaler", {}))  # there was none once, nor any loss to scale

@@ -394,11 +394,8 @@ def test_streams_separate_or_the_table_says_they_cannot(tiny, each):
 
 
 def test_under_autocast_maps_stay_float32(tiny, each):
-    model, dtypes = tiny(each, awake=0.3, model={"dtype": "float32"}), set()
-    with torch.autocast("cpu", torch.bfloat16):
-        model(
-            batch(0)[0], lambda layer, x, maps: dtypes.update({x.dtype, *(each.dtype for each in maps or ())})
-        )
+    model, dtypes = tiny(each, awake=0.3, precision="bfloat16"), set()
+    model(batch(0)[0], lambda _, x, maps: dtypes.update({x.dtype, *(m.dtype for m in maps or ())}))
     assert dtypes == {torch.float32}
 
 

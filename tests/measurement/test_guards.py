@@ -18,7 +18,7 @@ STEPS = 20
 def tables(config):
     def train(arm: str, lr: float = 1e-2, **changes) -> tuple[pd.DataFrame, pd.DataFrame, Config]:
         """Train 20 steps in float32, as real runs do; return the gains and metrics tables and the config."""
-        made = config(arm, steps=STEPS, model={"dtype": "float32"}, probe={"every": 5}, **changes)
+        made = config(arm, steps=STEPS, train={"precision": "float32"}, probe={"every": 5}, **changes)
         made.optim.lr = lr
         trainer = Trainer(made, torch.device("cpu"))
         metrics, gains = [], []

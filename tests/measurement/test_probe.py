@@ -156,7 +156,7 @@ def test_measuring_leaves_the_model_and_the_random_numbers_alone(tiny, arm):
 
 def test_maps_are_multiplied_in_float64(tiny):
     """Rows of 100 float32 matrices that are each 1 to rounding must not drift by more than that rounding."""
-    model = tiny("mhc", awake=0.5, model={"blocks": 24, "dtype": "float32"})
+    model = tiny("mhc", awake=0.5, model={"blocks": 24}, precision="float32")
     _, rows, _ = probe().measure(model, STEP)
     h = look(model)[1].numpy()
     product = np.stack([np.eye(4)] * h.shape[1])

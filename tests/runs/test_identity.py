@@ -3,13 +3,15 @@
 import copy
 import dataclasses
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from mhc_repro.config import Config
-from mhc_repro.runs.identity import canonical_json, identify, resolved, run_id
+from mhc_repro.runs import identity
+from mhc_repro.runs.identity import canonical_json, completed, identify, resolved, run_id
 
 GROUPS = [
     field.name for field in dataclasses.fields(Config) if field.name not in ("seed", "study", "runtime")
@@ -73,6 +75,48 @@ def test_a_field_that_the_schema_did_not_have_yet_leaves_the_id_alone() -> None:
     old = resolved(Config())
     del old["optim"]["eps"], old["connection"]["reduce"]
     assert identify(old) == run_id(Config())
+
+
+RECORDED = sorted((Path(__file__).parents[2] / "results").glob("*/*/config.yaml"))
+
+
+def test_every_recorded_run_keeps_its_id_and_reads_as_the_schema_is_now() -> None:
+    assert len(RECORDED) >= 124
+    for path in RECORDED:
+        recorded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        now = completed(recorded)
+        assert identify(recorded) == identify(now) == path.parent.name
+        assert {group: set(values) for group, values in now.items() if isinstance(values, dict)} == {
+            group: set(leaves(Config(), group)) for group in GROUPS
+        }, path
+
+
+def test_a_retired_field_at_its_default_is_as_if_it_had_never_been(monkeypatch) -> None:
+    gone = {"gone": {"a": 0.5, "b": [1]}, "optim": {"old": "x"}}
+    monkeypatch.setattr(identity, "RETIRED", gone)
+    old = resolved(Config())
+    old["gone"], old["optim"]["old"] = {"a": 0.5, "b": [1.0]}, "x"
+    assert identify(old) == run_id(Config())
+    assert completed(old) == resolved(Config())
+
+
+def test_a_retired_field_that_says_otherwise_keeps_its_own_id_and_is_still_read(monkeypatch) -> None:
+    monkeypatch.setattr(identity, "RETIRED", {"gone": {"a": 0.5, "b": 1}, "optim": {"old": "x"}})
+    for group, changed in (("gone", {"a": 2}), ("optim", {"old": "y"})):
+        old = resolved(Config())
+        old[group] = old.get(group, {}) | changed
+        promised = {"seed": 0, group: changed, "connection": {}}
+        text = canonical_json(
+            {"protocol_version": 1, "config": {k: v for k, v in promised.items() if v != {}}}
+        )
+        assert identify(old) == "baseline-s0-" + hashlib.sha256(text.encode()).hexdigest()[:8]
+        assert identify(completed(old)) == identify(old)
+        assert completed(old)[group].items() >= changed.items()
+
+
+def test_a_group_that_never_was_is_no_runs() -> None:
+    with pytest.raises(KeyError):
+        completed(resolved(Config()) | {"never": {"a": 1}})
 
 
 def test_a_nested_start_changes_the_hash() -> None:

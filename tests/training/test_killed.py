@@ -105,8 +105,9 @@ def serve(tmp_path: Path) -> Iterator[Any]:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_run_killed_at_random_moments_is_the_uninterrupted_run(config, serve, tmp_path):
     """SIGKILL four times, beside a second process once, then SIGTERM; then left alone."""
-    body = {"dtype": "float32", "dropout": 0.1, "dim": 16}
-    settings = {"steps": 100, "model": body, "probe": {"every": 10}, "train": {"val_every": 10}}
+    body = {"dropout": 0.1, "dim": 16}
+    settings = {"steps": 100, "model": body, "probe": {"every": 10}}
+    settings |= {"train": {"precision": "float32", "val_every": 10}}
     quick = {"kind": "sinkhorn", "iterations": 5}
     killed = often(config("mhc", mixing=quick, **settings), seconds=0.03)
     run, server = RunDirectory.of(killed), serve(killed)
@@ -167,7 +168,7 @@ def test_a_run_killed_between_any_two_writes_is_the_uninterrupted_run(config, tm
 
 
 def test_a_divergence_that_is_killed_while_it_is_written_stays_the_same(config, tmp_path):
-    expected = config("hc", steps=50, model={"dtype": "float32"}, probe={"every": 50})
+    expected = config("hc", steps=50, train={"precision": "float32"}, probe={"every": 50})
     expected.optim.lr, expected.optim.warmup, expected.optim.clip = 1e30, 0.0, 0.0
     fuse = Fuse()
     with lit(fuse):

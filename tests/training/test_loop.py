@@ -79,7 +79,7 @@ def test_what_is_degenerate_and_what_is_a_control_is_in_the_status_and_said(conf
 
 
 def test_a_divergence_is_a_result(config, capsys):
-    diverging = config("hc", steps=50, model={"dtype": "float32"})
+    diverging = config("hc", steps=50, train={"precision": "float32"})
     diverging.optim.lr, diverging.optim.warmup, diverging.optim.clip = 1e30, 0.0, 0.0
     assert train(diverging) == "diverged"
     run = RunDirectory.of(diverging)
@@ -95,7 +95,7 @@ def test_a_divergence_is_a_result(config, capsys):
 
 def test_a_divergence_at_the_last_update_is_one_too(config):
     """The loss of the last batch is still finite; the model that the run leaves is not."""
-    late = config("hc", steps=1, model={"dtype": "float32"})
+    late = config("hc", steps=1, train={"precision": "float32"})
     late.optim.lr, late.optim.warmup, late.optim.final_lr = 1e30, 0.0, 1.0
     assert train(late) == "diverged"
 
@@ -103,7 +103,7 @@ def test_a_divergence_at_the_last_update_is_one_too(config):
 @pytest.mark.parametrize("ending", ["finished", "diverged"])
 def test_a_run_that_has_ended_keeps_no_checkpoints(config, monkeypatch, ending):
     """Even where it was killed as they were about to go."""
-    done = config("hc", steps=3, model={"dtype": "float32"}, runtime={"checkpoint_seconds": 0})
+    done = config("hc", steps=3, train={"precision": "float32"}, runtime={"checkpoint_seconds": 0})
     if ending == "diverged":
         done.optim.lr, done.optim.warmup, done.optim.final_lr = 1e30, 0.0, 1.0
     folder = checkpoint_folder(done, RunDirectory.of(done))

@@ -211,9 +211,9 @@ def test_body_weights_depend_on_the_seed_and_never_on_the_arm(tiny, streams_arm,
         assert torch.equal(other[name], parameter) == name.endswith("norm.weight"), name
 
 
-def test_body_weights_do_not_depend_on_the_dtype(tiny):
+def test_body_weights_do_not_depend_on_the_precision(tiny):
     for (name, wide), (_, narrow) in zip(
-        tiny("mhc").body_parameters(), tiny("mhc", model={"dtype": "float32"}).body_parameters(), strict=True
+        tiny("mhc").body_parameters(), tiny("mhc", precision="float32").body_parameters(), strict=True
     ):
         assert torch.equal(wide.float(), narrow), name
 

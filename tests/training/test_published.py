@@ -13,19 +13,19 @@ from mhc_repro.training.loop import train
 from mhc_repro.training.trainer import Trainer
 
 
-def trainer(config, arm: str, dtype: str, dropout: float = 0.0, **probe) -> Trainer:
-    model = {"norm_eps": 1e-5, "dropout": dropout, "dtype": dtype, "init_std": 0.02}
-    made = config(arm, steps=20, model=model, probe=probe, reduce="mean")
+def trainer(config, arm: str, precision: str, dropout: float = 0.0, **probe) -> Trainer:
+    model = {"norm_eps": 1e-5, "dropout": dropout, "init_std": 0.02}
+    made = config(arm, steps=20, model=model, train={"precision": precision}, probe=probe, reduce="mean")
     made.optim.lr, made.optim.decay_all = 3e-3, True
     return Trainer(made, torch.device("cpu"))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_its_mhc_is_the_baseline_with_branches_times_a_quarter(config, dtype):
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_its_mhc_is_the_baseline_with_branches_times_a_quarter(config, precision):
     """Every map is symmetric under permutations of the streams, so no gradient can tell the streams apart."""
     losses = {}
     for arm in ("published_mhc", "baseline_quarter", "baseline"):
-        made = trainer(config, arm, dtype)
+        made = trainer(config, arm, precision)
         losses[arm] = [made.step()["loss/train"] for _ in range(20)]
     assert losses["published_mhc"] == pytest.approx(losses["baseline_quarter"], abs=1e-5)
     assert losses["published_mhc"] != pytest.approx(losses["baseline"], abs=1e-3)
