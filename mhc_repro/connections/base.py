@@ -16,7 +16,7 @@ class Maps(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """What one sub-layer hands on: the streams, the maps it applied to them, what its successor needs beside them."""
+    """What a sub-layer hands on: the streams, the maps it applied, and what its successor needs beside them."""
 
     streams: Tensor  # (B, T, n, C)
     maps: Maps  # of the B T tokens

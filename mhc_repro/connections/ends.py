@@ -53,14 +53,30 @@ class Head(nn.Module):
         self.alpha = nn.Parameter(torch.tensor(alpha))
         self.bias = nn.Parameter(torch.zeros(n))
 
+    def weights(self, flat: Tensor) -> Tensor:
+        """Return how much of each stream is read: (N, n, C) -> (n, N)."""
+        return (self.alpha * flat_features(flat, self.phi) + self.bias[:, None]).sigmoid()
+
     def forward(self, streams: Tensor) -> Tensor:
         """Join the streams: (B, T, n, C) -> (B, T, C)."""
         shape = streams.shape
         wide = torch.promote_types(streams.dtype, torch.float32)
         with torch.autocast(streams.device.type, enabled=False):
             flat = streams.flatten(0, 1).to(wide)
-            read = (self.alpha * flat_features(flat, self.phi) + self.bias[:, None]).sigmoid()
-            return (read.T[..., None] * flat).sum(1).view(shape[0], shape[1], shape[3])
+            return (self.weights(flat).T[..., None] * flat).sum(1).view(shape[0], shape[1], shape[3])
+
+
+def start_weights(expansion: ScaledCopies | None, n: int) -> Tensor:
+    """Return how much of the embedding each stream starts with, (n, 1); LSS: the mean over features."""
+    return torch.ones(n, 1) if expansion is None else expansion.scale.mean(1, keepdim=True)
+
+
+def readout_weights(reduction: Callable[[Tensor], Tensor], streams: Tensor) -> Tensor:
+    """Return how much of each last stream (B, T, n, C) is read: (n, B T), or (n, 1) where all tokens agree."""
+    if isinstance(reduction, Head):
+        return reduction.weights(streams.flatten(0, 1))
+    unit = torch.eye(streams.shape[2], dtype=streams.dtype, device=streams.device)
+    return reduction(unit[None, None]).flatten()[:, None]
 
 
 def make_expansion(config: ConnectionConfig, dim: int) -> ScaledCopies | None:

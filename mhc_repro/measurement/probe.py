@@ -4,7 +4,9 @@ It changes nothing in the training it looks at: no gradients, no random numbers,
 (uncompiled) form of the connections, so that its batch shape never recompiles a training kernel.
 """
 
-from typing import Any
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,13 +14,41 @@ from torch import Tensor, nn
 
 from mhc_repro.config import ProbeConfig
 from mhc_repro.connections import Maps
+from mhc_repro.connections.ends import readout_weights, start_weights
+from mhc_repro.measurement import kernel
 from mhc_repro.measurement.gains import gain_rows
 from mhc_repro.runs.schema import GAINS
 from mhc_repro.runs.table import Row
 
 
+class Measured(NamedTuple):
+    """What a probe adds: to the row of its step in the metrics, and rows of the tables of sub-layers."""
+
+    metrics: Row
+    gains: list[Row]
+    kernel: list[Row]
+    tokens: list[Row]
+
+
+NOTHING = Measured({}, [], [], [])
+
+
+@dataclass
+class Seen:
+    """What one forward showed, sub-layer by sub-layer."""
+
+    maps: list[Maps] = field(default_factory=list)
+    amax: list[Tensor] = field(default_factory=list)  # of the streams, before the trunk first
+    spread: list[Tensor] = field(default_factory=list)
+    slope: list[Tensor] = field(default_factory=list)
+    logits: dict[int, float] = field(default_factory=dict)  # the largest of each attention, by sub-layer
+    inputs: list[Tensor] = field(default_factory=list)  # centred rms of what is read (N,), the readout last
+    outputs: list[Tensor] = field(default_factory=list)  # of y (N,), the embedding first
+    readout: Tensor = field(default_factory=lambda: torch.empty(0))  # weights of the streams at the end
+
+
 class Probe:
-    """Measures gains, maps and spread of a model on the same `tokens` (windows, sequence), int64, each time."""
+    """Measures gains, maps, kernel and spread of a model on the same `tokens` (windows, sequence) each time."""
 
     def __init__(self, config: ProbeConfig, tokens: Tensor, steps: int) -> None:
         self.every = config.every
@@ -34,38 +64,80 @@ class Probe:
         return step % self.every == 0 or step == self.steps
 
     @torch.no_grad()
-    def measure(self, model: nn.Module, step: int) -> tuple[Row, list[Row], list[Row]]:
-        """Measure at `step`; return the metrics of the step, gains rows and tokens rows (one a sub-layer)."""
-        h_res: list[Tensor] = []
-        amax: list[Tensor] = []
-        spread: list[Tensor] = []
-        slope: list[Tensor] = []
-        connections: Any = model.connections
-
-        def observe(layer: int, streams: Tensor, maps: Maps | None) -> None:
-            amax.append(streams.abs().amax())
-            if maps is not None:
-                slope.append(connections[layer - 1].gate_slope(maps))
-                h_res.append(maps.mix.permute(2, 0, 1))
-                centred = streams - streams.mean(2, keepdim=True)
-                spread.append(centred.norm() / streams.norm())
-
-        model.eval()
-        model(self.tokens, observe)
-        model.train()
-        maps = torch.stack(h_res).cpu().double()
-        rows = gain_rows(maps, detached=connections[0].detached)
-        of_streams, of_gates = (torch.stack(values).tolist() for values in (spread, slope))
-        for i, row in enumerate(rows):
+    def measure(self, model: nn.Module, step: int) -> Measured:
+        """Measure at `step`; the gains have a row a sub-layer, the kernel one more, which is the readout's."""
+        body: Any = model
+        seen = look(body, self.tokens)
+        mix = torch.stack([maps.mix.permute(2, 0, 1) for maps in seen.maps]).cpu().double()
+        rows = gain_rows(mix, detached=body.connections[0].detached)
+        of_streams, of_gates = (torch.stack(values).tolist() for values in (seen.spread, seen.slope))
+        for i, (row, maps) in enumerate(zip(rows, seen.maps, strict=True)):
             row |= {"step": step, "spread": of_streams[i], "gate_slope": of_gates[i]}
+            row |= {"h_pre": maps.read.mean(1).tolist(), "h_post": maps.write.mean(1).tolist()}
+        for layer, logit in seen.logits.items():
+            rows[layer - 1]["attention_logit"] = logit
         # numpy's maximum, since Python's passes over a NaN that does not come first
-        summary: Row = {f"gain/{name}": float(np.max([row[name] for row in rows])) for name in GAINS}
-        summary["gain/activation"] = (amax[-1] / amax[0]).item()
-        summary["streams/spread"] = float(np.max(of_streams))
+        metrics: Row = {f"gain/{name}": float(np.max([row[name] for row in rows])) for name in GAINS}
+        metrics["gain/activation"] = (seen.amax[-1] / seen.amax[0]).item()
+        metrics["streams/spread"] = float(np.max(of_streams))
+        metrics["attention/logit"] = float(np.max([*seen.logits.values()]))
+        heard: list[Row] = []
+        if not body.post:  # a norm between sub-layers is no weight
+            heard = [{"step": step} | row for row in kernel.kernel_rows(*kernels(body, seen))]
+            metrics |= kernel.summary(heard)
         kept: list[Row] = []
         if step in self.token_map_steps:
             kept = [
                 {"step": step, "layer": layer, "h_res": h[self.kept].flatten().tolist()}
-                for layer, h in enumerate(maps, 1)
+                for layer, h in enumerate(mix, 1)
             ]
-        return summary, rows, kept
+        return Measured(metrics, rows, heard, kept)
+
+
+def look(model: Any, tokens: Tensor) -> Seen:
+    """Run the model once in eval mode and keep what its connections and branches did."""
+    seen = Seen()
+
+    def observe(layer: int, streams: Tensor, maps: Maps | None) -> None:
+        seen.amax.append(streams.abs().amax())
+        if maps is not None:
+            seen.maps.append(maps)
+            seen.slope.append(model.connections[layer - 1].gate_slope(maps))
+            centred = streams - streams.mean(2, keepdim=True)
+            seen.spread.append(centred.norm() / streams.norm())
+        if layer == len(model.connections):
+            seen.readout = readout_weights(model.reduction, streams)
+
+    def worked(branch: Any, given: tuple[Tensor], output: Tensor) -> None:
+        seen.inputs.append(_rms(given[0]))
+        seen.outputs.append(_rms(output))
+        if hasattr(branch, "largest_logit"):
+            seen.logits[len(seen.inputs)] = branch.largest_logit(given[0]).item()
+
+    model.eval()
+    seen.outputs.append(_rms(model.embed(tokens)))
+    with ExitStack() as hooks:
+        for branch in model.branches:
+            hooks.callback(branch.register_forward_hook(worked).remove)
+        hooks.callback(
+            model.norm.register_forward_pre_hook(lambda _, x: seen.inputs.append(_rms(x[0]))).remove
+        )
+        model(tokens, observe)
+    model.train()
+    return seen
+
+
+def kernels(model: Any, seen: Seen) -> tuple[Tensor, Tensor]:
+    """Return K and kappa of every token, (L + 1, L + 1, N) each, in float64 on the CPU."""
+    count = len(seen.outputs[0])
+    read = torch.stack([*(maps.read for maps in seen.maps), seen.readout.expand(-1, count)])
+    write = torch.stack([maps.write for maps in seen.maps])
+    mix = torch.stack([maps.mix for maps in seen.maps])
+    start = start_weights(model.expansion, model.n).expand(-1, count)
+    made = kernel.depth_kernel(*(each.cpu().double() for each in (start, read, write, mix)))
+    sizes = (torch.stack(each).cpu().double() for each in (seen.outputs, seen.inputs))
+    return made, kernel.relative_sizes(made, *sizes)
+
+
+def _rms(x: Tensor) -> Tensor:
+    return kernel.centred_rms(x.flatten(0, 1).to(torch.promote_types(x.dtype, torch.float32)))

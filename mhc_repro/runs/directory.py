@@ -143,6 +143,7 @@ class RunDirectory:
             "metrics": True,
             "gains": probe["enabled"],
             "tokens": probe["enabled"] and probe["token_map_times"],
+            "kernel": False,  # there was none once
         }
         for name in UNITS:
             if made[name]:

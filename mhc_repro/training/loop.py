@@ -154,7 +154,9 @@ class Session:
             self.tables["metrics"].append(row)
             for name, value in row.items():
                 if name.startswith(("loss/", "grad/")) and not math.isfinite(value):
-                    return self._finish("diverged", f"{name} is {value} at step {trainer.done}")
+                    where = trainer.broke_at() or "nowhere when the step was made again"
+                    self.run.write_status(broke=where)
+                    return self._finish("diverged", f"{name} is {value} at step {trainer.done}; {where}")
             self.reporter.step(trainer.done, row)
             if stops.requested():
                 self._save()
@@ -175,11 +177,12 @@ class Session:
         self.reporter.say(f"measuring on {count:,} test windows, about {minutes:.1f} min")
 
     def _measure(self) -> dict[str, Any]:
-        measured, gains, tokens = self.trainer.measure()
-        for name, rows in (("gains", gains), ("tokens", tokens)):
-            for each in rows:
-                self.tables[name].append(each)
-        return measured
+        measured = self.trainer.measure()
+        for name, rows in measured._asdict().items():
+            if name != "metrics":
+                for each in rows:
+                    self.tables[name].append(each)
+        return measured.metrics
 
     def _save(self) -> None:
         for table in self.tables.values():

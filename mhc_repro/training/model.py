@@ -8,7 +8,8 @@ Two things may be narrower than float32 (mhc_repro/config.py, `train`): the body
 what is kept of the streams between sub-layers. Weights, maps and logits never are.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Collection, Iterator
 
 import torch
 from einops import rearrange
@@ -47,12 +48,21 @@ class Attention(nn.Module):
         self.q_norm, self.k_norm = make_head_norm(config), make_head_norm(config)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.qkv(self.norm(x) if self.pre else x)
-        q, k, v = rearrange(x, "b t (three h d) -> three b h t d", three=3, h=self.heads)
-        q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = self.heads_of(x)
         dropout = self.dropout if self.training else 0.0
         y = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
         return self.out(rearrange(y, "b h t d -> b t (h d)"))
+
+    def heads_of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Make queries, keys and values of every head: (B, T, C) -> three (B, heads, T, C / heads)."""
+        x = self.qkv(self.norm(x) if self.pre else x)
+        q, k, v = rearrange(x, "b t (three h d) -> three b h t d", three=3, h=self.heads)
+        return self.q_norm(q), self.k_norm(k), v
+
+    def largest_logit(self, x: Tensor) -> Tensor:
+        """Return the largest absolute logit, q k / sqrt(C / heads), of a token and one it attends to."""
+        q, k, _ = self.heads_of(x)
+        return (q @ k.mT / math.sqrt(q.shape[-1])).tril().abs().amax().to(self.norm.weight.dtype)
 
 
 class MLP(nn.Module):
@@ -101,31 +111,39 @@ class Transformer(nn.Module):
         )
         self.reduction = connections.make_reduction(connection, config.dim)
 
-    def forward(self, tokens: Tensor, observe: Observer | None = None) -> Tensor:
-        """Predict the next symbol: tokens (B, T) -> logits (B, T, vocab), float32 or wider."""
-        kind = tokens.device.type
-        if observe:  # what is measured is not rounded on the way
-            observe = torch.autocast(kind, enabled=False)(observe)
-        with torch.autocast(kind, self.products, enabled=self.products is not None):
-            logits = self._logits(tokens, observe)
+    def forward(
+        self, tokens: Tensor, observe: Observer | None = None, silent: Collection[int] = ()
+    ) -> Tensor:
+        """Predict the next symbol: tokens (B, T) -> logits (B, T, vocab), float32 or wider.
+
+        `silent` sub-layers (from 1) mix the streams and write nothing.
+        """
+        with torch.autocast(tokens.device.type, self.products, enabled=self.products is not None):
+            logits = linear(self.trunk(self.embed(tokens), observe, silent), self.embedding.weight)
         return logits.to(self.norm.weight.dtype)
 
-    def _logits(self, tokens: Tensor, observe: Observer | None) -> Tensor:
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Make what the streams are made of: (B, T) -> (B, T, C)."""
         x = self.embedding(tokens) + self.position.weight[: tokens.shape[1]]
-        x = functional.dropout(x, self.dropout, self.training)
-        streams = self.expansion(x) if self.expansion else connections.expand(x, self.n)
-        streams = self._rounded(streams)
+        return functional.dropout(x, self.dropout, self.training)
+
+    def trunk(self, x: Tensor, observe: Observer | None = None, silent: Collection[int] = ()) -> Tensor:
+        """Carry embeddings (B, T, C) past all sub-layers and the final norm: (B, T, C)."""
+        if observe:  # what is measured is not rounded on the way
+            observe = torch.autocast(x.device.type, enabled=False)(observe)
+        streams = self._rounded(self.expansion(x) if self.expansion else connections.expand(x, self.n))
         if observe:
             observe(0, streams, None)
         carry = None
         for layer, (connection, branch) in enumerate(zip(self.connections, self.branches, strict=True), 1):
-            streams, maps, carry = connection(streams, branch, carry)
+            work = torch.zeros_like if layer in silent else branch
+            streams, maps, carry = connection(streams, work, carry)
             if self.post:
                 streams = branch.norm(streams)  # type: ignore[operator]
             streams = self._rounded(streams)
             if observe:
                 observe(layer, streams, maps)
-        return linear(self.norm(self.reduction(streams)), self.embedding.weight)
+        return self.norm(self.reduction(streams))
 
     def _rounded(self, streams: Tensor) -> Tensor:
         # There and back: the gradients of the streams are rounded as well, and the arithmetic stays wide.

@@ -82,6 +82,22 @@ class Clipper:
         return norm * scale
 
 
+@torch.no_grad()
+def layer_norms(model: Transformer) -> list[dict[str, float]]:
+    """Return the norms of the gradients of each sub-layer's branch and of its connection's maps.
+
+    The second is one basis's number, as the composite gain is: the same function written in other streams has
+    another. `grad_body` is the one to compare between arms.
+    """
+    parts = {"grad_body": model.branches, "grad_connection": model.connections}
+    device = model.norm.weight.device
+    norms = {
+        name: torch.stack([_norm(list(each.parameters()), device) for each in modules]).tolist()
+        for name, modules in parts.items()
+    }
+    return [dict(zip(norms, values, strict=True)) for values in zip(*norms.values(), strict=True)]
+
+
 def _grads(parameters: list[nn.Parameter]) -> list[Tensor]:
     return [p.grad for p in parameters if p.grad is not None]
 

@@ -6,18 +6,24 @@ before update s, and what was measured after it.
 
 import math
 import time
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch.nn import functional
 
 from mhc_repro.config import Config
-from mhc_repro.measurement.probe import Probe
+from mhc_repro.measurement import jacobian
+from mhc_repro.measurement.breaks import first_break
+from mhc_repro.measurement.probe import NOTHING, Measured, Probe
 from mhc_repro.runs.table import Row
 from mhc_repro.training import runtime
 from mhc_repro.training.data import batch, open_corpus, windows
 from mhc_repro.training.model import make_model
-from mhc_repro.training.optim import Clipper, learning_rate, make_optimizer, set_rate
+from mhc_repro.training.optim import Clipper, layer_norms, learning_rate, make_optimizer, set_rate
+
+ABLATIONS = {"last_quarter": 4, "last_half": 2}  # the sub-layers that are silenced at the end: one in so many
+JACOBIAN = 4, 32  # probe windows, and how many symbols of each
 
 
 class Trainer:
@@ -44,26 +50,31 @@ class Trainer:
         inputs, _ = windows(self.corpus.val, config.probe.windows, data.sequence)
         self.probe = Probe(config.probe, inputs.to(device), config.train.steps)
         self.done = 0
+        self.layer_gradients: list[Row] = []  # of a probed step
 
     def step(self) -> Row:
-        """Make one update; return what is logged at every step."""
+        """Make one update; return what is logged at every step.
+
+        A loss or gradient that is not finite leaves the weights as they were, so that `broke_at` can say why.
+        """
         config, start, step = self.config, time.perf_counter(), self.done + 1
         rate = learning_rate(step, config.train.steps, config.optim)
         set_rate(self.optimizer, rate)
         torch.manual_seed(runtime.stream_seed("dropout", config.seed, step))
-        inputs, targets = batch(self.corpus.train, config.seed, step, config.data.batch, config.data.sequence)
-        logits = self.model(inputs.to(self.device))
-        loss = functional.cross_entropy(logits.flatten(0, 1), targets.to(self.device).flatten())
+        inputs, targets = self._batch(step)
+        loss = functional.cross_entropy(self.model(inputs).flatten(0, 1), targets)
         self.optimizer.zero_grad()
         scale = self.scaler.get_scale()
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
-        norms = self.clipper.clip()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.done = step
+        self.layer_gradients = layer_norms(self.model) if self.probe.due(step) else []
         # One read of all numbers: on a GPU each would be a wait.
-        loss_value, total, body, connection, clipped = torch.cat([loss.detach().view(1), norms]).tolist()
+        numbers = torch.cat([loss.detach().view(1), self.clipper.clip()]).tolist()
+        if self.scaler.is_enabled() or all(map(math.isfinite, numbers)):  # a scaler looks for itself
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        self.done = step
+        loss_value, total, body, connection, clipped = numbers
         row = {
             "step": step,
             "loss/train": loss_value,
@@ -82,15 +93,23 @@ class Trainer:
                     del row[key]
         return row
 
+    def broke_at(self) -> str:
+        """Name the first tensor of the last step that is not finite; the step is made again, and not counted."""
+        torch.manual_seed(runtime.stream_seed("dropout", self.config.seed, self.done))
+        inputs, targets = self._batch(self.done)
+        return first_break(
+            self.model, inputs, lambda logits: functional.cross_entropy(logits.flatten(0, 1), targets)
+        )
+
     @torch.no_grad()
-    def evaluate(self, split: str, count: int) -> Row:
+    def evaluate(self, split: str, count: int, silent: Collection[int] = ()) -> Row:
         """Return loss (nats) and bits per symbol over `count` fixed windows of a held-out split."""
         inputs, targets = windows(getattr(self.corpus, split), count, self.config.data.sequence)
         self.model.eval()
         total = 0.0
         size = self.config.data.batch
         for x, y in zip(inputs.split(size), targets.split(size), strict=True):
-            logits = self.model(x.to(self.device)).flatten(0, 1)
+            logits = self.model(x.to(self.device), silent=silent).flatten(0, 1)
             total += functional.cross_entropy(logits, y.to(self.device).flatten(), reduction="sum").item()
         self.model.train()
         loss = total / targets.numel()
@@ -101,21 +120,21 @@ class Trainer:
         """Return max|streams at the end| / max|streams at the start| of the last batch, with dropout on."""
         config, step = self.config, self.done
         torch.manual_seed(runtime.stream_seed("activation", config.seed, step))
-        inputs, _ = batch(self.corpus.train, config.seed, step, config.data.batch, config.data.sequence)
+        inputs, _ = self._batch(step)
         amax: list[torch.Tensor] = []
-        self.model(inputs.to(self.device), lambda _, streams, __: amax.append(streams.abs().amax()))
+        self.model(inputs, lambda _, streams, __: amax.append(streams.abs().amax()))
         return (amax[-1] / amax[0]).item()
 
-    def measure(self) -> tuple[Row, list[Row], list[Row]]:
-        """Measure what is due at this step; return its metrics, gains rows and tokens rows."""
+    def measure(self) -> Measured:
+        """Measure what is due at this step: its metrics, and rows of the other tables."""
         step, train = self.done, self.config.train
-        row: Row = {}
-        gains: list[Row] = []
-        tokens: list[Row] = []
+        measured, row = NOTHING, Row()
         if self.config.probe.enabled and self.probe.due(step):
             start = time.perf_counter()
-            row, gains, tokens = self.probe.measure(self.model, step)
-            row["time/probe"] = time.perf_counter() - start
+            measured = self.probe.measure(self.model, step)
+            for of_layer, gradients in zip(measured.gains, self.layer_gradients, strict=False):
+                of_layer |= gradients
+            row = measured.metrics | {"time/probe": time.perf_counter() - start}
         if self.config.probe.enabled and self.config.probe.activation == "batch":
             row.pop("gain/activation", None)
             if step % self.config.probe.every == 1 % self.config.probe.every and step > 0:
@@ -124,7 +143,28 @@ class Trainer:
             row |= self.evaluate("val", train.val_windows)
         if step == train.steps:
             row |= self.evaluate("test", train.test_windows)
-        return row, gains, tokens
+            row |= self.dissect() if self.config.probe.enabled else {}
+        return measured._replace(metrics=row)
+
+    def dissect(self) -> Row:
+        """Return what the trained net loses without its last sub-layers, and how far it moves with its input."""
+        layers, windows = len(self.model.branches), self.config.train.val_windows
+        row: Row = {}
+        for name, part in ABLATIONS.items():
+            silent = range(layers - max(1, layers // part) + 1, layers + 1)
+            row[f"ablation/{name}"] = self.evaluate("val", windows, silent)["loss/val"]
+        self.model.eval()
+        count, symbols = JACOBIAN
+        embedded = self.model.embed(self.probe.tokens[:count, :symbols]).detach()
+        row["jacobian/random"], row["jacobian/worst"] = jacobian.relative_gains(self.model.trunk, embedded)
+        self.model.train()
+        return row
+
+    def _batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the inputs (B, T) and the flat targets of a step."""
+        data = self.config.data
+        inputs, targets = batch(self.corpus.train, self.config.seed, step, data.batch, data.sequence)
+        return inputs.to(self.device), targets.to(self.device).flatten()
 
     def parameter_counts(self) -> dict[str, int]:
         """Count the parameters of the body, of all connections, and both."""

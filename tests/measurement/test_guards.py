@@ -24,7 +24,7 @@ def tables(config):
         metrics, gains = [], []
         for step in range(STEPS + 1):
             row = trainer.step() if step else {"step": 0}
-            measured, rows, _ = trainer.measure()
+            measured, rows, _, _ = trainer.measure()
             metrics.append(row | measured)
             gains += rows
         return pd.DataFrame(gains), pd.DataFrame(metrics), made

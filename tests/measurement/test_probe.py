@@ -42,7 +42,7 @@ def spread(x: torch.Tensor) -> float:
 
 def test_rows_are_what_the_model_applied(tiny, arm):
     model = tiny(arm, awake=0.5)
-    metrics, rows, tokens = probe().measure(model, STEP)
+    metrics, rows, _, tokens = probe().measure(model, STEP)
     streams, h_res = look(model)
     assert [(row["step"], row["layer"]) for row in rows] == [(STEP, layer) for layer in range(1, LAYERS + 1)]
     expected = gain_rows(h_res)
@@ -63,7 +63,7 @@ def test_rows_are_what_the_model_applied(tiny, arm):
 
 def test_rows_against_numpy(tiny, streams_arm):
     model = tiny(streams_arm, awake=0.5)
-    _, rows, _ = probe().measure(model, STEP)
+    _, rows, _, _ = probe().measure(model, STEP)
     h = look(model)[1].numpy()
     count, n = h.shape[1], h.shape[2]
     for layer, row in enumerate(rows):
@@ -102,14 +102,14 @@ def test_rows_against_numpy(tiny, streams_arm):
 
 
 def test_signed_sums_and_induced_norms_differ_for_hc(tiny):
-    _, rows, _ = probe().measure(tiny("hc", awake=0.5), STEP)
+    _, rows, _, _ = probe().measure(tiny("hc", awake=0.5), STEP)
     for name in GAINS:
         assert all(row[f"{name}_norm"] >= row[name] for row in rows)
         assert any(row[f"{name}_norm"] > 1.1 * row[name] for row in rows)
 
 
 def test_a_baseline_has_gain_one_everywhere(tiny):
-    metrics, rows, tokens = probe().measure(tiny("baseline"), STEP)
+    metrics, rows, _, tokens = probe().measure(tiny("baseline"), STEP)
     ones = {f"{name}{suffix}" for name in GAINS for suffix in ("", "_token", "_norm")} | {"min_column_sum"}
     for row in rows:
         assert {row[name] for name in ones} == {1.0}
@@ -125,15 +125,19 @@ def test_a_sub_layer_without_a_number_is_not_passed_over(tiny):
     model = tiny("hc", awake=0.5)
     with torch.no_grad():
         model.connections[-1].mix.bias.fill_(torch.nan)
-    metrics, rows, _ = probe().measure(model, STEP)
+    metrics, rows, _, _ = probe().measure(model, STEP)
     assert np.isfinite(rows[0]["composite_forward"])
     assert np.isnan(metrics["gain/composite_forward"])
 
 
 def test_every_column_is_in_the_schema(tiny):
-    metrics, rows, tokens = probe().measure(tiny("mhc"), STEP)
+    metrics, rows, heard, tokens = probe().measure(tiny("mhc"), STEP)
     assert set(metrics) < set(UNITS["metrics"])
-    assert all(set(row) == set(UNITS["gains"]) for row in rows)
+    of_training = {"grad_body", "grad_connection"}
+    assert all(set(row) == set(UNITS["gains"]) - of_training for row in rows[::2])
+    assert all(set(row) == set(UNITS["gains"]) - of_training - {"attention_logit"} for row in rows[1::2])
+    assert [row["layer"] for row in heard] == [1, 2, 3, 4, 5]
+    assert all(set(row) == set(UNITS["kernel"]) for row in heard)
     assert all(set(row) == set(UNITS["tokens"]) for row in tokens)
 
 
@@ -157,7 +161,7 @@ def test_measuring_leaves_the_model_and_the_random_numbers_alone(tiny, arm):
 def test_maps_are_multiplied_in_float64(tiny):
     """Rows of 100 float32 matrices that are each 1 to rounding must not drift by more than that rounding."""
     model = tiny("mhc", awake=0.5, model={"blocks": 24}, precision="float32")
-    _, rows, _ = probe().measure(model, STEP)
+    _, rows, _, _ = probe().measure(model, STEP)
     h = look(model)[1].numpy()
     product = np.stack([np.eye(4)] * h.shape[1])
     for layer in h:
@@ -201,5 +205,29 @@ def test_token_maps_are_kept_at_five_probed_steps_with_both_ends(steps, every):
 
 def test_token_maps_can_be_turned_off(tiny):
     for settings in ({"token_map_times": 0}, {"token_maps": 0}):
-        _, _, tokens = probe(**settings).measure(tiny("mhc"), STEP)
+        _, _, _, tokens = probe(**settings).measure(tiny("mhc"), STEP)
         assert all(row["h_res"] == [] for row in tokens)
+
+
+def test_maps_and_logits_are_those_of_the_forward(tiny):
+    model = tiny("mhc", awake=0.5)
+    _, rows, _, _ = probe().measure(model, STEP)
+    seen: list = []
+    model.eval()
+    with torch.no_grad():
+        model(TOKENS, lambda layer, x, maps: seen.append(maps))
+        x = model.embed(TOKENS)
+        read = seen[1].read.T.view(3, 6, 4, 1)
+        heads = model.branches[0].qkv(model.branches[0].norm((read * x[:, :, None]).sum(2)))
+    for row, maps in zip(rows, seen[1:], strict=True):
+        assert row["h_pre"] == pytest.approx(maps.read.mean(1).tolist(), rel=1e-12)
+        assert row["h_post"] == pytest.approx(maps.write.mean(1).tolist(), rel=1e-12)
+    q, k, _ = heads.numpy().reshape(3, 6, 3, 2, 4).transpose(2, 0, 3, 1, 4)
+    logits = [
+        abs(q[b, h, t] @ k[b, h, s]) / 2
+        for b in range(3)
+        for h in range(2)
+        for t in range(6)
+        for s in range(t + 1)
+    ]
+    assert rows[0]["attention_logit"] == pytest.approx(max(logits), rel=1e-10)

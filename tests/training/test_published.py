@@ -37,7 +37,7 @@ def test_the_activation_gain_is_that_of_the_last_batch_in_train_mode(config):
     gains = {}
     for step in range(1, 13):
         made.step()
-        row, _, _ = made.measure()
+        row = made.measure().metrics
         if "gain/activation" in row:
             gains[step] = row["gain/activation"]
             assert gains[step] == made.activation_gain()  # the masks are the step's own

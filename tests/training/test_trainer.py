@@ -27,9 +27,9 @@ def start(config):
 
 def run(made: Trainer) -> list[dict]:
     """All metrics rows of a run."""
-    rows = [{"step": 0} | made.measure()[0]]
+    rows = [{"step": 0} | made.measure().metrics]
     for _ in range(made.config.train.steps):
-        rows.append(made.step() | made.measure()[0])
+        rows.append(made.step() | made.measure().metrics)
     return [without_clock(row) for row in rows]
 
 
@@ -123,8 +123,13 @@ def test_a_step_is_loss_gradient_clip_update_in_this_order(start, arm):
 def test_rows_hold_what_is_due_and_nothing_else(start):
     made = start("mhc", steps=7, train={"val_every": 3}, probe={"every": 2})
     each = {"step", "loss/train", "grad/norm", "grad/norm_body", "grad/norm_connection", "grad/clipped", "lr"}
-    probe = {key for key in UNITS["metrics"] if key.startswith("gain/")} | {"streams/spread"}
-    val, test = {"loss/val", "bpc/val"}, {"loss/test", "bpc/test"}
+    groups = {
+        group: {key for key in UNITS["metrics"] if key.startswith(f"{group}/")}
+        for group in ("gain", "kernel", "ablation", "jacobian")
+    }
+    probe = groups["gain"] | groups["kernel"] | {"streams/spread", "attention/logit"}
+    val = {"loss/val", "bpc/val"}
+    test = {"loss/test", "bpc/test"} | groups["ablation"] | groups["jacobian"]
     expected = [{"step"} | probe | val]
     for step in range(1, 8):
         probed = probe if step in (2, 4, 6, 7) else set()

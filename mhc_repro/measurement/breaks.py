@@ -1,0 +1,66 @@
+"""Where a net stops being finite: the first tensor of a step, forward or backward, that holds no number.
+
+A loss that is not finite says that something broke, not what. The step is made once more with every tensor of
+the trunk looked at, in the order in which they come to be.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mhc_repro.connections import Maps
+
+MAPS = ("H_pre", "H_post", "H_res")
+
+
+def first_break(model: Any, tokens: Tensor, loss: Callable[[Tensor], Tensor]) -> str:
+    """Name the first tensor of a step that is not finite, as `forward: H_res of sub-layer 5`; empty for none.
+
+    `loss` makes the loss of the logits, of `model(tokens)`. Leaves no gradient behind. With the weights of before
+    the step and random numbers seeded as then, this is the step itself, in the connections' uncompiled form.
+    """
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            return f"the weights: {name}"
+    found: list[str] = []
+
+    def look(what: str, tensor: Tensor, direction: str = "forward") -> None:
+        if not found and not tensor.isfinite().all():
+            found.append(f"{direction}: {what}")
+        if direction == "forward" and tensor.requires_grad:
+            tensor.register_hook(lambda gradient: look(f"gradient of the {what}", gradient, "backward"))
+
+    of_branch: list[Tensor] = []
+
+    def observe(layer: int, streams: Tensor, maps: Maps | None) -> None:
+        names = (*MAPS, "input", "output")
+        for name, each in zip(names, (*(maps or ()), *of_branch), strict=maps is not None):
+            look(f"{name} of sub-layer {layer}", each)
+        of_branch.clear()
+        look(f"streams after sub-layer {layer}" if layer else "embedding", streams)
+
+    def worked(branch: Any, given: tuple[Tensor], output: Tensor) -> None:
+        of_branch.extend((given[0], output))
+
+    compiled = [connection.compiled for connection in model.connections]
+    with ExitStack() as hooks, torch.enable_grad():
+        for branch in model.branches:
+            hooks.callback(branch.register_forward_hook(worked).remove)
+        for connection in model.connections:
+            connection.compiled = False
+        logits = model(tokens, observe)
+        look("logits", logits)
+        value = loss(logits)
+        look("loss", value)
+        if not found:
+            value.backward()
+            for name, parameter in model.named_parameters():
+                if parameter.grad is not None:
+                    look(f"gradient of {name}", parameter.grad.detach(), "backward")
+    for connection, was in zip(model.connections, compiled, strict=True):
+        connection.compiled = was
+    model.zero_grad()
+    return found[0] if found else ""

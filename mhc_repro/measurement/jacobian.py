@@ -1,0 +1,39 @@
+"""The true gain: how far a change of a token's embedding moves what the head reads at that token.
+
+A gain of H_res is one basis's number and leaves the branches out. The Jacobian of the whole trunk, final norm
+included, has neither fault: J = d z_i / d e_i for token i, made row by row by reverse mode and so exact. Gains are
+relative, in units of |z| per |e|, since a factor on all embeddings means nothing to a pre-norm net.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+COPIES = 64  # rows of J that one backward makes
+
+
+def token_jacobian(trunk: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return d trunk(x)[-1] / d x[-1], (C, C), of the last token of one sequence x (T, C)."""
+    rows = []
+    for first in range(0, x.shape[1], COPIES):
+        count = min(COPIES, x.shape[1] - first)
+        copies = x.detach().expand(count, -1, -1).clone().requires_grad_()
+        with torch.enable_grad():
+            picked = trunk(copies)[:, -1].diagonal(first)[:count].sum()
+            (gradient,) = torch.autograd.grad(picked, copies)
+        rows.append(gradient[:, -1])
+    return torch.cat(rows)
+
+
+def relative_gains(trunk: Callable[[Tensor], Tensor], sequences: Tensor) -> tuple[float, float]:
+    """Return the mean over sequences (B, T, C) of the last token's gain of a random and of the worst direction."""
+    random, worst = [], []
+    for x in sequences:
+        jacobian = token_jacobian(trunk, x).double()
+        unit = x[-1].double().norm() / trunk(x[None])[0, -1].double().norm()
+        values = torch.linalg.svdvals(jacobian) * unit if jacobian.isfinite().all() else unit * torch.nan
+        values = values.expand(len(jacobian))
+        random.append(values.square().mean().sqrt())
+        worst.append(values.max())
+    return torch.stack(random).mean().item(), torch.stack(worst).mean().item()

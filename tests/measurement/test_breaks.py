@@ -1,0 +1,71 @@
+"""What broke is named: the first tensor without a number, planted in every place, forward and backward."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from mhc_repro.measurement.breaks import first_break
+
+TOKENS = torch.arange(18).view(3, 6) % 17
+
+
+def loss(logits: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(logits.flatten(0, 1), TOKENS.flatten())
+
+
+def plant(model, where: str) -> None:
+    """Make one tensor of sub-layer 3 overflow, in float32, from weights that are all finite."""
+    connection, branch = model.connections[2], model.branches[2]
+    with torch.no_grad():
+        if where == "H_post":
+            connection.write.alpha.fill_(3e38)
+            connection.write.bias.fill_(3e38)
+            connection.write.phi.fill_(1.0)
+        elif where == "H_res":
+            connection.mix.alpha.fill_(3e38)
+            connection.mix.phi.fill_(1.0)
+        elif where == "streams":
+            connection.mix.bias.fill_(1e38)
+            model.connections[1].mix.bias.fill_(1e3)
+        elif where == "output":
+            branch.qkv.weight.fill_(1e30)
+            branch.out.weight.fill_(1e30)
+            branch.norm.weight.fill_(1e30)
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [("hc", "H_post"), *(("mhc_unconstrained", where) for where in ("H_res", "streams", "output"))],
+)
+def test_the_first_tensor_without_a_number_is_named(tiny, name, where):
+    model = tiny(name, awake=0.3, precision="float32").train()
+    assert first_break(model, TOKENS, loss) == ""
+    plant(model, where)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    place = "streams after" if where == "streams" else f"{where} of"
+    assert first_break(model, TOKENS, loss) == f"forward: {place} sub-layer 3"
+
+
+def test_a_weight_without_a_number_comes_first(tiny):
+    model = tiny("hc", awake=0.3)
+    with torch.no_grad():
+        model.connections[1].read.bias[2] = torch.nan
+    assert first_break(model, TOKENS, loss) == "the weights: connections.1.read.bias"
+
+
+def test_a_gradient_that_overflows_behind_a_finite_loss_is_named(tiny):
+    model = tiny("baseline", precision="float32").train()
+    scaled = lambda logits: (loss(logits) * 1e-30).mul(3e38).mul(1e3)  # noqa: E731
+    assert first_break(model, TOKENS, loss) == ""
+    before = [parameter.clone() for parameter in model.parameters()]
+    assert first_break(model, TOKENS, scaled) == "backward: gradient of the logits"
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(map(torch.equal, before, model.parameters()))
+
+
+def test_what_is_looked_at_is_left_as_it_was(tiny):
+    model = tiny("mhc", awake=0.3).train()
+    model.compile_connections()
+    first_break(model, TOKENS, loss)
+    assert all(connection.compiled for connection in model.connections)
+    assert not any(branch._forward_hooks for branch in model.branches)

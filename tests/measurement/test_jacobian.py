@@ -1,0 +1,43 @@
+"""The Jacobian's gains against torch's own Jacobian and against nets whose gain is known."""
+
+import pytest
+import torch
+
+from mhc_repro.measurement import jacobian
+
+TOKENS = torch.arange(12).view(2, 6) % 17
+
+
+def test_rows_are_those_of_torchs_jacobian(tiny, arm, monkeypatch):
+    monkeypatch.setattr(jacobian, "COPIES", 3)  # 8 features: two whole backwards and a part
+    model = tiny(arm, awake=0.5).eval()
+    x = model.embed(TOKENS)[1].detach()
+
+    def last(token: torch.Tensor) -> torch.Tensor:
+        return model.trunk(torch.cat([x[:-1], token[None]])[None])[0, -1]
+
+    expected = torch.autograd.functional.jacobian(last, x[-1])
+    made = jacobian.token_jacobian(model.trunk, x)
+    torch.testing.assert_close(made, expected, rtol=1e-10, atol=1e-12)
+    random, worst = jacobian.relative_gains(model.trunk, x[None])
+    unit = x[-1].norm() / last(x[-1]).norm()
+    assert worst == pytest.approx((torch.linalg.matrix_norm(expected, 2) * unit).item(), rel=1e-9)
+    probes = torch.randn(8, 20000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    moved = (expected @ (probes / probes.norm(dim=0))).square().sum(0).mean().sqrt() * unit
+    assert random == pytest.approx(moved.item(), rel=0.02)
+
+
+def test_a_gain_is_relative():
+    rotation = torch.linalg.qr(torch.randn(5, 5, generator=torch.Generator().manual_seed(1)).double()).Q
+    x = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(2)).double()
+    assert jacobian.relative_gains(lambda x: 7 * x @ rotation, x) == pytest.approx((1.0, 1.0), rel=1e-12)
+    doubled = x.clone().requires_grad_(False)
+    assert jacobian.relative_gains(lambda x: x + doubled.mean() * 0, x) == pytest.approx(
+        (1.0, 1.0), rel=1e-12
+    )
+
+
+def test_a_net_without_numbers_has_no_gain():
+    random, worst = jacobian.relative_gains(lambda x: x * torch.nan, torch.ones(1, 2, 4))
+    assert random != random
+    assert worst != worst

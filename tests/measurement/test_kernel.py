@@ -1,0 +1,190 @@
+"""The depth kernel is the net's own arithmetic, and stays where the composite gain is moved at will."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from mhc_repro.linear import linear
+from mhc_repro.measurement import kernel
+from mhc_repro.measurement.gains import composite_forward, forward_gain
+from mhc_repro.measurement.probe import kernels, look
+
+TOKENS = torch.arange(18).view(3, 6) % 17
+LAYERS = 4
+# Streams made and joined in every way whose weights are a number a stream.
+EXACT = [
+    "baseline",
+    "baseline_quarter",
+    "identity",
+    "hc",
+    "mhc",
+    "mhc_unconstrained",
+    "history",
+    "published_hc",
+]
+
+
+@dataclass
+class Net:
+    """A trunk as its maps: u (n, N), H_pre with the readout (L + 1, n, N), H_post (L, n, N), H_res (L, n, n, N)."""
+
+    model: object
+    start: Tensor
+    read: Tensor
+    write: Tensor
+    mix: Tensor
+
+    def kernel(self) -> Tensor:
+        return kernel.depth_kernel(self.start, self.read, self.write, self.mix)
+
+    def logits(self) -> Tensor:
+        """Run the branches between the maps as equation 3 of mHC has it, token by token."""
+        count = TOKENS.numel()
+        x = torch.einsum("sN,Nc->Nsc", self.start, self.model.embed(TOKENS).flatten(0, 1))
+        for branch, read, write, mix in zip(
+            self.model.branches, self.read, self.write, self.mix, strict=False
+        ):
+            y = branch(torch.einsum("sN,Nsc->Nc", read, x).view(*TOKENS.shape, -1)).view(count, -1)
+            x = torch.einsum("ijN,Njc->Nic", mix, x) + torch.einsum("sN,Nc->Nsc", write, y)
+        return head(self.model, torch.einsum("sN,Nsc->Nc", self.read[-1], x))
+
+    def moved(self, basis: list[Tensor]) -> "Net":
+        """The same function in another basis: X_l -> G_l X_l with G (N, n, n) for l = 1 ... L + 1."""
+        inverse = [torch.linalg.inv(each) for each in basis]
+        return Net(
+            self.model,
+            torch.einsum("Nij,jN->iN", basis[0], self.start),
+            torch.stack([torch.einsum("iN,Nij->jN", r, g) for r, g in zip(self.read, inverse, strict=True)]),
+            torch.stack(
+                [torch.einsum("Nij,jN->iN", g, w) for w, g in zip(self.write, basis[1:], strict=True)]
+            ),
+            torch.stack(
+                [
+                    torch.einsum("Nij,jkN,Nkl->ilN", after, h, before)
+                    for h, after, before in zip(self.mix, basis[1:], inverse[:-1], strict=True)
+                ]
+            ),
+        )
+
+    def gain(self) -> float:
+        """The composite gain after the last sub-layer."""
+        return forward_gain(composite_forward(self.mix.permute(0, 3, 1, 2))[-1].mean(0)).item()
+
+
+def head(model, x: Tensor) -> Tensor:
+    return linear(model.norm(x), model.embedding.weight)
+
+
+@torch.no_grad()
+def net_of(model) -> Net:
+    seen = look(model, TOKENS)
+    model.eval()
+    count, n = TOKENS.numel(), model.n
+    return Net(
+        model,
+        torch.ones(n, count, dtype=torch.float64),
+        torch.stack([*(maps.read for maps in seen.maps), seen.readout.expand(-1, count)]),
+        torch.stack([maps.write for maps in seen.maps]),
+        torch.stack([maps.mix for maps in seen.maps]),
+    )
+
+
+@pytest.mark.parametrize("name", EXACT)
+@torch.no_grad()
+def test_the_kernel_alone_makes_the_logits(tiny, name):
+    model = tiny(name, awake=0.5)
+    made, _ = kernels(model, look(model, TOKENS))
+    model.eval()
+    outputs = [model.embed(TOKENS).flatten(0, 1)]
+    for row, branch in zip(made, model.branches, strict=False):
+        heard = sum(weight[:, None] * y for weight, y in zip(row, outputs, strict=False))
+        outputs.append(branch(heard.view(*TOKENS.shape, -1)).flatten(0, 1))
+    heard = sum(weight[:, None] * y for weight, y in zip(made[-1], outputs, strict=True))
+    torch.testing.assert_close(head(model, heard).view(3, 6, 17), model(TOKENS), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["hc", "mhc"])
+@pytest.mark.parametrize("own", [False, True], ids=["static", "a token's own"])
+@torch.no_grad()
+def test_a_change_of_basis_moves_the_gain_and_not_the_kernel(tiny, name, own):
+    net = net_of(tiny(name, awake=0.5))
+    torch.testing.assert_close(net.logits(), net.model(TOKENS).flatten(0, 1), rtol=0, atol=1e-12)
+    generator = torch.Generator().manual_seed(3)
+    shape = (TOKENS.numel() if own else 1, 4, 4)
+    basis = [
+        9.0**layer * torch.randn(shape, generator=generator, dtype=torch.float64).expand(18, 4, 4)
+        for layer in range(LAYERS + 1)
+    ]
+    moved = net.moved(basis)
+    assert moved.gain() > 100 * net.gain()
+    scale = net.kernel().abs().max()
+    assert (moved.kernel() - net.kernel()).abs().max() < 1e-9 * scale
+    torch.testing.assert_close(moved.logits(), net.logits(), rtol=0, atol=1e-9)
+
+
+@torch.no_grad()
+def test_a_basis_can_make_every_gain_one(tiny):
+    """G_(l+1) = (H_l ... H_1)^-1 turns a net with invertible H_res into one with H_res = I."""
+    net = net_of(tiny("hc", awake=0.5))
+    products = composite_forward(net.mix.permute(0, 3, 1, 2))
+    eye = torch.eye(4, dtype=torch.float64).expand(18, 4, 4)
+    still = net.moved([eye, *torch.linalg.inv(products)])
+    torch.testing.assert_close(still.mix, eye.permute(1, 2, 0).expand(LAYERS, 4, 4, 18), rtol=0, atol=1e-9)
+    torch.testing.assert_close(still.logits(), net.logits(), rtol=0, atol=1e-9)
+
+
+@torch.no_grad()
+def test_relative_sizes_do_not_see_the_scale_of_a_row_or_of_an_output(tiny):
+    net = net_of(tiny("mhc", awake=0.5))
+    y, h = (torch.rand(LAYERS + 1, 18, dtype=torch.float64) + 0.5 for _ in range(2))
+    before = kernel.relative_sizes(net.kernel(), y, h)
+    row = torch.tensor([1.0, 20.0, 0.1, 3.0, 7.0], dtype=torch.float64)
+    net.read *= row[:, None, None]
+    net.write[1] /= 6
+    y[2] *= 6
+    after = kernel.relative_sizes(net.kernel(), y, h * row[:, None])
+    torch.testing.assert_close(after, before, rtol=1e-12, atol=0)
+
+
+@torch.no_grad()
+def test_a_residual_net_hears_all_alike(tiny):
+    model = tiny("baseline")
+    made, kappa = kernels(model, look(model, TOKENS))
+    assert torch.equal(made, torch.ones(5, 5, dtype=torch.float64).tril()[..., None].expand(-1, -1, 18))
+    rows = kernel.kernel_rows(made, kappa)
+    assert [row["k_hat"] for row in rows] == [[1.0] * count for count in range(1, 6)]
+    x = model.embed(TOKENS)
+    heard = x
+    for branch in model.branches:
+        heard = heard + branch(heard)
+    sizes = [x, *(branch_output(model, TOKENS))]
+    ratio = [(each.std(-1, correction=0) / heard.std(-1, correction=0)).mean().item() for each in sizes]
+    assert rows[-1]["kappa"] == pytest.approx(ratio, rel=1e-12)
+
+
+def branch_output(model, tokens: Tensor) -> list[Tensor]:
+    """What each branch of a plain residual net adds."""
+    x, added = model.embed(tokens), []
+    for branch in model.branches:
+        added.append(branch(x))
+        x = x + added[-1]
+    return added
+
+
+def test_the_summary_by_hand():
+    kernel_of_two = torch.tensor([[1.0, 0, 0], [1, 1, 0], [4, -2, 2]])[..., None]
+    kappa = torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0], [2, 1, 1]])[..., None]
+    rows = kernel.kernel_rows(kernel_of_two, kappa)
+    assert rows[2]["k_hat"] == pytest.approx([1.5, 0.75, 0.75])
+    assert rows[2]["share"] == pytest.approx([0.5, 0.25, 0.25])
+    assert rows[2]["effective"] == pytest.approx(1 / 0.375)
+    assert kernel.summary(rows) == pytest.approx(
+        {
+            "kernel/late_share": 0.25,
+            "kernel/early_share": 0.25,
+            "kernel/cancellation": 4.0,
+            "kernel/effective": 1 / 0.375,
+        }
+    )
