@@ -16,7 +16,7 @@ class Maps(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """What one sub-layer hands on: the streams, the maps it applied to them, what its successor needs beside them."""
+    """What one sub-layer hands on: the streams, the maps it applied to them, what else its successor needs."""
 
     streams: Tensor  # (B, T, n, C)
     maps: Maps  # of the B T tokens
@@ -33,6 +33,14 @@ class Connection(nn.Module, ABC):
     def gate_slope(self, maps: Maps) -> Tensor:
         """Return how far the gates are from saturation, 0 to 1; 1 where there are none."""
         return maps.read.new_ones(())
+
+    def to_read(self, streams: Tensor, carry: Tensor | None) -> Tensor:
+        """Return the state (B, T, n, C), or its share of a power of two, to which a norm is blind."""
+        return streams
+
+    def state(self, streams: Tensor, carry: Tensor | None) -> Tensor:
+        """Return the state (B, T, n, C) that a sub-layer passed on: the streams, unless `carry` says otherwise."""
+        return streams
 
     @abstractmethod
     def forward(
