@@ -33,6 +33,7 @@ class ConnectionConfig:
     write_start: list[float] = field(default_factory=lambda: [1.0, 1.0])
     # How H_res is parametrised: a kind of connections/mixing and that kind's own fields
     mixing: dict[str, Any] = field(default_factory=lambda: {"kind": "identity"})
+    exponent: bool = False  # the streams leave a power of two per token to an integer: they cannot overflow
     expand: str = "copy"  # the streams are copies of the embedding | lss: each scaled by learned numbers
     reduce: str = "sum"  # sum | mean | head: a learned read (DeepSeek's kernels)
     expects: list[str] = field(default_factory=list)  # degeneracies that hold by construction (a control)

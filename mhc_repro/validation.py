@@ -19,7 +19,17 @@ from mhc_repro.measurement.guards import REASONS
 from mhc_repro.runs.directory import LOCAL, is_recorded, results_root
 from mhc_repro.texts import TEXTS
 
-MAPS = ("coefficients", "gate", "alpha", "share_alpha", "freeze", "read_start", "write_start", "expand")
+MAPS = (
+    "coefficients",
+    "gate",
+    "alpha",
+    "share_alpha",
+    "freeze",
+    "read_start",
+    "write_start",
+    "exponent",
+    "expand",
+)
 UNUSED = {"residual": (*MAPS, "mixing"), "history": MAPS}  # by kind of connection
 RESERVED = ("bench", "figures", "local", "tables")  # folders beside the studies under a results root
 
@@ -184,6 +194,8 @@ def _check_body(config: Config) -> None:
         raise _wrong(
             "model.norm", "post", "its older states would be normalised at every sub-layer again", "pre"
         )
+    if config.model.norm == "post" and config.connection.exponent:
+        raise _wrong("model.norm", "post", "bounds the streams itself; connection.exponent is for", "pre")
     if config.train.precision == "float64" and config.runtime.device == "mps":
         raise _wrong("train.precision", "float64", "runtime.device=mps has no such numbers", "float32")
 

@@ -51,6 +51,9 @@ STYLES = {
     "hc_static": Style("HC static", "#FDA45C", "v", DASH_DOT),
     "published_hc": Style("HC, enwik8 repr.", "#C51B3A", "<", DASHED),
     "mhc_unconstrained": Style("mHC unconstrained", "#E8746A", ">", GAPS),
+    "mhc_exponent": Style("mHC unconstr., exponent", "#4A1A12", "o", DOTTED),
+    "mhc_spectral": Style("mHC, spectral norm 1", "#A50F15", "h", SOLID),
+    "mhc_signed_rows": Style("mHC, signed rows", "#F5A3A0", "p", LONG),
     # mhc
     "mhc": Style("mHC", "#0072B2", "^", SOLID),
     "mhc_implicit": Style("mHC implicit", "#08306B", "o", LONG),

@@ -34,6 +34,14 @@ class Connection(nn.Module, ABC):
         """Return how far the gates are from saturation, 0 to 1; 1 where there are none."""
         return maps.read.new_ones(())
 
+    def to_read(self, streams: Tensor, carry: Tensor | None) -> Tensor:
+        """Return the state (B, T, n, C), or its share of a power of two, to which a norm is blind."""
+        return streams
+
+    def state(self, streams: Tensor, carry: Tensor | None) -> Tensor:
+        """Return the state (B, T, n, C) that a sub-layer passed on: the streams, unless `carry` says otherwise."""
+        return streams
+
     @abstractmethod
     def forward(
         self, streams: Tensor, branch: Callable[[Tensor], Tensor], carry: Tensor | None = None

@@ -97,31 +97,36 @@ class Probe:
 def look(model: Any, tokens: Tensor) -> Seen:
     """Run the model once in eval mode and keep what its connections and branches did."""
     seen = Seen()
+    before = torch.empty(0)
+
+    def read(weights: Tensor, state: Tensor) -> Tensor:
+        return _rms((weights.T[..., None] * state.flatten(0, 1)).sum(1))
 
     def observe(layer: int, streams: Tensor, maps: Maps | None) -> None:
+        nonlocal before
         seen.amax.append(streams.abs().amax())
         if maps is not None:
             seen.maps.append(maps)
+            # From the state itself, which an arm may hand its branch a power of two short of.
+            seen.inputs.append(read(maps.read, before))
             seen.slope.append(model.connections[layer - 1].gate_slope(maps))
             centred = streams - streams.mean(2, keepdim=True)
             seen.spread.append(centred.norm() / streams.norm())
         if layer == len(model.connections):
             seen.readout = readout_weights(model.reduction, streams)
+            seen.inputs.append(read(seen.readout, streams))
+        before = streams
 
     def worked(branch: Any, given: tuple[Tensor], output: Tensor) -> None:
-        seen.inputs.append(_rms(given[0]))
-        seen.outputs.append(_rms(output))
         if hasattr(branch, "largest_logit"):
-            seen.logits[len(seen.inputs)] = branch.largest_logit(given[0]).item()
+            seen.logits[len(seen.outputs)] = branch.largest_logit(given[0]).item()
+        seen.outputs.append(_rms(output.flatten(0, 1)))
 
     model.eval()
-    seen.outputs.append(_rms(model.embed(tokens)))
+    seen.outputs.append(_rms(model.embed(tokens).flatten(0, 1)))
     with ExitStack() as hooks:
         for branch in model.branches:
             hooks.callback(branch.register_forward_hook(worked).remove)
-        hooks.callback(
-            model.norm.register_forward_pre_hook(lambda _, x: seen.inputs.append(_rms(x[0]))).remove
-        )
         model(tokens, observe)
     model.train()
     return seen
@@ -140,4 +145,4 @@ def kernels(model: Any, seen: Seen) -> tuple[Tensor, Tensor]:
 
 
 def _rms(x: Tensor) -> Tensor:
-    return kernel.centred_rms(x.flatten(0, 1).to(torch.promote_types(x.dtype, torch.float32)))
+    return kernel.centred_rms(x.to(torch.promote_types(x.dtype, torch.float32)))

@@ -10,6 +10,7 @@ what is kept of the streams between sub-layers. Weights, maps and logits never a
 
 import math
 from collections.abc import Callable, Collection, Iterator
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -142,8 +143,9 @@ class Transformer(nn.Module):
                 streams = branch.norm(streams)  # type: ignore[operator]
             streams = self._rounded(streams)
             if observe:
-                observe(layer, streams, maps)
-        return self.norm(self.reduction(streams))
+                observe(layer, connection.state(streams, carry), maps)  # type: ignore[operator]
+        last: Any = self.connections[-1]
+        return self.norm(self.reduction(last.to_read(streams, carry)))
 
     def _rounded(self, streams: Tensor) -> Tensor:
         # There and back: the gradients of the streams are rounded as well, and the arithmetic stays wide.

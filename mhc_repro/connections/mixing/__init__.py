@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Any
 
 from mhc_repro.connections.mixing.base import Mixing
+from mhc_repro.connections.mixing.divided import SignedRows, Spectral
 from mhc_repro.connections.mixing.kronecker import Kronecker
 from mhc_repro.connections.mixing.orthogonal import BlockOrthostochastic, Orthogonal, Orthostochastic
 from mhc_repro.connections.mixing.permutations import Permutations
@@ -24,6 +25,8 @@ __all__ = ["MIXINGS", "Mixing", "make_mixing"]
 MIXINGS: dict[str, type[Mixing]] = {
     "identity": Identity,
     "free": Free,
+    "spectral": Spectral,
+    "signed_rows": SignedRows,
     "uniform": Uniform,
     "random": RandomMixing,
     "sinkhorn": Sinkhorn,

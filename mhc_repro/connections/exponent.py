@@ -1,0 +1,50 @@
+"""A state that cannot overflow: 2^e X, with an integer e for each token beside its streams X.
+
+Scaling by a power of two rounds nothing, so a net that carries e computes the function of one that does not, to
+the last bit where both can. To the gradient, e is a constant: it does not matter how the state is split. e is
+never below 0: a state below 1 is its own X.
+"""
+
+import torch
+from torch import Tensor
+
+# The layout of IEEE 754, by which powers of two are exact on every device; exp2 and pow need not be.
+LAYOUTS = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52, 1023)}
+READ = 40
+
+
+def as_read(streams: Tensor, exponent: Tensor) -> Tensor:
+    """Return the state (N, n, C) for norms to read: itself up to e = 40, beyond that over a power of two.
+
+    A norm is blind to that power as long as what it adds to a variance (1e-12 in a branch) is nothing beside it.
+    """
+    return streams * power_of_two(exponent.clamp_max(READ), streams.dtype)[:, None, None]
+
+
+def as_written(write: Tensor, exponent: Tensor) -> Tensor:
+    """Return H_post / 2^e (N, n), which adds to X what H_post adds to the state."""
+    return write * power_of_two(-exponent, write.dtype)[:, None]
+
+
+def rescaled(streams: Tensor, exponent: Tensor) -> tuple[Tensor, Tensor]:
+    """Split 2^e X again, so that X (N, n, C) is of order 1: the largest of a token in [1/2, 1), if e is above 0.
+
+    What is not finite stays so.
+    """
+    whole, digits, bias = LAYOUTS[streams.dtype]
+    largest = streams.detach().abs().amax((1, 2))
+    lift = (largest.view(whole) >> digits).to(exponent.dtype) - (bias - 1)
+    lift = torch.maximum(lift, -exponent).clamp_max(bias - 1)  # its inverse has to be a normal number
+    return streams * power_of_two(-lift, streams.dtype)[:, None, None], exponent + lift
+
+
+def power_of_two(exponent: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return 2^exponent exactly, of the least or the largest normal one where it is none."""
+    whole, digits, bias = LAYOUTS[dtype]
+    return ((exponent.to(whole).clamp(1 - bias, bias) + bias) << digits).view(dtype)
+
+
+def multiplied_out(streams: Tensor, exponent: Tensor) -> Tensor:
+    """Multiply 2^e X out, (B, T, n, C) and (B T,): in float64, where a device has it."""
+    wide = streams if streams.device.type == "mps" else streams.double()
+    return torch.ldexp(wide, exponent.view(*streams.shape[:2], 1, 1))
