@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from mhc_repro.command_line.compose import CONF
-from mhc_repro.linear import TOKENS
+from mhc_repro.linear import TOKENS, linear
 from mhc_repro.runs.schema import UNITS
 from mhc_repro.training import data, runtime, trainer
 from mhc_repro.training.optim import learning_rate
@@ -273,3 +273,47 @@ def test_a_step_on_a_gpu_is_that_on_a_cpu(config, name):
         made.measure()
     for on_cpu, on_gpu in zip(*rows, strict=True):
         assert on_gpu == pytest.approx(on_cpu, rel=1e-6, abs=1e-9)
+
+
+def test_an_ablation_is_the_net_without_its_last_sub_layers(start):
+    made = start("baseline", steps=1)
+    fill(made.model)
+    row = made.dissect()
+    inputs, targets = data.windows(made.corpus.val, made.config.train.val_windows, made.config.data.sequence)
+    for name, left in (("last_quarter", 3), ("last_half", 2)):
+        x = made.model.embed(inputs)
+        for branch in made.model.branches[:left]:
+            x = x + branch(x)
+        logits = linear(made.model.norm(x), made.model.embedding.weight)
+        expected = functional.cross_entropy(logits.flatten(0, 1), targets.flatten()).item()
+        assert row[f"ablation/{name}"] == pytest.approx(expected, rel=1e-12)
+    assert made.model.training
+
+
+def test_gradients_by_sub_layer_add_up_to_those_of_all(start):
+    made = start("mhc", steps=2, probe={"every": 1})
+    fill(made.model)
+    row = made.step()
+    gains = made.measure().gains
+    ends = [
+        p.grad for n, p in made.model.named_parameters() if not n.startswith(("branches.", "connections."))
+    ]
+    unclipped = row["grad/norm"] / row["grad/clipped"]
+    outside = sum((gradient * unclipped).square().sum().item() for gradient in ends)
+    body = outside + sum(each["grad_body"] ** 2 for each in gains)
+    assert body == pytest.approx(row["grad/norm_body"] ** 2, rel=1e-9)
+    maps = sum(each["grad_connection"] ** 2 for each in gains)
+    assert maps == pytest.approx(row["grad/norm_connection"] ** 2, rel=1e-9)
+
+
+def test_a_step_that_breaks_leaves_the_weights_and_says_where(start):
+    made = start("hc", steps=3, train={"precision": "float32"})
+    made.step()
+    with torch.no_grad():
+        made.model.connections[1].mix.bias.fill_(3e38)
+    before = {name: value.clone() for name, value in made.model.state_dict().items()}
+    row = made.step()
+    assert not math.isfinite(row["loss/train"])
+    assert all(torch.equal(value, before[name]) for name, value in made.model.state_dict().items())
+    assert made.broke_at() == "forward: streams after sub-layer 2"
+    assert made.step()["step"] == 3
