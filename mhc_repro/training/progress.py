@@ -69,7 +69,8 @@ class Reporter:
         now = time.monotonic()
         if self.first is None:
             self.first, self.started = step, now
-        values = f"loss {row['loss/train']:.3f}  grad {row['grad/norm']:.2f}  {row['time/step']:.2f} s/step"
+        grad = f"grad {row['grad/norm']:.2f}" if "grad/norm" in row else "no update"
+        values = f"loss {row['loss/train']:.3f}  {grad}  {row['time/step']:.2f} s/step"
         if self.bar:
             self.bar.update(self.task, completed=step, values=values)
         left = (now - self.started) / max(1, step - self.first) * (self.steps - step)

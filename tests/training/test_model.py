@@ -53,10 +53,11 @@ def layer_norm(x: Tensor, weight: Tensor) -> Tensor:
     return centred / (centred.pow(2).mean(-1, keepdim=True) + 1e-12).sqrt() * weight
 
 
-def slow_branch(weights: dict[str, Tensor], index: int, h: Tensor) -> Tensor:
+def slow_branch(weights: dict[str, Tensor], index: int, h: Tensor, pre: bool = True) -> Tensor:
     """F of sub-layer `index`: attention with its mask and softmax written out, or the MLP."""
     own = {name.split(".", 2)[2]: w for name, w in weights.items() if name.startswith(f"branches.{index}.")}
-    h = layer_norm(h, own["norm.weight"])
+    if pre:
+        h = layer_norm(h, own["norm.weight"])
     if "up.weight" in own:
         wide = h @ own["up.weight"].T
         return (wide * 0.5 * (1 + torch.erf(wide / math.sqrt(2)))) @ own["down.weight"].T
@@ -65,31 +66,62 @@ def slow_branch(weights: dict[str, Tensor], index: int, h: Tensor) -> Tensor:
     outputs = []
     for head in range(heads):
         part = slice(head * dim, (head + 1) * dim)
-        scores = q[..., part] @ k[..., part].transpose(-1, -2) / math.sqrt(dim)
+        query, key = q[..., part], k[..., part]
+        if "q_norm.weight" in own:
+            query, key = layer_norm(query, own["q_norm.weight"]), layer_norm(key, own["k_norm.weight"])
+        scores = query @ key.transpose(-1, -2) / math.sqrt(dim)
         future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
         outputs.append(scores.masked_fill(future, -torch.inf).softmax(-1) @ v[..., part])
     return torch.cat(outputs, dim=-1) @ own["out.weight"].T
 
 
-def slow_logits(model, inputs: Tensor) -> Tensor:
-    """The whole forward: copies in, X' = H_res X + H_post^T F(H_pre X), sum, norm, tied head."""
+def slow_logits(model, inputs: Tensor, pre: bool = True) -> Tensor:
+    """The whole forward: copies in, X' = H_res X + H_post^T F(H_pre X), sum, norm, tied head.
+
+    With post-norm X' is normalised, each stream by itself, and what F reads is not.
+    """
     weights = dict(model.named_parameters())
     x = weights["embedding.weight"][inputs] + weights["position.weight"][: inputs.shape[1]]
     streams = torch.stack([x] * model.n, dim=2)
     for index, connection in enumerate(model.connections):
-        streams = connection(streams, lambda h, index=index: slow_branch(weights, index, h)).streams
+        streams = connection(streams, lambda h, index=index: slow_branch(weights, index, h, pre)).streams
+        if not pre:
+            gain = weights[f"branches.{index}.norm.weight"]
+            streams = torch.stack([layer_norm(stream, gain) for stream in streams.unbind(2)], dim=2)
     return layer_norm(sum(streams.unbind(2)), weights["norm.weight"]) @ weights["embedding.weight"].T
 
 
-def test_the_body_is_the_one_described(tiny, arm):
-    model = tiny(arm, awake=0.5)
+@pytest.mark.parametrize("body", [{}, {"norm": "post"}, {"qk_norm": True}], ids=str)
+def test_the_body_is_the_one_described(tiny, arm, body):
+    model = tiny(arm, awake=0.5, model=body)
     with torch.no_grad():
         for name, parameter in model.body_parameters():
             if name.endswith("norm.weight"):
                 parameter.copy_(torch.linspace(0.5, 1.5, len(parameter)))
-        torch.testing.assert_close(
-            model(tokens()[0]), slow_logits(model, tokens()[0]), rtol=1e-11, atol=1e-12
-        )
+        expected = slow_logits(model, tokens()[0], pre=body.get("norm") != "post")
+        torch.testing.assert_close(model(tokens()[0]), expected, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("gain", [1.0, 1e3])
+def test_normalised_queries_and_keys_bound_the_logits_of_attention(tiny, monkeypatch, gain):
+    """Both have norm sqrt(d) at most, so their product over sqrt(d) is sqrt(d) at most, whatever the weights."""
+    largest = []
+    attention = functional.scaled_dot_product_attention
+
+    def attend(q, k, v, **settings):
+        largest.append((q @ k.transpose(-1, -2)).abs().max().item() / math.sqrt(q.shape[-1]))
+        return attention(q, k, v, **settings)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", attend)
+    for qk_norm in (False, True):
+        model = tiny("baseline", model={"qk_norm": qk_norm})
+        with torch.no_grad():
+            for branch in model.branches[::2]:
+                branch.qkv.weight.mul_(gain)
+            model(tokens()[0])
+    bound = math.sqrt(8 / 2)
+    assert bound / 2 < max(largest[2:]) <= bound * (1 + 1e-9)
+    assert (max(largest[:2]) > 1e3 * bound) == (gain > 1)
 
 
 @pytest.mark.parametrize("reduce", ["sum", "mean"])
@@ -99,6 +131,16 @@ def test_every_arm_gives_the_baselines_logits_at_step_0(tiny, streams_arm, n, re
         expected = tiny("baseline")(tokens()[0])
         logits = tiny(streams_arm, n=n, reduce=reduce)(tokens()[0])
     assert expected.abs().max() > 0.1
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_with_post_norm_hc_starts_at_the_baseline(tiny, n):
+    """The other arms read half of a stream more or less, which no norm before the branch takes out any more."""
+    with torch.no_grad():
+        expected, logits = (tiny(arm, n=n, model={"norm": "post"})(tokens()[0]) for arm in ("baseline", "hc"))
+        pre = tiny("baseline")(tokens()[0])
+    assert (expected - pre).abs().max() > 0.1
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-9)
 
 
@@ -209,6 +251,15 @@ def test_body_weights_depend_on_the_seed_and_never_on_the_arm(tiny, streams_arm,
     for name, parameter in expected.items():
         assert torch.equal(weights[name], parameter), name
         assert torch.equal(other[name], parameter) == name.endswith("norm.weight"), name
+
+
+@pytest.mark.parametrize("body", [{"qk_norm": True}, {"norm": "post"}], ids=str)
+def test_another_norm_leaves_the_matrices_as_they_were_drawn(tiny, body):
+    changed, expected = (dict(tiny("mhc", model=each).named_parameters()) for each in (body, {}))
+    assert all(torch.equal(changed[name], parameter) for name, parameter in expected.items())
+    gains = [p for name, p in changed.items() if name not in expected]
+    assert len(gains) == (4 if "qk_norm" in body else 0)
+    assert all(torch.equal(gain, torch.ones(4, dtype=gain.dtype)) for gain in gains)
 
 
 def test_body_weights_do_not_depend_on_the_precision(tiny):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mhc_repro.config import OptimConfig
-from mhc_repro.training.optim import Clipper, decays, learning_rate, make_optimizer
+from mhc_repro.training.model import CONNECTION
+from mhc_repro.training.optim import Clipper, decays, learning_rate, make_optimizer, set_rate
 
 BODY_DECAYED = {"qkv.weight", "out.weight", "up.weight", "down.weight"}
 
@@ -53,13 +54,31 @@ def test_the_switch_decays_everything(tiny, arm):
     assert decayed_names(model, decay_all=True) == {name for name, _ in model.named_parameters()}
 
 
-def test_every_parameter_is_updated_once_by_adamw_as_published(tiny, arm):
-    """Two steps of Adam with decoupled decay, by its formulas (Loshchilov and Hutter, arXiv 1711.05101)."""
+@pytest.mark.parametrize("factor", [10.0, 0.1])
+def test_a_faster_connection_decays_no_faster(tiny, streams_arm, factor):
+    model = tiny(streams_arm)
+    assert decayed_names(model, connection_lr=factor) == decayed_names(model)
+    everything = {name for name, _ in model.named_parameters()}
+    assert decayed_names(model, connection_lr=factor, decay_all=True) == everything
+
+
+def test_gains_of_queries_and_keys_do_not_decay(tiny, arm):
+    with_gains, without = tiny(arm, model={"qk_norm": True}), tiny(arm)
+    assert decayed_names(with_gains) == decayed_names(without)
+
+
+@pytest.mark.parametrize("factor", [1.0, 30.0])
+def test_every_parameter_is_updated_once_by_adamw_as_published(tiny, arm, factor):
+    """Two steps of Adam with decoupled decay, by its formulas (Loshchilov and Hutter, arXiv 1711.05101).
+
+    Connections learn `factor` times as fast and decay as the body does.
+    """
     model = with_gradients(tiny(arm))
-    config = OptimConfig(lr=1e-2, betas=[0.8, 0.9], eps=1e-2, weight_decay=0.3)
+    config = OptimConfig(lr=5e-3, betas=[0.8, 0.9], eps=1e-2, weight_decay=0.3, connection_lr=factor)
     optimizer = make_optimizer(model, config)
     expected = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     moments = {name: (0.0, 0.0) for name in expected}
+    set_rate(optimizer, 1e-2)
     for step in (1, 2):
         for name, parameter in model.named_parameters():
             m, v = moments[name]
@@ -69,7 +88,8 @@ def test_every_parameter_is_updated_once_by_adamw_as_published(tiny, arm):
             moments[name] = m, v
             if decays(name, parameter):
                 expected[name] -= 1e-2 * 0.3 * expected[name]
-            expected[name] -= 1e-2 * (m / (1 - 0.8**step)) / ((v / (1 - 0.9**step)).sqrt() + 1e-2)
+            rate = 1e-2 * (factor if name.startswith(CONNECTION) else 1.0)
+            expected[name] -= rate * (m / (1 - 0.8**step)) / ((v / (1 - 0.9**step)).sqrt() + 1e-2)
         optimizer.step()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.detach(), expected[name], rtol=1e-12, atol=1e-14, msg=name)
@@ -105,6 +125,13 @@ def test_learning_rate_of_runs_without_warm_up_or_without_end(steps, warmup, fir
     assert learning_rate(steps, steps, config) == pytest.approx(last)
 
 
+@pytest.mark.parametrize(("warmup", "first"), [(0.0, 2.0), (0.1, 0.2)])
+def test_a_constant_rate_is_the_peak_from_the_warm_up_to_the_end(warmup, first):
+    config = OptimConfig(lr=2.0, warmup=warmup, schedule="constant")
+    assert learning_rate(1, 100, config) == pytest.approx(first)
+    assert {learning_rate(step, 100, config) for step in range(10, 101)} == {2.0}
+
+
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_clipping_is_that_of_torch(tiny, arm, scale):
     ours, torchs = with_gradients(tiny(arm), scale), with_gradients(tiny(arm), scale)
@@ -134,6 +161,19 @@ def test_norms_are_told_of_all_of_the_body_of_the_connections_and_after_clipping
     assert (expected[2] == 0) == (arm == "baseline")
     if not limit:
         assert all(torch.equal(a, b) for a, b in zip(before, gradients(model), strict=True))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_body_and_connections_clipped_apart_are_each_clipped_as_torch_does(tiny, streams_arm, scale):
+    ours, torchs = (with_gradients(tiny(streams_arm), scale) for _ in range(2))
+    clip = torch.nn.utils.clip_grad_norm_
+    body = clip([p for _, p in torchs.body_parameters()], 1.0).item()
+    connections = clip([p for _, p in torchs.connection_parameters()], 1.0).item()
+    told = Clipper(ours, 1.0, apart=True).clip().tolist()
+    assert told[:3] == pytest.approx([math.hypot(body, connections), body, connections], rel=1e-12)
+    assert told[3] == pytest.approx(math.hypot(min(body, 1), min(connections, 1)), rel=1e-12)
+    for mine, other in zip(gradients(ours), gradients(torchs), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=0)
 
 
 def test_gradients_that_are_all_zero_stay_so(tiny):

@@ -11,6 +11,7 @@ from mhc_repro.runs import RunDirectory, manifest
 from mhc_repro.training import loop, stops
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
 from mhc_repro.training.loop import train
+from mhc_repro.validation import validate
 from stopping import Killed, assert_same_run, at_step, elsewhere, interrupt, often
 
 pytestmark = pytest.mark.usefixtures("checkpoints_at_every_step")
@@ -79,6 +80,35 @@ def test_a_run_that_is_written_is_busy(config):
         assert train(taken) == "busy"
         assert run.read_status() is None
     assert train(taken) == "finished"
+
+
+# --- in every mode ------------------------------------------------------------------------------------------
+
+MODES = {
+    "connection_lr": {"optim": {"connection_lr": 10.0}},
+    "clip_apart": {"optim": {"clip_apart": True}},
+    "no warm-up, no end": {"optim": {"warmup": 0.0, "schedule": "constant"}},
+    "post": {"model": {"norm": "post"}},
+    "qk_norm": {"model": {"qk_norm": True}},
+    **{each: {"train": {"precision": each}} for each in ("float32", "bfloat16", "float16")},
+    **{f"{each} streams": {"train": {"streams": each}} for each in ("bfloat16", "float16")},
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_run_goes_on_bit_for_bit_in_every_mode(config, tmp_path, mode):
+    settings = {"optim": {}, "model": {}, "train": {}} | MODES[mode]
+    stopped = often(
+        config("mhc", steps=5, model={"dropout": 0.1} | settings["model"], train=settings["train"])
+    )
+    for key, value in settings["optim"].items():
+        setattr(stopped.optim, key, value)
+    validate(stopped)
+    assert interrupt(stopped, 3) == "interrupted"
+    assert train(stopped) == "finished"
+    whole = elsewhere(stopped, tmp_path / "whole")
+    assert train(whole) == "finished"
+    assert_same_run(stopped, whole)
 
 
 # --- another machine, other threads -------------------------------------------------------------------------
