@@ -24,6 +24,7 @@ ENWIK8 = DataConfig(sha256=TEXTS["enwik8"].sha256)
 # What no range can check: a switch, and what another module judges.
 WITHOUT_RULE = {
     "connection.mixing.kind",
+    "connection.exponent",
     "connection.share_alpha",
     "data.sha256",
     "model.qk_norm",

@@ -16,11 +16,11 @@ class Maps(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """What a sub-layer hands on: the streams, the maps it applied, and what its successor needs beside them."""
+    """What a sub-layer hands on: the streams, the maps it applied and, if the state is 2^e times the streams, e."""
 
     streams: Tensor  # (B, T, n, C)
     maps: Maps  # of the B T tokens
-    carry: Tensor | None = None
+    exponent: Tensor | None = None  # (B T,), integers
 
 
 class Connection(nn.Module, ABC):
@@ -34,16 +34,8 @@ class Connection(nn.Module, ABC):
         """Return how far the gates are from saturation, 0 to 1; 1 where there are none."""
         return maps.read.new_ones(())
 
-    def to_read(self, streams: Tensor, carry: Tensor | None) -> Tensor:
-        """Return the state (B, T, n, C), or its share of a power of two, to which a norm is blind."""
-        return streams
-
-    def state(self, streams: Tensor, carry: Tensor | None) -> Tensor:
-        """Return the state (B, T, n, C) that a sub-layer passed on: the streams, unless `carry` says otherwise."""
-        return streams
-
     @abstractmethod
     def forward(
-        self, streams: Tensor, branch: Callable[[Tensor], Tensor], carry: Tensor | None = None
+        self, streams: Tensor, branch: Callable[[Tensor], Tensor], exponent: Tensor | None = None
     ) -> Passed:
-        """Carry streams (B, T, n, C) past one sub-layer; `carry` is its predecessor's, None at the first."""
+        """Carry streams (B, T, n, C) past one sub-layer; `exponent` as its predecessor passed it on."""

@@ -1,8 +1,8 @@
 """A state that cannot overflow: 2^e X, with an integer e for each token beside its streams X.
 
-Scaling by a power of two rounds nothing, so a net that carries e computes the function of one that does not, to
-the last bit where both can. To the gradient, e is a constant: it does not matter how the state is split. e is
-never below 0: a state below 1 is its own X.
+Scaling by a power of two rounds nothing, so a net that keeps e apart computes the function of one that does not,
+to the last bit where both can. To the gradient, e is a constant: it does not matter how the state is split. e is
+never below 0: a state below 1 is its own X. Where e is None, X is the state.
 """
 
 import torch
@@ -13,24 +13,29 @@ LAYOUTS = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 5
 READ = 40
 
 
-def as_read(streams: Tensor, exponent: Tensor) -> Tensor:
-    """Return the state (N, n, C) for norms to read: itself up to e = 40, beyond that over a power of two.
+def to_read(streams: Tensor, exponent: Tensor | None) -> Tensor:
+    """Return the state for norms to read, (..., n, C): itself up to e = 40, beyond that over a power of two.
 
     A norm is blind to that power as long as what it adds to a variance (1e-12 in a branch) is nothing beside it.
     """
-    return streams * power_of_two(exponent.clamp_max(READ), streams.dtype)[:, None, None]
+    if exponent is None:
+        return streams
+    power = power_of_two(exponent.clamp_max(READ), streams.dtype)
+    return streams * power.view(*streams.shape[:-2], 1, 1)
 
 
-def as_written(write: Tensor, exponent: Tensor) -> Tensor:
+def to_write(write: Tensor, exponent: Tensor | None) -> Tensor:
     """Return H_post / 2^e (N, n), which adds to X what H_post adds to the state."""
-    return write * power_of_two(-exponent, write.dtype)[:, None]
+    return write if exponent is None else write * power_of_two(-exponent, write.dtype)[:, None]
 
 
-def rescaled(streams: Tensor, exponent: Tensor) -> tuple[Tensor, Tensor]:
+def rescaled(streams: Tensor, exponent: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Split 2^e X again, so that X (N, n, C) is of order 1: the largest of a token in [1/2, 1), if e is above 0.
 
     What is not finite stays so.
     """
+    if exponent is None:
+        return streams, None
     whole, digits, bias = LAYOUTS[streams.dtype]
     largest = streams.detach().abs().amax((1, 2))
     lift = (largest.view(whole) >> digits).to(exponent.dtype) - (bias - 1)
@@ -44,7 +49,9 @@ def power_of_two(exponent: Tensor, dtype: torch.dtype) -> Tensor:
     return ((exponent.to(whole).clamp(1 - bias, bias) + bias) << digits).view(dtype)
 
 
-def multiplied_out(streams: Tensor, exponent: Tensor) -> Tensor:
-    """Multiply 2^e X out, (B, T, n, C) and (B T,): in float64, where a device has it."""
+def multiplied_out(streams: Tensor, exponent: Tensor | None) -> Tensor:
+    """Return the state (B, T, n, C), in float64 where a device has it."""
+    if exponent is None:
+        return streams
     wide = streams if streams.device.type == "mps" else streams.double()
-    return torch.ldexp(wide, exponent.view(*streams.shape[:2], 1, 1))
+    return torch.ldexp(wide, exponent.view(*streams.shape[:-2], 1, 1))

@@ -113,7 +113,7 @@ class HistoryConnection(Connection):
         return torch.cat([first[None], shift])
 
     def forward(
-        self, streams: Tensor, branch: Callable[[Tensor], Tensor], carry: Tensor | None = None
+        self, streams: Tensor, branch: Callable[[Tensor], Tensor], exponent: Tensor | None = None
     ) -> Passed:
         """Carry the states (B, T, n, C), newest first, past one sub-layer, which reads and makes the newest."""
         wide = torch.promote_types(streams.dtype, torch.float32)

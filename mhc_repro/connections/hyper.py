@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mhc_repro.config import ConnectionConfig
 from mhc_repro.connections.base import Connection, Maps, Passed
-from mhc_repro.connections.exponent import as_read, as_written, multiplied_out, rescaled
+from mhc_repro.connections.exponent import rescaled, to_read, to_write
 from mhc_repro.connections.maps import Form, make_maps
 from mhc_repro.connections.mixing import Identity, make_mixing
 from mhc_repro.connections.mixing.base import tokens_first, tokens_last
@@ -31,10 +31,9 @@ def read_stage(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Do all that precedes the branch: make h = H_pre X (N, C), H_pre (N, n), H_post (N, n) and H_res (N, n, n).
 
-    `exponent` (N,): of the power of two that the streams are short of, None where they are the state.
+    `exponent` (N,): e, where the state is 2^e X.
     """
-    if exponent is not None:
-        streams = as_read(streams, exponent)
+    streams = to_read(streams, exponent)
     read, write, mix = make_maps(form, streams, phi, alpha, bias)
     h = (read.T[..., None] * streams).sum(1)
     return h, read.T, write.T.contiguous(), tokens_first(mix).contiguous()
@@ -43,15 +42,13 @@ def read_stage(
 def write_stage(
     mix: Tensor | None, write: Tensor, streams: Tensor, output: Tensor, exponent: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """X' = H_res X + H_post^T y: (N, n, n) or None for I, (N, n), (N, n, C), (N, C) -> (N, n, C), its exponent.
+    """X' = H_res X + H_post^T y: (N, n, n) or None for I, (N, n), (N, n, C), (N, C) -> (N, n, C).
 
     Its maps are stored tokens first. Tokens last, the n^2 numbers of a token lie a power of two apart and
     push each other out of a CPU's cache.
     """
     mixed = streams if mix is None else (mix[..., None] * streams[:, None]).sum(2)
-    if exponent is None:
-        return mixed + write[..., None] * output[:, None], None
-    return rescaled(mixed + as_written(write, exponent)[..., None] * output[:, None], exponent)
+    return rescaled(mixed + to_write(write, exponent)[..., None] * output[:, None], exponent)
 
 
 @lru_cache
@@ -131,7 +128,7 @@ class HyperConnection(Connection):
         if config.share_alpha and self.read and self.mix:
             self.mix.alpha = self.read.alpha
         self.keeps_streams = isinstance(self.form.mixing, Identity)
-        self.exponent = config.exponent
+        self.has_exponent = config.exponent
 
     def joined(self) -> tuple[Tensor | None, Tensor | None, Tensor]:
         """Join the parameters of the three maps: phi (rows, features), alpha (m,), bias (m,); static: b alone."""
@@ -155,27 +152,19 @@ class HyperConnection(Connection):
         return torch.stack(slopes).amin()
 
     def forward(
-        self, streams: Tensor, branch: Callable[[Tensor], Tensor], carry: Tensor | None = None
+        self, streams: Tensor, branch: Callable[[Tensor], Tensor], exponent: Tensor | None = None
     ) -> Passed:
         """Carry streams (B, T, n, C) past one sub-layer; streams and maps stay float32 or wider under autocast."""
         shape, kind = streams.shape, streams.device.type
         wide = torch.promote_types(streams.dtype, torch.float32)
         streams = streams.flatten(0, 1).to(wide)
-        if self.exponent and carry is None:
-            carry = streams.new_zeros(len(streams), dtype=torch.int32)
+        if self.has_exponent and exponent is None:
+            exponent = streams.new_zeros(len(streams), dtype=torch.int32)
         before, after = stages(self.form, self.compiled and self.training and torch.is_grad_enabled())
         with torch.autocast(kind, enabled=False):
-            h, read, write, mix = before(streams, carry, *self.joined())
+            h, read, write, mix = before(streams, exponent, *self.joined())
         output = branch(h.unflatten(0, shape[:2])).flatten(0, 1)
         with torch.autocast(kind, enabled=False):
             mixes = None if self.keeps_streams else mix
-            streams, carry = after(mixes, write, streams, output.to(wide), carry)
-        return Passed(streams.view(shape), Maps(read.T, write.T, tokens_last(mix)), carry)
-
-    def to_read(self, streams: Tensor, carry: Tensor | None) -> Tensor:
-        """Return the state (B, T, n, C), over a power of two where it is large."""
-        return streams if carry is None else as_read(streams.flatten(0, 1), carry).view_as(streams)
-
-    def state(self, streams: Tensor, carry: Tensor | None) -> Tensor:
-        """Return the state (B, T, n, C) itself, its power of two multiplied out; float64 where there is one."""
-        return streams if carry is None else multiplied_out(streams, carry)
+            streams, exponent = after(mixes, write, streams, output.to(wide), exponent)
+        return Passed(streams.view(shape), Maps(read.T, write.T, tokens_last(mix)), exponent)

@@ -21,7 +21,7 @@ class ResidualConnection(Connection):
         self.branch_scale = branch_scale
 
     def forward(
-        self, streams: Tensor, branch: Callable[[Tensor], Tensor], carry: Tensor | None = None
+        self, streams: Tensor, branch: Callable[[Tensor], Tensor], exponent: Tensor | None = None
     ) -> Passed:
         """Carry streams (B, T, 1, C) past one sub-layer; H_pre and H_res are 1, H_post is the branch's scale."""
         tokens = streams.shape[0] * streams.shape[1]

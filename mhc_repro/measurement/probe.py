@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from mhc_repro.config import ProbeConfig
-from mhc_repro.connections import Maps
+from mhc_repro.connections.base import Maps, Passed
 from mhc_repro.connections.ends import readout_weights, start_weights
+from mhc_repro.connections.exponent import multiplied_out
 from mhc_repro.measurement import kernel
 from mhc_repro.measurement.gains import gain_rows
 from mhc_repro.runs.schema import GAINS
@@ -98,24 +99,29 @@ def look(model: Any, tokens: Tensor) -> Seen:
     """Run the model once in eval mode and keep what its connections and branches did."""
     seen = Seen()
     before = torch.empty(0)
+    exponent: Tensor | None = None
 
     def read(weights: Tensor, state: Tensor) -> Tensor:
         return _rms((weights.T[..., None] * state.flatten(0, 1)).sum(1))
 
     def observe(layer: int, streams: Tensor, maps: Maps | None) -> None:
         nonlocal before
-        seen.amax.append(streams.abs().amax())
+        state = multiplied_out(streams, exponent)
+        seen.amax.append(state.abs().amax())
         if maps is not None:
             seen.maps.append(maps)
             # From the state itself, which an arm may hand its branch a power of two short of.
             seen.inputs.append(read(maps.read, before))
             seen.slope.append(model.connections[layer - 1].gate_slope(maps))
-            centred = streams - streams.mean(2, keepdim=True)
-            seen.spread.append(centred.norm() / streams.norm())
+            seen.spread.append((state - state.mean(2, keepdim=True)).norm() / state.norm())
         if layer == len(model.connections):
             seen.readout = readout_weights(model.reduction, streams)
-            seen.inputs.append(read(seen.readout, streams))
-        before = streams
+            seen.inputs.append(read(seen.readout, state))
+        before = state
+
+    def passed_on(_: Any, __: Any, passed: Passed) -> None:
+        nonlocal exponent
+        exponent = passed.exponent
 
     def worked(branch: Any, given: tuple[Tensor], output: Tensor) -> None:
         if hasattr(branch, "largest_logit"):
@@ -127,6 +133,8 @@ def look(model: Any, tokens: Tensor) -> Seen:
     with ExitStack() as hooks:
         for branch in model.branches:
             hooks.callback(branch.register_forward_hook(worked).remove)
+        for connection in model.connections:
+            hooks.callback(connection.register_forward_hook(passed_on).remove)
         model(tokens, observe)
     model.train()
     return seen
@@ -140,7 +148,7 @@ def kernels(model: Any, seen: Seen) -> tuple[Tensor, Tensor]:
     mix = torch.stack([maps.mix for maps in seen.maps])
     start = start_weights(model.expansion, model.n).expand(-1, count)
     made = kernel.depth_kernel(*(each.cpu().double() for each in (start, read, write, mix)))
-    sizes = (torch.stack(each).cpu().double() for each in (seen.outputs, seen.inputs))
+    sizes = (torch.stack([x.cpu().double() for x in each]) for each in (seen.outputs, seen.inputs))
     return made, kernel.relative_sizes(made, *sizes)
 
 

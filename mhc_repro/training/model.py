@@ -10,7 +10,6 @@ what is kept of the streams between sub-layers. Weights, maps and logits never a
 
 import math
 from collections.abc import Callable, Collection, Iterator
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -20,6 +19,7 @@ from torch.nn import functional
 from mhc_repro import connections
 from mhc_repro.config import ConnectionConfig, ModelConfig
 from mhc_repro.connections import Maps
+from mhc_repro.connections.exponent import to_read
 from mhc_repro.linear import Linear, linear
 from mhc_repro.training.runtime import stream_seed
 
@@ -135,17 +135,16 @@ class Transformer(nn.Module):
         streams = self._rounded(self.expansion(x) if self.expansion else connections.expand(x, self.n))
         if observe:
             observe(0, streams, None)
-        carry = None
+        exponent = None
         for layer, (connection, branch) in enumerate(zip(self.connections, self.branches, strict=True), 1):
             work = torch.zeros_like if layer in silent else branch
-            streams, maps, carry = connection(streams, work, carry)
+            streams, maps, exponent = connection(streams, work, exponent)
             if self.post:
                 streams = branch.norm(streams)  # type: ignore[operator]
             streams = self._rounded(streams)
             if observe:
-                observe(layer, connection.state(streams, carry), maps)  # type: ignore[operator]
-        last: Any = self.connections[-1]
-        return self.norm(self.reduction(last.to_read(streams, carry)))
+                observe(layer, streams, maps)
+        return self.norm(self.reduction(to_read(streams, exponent)))
 
     def _rounded(self, streams: Tensor) -> Tensor:
         # There and back: the gradients of the streams are rounded as well, and the arithmetic stays wide.

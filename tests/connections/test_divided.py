@@ -10,7 +10,7 @@ from mhc_repro.connections.mixing import make_mixing
 from mhc_repro.connections.mixing.divided import spectral_norm
 
 SIZES = [1, 2, 3, 4, 8]
-DIGITS = {torch.float64: 1e-14, torch.float32: 5e-7}
+DIGITS = {torch.float64: 1e-14, torch.float32: 4e-7}  # among near values LAPACK is off by 7e-15
 
 
 def draw(n: int, tokens: int, seed: int = 0) -> Tensor:
@@ -46,10 +46,10 @@ def test_the_norm_is_lapacks_whatever_the_size_of_the_numbers(n, dtype, scale):
 
 
 @pytest.mark.parametrize("dtype", DIGITS)
-@pytest.mark.parametrize("below", [0.0, 1e-15, 1e-12, 1e-9, 3e-7, 1e-5, 1e-3, 0.1, 1.0])
-def test_the_norm_is_exact_however_near_the_other_values_lie(below, dtype):
-    """Where a count of power iterations would do, some gap is its worst; here there is none."""
-    values = torch.tensor([1.0, 1.0 - below, 1.0 - below, 0.5], dtype=torch.float64).expand(300, 4)
+def test_the_norm_is_exact_however_near_the_other_values_lie(dtype):
+    """For any count of power iterations some gap is the worst; here none may show."""
+    gaps = 0.5 ** torch.arange(1, 55, dtype=torch.float64).repeat_interleave(100)
+    values = torch.stack([torch.ones_like(gaps), 1 - gaps, 1 - gaps, 0 * gaps], dim=1)
     matrices = with_values(values)[0].to(dtype)
     torch.testing.assert_close(
         spectral_norm(matrices).double(), largest(matrices), rtol=DIGITS[dtype], atol=0

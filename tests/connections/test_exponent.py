@@ -1,15 +1,18 @@
 """A state with a power of two apart: the same function as without, to the last bit, where nothing overflows."""
 
 import math
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mhc_repro.config import ProbeConfig
 from mhc_repro.connections.exponent import power_of_two, rescaled
 from mhc_repro.errors import UserError
-from mhc_repro.measurement.gains import gain_rows
+from mhc_repro.measurement.probe import Measured, Probe
 from mhc_repro.validation import validate
 
 ARMS = ("mhc_unconstrained", "mhc_exponent")
@@ -27,77 +30,75 @@ def amplifying(tiny, arm: str, factor: float, precision: str = "float64", **chan
     return model
 
 
-def outcome(model) -> tuple[Tensor, dict[str, Tensor], Tensor, list[Tensor]]:
-    """Return logits, every parameter's gradient, H_res (L, N, n, n), and the state before and after sub-layers."""
-    states, maps = [], []
+class Outcome(NamedTuple):
+    """What a model computes for TOKENS, and what a probe says of it."""
 
-    def observe(_, state, found) -> None:
-        states.append(state.detach())
-        maps.extend([] if found is None else [found.mix.detach().permute(2, 0, 1)])
+    logits: Tensor
+    gradients: dict[str, Tensor]
+    probed: Measured
 
-    logits = model(TOKENS[:, :-1], observe)
+    def numbers(self) -> dict[str, list[float]]:
+        """Return all that was probed, by table and column, rows one behind the other."""
+        found: dict[str, list[float]] = {}
+        tables = {"metrics": [self.probed.metrics], "gains": self.probed.gains, "kernel": self.probed.kernel}
+        for table, rows in tables.items():
+            for row in rows:
+                for name, value in row.items():
+                    found.setdefault(f"{table} {name}", []).extend(np.atleast_1d(value).tolist())
+        return found
+
+
+def outcome(model) -> Outcome:
+    logits = model(TOKENS[:, :-1])
     functional.cross_entropy(logits.flatten(0, 1), TOKENS[:, 1:].flatten()).backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    return logits.detach(), gradients, torch.stack(maps), states
-
-
-def gain(h_res: Tensor) -> float:
-    return max(row["composite_forward"] for row in gain_rows(h_res.double()))
+    measured = Probe(ProbeConfig(token_maps=0), TOKENS[:, :-1], steps=20).measure(model, 20)
+    return Outcome(logits.detach(), gradients, measured)
 
 
 @pytest.mark.parametrize("changes", [{}, {"reduce": "head"}, {"coefficients": "stream", "gate": "tanh"}])
 @pytest.mark.parametrize(("factor", "least"), [(1.0, 0.1), (40.0, 1e6), (1e9, 1e34)])
-def test_logits_gradients_maps_and_state_are_those_without_it(tiny, factor, least, changes):
-    """Beyond 2^40 the norms see another power of two, and so what is added to their variances."""
-    (logits, gradients, maps, states), (others, of_others, other_maps, other_states) = (
-        outcome(amplifying(tiny, arm, factor, **changes)) for arm in ARMS
-    )
-    assert gain(maps) > least
-    torch.testing.assert_close(others, logits, rtol=0, atol=1e-9)
-    largest = max(gradient.abs().max().item() for gradient in gradients.values())
-    for name, gradient in gradients.items():
-        torch.testing.assert_close(
-            of_others[name], gradient, rtol=1e-9, atol=1e-9 * min(1, largest), msg=name
-        )
-    torch.testing.assert_close(other_maps, maps, rtol=1e-9, atol=1e-9)
-    assert gain(other_maps) == pytest.approx(gain(maps), rel=1e-9)
-    for state, other in zip(states, other_states, strict=True):
-        torch.testing.assert_close(other, state, rtol=1e-9, atol=1e-9)
+def test_logits_gradients_and_all_that_is_probed_are_those_without_it(tiny, factor, least, changes):
+    """Beyond 2^40 norms read another power of two, beside which an epsilon is nothing either."""
+    plain, twin = (outcome(amplifying(tiny, arm, factor, **changes)) for arm in ARMS)
+    assert plain.probed.metrics["gain/composite_forward"] > least
+    torch.testing.assert_close(twin.logits, plain.logits, rtol=0, atol=1e-9)
+    for name, gradient in plain.gradients.items():
+        torch.testing.assert_close(twin.gradients[name], gradient, rtol=1e-9, atol=1e-9, msg=name)
+    found = twin.numbers()
+    assert {"metrics gain/activation", "gains spread", "gains h_pre", "kernel kappa"} <= set(found)
+    for name, values in plain.numbers().items():
+        assert found[name] == pytest.approx(values, rel=1e-8, abs=1e-9), name
 
 
 @pytest.mark.parametrize("factor", [1.0, 40.0])
-def test_in_float32_logits_maps_and_state_are_the_same_to_the_last_bit(tiny, factor):
+def test_in_float32_logits_are_the_same_to_the_last_bit(tiny, factor):
     """Every product and sum is the same but for a power of two; a backward adds up its parts in another order."""
-    made = [amplifying(tiny, arm, factor, "float32") for arm in ARMS]
-    (logits, gradients, maps, states), (others, of_others, other_maps, other_states) = map(outcome, made)
-    assert factor == 1 or gain(maps) > 1e6
-    assert torch.equal(others, logits)
-    assert torch.equal(other_maps, maps)
-    assert all(
-        torch.equal(other, state.double()) for state, other in zip(states[1:], other_states[1:], strict=True)
-    )
-    for name, gradient in gradients.items():
-        torch.testing.assert_close(of_others[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+    plain, twin = (outcome(amplifying(tiny, arm, factor, "float32")) for arm in ARMS)
+    assert factor == 1 or plain.probed.metrics["gain/composite_forward"] > 1e6
+    assert torch.equal(twin.logits, plain.logits)
+    for name, gradient in plain.gradients.items():
+        torch.testing.assert_close(twin.gradients[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
 
 
 def test_where_float32_overflows_it_computes_what_float64_would(tiny):
-    factor = 1e11
-    plain, twin = (outcome(amplifying(tiny, arm, factor, "float32")) for arm in ARMS)
-    wide = outcome(amplifying(tiny, "mhc_unconstrained", factor))
-    assert not plain[0].isfinite().all()
-    assert wide[3][-1].abs().max() > torch.finfo(torch.float32).max
-    torch.testing.assert_close(twin[0].double(), wide[0], rtol=0, atol=1e-3)
-    torch.testing.assert_close(
-        twin[3][-1], wide[3][-1], rtol=1e-3, atol=1e-3 * wide[3][-1].abs().max().item()
-    )
-    assert all(gradient.isfinite().all() for gradient in twin[1].values())
+    plain, twin = (outcome(amplifying(tiny, arm, 1e11, "float32")) for arm in ARMS)
+    wide = outcome(amplifying(tiny, "mhc_unconstrained", 1e11))
+    assert not plain.logits.isfinite().all()
+    torch.testing.assert_close(twin.logits.double(), wide.logits, rtol=0, atol=1e-3)
+    assert all(gradient.isfinite().all() for gradient in twin.gradients.values())
+    assert twin.probed.metrics["gain/activation"] > torch.finfo(torch.float32).max
+    for name, value in wide.probed.metrics.items():
+        assert twin.probed.metrics[name] == pytest.approx(value, rel=1e-3), name
 
 
 def test_it_goes_on_where_float64_overflows_too(tiny):
-    logits, gradients, *_ = outcome(amplifying(tiny, "mhc_exponent", 1e120))
-    assert not outcome(amplifying(tiny, "mhc_unconstrained", 1e120))[0].isfinite().all()
+    assert not amplifying(tiny, "mhc_unconstrained", 1e120)(TOKENS[:, :-1]).isfinite().all()
+    model = amplifying(tiny, "mhc_exponent", 1e120)
+    logits = model(TOKENS[:, :-1])
+    functional.cross_entropy(logits.flatten(0, 1), TOKENS[:, 1:].flatten()).backward()
     assert logits.isfinite().all()
-    assert all(gradient.isfinite().all() for gradient in gradients.values())
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("dtype", EXPONENTS)
@@ -152,14 +153,11 @@ def test_compiled_code_carries_the_same_state(tiny):
         if compiled:
             model.compile_connections()
         results.append(outcome(model))
-    (logits, gradients, _, states), (others, of_others, _, other_states) = results
+    plain, other = results
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
-    torch.testing.assert_close(others, logits, rtol=0, atol=1e-4)
-    torch.testing.assert_close(
-        other_states[-1], states[-1], rtol=1e-4, atol=1e-4 * states[-1].abs().max().item()
-    )
-    for name, gradient in gradients.items():
-        torch.testing.assert_close(of_others[name], gradient, rtol=1e-3, atol=1e-4, msg=name)
+    torch.testing.assert_close(other.logits, plain.logits, rtol=0, atol=1e-4)
+    for name, gradient in plain.gradients.items():
+        torch.testing.assert_close(other.gradients[name], gradient, rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_where_it_could_not_be_the_same_function_it_is_refused(config):
