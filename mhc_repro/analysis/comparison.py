@@ -105,10 +105,10 @@ def by_study(runs: Sequence[Run]) -> Studies:
     }
 
 
-def comparisons(runs: Sequence[Run]) -> list[Comparison]:
-    """Split the runs of one study into comparisons, settings in numerical order."""
+def comparisons(runs: Sequence[Run], swept: str = "") -> list[Comparison]:
+    """Split the runs of one study into comparisons, settings in numerical order; a `swept` one sets none apart."""
     flat = {run: settings(run) for run in runs}
-    keys = _varying(flat.values(), of_connection=False)
+    keys = [key for key in _varying(flat.values(), of_connection=False) if key != swept]
     options = {
         name: _varying([flat[run] for run in runs if run.connection == name], of_connection=True)
         for name in {run.connection for run in runs}

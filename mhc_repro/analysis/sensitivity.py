@@ -53,7 +53,7 @@ def largest_stable(rates: ArrayLike, losses: ArrayLike, broken: float) -> Number
     slow = (np.arange(len(grid)) < found.argmin(axis=-1)[..., None]) & (lowest < broken)
     breaks = np.where(slow, np.isinf(found), ~(found < broken))
     first = np.where(breaks.any(axis=-1), breaks.argmax(axis=-1), len(grid))
-    return np.where(np.isnan(lowest[..., 0]), np.nan, np.append(0.0, grid)[first])
+    return np.where(np.isnan(lowest[..., 0] + broken), np.nan, np.append(0.0, grid)[first])
 
 
 def _on_a_grid(rates: ArrayLike, losses: ArrayLike) -> tuple[Numbers, Numbers]:

@@ -82,6 +82,10 @@ def test_the_largest_stable_rate(found: tuple[float, ...], rate: float) -> None:
     assert largest_stable(RATES, found, FREQUENCIES) == pytest.approx(rate, nan_ok=True)
 
 
+def test_without_a_threshold_nothing_is_called_stable() -> None:
+    assert isnan(largest_stable(RATES, (3.0, 2.0, 4.0, 4.9), nan))
+
+
 @given(losses)
 def test_the_largest_stable_rate_against_its_definition(found: list[float]) -> None:
     expected = 0.0

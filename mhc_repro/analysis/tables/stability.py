@@ -13,7 +13,7 @@ from mhc_repro.analysis import labels
 from mhc_repro.analysis.arms import rank, style
 from mhc_repro.analysis.comparison import EXPECTED, EXPECTED_IN, Comparison
 from mhc_repro.analysis.summary import PRINTED_EVERY, Summary, summaries
-from mhc_repro.analysis.tables import cells, differences
+from mhc_repro.analysis.tables import cells, differences, rates
 from mhc_repro.measurement.spikes import WINDOW
 
 PUBLISHED_TITLE = "As the enwik8 reproduction prints them"
@@ -58,12 +58,13 @@ class Table:
 
 
 def tables(comparisons: Sequence[Comparison]) -> list[Table]:
-    """Build the tables of a study, the paired differences once there are seeds enough."""
-    found, paired = rows(comparisons), differences.table(comparisons)
+    """Build the tables of a study: paired differences once there are seeds enough, a grid where it sweeps rates."""
+    found, paired, over_rates = rows(comparisons), differences.table(comparisons), rates.table(comparisons)
     return [
         Table(STABILITY_TITLE, stability_columns(found), STABILITY_CAPTION),
         Table(PUBLISHED_TITLE, published_columns(found), PUBLISHED_CAPTION),
         *([] if paired.empty else [Table(differences.TITLE, paired, differences.CAPTION)]),
+        *([] if over_rates.empty else [Table(rates.TITLE, over_rates, rates.caption())]),
     ]
 
 
