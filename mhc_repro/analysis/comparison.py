@@ -20,6 +20,7 @@ from mhc_repro.runs import ENDED, Run, read_runs
 EXPECTED = (BASELINE, "hc", "mhc")
 EXPECTED_IN = {"published": (BASELINE, "published_hc", "published_mhc")}  # ... but for these studies
 UNDER_WAY = ("running", "interrupted", "missing")
+KEPT = ("guards.", "probe.token_map")  # what is judged or kept of a training, which is the same without
 
 
 @dataclass(frozen=True, order=True)
@@ -127,9 +128,9 @@ def comparisons(runs: Sequence[Run], swept: str = "") -> list[Comparison]:
 
 
 def joined(studies: Studies) -> list[Comparison]:
-    """Join the comparisons of all studies that have their setting in common, and every arm that both have.
+    """Join the comparisons of all studies that train the same nets, in one setting and with every shared arm alike.
 
-    A run that two of them hold counts in the first by name.
+    Of two runs of one seed the study that is first by name has its own counted.
     """
     found: list[Comparison] = []
     for each in (comparison for of_study in studies.values() for comparison in of_study if comparison.runs):
@@ -143,25 +144,20 @@ def joined(studies: Studies) -> list[Comparison]:
 
 def _alike(one: Comparison, other: Comparison) -> bool:
     shared = one.arms.keys() & other.arms.keys()
-    return _body(one.runs[0]) == _body(other.runs[0]) and all(
-        settings(one.arms[arm][0]) == settings(other.arms[arm][0]) for arm in shared
-    )
+    looked_at = [(one.runs[0], other.runs[0], (*KEPT, "connection."))]
+    looked_at += [(one.arms[arm][0], other.arms[arm][0], KEPT) for arm in shared]
+    return all(_without(run, names) == _without(beside, names) for run, beside, names in looked_at)
+
+
+def _without(run: Run, names: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in settings(run).items() if not key.startswith(names)}
 
 
 def _join(one: Comparison, other: Comparison) -> Comparison:
-    known = {run.run_id for run in one.runs}
-    if known.issuperset(run.run_id for run in other.runs):
-        return one
-    arms = {
-        arm: one.arms.get(arm, []) + [run for run in other.arms.get(arm, []) if run.run_id not in known]
-        for arm in sorted(one.arms | other.arms, key=rank)
-    }
-    by_seed = {arm: sorted(runs, key=lambda run: run.seed) for arm, runs in arms.items()}
-    return Comparison(f"{one.name} + {other.name}", "", by_seed)
-
-
-def _body(run: Run) -> dict[str, Any]:
-    return {key: value for key, value in settings(run).items() if not key.startswith("connection.")}
+    arms = {arm: other.ended(arm) | one.ended(arm) for arm in sorted(one.arms | other.arms, key=rank)}
+    runs = {arm: [of[seed] for seed in sorted(of)] for arm, of in arms.items() if of}
+    new = sum(map(len, runs.values())) > sum(len(one.ended(arm)) for arm in one.arms)
+    return Comparison(f"{one.name} + {other.name}", "", runs) if new else one
 
 
 def settings(run: Run) -> dict[str, Any]:

@@ -75,13 +75,16 @@ def test_nets_that_differ_are_not_joined(fake: Fake, other: dict[str, Any]) -> N
     assert [each.name for each in found] == ["a", "b"]
 
 
-def test_a_run_that_two_studies_hold_counts_in_the_first(fake: Fake) -> None:
-    run = fake("hc", study="b")
-    again = Run(run.path.parents[1] / "a" / run.run_id, run.config, run.manifest, run.status, run.state)
-    (found,) = joined(by_study([run, again]))
-    assert (found.name, found.runs) == ("a", [again])
-    (found,) = joined(by_study([run, again, fake("hc", study="b", seed=1)]))
-    assert (found.name, found.runs[0], len(found.runs)) == ("a + b", again, 2)
+def test_of_two_runs_of_a_seed_the_first_study_has_its_own_counted(fake: Fake) -> None:
+    first, again = fake("hc", study="a"), fake("hc", study="b", probe__token_map_times=2)
+    (found,) = joined(by_study([again, first]))
+    assert (found.name, found.runs) == ("a", [first])
+    more = fake("hc", study="b", seed=1, probe__token_map_times=2)
+    (found,) = joined(by_study([again, more, first]))
+    assert (found.name, found.runs) == ("a + b", [first, more])
+    failed = fake("hc", study="a", state="failed")
+    (found,) = joined(by_study([again, failed]))
+    assert found.ended("hc") == {0: again}
 
 
 def test_a_kind_is_length_before_size(fake: Fake) -> None:
