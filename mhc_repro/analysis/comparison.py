@@ -144,7 +144,7 @@ def joined(studies: Studies) -> list[Comparison]:
 
 def _alike(one: Comparison, other: Comparison) -> bool:
     shared = one.arms.keys() & other.arms.keys()
-    looked_at = [(one.runs[0], other.runs[0], (*KEPT, "connection."))]
+    looked_at: list[tuple[Run, Run, tuple[str, ...]]] = [(one.runs[0], other.runs[0], (*KEPT, "connection."))]
     looked_at += [(one.arms[arm][0], other.arms[arm][0], KEPT) for arm in shared]
     return all(_without(run, names) == _without(beside, names) for run, beside, names in looked_at)
 
