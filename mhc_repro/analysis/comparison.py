@@ -20,6 +20,23 @@ from mhc_repro.runs import ENDED, Run, read_runs
 EXPECTED = (BASELINE, "hc", "mhc")
 EXPECTED_IN = {"published": (BASELINE, "published_hc", "published_mhc")}  # ... but for these studies
 UNDER_WAY = ("running", "interrupted", "missing")
+KEPT = ("guards.", "probe.token_map")  # what is judged or kept of a training, which is the same without
+
+
+@dataclass(frozen=True, order=True)
+class Kind:
+    """Length and size of a training: what is unlike in these counts apart. Ordered from the shortest."""
+
+    tokens: int  # that a whole training sees
+    layers: int
+    dim: int
+
+    def __str__(self) -> str:
+        return f"{self.layers} × {self.dim}, {self.length}"
+
+    @property
+    def length(self) -> str:
+        return f"{self.tokens / 1e6:.1f} M"
 
 
 @dataclass(frozen=True)
@@ -41,6 +58,14 @@ class Comparison:
     def ended(self, arm: str) -> dict[int, Run]:
         """Return an arm's runs by seed that have finished or diverged: what a pair may be made of."""
         return {run.seed: run for run in self.arms.get(arm, []) if run.state in ENDED}
+
+    @property
+    def kind(self) -> Kind:
+        """Length and size, which all its runs have in common."""
+        run, *_ = self.runs
+        data = run.config["data"]
+        tokens = int(run.config["train"]["steps"] * data["batch"] * data["sequence"])
+        return Kind(tokens, run.layers, int(run.config["model"]["dim"]))
 
     @property
     def name(self) -> str:
@@ -81,10 +106,10 @@ def by_study(runs: Sequence[Run]) -> Studies:
     }
 
 
-def comparisons(runs: Sequence[Run]) -> list[Comparison]:
-    """Split the runs of one study into comparisons, settings in numerical order."""
+def comparisons(runs: Sequence[Run], swept: str = "") -> list[Comparison]:
+    """Split the runs of one study into comparisons, settings in numerical order; a `swept` one sets none apart."""
     flat = {run: settings(run) for run in runs}
-    keys = _varying(flat.values(), of_connection=False)
+    keys = [key for key in _varying(flat.values(), of_connection=False) if key != swept]
     options = {
         name: _varying([flat[run] for run in runs if run.connection == name], of_connection=True)
         for name in {run.connection for run in runs}
@@ -100,6 +125,39 @@ def comparisons(runs: Sequence[Run]) -> list[Comparison]:
         arms = {arm: cells[values][arm] for arm in sorted(cells[values], key=rank)}
         found.append(Comparison(runs[0].study, _words(keys, values), arms))
     return found
+
+
+def joined(studies: Studies) -> list[Comparison]:
+    """Join the comparisons of all studies that train the same nets, in one setting and with every shared arm alike.
+
+    Of two runs of one seed the study that is first by name has its own counted.
+    """
+    found: list[Comparison] = []
+    for each in (comparison for of_study in studies.values() for comparison in of_study if comparison.runs):
+        at = next((at for at, other in enumerate(found) if _alike(each, other)), None)
+        if at is None:
+            found.append(each)
+        else:
+            found[at] = _join(found[at], each)
+    return found
+
+
+def _alike(one: Comparison, other: Comparison) -> bool:
+    shared = one.arms.keys() & other.arms.keys()
+    looked_at: list[tuple[Run, Run, tuple[str, ...]]] = [(one.runs[0], other.runs[0], (*KEPT, "connection."))]
+    looked_at += [(one.arms[arm][0], other.arms[arm][0], KEPT) for arm in shared]
+    return all(_without(run, names) == _without(beside, names) for run, beside, names in looked_at)
+
+
+def _without(run: Run, names: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in settings(run).items() if not key.startswith(names)}
+
+
+def _join(one: Comparison, other: Comparison) -> Comparison:
+    arms = {arm: other.ended(arm) | one.ended(arm) for arm in sorted(one.arms | other.arms, key=rank)}
+    runs = {arm: [of[seed] for seed in sorted(of)] for arm, of in arms.items() if of}
+    new = sum(map(len, runs.values())) > sum(len(one.ended(arm)) for arm in one.arms)
+    return Comparison(f"{one.name} + {other.name}", "", runs) if new else one
 
 
 def settings(run: Run) -> dict[str, Any]:

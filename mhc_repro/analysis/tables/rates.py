@@ -1,0 +1,109 @@
+"""A study's arms over its learning rates: each at its own best, how much it minds, and where it breaks."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from math import isnan, nan
+
+import pandas as pd
+
+from mhc_repro.analysis import stats
+from mhc_repro.analysis.arms import BASELINE, style
+from mhc_repro.analysis.comparison import Comparison, comparisons
+from mhc_repro.analysis.sensitivity import best, largest_stable, sensitivity
+from mhc_repro.analysis.summary import column, summarise
+from mhc_repro.analysis.tables import cells
+from mhc_repro.runs import Run
+
+TITLE = "Over learning rates"
+RATE = "optim.lr"
+FEWEST = 3  # rates that make a grid
+# Bits of a held-out byte under the frequencies of the training text's bytes: what a net knows without any context.
+FREQUENCIES = {"enwik8": 5.11}
+CAPTION = (
+    "Held-out bits per character at the end. The grid is all rates that the study has in a setting; what lacks one "
+    "has no number over the grid, only a dash. Best: the rate with the lowest loss, and that loss. Sensitivity: "
+    "mean over the grid of min(loss, loss at the start) minus the lowest of the grid (Wortsman et al., arXiv "
+    "2309.14322, there in nats), a run that diverged counting as the start. Largest stable: the largest rate up to "
+    "which no run diverged or, above the best rate, ended at or above what the frequencies of bytes alone give "
+    "({frequencies} bits of enwik8); ≥: the grid ends there. A difference is that of the same seeds, with the 95 % "
+    "t interval from {fewest} on; below zero the arm of the row has the lower loss, or minds less. None of this "
+    "sees spikes that heal, and none compares arms that differ in what a rate means."
+)
+
+
+def caption() -> str:
+    """Explain the table."""
+    return CAPTION.format(frequencies=FREQUENCIES["enwik8"], fewest=stats.FEWEST)
+
+
+def table(of_study: Sequence[Comparison]) -> pd.DataFrame:
+    """Lay out a row for each arm and setting of a study that sweeps its rate, as finished text."""
+    runs = [run for each in of_study for run in each.runs]
+    rows = [row for each in comparisons(runs, swept=RATE) for row in _rows(each)]
+    frame = pd.DataFrame(rows, dtype=object).fillna(cells.DASH)
+    return frame.drop(columns="setting") if len(frame) and not any(frame["setting"]) else frame
+
+
+def _rows(sweep: Comparison) -> Iterator[dict[str, str]]:
+    rates = sorted({_rate(run) for run in sweep.runs})
+    if len(rates) < FEWEST:
+        return
+    found = {arm: _over(rates, runs) for arm, runs in sweep.arms.items()}
+    broken = FREQUENCIES.get(str(sweep.runs[0].config["data"]["name"]), nan)
+    start = {arm: _start(runs) for arm, runs in sweep.arms.items()}
+    lowest = {arm: {seed: best(rates, each) for seed, each in of.items()} for arm, of in found.items()}
+    bits = {arm: {seed: float(loss) for seed, (_, loss) in of.items()} for arm, of in lowest.items()}
+    minds = {
+        arm: {seed: float(sensitivity(each, start[arm].get(seed, nan))) for seed, each in of.items()}
+        for arm, of in found.items()
+    }
+    for arm, of in found.items():
+        stable = [float(largest_stable(rates, each, broken)) for each in of.values()]
+        yield {
+            "setting": sweep.setting,
+            "arm": style(arm).label,
+            "seeds": str(len(of)),
+            **{
+                f"{rate:g}": cells.cell([each[at] for each in of.values()], 3)
+                for at, rate in enumerate(rates)
+            },
+            "best rate": _counted([float(rate) for rate, _ in lowest[arm].values()]),
+            "bits there": cells.cell(list(bits[arm].values()), 3),
+            "bits − baseline": _gap(bits, arm),
+            "sensitivity": cells.cell(list(minds[arm].values()), 3),
+            "sensitivity − baseline": _gap(minds, arm),
+            "largest stable": _counted(stable, end=rates[-1]),
+        }
+
+
+def _counted(rates: Sequence[float], end: float = nan) -> str:
+    known = Counter(sorted(rate for rate in rates if not isnan(rate)))
+    words = [
+        ("≥ " if rate == end else "") + f"{rate:g}" + (f" (×{count})" if len(known) > 1 else "")
+        for rate, count in known.items()
+    ]
+    missing = len(rates) - known.total()
+    return ", ".join([*words, *([f"{cells.DASH} (×{missing})"] if known and missing else [])]) or cells.DASH
+
+
+def _gap(of: dict[str, dict[int, float]], arm: str) -> str:
+    if arm == BASELINE:
+        return cells.DASH
+    gaps = stats.paired(of[arm], of.get(BASELINE, {}))
+    return cells.cell([gap for gap in gaps.values() if not isnan(gap)], 3)
+
+
+def _over(rates: Sequence[float], runs: Sequence[Run]) -> dict[int, list[float]]:
+    bits = {(run.seed, _rate(run)): summarise(run).final_bpc for run in runs}
+    return {
+        seed: [bits.get((seed, rate), nan) for rate in rates] for seed in sorted({run.seed for run in runs})
+    }
+
+
+def _start(runs: Sequence[Run]) -> dict[int, float]:
+    before = {run.seed: column(run.metrics[run.metrics["step"] == 0], "bpc/val") for run in runs}
+    return {seed: float(bits.iloc[0]) for seed, bits in before.items() if len(bits)}
+
+
+def _rate(run: Run) -> float:
+    return float(run.config["optim"]["lr"])
