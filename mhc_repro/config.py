@@ -148,6 +148,7 @@ class RuntimeConfig:
     accumulate: int = 1  # parts that a batch is worked off in, one after the other, to save memory
     checkpoint_seconds: float = 60.0
     progress: str = "auto"  # auto | bar | lines
+    track: str | None = None  # tensorboard | wandb: a copy of the metrics as they come
     resume: str = "exact"  # exact: refuse another fingerprint | any: continue and mark the run
 
 

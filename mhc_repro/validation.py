@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mhc_repro.measurement.guards import REASONS
 from mhc_repro.runs.directory import LOCAL, is_recorded, results_root
 from mhc_repro.texts import TEXTS, Text
 from mhc_repro.training import given
+from mhc_repro.training.tracking import PACKAGES
 
 MAPS = (
     "coefficients",
@@ -154,6 +156,7 @@ RULES: dict[str, Rule] = {
     "runtime.accumulate": at_least(1),
     "runtime.checkpoint_seconds": at_least(0),
     "runtime.progress": one_of("auto", "bar", "lines"),
+    "runtime.track": or_null(one_of(*PACKAGES)),
     "runtime.resume": one_of("exact", "any"),
 }
 
@@ -171,6 +174,7 @@ def validate(config: Config) -> None:
     _check_parts(config)
     _check_windows(config, _check_data(config))
     _check_place(config)
+    _check_tracker(config.runtime.track)
 
 
 def assignment(key: str, value: Any) -> str:
@@ -314,6 +318,13 @@ def _check_place(config: Config) -> None:
     if config.data.name == "synthetic":
         why = f"recorded results are made from enwik8, not from data={config.data.name}"
         raise _wrong("runtime.results", config.runtime.results, why, LOCAL)
+
+
+def _check_tracker(track: str | None) -> None:
+    found = find_spec(PACKAGES[track]) if track else None
+    if track and (found is None or found.origin is None):  # the latter of a mere folder called so
+        why = f"the package {PACKAGES[track]} is not installed: pip install -e '.[tracking]', or leave it out"
+        raise _wrong("runtime.track", track, why, None)
 
 
 def _folder(path: Path) -> bool:

@@ -293,6 +293,7 @@ def test_every_field_has_a_rule_that_its_default_meets() -> None:
         ("runtime.accumulate=12", ["must divide data.batch=32", "runtime.accumulate=8"]),
         ("runtime.accumulate=2 model.dropout=0.1", ["masks", "runtime.accumulate=1"]),
         ("model.position=rope model.dim=24", ["has 3", "model.dim=32"]),
+        ("runtime.track=mlflow", ["tensorboard, wandb"]),
         ("data.sequence=5000", ["train.test_windows=2048", "5,000,000", "train.test_windows=999"]),
         ("data.sequence=6000000", ["less than 5,000,000"]),
         ("probe.token_maps=2000", ["1024 tokens"]),

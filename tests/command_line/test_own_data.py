@@ -24,7 +24,7 @@ def test_a_nanogpt_in_miniature_trains_on_shards(
     folder = write_shards(tmp_path / "shards")
     argv = ["connection=mhc", f"data.path={folder}", f"model.position={position}", *NANO]
     argv += ["train.steps=8", "optim.lr=1e-2", "optim.warmup=0", f"runtime.results={tmp_path / 'results'}"]
-    assert main(*argv) == 0
+    assert main(*argv, "runtime.track=tensorboard") == 0
     (run,) = read_runs(tmp_path / "results")
     assert (run.state, run.config["data"]["vocab"], run.config["model"]["norm_eps"]) == (
         "finished",
@@ -39,6 +39,7 @@ def test_a_nanogpt_in_miniature_trains_on_shards(
         pytest.approx(run.metrics["bpb/val"].iloc[-1], rel=0.5)
     ]
     assert (run.gains["composite_forward"] > 0).all()
+    assert list((run.path / "tensorboard").glob("events.*"))
     assert_no_litter(elsewhere)
     capsys.readouterr()
     assert main(*argv) == 0  # another time it is found
