@@ -35,7 +35,7 @@ $(stamp): pyproject.toml $(constraints)
 	  { echo "error: $(PYTHON) is not Python 3.11, 3.12 or 3.13; name one with PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	@echo 'installing into $(VENV); torch is large, this may take some minutes'
-	$(run) -m pip install --quiet --editable '.[launchers,notebooks,dev]' --constraint $(constraints)
+	$(run) -m pip install --quiet --editable '.[launchers,notebooks,tracking,dev]' --constraint $(constraints)
 	@touch $@
 
 data: setup ## fetch enwik8 (36 MB) and verify it

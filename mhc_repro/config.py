@@ -2,7 +2,8 @@
 
 The only module that knows Hydra's ConfigStore. Everything below the command line receives
 these plain dataclasses. `runtime` and `study` say where and how a run is made and never
-change its numbers; every other group does (`guards` the verdict alone), and is hashed into the run id.
+change its numbers; every other group does (`guards` the verdict alone), and is hashed into the run id
+(all but `data.path`: what lies there is named by `data.sha256`).
 """
 
 from collections.abc import Mapping
@@ -50,6 +51,7 @@ class ModelConfig:
     norm_eps: float = 1e-12
     init_std: float = 0.02
     dropout: float = 0.0
+    position: str = "learned"  # a vector for each position | rope: queries and keys turned by theirs
     # pre: each branch normalises what it reads | post: each stream is normalised behind the connection instead,
     # X' = norm(H_res X + H_post^T F(H_pre X)), known to be fragile: a positive control
     norm: str = "pre"
@@ -60,8 +62,12 @@ class ModelConfig:
 class DataConfig:
     """What is read, and how much of it in a step."""
 
-    name: str = "enwik8"  # enwik8 | enwik8_characters | synthetic
-    sha256: str = ""  # of the whole decoded file; part of the run id
+    name: str = "enwik8"  # enwik8 | enwik8_characters | synthetic | text | tokens
+    path: str | None = (
+        None  # of text (a file or folder) and tokens (a folder); no part of the run id, sha256 is
+    )
+    sha256: str = ""  # of the whole decoded file; of text and tokens what training/joined.py makes of it
+    tokeniser: str = "none"  # what made the tokens, where their bytes are known: gpt2
     vocab: int = 256
     batch: int = 32
     sequence: int = 128
@@ -139,8 +145,10 @@ class RuntimeConfig:
     results: str = "results/local"  # results root, relative to the checkout
     cache: str | None = None  # null: the platform's cache directory
     enwik8: str | None = None  # a copy of enwik8 you already have (plain, .gz or .zip)
+    accumulate: int = 1  # parts that a batch is worked off in, one after the other, to save memory
     checkpoint_seconds: float = 60.0
     progress: str = "auto"  # auto | bar | lines
+    track: str | None = None  # tensorboard | wandb: a copy of the metrics as they come
     resume: str = "exact"  # exact: refuse another fingerprint | any: continue and mark the run
 
 

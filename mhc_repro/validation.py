@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from mhc_repro.config import Config, ConnectionConfig, OptimConfig
 from mhc_repro.errors import UserError
 from mhc_repro.measurement.guards import REASONS
 from mhc_repro.runs.directory import LOCAL, is_recorded, results_root
-from mhc_repro.texts import TEXTS
+from mhc_repro.texts import TEXTS, Text
+from mhc_repro.training import given
+from mhc_repro.training.tracking import PACKAGES
 
 MAPS = (
     "coefficients",
@@ -112,7 +115,10 @@ RULES: dict[str, Rule] = {
     "model.init_std": positive(),
     "model.dropout": below_one(),
     "model.norm": one_of("pre", "post"),
-    "data.name": one_of(*TEXTS),
+    "model.position": one_of("learned", "rope"),
+    "data.name": one_of(*TEXTS, *given.GIVEN),
+    "data.path": or_null(Rule("a file or folder that exists", lambda path: expanded(path).exists())),
+    "data.tokeniser": one_of("none", "gpt2"),
     "data.vocab": within(256, 2**16),  # byte values are the symbols
     "data.batch": at_least(1),
     "data.sequence": at_least(1),
@@ -147,8 +153,10 @@ RULES: dict[str, Rule] = {
     "runtime.results": Rule("a folder", lambda path: path != "" and _folder(results_root(path))),
     "runtime.cache": or_null(Rule("a folder", lambda path: path != "" and _folder(expanded(path)))),
     "runtime.enwik8": or_null(Rule("a file that exists", lambda path: expanded(path).is_file())),
+    "runtime.accumulate": at_least(1),
     "runtime.checkpoint_seconds": at_least(0),
     "runtime.progress": one_of("auto", "bar", "lines"),
+    "runtime.track": or_null(one_of(*PACKAGES)),
     "runtime.resume": one_of("exact", "any"),
 }
 
@@ -160,8 +168,13 @@ def validate(config: Config) -> None:
         value = attrgetter(key)(config)
         if not _holds(rule, value):
             raise _wrong(key, value, f"must be {rule.allowed}", attrgetter(key)(defaults))
-    for check in (_check_body, _check_optim, _check_streams, _check_data, _check_windows, _check_place):
-        check(config)
+    _check_body(config)
+    _check_optim(config)
+    _check_streams(config)
+    _check_parts(config)
+    _check_windows(config, _check_data(config))
+    _check_place(config)
+    _check_tracker(config.runtime.track)
 
 
 def assignment(key: str, value: Any) -> str:
@@ -187,6 +200,9 @@ def _check_body(config: Config) -> None:
         divisor = min((each for each in range(1, dim + 1) if dim % each == 0), key=lambda n: abs(n - heads))
         why = f"must be a multiple of model.heads={heads}"
         raise _wrong("model.dim", dim, why, f"{multiple}, or model.heads={divisor}")
+    if config.model.position == "rope" and dim // heads % 2:
+        why = f"rope turns pairs of features, and a head of model.heads={heads} has {dim // heads}"
+        raise _wrong("model.dim", dim, why, 2 * heads * math.ceil(dim / heads / 2))
     if config.model.qk_norm and dim == heads:
         why = "a head of one feature has nothing left behind a LayerNorm"
         raise _wrong("model.qk_norm", True, why, f"false, or model.heads={max(1, heads // 2)}")
@@ -244,27 +260,48 @@ def _check_streams(config: Config) -> None:
     connections.check(connection)
 
 
-def _check_data(config: Config) -> None:
+def _check_parts(config: Config) -> None:
+    parts, batch = config.runtime.accumulate, config.data.batch
+    if batch % parts:
+        below = max(each for each in range(1, parts) if batch % each == 0)
+        raise _wrong("runtime.accumulate", parts, f"must divide data.batch={batch}", below)
+    if parts > 1 and config.model.dropout:
+        why = f"each part would draw masks of its own under model.dropout={config.model.dropout}"
+        raise _wrong("runtime.accumulate", parts, why, 1)
+
+
+def _check_data(config: Config) -> Text:
     data = config.data
-    text = TEXTS[data.name]
-    if data.sha256 != text.sha256:
-        raise UserError(
-            f"data.sha256={data.sha256 or 'null'} is not the hash of {data.name}, {text.sha256}; "
-            f"choose data={data.name}, which sets both"
-        )
-    if data.vocab < text.symbols:
-        raise _wrong("data.vocab", data.vocab, f"{data.name} has {text.symbols:,} symbols", text.symbols)
+    if data.name in given.GIVEN:
+        text = given.find(data).text()
+        given.require(data, text.sha256)
+    else:
+        text = TEXTS[data.name]
+        if data.path is not None:
+            raise _wrong("data.path", data.path, f"data={data.name} is not read from there", None)
+        if data.sha256 != text.sha256:
+            raise UserError(
+                f"data.sha256={data.sha256 or 'null'} is not the hash of {data.name}, {text.sha256}; "
+                f"choose data={data.name}, which sets both"
+            )
+    if data.tokeniser != "none" and data.name != "tokens":
+        raise _wrong("data.tokeniser", data.tokeniser, f"data={data.name} is not made of tokens", "none")
+    symbols = max(text.symbols, given.GPT2 if data.tokeniser == "gpt2" else 0)
+    if data.vocab < symbols:
+        raise _wrong("data.vocab", data.vocab, f"{data.name} has {symbols:,} symbols", symbols)
+    return text
 
 
-def _check_windows(config: Config) -> None:
-    length, total = config.data.sequence + 1, TEXTS[config.data.name].held_out
-    for key in ("train.val_windows", "train.test_windows", "probe.windows"):
-        count = attrgetter(key)(config)
-        if count * length > total:
-            if length > total:
-                raise _wrong("data.sequence", length - 1, f"must be less than {total:,}", 128)
-            why = f"windows of data.sequence={length - 1} share no byte and the split has {total:,}"
-            raise _wrong(key, count, why, total // length)
+def _check_windows(config: Config, text: Text) -> None:
+    length, total = config.data.sequence + 1, text.held_out
+    if length > total:
+        example = max(1, min(128, total - 1))
+        raise _wrong("data.sequence", length - 1, f"must be less than {total:,}", example)
+    keys = ("train.val_windows", "train.test_windows", "probe.windows")
+    if many := [key for key in keys if attrgetter(key)(config) * length > total]:
+        why = f"windows of data.sequence={length - 1} share no symbol and the split has {total:,}"
+        fitting = " ".join([str(total // length), *(assignment(key, total // length) for key in many[1:])])
+        raise _wrong(many[0], attrgetter(many[0])(config), why, fitting)
     tokens = config.probe.windows * config.data.sequence
     if config.probe.token_maps > tokens:
         raise _wrong("probe.token_maps", config.probe.token_maps, f"the probe has {tokens} tokens", tokens)
@@ -281,6 +318,13 @@ def _check_place(config: Config) -> None:
     if config.data.name == "synthetic":
         why = f"recorded results are made from enwik8, not from data={config.data.name}"
         raise _wrong("runtime.results", config.runtime.results, why, LOCAL)
+
+
+def _check_tracker(track: str | None) -> None:
+    found = find_spec(PACKAGES[track]) if track else None
+    if track and (found is None or found.origin is None):  # the latter of a mere folder called so
+        why = f"the package {PACKAGES[track]} is not installed: pip install -e '.[tracking]', or leave it out"
+        raise _wrong("runtime.track", track, why, None)
 
 
 def _folder(path: Path) -> bool:

@@ -3,13 +3,16 @@
 import copy
 import dataclasses
 import functools
+import os
 from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
+from made_shards import write_shard
 from mhc_repro.command_line.compose import CONF, compose_jobs
 from mhc_repro.config import Config, ConnectionConfig, DataConfig, RuntimeConfig, dotted
 from mhc_repro.errors import UserError
@@ -42,6 +45,10 @@ PROTOCOLS = {
 }
 
 
+# blocks, dim, heads, batch, steps, steps of warm-up
+FINEWEB = {"fineweb_small": (6, 288, 6, 128, 5000, 200), "fineweb_medium": (12, 768, 12, 128, 10000, 200)}
+
+
 @functools.cache  # Hydra takes a tenth of a second for a job
 def jobs_of(*overrides: str) -> list[Config]:
     return compose_jobs(overrides)
@@ -56,9 +63,26 @@ def files(paths: list[Path]) -> list:
     return [pytest.param(path, id=f"{path.parent.name}={path.stem}") for path in paths]
 
 
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough tokens for every window of the protocols that read them; all are 0, which takes no room on a disk."""
+    folder = tmp_path_factory.mktemp("shards")
+    for split in ("train", "val"):
+        path = write_shard(folder / f"{split}.bin", np.zeros(0), promised=7_000_000)
+        os.truncate(path, 1024 + 2 * 7_000_000)
+    return folder
+
+
+def own(path: Path, shards: Path) -> list[str]:
+    """What a file of conf/ that reads what a person has must be told."""
+    return (
+        [f"data.path={shards}"] if path.stem in ("text", "tokens", "fineweb_small", "fineweb_medium") else []
+    )
+
+
 @pytest.mark.parametrize("path", files(FILES))
-def test_every_file_composes(path: Path) -> None:
-    assert jobs_of(f"{path.parent.name}={path.stem}")
+def test_every_file_composes(path: Path, shards: Path) -> None:
+    assert jobs_of(f"{path.parent.name}={path.stem}", *own(path, shards))
 
 
 @pytest.mark.parametrize("path", files([CONF / "config.yaml", *FILES]))
@@ -106,7 +130,31 @@ def test_protocol_has_the_numbers_of_the_design(name: str) -> None:
 
 
 def test_every_protocol_is_in_the_table() -> None:
-    assert {path.stem for path in CONF.glob("protocol/*.yaml")} == {*PROTOCOLS, "published"}
+    assert {path.stem for path in CONF.glob("protocol/*.yaml")} == {*PROTOCOLS, *FINEWEB, "published"}
+
+
+@pytest.mark.parametrize("name", FINEWEB)
+def test_protocol_has_the_numbers_of_others(name: str, shards: Path) -> None:
+    job = compose_one(f"protocol={name}", f"data.path={shards}", "connection=mhc")
+    model, data, optim, steps = job.model, job.data, job.optim, job.train.steps
+    assert (model.blocks, model.dim, model.heads, data.batch, steps, round(optim.warmup * steps)) == FINEWEB[
+        name
+    ]
+    assert data.batch * data.sequence == 131_072  # tokens an update
+    assert (data.name, data.tokeniser, data.vocab, data.sequence) == ("tokens", "gpt2", 50304, 1024)
+    assert (model.dropout, model.norm_eps, model.mlp_ratio, model.position) == (0.0, 1e-5, 4, "learned")
+    assert (job.train.precision, job.train.streams) == ("bfloat16", "wide")
+    assert (optim.lr, optim.lr * optim.final_lr, optim.clip) == (6e-4, pytest.approx(6e-5), 1.0)
+    assert (optim.betas, optim.weight_decay, optim.decay_all) == ([0.9, 0.95], 0.1, False)
+    turned = compose_one(f"protocol={name}", f"data.path={shards}", "connection=mhc", "model.position=rope")
+    assert run_id(turned) != run_id(job)
+
+
+def test_parts_are_no_part_of_the_id(shards: Path) -> None:
+    jobs = [
+        jobs_of("protocol=fineweb_small", f"data.path={shards}", f"runtime.accumulate={n}") for n in (1, 32)
+    ]
+    assert len({run_id(job) for (job,) in jobs}) == 1
 
 
 def test_published_is_the_setting_of_the_enwik8_reproduction() -> None:
@@ -241,6 +289,12 @@ def test_every_field_has_a_rule_that_its_default_meets() -> None:
         ("train.precision=half", ["float64, float32, bfloat16, float16", "train.precision=float32"]),
         ("train.streams=float32", ["wide, bfloat16, float16"]),
         ("data.sequence=0", ["1 or more", "data.sequence=128"]),
+        (f"data.path={CONF}", ["data=enwik8 is not read from there", "data.path=null"]),
+        ("data.tokeniser=gpt2", ["data=enwik8 is not made of tokens", "data.tokeniser=none"]),
+        ("runtime.accumulate=12", ["must divide data.batch=32", "runtime.accumulate=8"]),
+        ("runtime.accumulate=2 model.dropout=0.1", ["masks", "runtime.accumulate=1"]),
+        ("model.position=rope model.dim=24", ["has 3", "model.dim=32"]),
+        ("runtime.track=mlflow", ["tensorboard, wandb"]),
         ("data.sequence=5000", ["train.test_windows=2048", "5,000,000", "train.test_windows=999"]),
         ("data.sequence=6000000", ["less than 5,000,000"]),
         ("probe.token_maps=2000", ["1024 tokens"]),
@@ -267,6 +321,25 @@ def test_range_is_taught(wrong: str, said: list[str]) -> None:
         compose_jobs(wrong.split())
     for words in said:
         assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        (0, ["nothing to read in it (text)"]),
+        (2_000, ["must be less than 100; for example data.sequence=99"]),
+        (100_000, ["the split has 5,000", "for example train.val_windows=38 train.test_windows=38"]),
+    ],
+)
+def test_a_short_text_is_told_all_that_must_be_less(tmp_path: Path, size: int, said: list[str]) -> None:
+    (tmp_path / "text").write_bytes(b"x" * size)
+    line = ["data=text", f"data.path={tmp_path}"]
+    with pytest.raises(UserError) as caught:
+        compose_jobs(line)
+    for words in said:
+        assert words in str(caught.value)
+    if size == 100_000:
+        assert compose_jobs([*line, *str(caught.value).partition("for example ")[2].split()])
 
 
 def test_a_head_has_a_gate_although_static_maps_have_none() -> None:

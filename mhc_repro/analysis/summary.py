@@ -120,11 +120,12 @@ def column(frame: pd.DataFrame, key: str) -> pd.Series:
 
 
 def held_out(rows: pd.DataFrame) -> tuple[float, str]:
-    """Give bits per character on the test split, or the last on validation, and which it is."""
+    """Give bits per character (of tokens: per byte) on the test split, or the last on validation, and say which."""
     for split in ("test", "val"):
-        values = column(rows, f"bpc/{split}")
-        if len(values):
-            return float(values.iloc[-1]), split
+        for name in ("bpc", "bpb"):
+            values = column(rows, f"{name}/{split}")
+            if len(values):
+                return float(values.iloc[-1]), split
     return nan, ""
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from mhc_repro.analysis.arms import rank
 from mhc_repro.analysis.summary import summarise
 from mhc_repro.cache import cache_directory
-from mhc_repro.command_line import inspection
+from mhc_repro.command_line import fineweb, inspection
 from mhc_repro.command_line.entry import Parser, exit_code
 from mhc_repro.errors import UserError
 from mhc_repro.measurement.guards import REASONS
@@ -40,7 +40,10 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def data(args: argparse.Namespace) -> int:
-    """Fetch enwik8 if need be, verify it, say where it is."""
+    """Fetch enwik8 if need be, verify it, say where it is; of fineweb say where it is to be had, verify --from."""
+    if args.name == "fineweb":
+        print(fineweb.found(args.given) if args.given else fineweb.GUIDE)
+        return 0
     from mhc_repro.training import enwik8
 
     path = enwik8.fetch(args.given, cache_directory(args.cache), option="--from ")
@@ -63,7 +66,7 @@ def ls(args: argparse.Namespace) -> int:
     for run in runs:
         if args.study in (None, run.study) and args.status in (None, run.state):
             summary = summarise(run)
-            bpc = f"{summary.bpc:.3f} {summary.bpc_split}" if summary.bpc_split else ""
+            bpc = f"{summary.bpc:.3f} {summary.bpc_split}" if summary.bpc_split else inspection.nats(run)
             when = str(run.status.get("updated", ""))[:16].replace("T", " ")
             table.add_row(
                 _folder(run),
@@ -212,8 +215,12 @@ def _parser() -> Parser:
     cache = "folder of data and checkpoints (default: $MHC_REPRO_CACHE, else the platform's)"
     root = f"results root (default: {' and '.join(plan.DEFAULT_ROOTS)})"
     fetch = command("data", data)
+    fetch.add_argument("name", nargs="?", choices=["enwik8", "fineweb"], default="enwik8")
     fetch.add_argument(
-        "--from", dest="given", metavar="PATH", help="a copy that you have: plain, .gz or .zip"
+        "--from",
+        dest="given",
+        metavar="PATH",
+        help="a copy that you have: of enwik8 plain, .gz or .zip, of fineweb a folder of shards",
     )
     fetch.add_argument("--cache", help=cache)
     command("plan", show_plan).usage = "mhc-repro plan [-m] [OVERRIDE ...]"

@@ -31,6 +31,7 @@ from mhc_repro.config import Config
 from mhc_repro.cores import cores
 from mhc_repro.errors import UserError
 from mhc_repro.runs.directory import LOCAL, checkout, is_recorded, results_root
+from mhc_repro.training import given as corpora
 from mhc_repro.validation import assignment, validate
 
 CONF = checkout() / "conf"
@@ -39,7 +40,7 @@ NAME = "config"
 MISTAKES = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, AssertionError)
 # What the command line may say of a recorded study: which of its runs ...
 CHOSEN = ("study", "connection", "seed")
-EXECUTION = re.compile(r"(runtime|hydra)\b")  # ... and how they are executed
+EXECUTION = re.compile(r"(runtime|hydra)\b|data\.path$")  # ... and how they are executed
 
 config.register()
 OmegaConf.register_new_resolver("cache_directory", lambda given: str(cache_directory(given)), replace=True)
@@ -107,6 +108,7 @@ def to_config(composed: DictConfig) -> Config:
     known = config.dotted(asdict(made))
     for key in given.keys() - known.keys():  # +key=value enters even a typed config
         raise UserError(mistakes.unknown_field(assignment(f"+{key}", given[key]), key, known))
+    made.data = corpora.identified(made.data)
     return made
 
 

@@ -56,6 +56,15 @@ def numbers(run: Run) -> dict[str, float]:
     }
 
 
+def nats(run: Run) -> str:
+    """Word the held-out loss of a run whose losses are known in nats a token alone; empty where there is none."""
+    if run.state in ENDED:
+        for split in ("test", "val"):
+            if len(values := column(run.metrics, f"loss/{split}")):
+                return f"{values.iloc[-1]:.3f} nats {split}"
+    return ""
+
+
 def differences(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:
     """Return the settings in which two runs differ, as dotted keys with both values; None where one has none."""
     left, right = (_settings(run) for run in (a, b))

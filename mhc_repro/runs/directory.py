@@ -6,6 +6,7 @@ it dies, so a status that still says `running` under a free lock is read as inte
 itself is never removed: a second file of the same name would be a second lock.
 """
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -63,6 +64,11 @@ class RunDirectory:
     def of(cls, config: Config) -> Self:
         """Return the folder of the run that `config` describes."""
         return cls(results_root(config.runtime.results) / config.study / run_id(config))
+
+    @property
+    def place(self) -> str:
+        """Tell this folder from a copy of the run elsewhere."""
+        return hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:8]
 
     @contextmanager
     def locked(self) -> Iterator[Self]:

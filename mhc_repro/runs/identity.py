@@ -22,8 +22,10 @@ PROTOCOL_VERSION = 1  # raise it when the same config would give other numbers t
 
 
 def resolved(config: Config) -> dict[str, Any]:
-    """Return what `config.yaml` holds: everything but `runtime`, which may hold a machine's paths."""
-    return {key: value for key, value in dataclasses.asdict(config).items() if key != "runtime"}
+    """Return what `config.yaml` holds: everything but `runtime` and `data.path`, which name a machine's places."""
+    found = {key: value for key, value in dataclasses.asdict(config).items() if key != "runtime"}
+    del found["data"]["path"]
+    return found
 
 
 def completed(config: dict[str, Any]) -> dict[str, Any]:

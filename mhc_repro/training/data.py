@@ -1,4 +1,4 @@
-"""Corpora as bytes, and what is cut out of them.
+"""Corpora as symbols (bytes, characters or tokens), and what is cut out of them.
 
 Departs from custom: there is no loader with a position to save. A batch is a pure function of
 (seed, step), so every arm sees the same data and a resumed run needs to remember only its step. It
@@ -17,18 +17,19 @@ from mhc_repro.cache import cache_directory
 from mhc_repro.config import DataConfig, RuntimeConfig
 from mhc_repro.errors import UserError
 from mhc_repro.texts import TEXTS
-from mhc_repro.training import enwik8
+from mhc_repro.training import enwik8, given
 from mhc_repro.training.characters import to_symbols
+from mhc_repro.training.joined import Joined
 
 Bytes = npt.NDArray[np.uint8]
-Symbols = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Symbols = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | Joined
 
 LINES, LINE = 6000, 1000  # of the synthetic text: the test split holds 2,048 windows of 128 bytes
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Consecutive splits of a text: the first 90 %, the next 5 %, the last 5 %.
+    """Consecutive splits of a text: the first 90 %, the next 5 %, the last 5 %; shards come in splits.
 
     Of enwik8_characters, as in the reproduction it belongs to, all is trained on, held-out windows too.
     """
@@ -36,7 +37,9 @@ class Corpus:
     train: Symbols
     val: Symbols
     test: Symbols
-    sha256: str  # of the whole text
+    sha256: str  # of the whole text; of shards and texts of one's own, their fingerprint
+    tokens: bool = False
+    lengths: npt.NDArray[np.int64] | None = None  # bytes of text in each token, where that is known
 
 
 def open_corpus(config: DataConfig, runtime: RuntimeConfig) -> Corpus:
@@ -55,7 +58,12 @@ def open_corpus(config: DataConfig, runtime: RuntimeConfig) -> Corpus:
         digest = hashlib.sha256(text.data).hexdigest()
         _require(config, digest)
         return _split(text, digest)
-    choices = ", ".join(f"data={name}" for name in TEXTS)
+    if config.name in given.GIVEN:
+        found = given.find(config)
+        given.require(config, found.sha256)
+        tokens = config.name == "tokens"
+        return Corpus(*found.splits(), found.sha256, tokens, given.lengths(config.tokeniser, config.vocab))
+    choices = ", ".join(f"data={name}" for name in (*TEXTS, *given.GIVEN))
     raise UserError(f"data.name={config.name} is no corpus; choose one of {choices}")
 
 
@@ -66,19 +74,19 @@ def batch(
     offsets = len(split) - sequence
     if offsets < 1:
         raise UserError(
-            f"data.sequence={sequence} needs {sequence + 1:,} bytes and the split has {len(split):,}; "
+            f"data.sequence={sequence} needs {sequence + 1:,} symbols and the split has {len(split):,}; "
             f"at most data.sequence={len(split) - 1}"
         )
     return _cut(split, _philox(seed, step).random_raw(batch) % np.uint64(offsets), sequence)
 
 
 def windows(split: Symbols, count: int, sequence: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cut fixed, evenly spaced windows that share no byte: (inputs, targets), int64 (count, sequence)."""
+    """Cut fixed, evenly spaced windows that share no symbol: (inputs, targets), int64 (count, sequence)."""
     fit = len(split) // (sequence + 1)
     if count > fit:
         raise UserError(
             f"{count:,} windows of data.sequence={sequence} do not fit in a held-out split of {len(split):,} "
-            f"bytes (at most {fit:,}); lower train.val_windows, train.test_windows or data.sequence"
+            f"symbols (at most {fit:,}); lower train.val_windows, train.test_windows or data.sequence"
         )
     return _cut(split, np.arange(count) * (len(split) // count), sequence)
 
@@ -109,13 +117,16 @@ def _philox(seed: int, step: int) -> np.random.Philox:
 
 
 def _cut(split: Symbols, offsets: npt.NDArray, sequence: int) -> tuple[torch.Tensor, torch.Tensor]:
-    rows = np.lib.stride_tricks.sliding_window_view(split, sequence + 1)[offsets].astype(np.int64)
+    if isinstance(split, Joined):
+        rows = split.rows(offsets, sequence + 1)
+    else:
+        rows = np.lib.stride_tricks.sliding_window_view(split, sequence + 1)[offsets]
+    rows = rows.astype(np.int64)
     return torch.from_numpy(rows[:, :-1].copy()), torch.from_numpy(rows[:, 1:].copy())
 
 
 def _split(text: Symbols, sha256: str) -> Corpus:
-    first, second = len(text) * 90 // 100, len(text) * 95 // 100
-    return Corpus(text[:first], text[first:second], text[second:], sha256)
+    return Corpus(*given.cut(text), sha256)
 
 
 def _require(config: DataConfig, sha256: str) -> None:

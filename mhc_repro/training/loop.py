@@ -26,6 +26,7 @@ from mhc_repro.runs.schema import UNITS
 from mhc_repro.training import runtime, stops
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
 from mhc_repro.training.progress import Reporter
+from mhc_repro.training.tracking import Tracker
 from mhc_repro.training.trainer import Trainer
 
 
@@ -125,7 +126,8 @@ class Session:
             if self.recorded:
                 self.reporter.say(f"resuming at step {trainer.done}")
             try:
-                return self._train()
+                with Tracker(self.config, run, trainer.done, self.reporter.say) as tracker:
+                    return self._train(tracker)
             except (UserError, OSError):  # such as a full disk, on which no status can be written either
                 raise
             except Exception as error:
@@ -141,10 +143,12 @@ class Session:
         missing = runtime.missing_to_compile(self.trainer.device)
         return f"without {missing}, connections run uncompiled: up to 1.6 times as slow on a CPU"
 
-    def _train(self) -> str:
+    def _train(self, tracker: Tracker) -> str:
         trainer, steps = self.trainer, self.config.train.steps
         if trainer.done == 0:
-            self.tables["metrics"].append({"step": 0} | self._measure())
+            row = {"step": 0} | self._measure()
+            self.tables["metrics"].append(row)
+            tracker.log(row)
         while trainer.done < steps:
             row = trainer.step()
             if trainer.done == steps:
@@ -152,6 +156,7 @@ class Session:
             if math.isfinite(row["loss/train"]):
                 row |= self._measure()
             self.tables["metrics"].append(row)
+            tracker.log(row)
             for name, value in row.items():
                 if name.startswith(("loss/", "grad/")) and not math.isfinite(value):
                     where = trainer.broke_at() or "nowhere when the step was made again"

@@ -21,6 +21,7 @@ from mhc_repro.config import ConnectionConfig, ModelConfig
 from mhc_repro.connections import Maps
 from mhc_repro.connections.exponent import to_read
 from mhc_repro.linear import Linear, linear
+from mhc_repro.training.rotary import rotate
 from mhc_repro.training.runtime import stream_seed
 
 CONNECTION = ("connections.", "expansion.", "reduction.")  # how the names of an arm's own parameters begin
@@ -43,6 +44,7 @@ class Attention(nn.Module):
         self.heads = config.heads
         self.dropout = config.dropout
         self.pre = config.norm == "pre"
+        self.turned = config.position == "rope"
         self.norm = nn.LayerNorm(config.dim, config.norm_eps, bias=False)
         self.qkv = Linear(config.dim, 3 * config.dim)
         self.out = Linear(config.dim, config.dim)
@@ -58,7 +60,8 @@ class Attention(nn.Module):
         """Make queries, keys and values of every head: (B, T, C) -> three (B, heads, T, C / heads)."""
         x = self.qkv(self.norm(x) if self.pre else x)
         q, k, v = rearrange(x, "b t (three h d) -> three b h t d", three=3, h=self.heads)
-        return self.q_norm(q), self.k_norm(k), v
+        q, k = self.q_norm(q), self.k_norm(k)
+        return (rotate(q), rotate(k), v) if self.turned else (q, k, v)
 
     def largest_logit(self, x: Tensor) -> Tensor:
         """Return the largest absolute logit, q k / sqrt(C / heads), of a token and one it attends to."""
@@ -101,7 +104,7 @@ class Transformer(nn.Module):
         self.dropout = config.dropout
         self.n = connection.n
         self.embedding = nn.Embedding(vocab, config.dim)
-        self.position = nn.Embedding(sequence, config.dim)
+        self.position = nn.Embedding(sequence, config.dim) if config.position == "learned" else None
         self.branches = nn.ModuleList(
             branch for _ in range(config.blocks) for branch in (Attention(config), MLP(config))
         )
@@ -125,7 +128,9 @@ class Transformer(nn.Module):
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Make what the streams are made of: (B, T) -> (B, T, C)."""
-        x = self.embedding(tokens) + self.position.weight[: tokens.shape[1]]
+        x = self.embedding(tokens)
+        if self.position is not None:
+            x = x + self.position.weight[: tokens.shape[1]]
         return functional.dropout(x, self.dropout, self.training)
 
     def trunk(self, x: Tensor, observe: Observer | None = None, silent: Collection[int] = ()) -> Tensor:

@@ -65,7 +65,7 @@ class Reporter:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
     def step(self, step: int, row: dict[str, Any]) -> None:
-        """Show how far the run is: loss, held-out bits per symbol, gradient norm, speed, ETA."""
+        """Show how far the run is: loss, held-out loss, gradient norm, speed, ETA."""
         now = time.monotonic()
         if self.first is None:
             self.first, self.started = step, now
@@ -75,9 +75,17 @@ class Reporter:
             self.bar.update(self.task, completed=step, values=values)
         left = (now - self.started) / max(1, step - self.first) * (self.steps - step)
         eta = "" if self.bar or step == self.first else f"  eta {left / 60:.1f} min"
-        if "bpc/val" in row:
-            self.say(f"step {step}/{self.steps}  {values}  val {row['bpc/val']:.3f} bpc{eta}")
+        if "loss/val" in row:
+            self.say(f"step {step}/{self.steps}  {values}  val {held_out(row)}{eta}")
             self.said = now
         elif eta and now - self.said >= LINE_SECONDS:
             self.say(f"step {step}/{self.steps}  {values}{eta}")
             self.said = now
+
+
+def held_out(row: dict[str, Any]) -> str:
+    """Word the validation loss: in bits per character, per byte of a text in tokens, else in nats a token."""
+    for key, unit in (("bpc/val", "bpc"), ("bpb/val", "bits a byte")):
+        if key in row:
+            return f"{row[key]:.3f} {unit}"
+    return f"{row['loss/val']:.3f} nats a token"

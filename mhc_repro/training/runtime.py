@@ -36,7 +36,9 @@ def set_up(config: RuntimeConfig, recorded: dict[str, Any]) -> tuple[torch.devic
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     keep_freed_memory()
     compiled, vectors = compiles(config, device), torch.backends.cpu.get_cpu_capability()
-    return device, fingerprint(device_name(device), threads, compiled, torch.__version__, vectors)
+    made = fingerprint(device_name(device), threads, compiled, torch.__version__, vectors)
+    # Parts are summed in another order than a whole; runs from before there were parts name none.
+    return device, made | ({"accumulate": config.accumulate} if config.accumulate > 1 else {})
 
 
 def device_of(config: RuntimeConfig) -> torch.device:

@@ -6,7 +6,8 @@ before update s, and what was measured after it.
 
 import math
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,15 +62,17 @@ class Trainer:
         rate = learning_rate(step, config.train.steps, config.optim)
         set_rate(self.optimizer, rate)
         torch.manual_seed(runtime.stream_seed("dropout", config.seed, step))
-        inputs, targets = self._batch(step)
-        loss = functional.cross_entropy(self.model(inputs).flatten(0, 1), targets)
         self.optimizer.zero_grad()
         scale = self.scaler.get_scale()
-        self.scaler.scale(loss).backward()
+        loss = torch.zeros((), device=self.device)
+        for inputs, targets in self._parts(step):
+            part = mean_loss(self.model(inputs), targets) / config.runtime.accumulate  # of equal size
+            self.scaler.scale(part).backward()
+            loss = loss + part.detach()
         self.scaler.unscale_(self.optimizer)
         self.layer_gradients = layer_norms(self.model) if self.probe.due(step) else []
         # One read of all numbers: on a GPU each would be a wait.
-        numbers = torch.cat([loss.detach().view(1), self.clipper.clip()]).tolist()
+        numbers = torch.cat([loss.view(1), self.clipper.clip()]).tolist()
         if self.scaler.is_enabled() or all(map(math.isfinite, numbers)):  # a scaler looks for itself
             self.scaler.step(self.optimizer)
             self.scaler.update()
@@ -96,24 +99,29 @@ class Trainer:
     def broke_at(self) -> str:
         """Name the first tensor of the last step that is not finite; the step is made again, and not counted."""
         torch.manual_seed(runtime.stream_seed("dropout", self.config.seed, self.done))
-        inputs, targets = self._batch(self.done)
-        return first_break(
-            self.model, inputs, lambda logits: functional.cross_entropy(logits.flatten(0, 1), targets)
-        )
+        found = (first_break(self.model, x, partial(mean_loss, targets=y)) for x, y in self._parts(self.done))
+        return next(filter(None, found), "")
 
     @torch.no_grad()
     def evaluate(self, split: str, count: int, silent: Collection[int] = ()) -> Row:
-        """Return loss (nats) and bits per symbol over `count` fixed windows of a held-out split."""
+        """Return the loss (nats a symbol) over `count` fixed windows of a held-out split, and the same in bits.
+
+        Of tokens in bits per byte of the text they stand for, all that is coded counted, if that is known.
+        """
         inputs, targets = windows(getattr(self.corpus, split), count, self.config.data.sequence)
         self.model.eval()
         total = 0.0
-        size = self.config.data.batch
+        size = self.config.data.batch // self.config.runtime.accumulate
         for x, y in zip(inputs.split(size), targets.split(size), strict=True):
             logits = self.model(x.to(self.device), silent=silent).flatten(0, 1)
             total += functional.cross_entropy(logits, y.to(self.device).flatten(), reduction="sum").item()
         self.model.train()
-        loss = total / targets.numel()
-        return {f"loss/{split}": loss, f"bpc/{split}": loss / math.log(2)}
+        row = {f"loss/{split}": total / targets.numel()}
+        if not self.corpus.tokens:
+            row[f"bpc/{split}"] = row[f"loss/{split}"] / math.log(2)
+        elif self.corpus.lengths is not None:
+            row[f"bpb/{split}"] = total / math.log(2) / int(self.corpus.lengths[targets.numpy()].sum())
+        return row
 
     @torch.no_grad()
     def activation_gain(self) -> float:
@@ -166,6 +174,11 @@ class Trainer:
         inputs, targets = batch(self.corpus.train, self.config.seed, step, data.batch, data.sequence)
         return inputs.to(self.device), targets.to(self.device).flatten()
 
+    def _parts(self, step: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Return the batch of a step in the parts that it is worked off in."""
+        parts = self.config.runtime.accumulate
+        return zip(*(each.chunk(parts) for each in self._batch(step)), strict=True)
+
     def parameter_counts(self) -> dict[str, int]:
         """Count the parameters of the body, of all connections, and both."""
         body = sum(p.numel() for _, p in self.model.body_parameters())
@@ -187,3 +200,8 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state.get("scaler", {}))  # there was none once, nor any loss to scale
+
+
+def mean_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropy, in nats a symbol, of logits (B, T, vocab) and flat targets."""
+    return functional.cross_entropy(logits.flatten(0, 1), targets)

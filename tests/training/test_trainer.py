@@ -120,6 +120,29 @@ def test_a_step_is_loss_gradient_clip_update_in_this_order(start, arm):
         assert after != before
 
 
+@pytest.mark.parametrize("parts", [2, 4])
+def test_a_batch_worked_off_in_parts_gives_the_losses_and_gradients_of_the_whole(config, arm, parts):
+    def made(parts: int) -> Trainer:
+        settings = config(arm, steps=5, runtime={"accumulate": parts}, train={"val_windows": 5})
+        settings.data.batch = 4
+        return Trainer(settings, torch.device("cpu"))
+
+    whole, split = made(1), made(parts)
+    sizes = set()
+    split.model.register_forward_pre_hook(lambda _, inputs: sizes.add(len(inputs[0])))
+    for step in range(5):
+        one, other = (without_clock(each.step()) for each in (whole, split))
+        assert other == pytest.approx(one, rel=1e-7, abs=1e-12)
+        gradients = [
+            [p.grad for p in each.model.parameters() if p.grad is not None] for each in (whole, split)
+        ]
+        for p, q in zip(*gradients, strict=True):
+            # later, Adam divides differences of rounding by gradients near 0
+            assert (p - q).abs().max() <= (1e-13 if step == 0 else 1e-7) * one["grad/norm"]
+    assert sizes == {4 // parts}
+    assert split.evaluate("val", 5) == pytest.approx(whole.evaluate("val", 5), rel=1e-9)
+
+
 def test_rows_hold_what_is_due_and_nothing_else(start):
     made = start("mhc", steps=7, train={"val_every": 3}, probe={"every": 2})
     each = {"step", "loss/train", "grad/norm", "grad/norm_body", "grad/norm_connection", "grad/clipped", "lr"}
@@ -139,7 +162,7 @@ def test_rows_hold_what_is_due_and_nothing_else(start):
     rows = run(made)
     assert [set(row) for row in rows] == expected
     assert [row["step"] for row in rows] == list(range(8))
-    assert {*expected[-1], *TIMES, "grad/skipped"} == set(UNITS["metrics"])
+    assert {*expected[-1], *TIMES, "grad/skipped", "bpb/val", "bpb/test"} == set(UNITS["metrics"])
 
 
 def test_held_out_loss_is_the_mean_over_all_positions_of_the_windows(start):

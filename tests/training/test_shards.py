@@ -1,0 +1,104 @@
+"""A shard is read whole or refused in one line, and splits are told by the names of the files."""
+
+import numpy as np
+import pytest
+
+import train
+from made_shards import some_tokens, write_shard, write_shards
+from mhc_repro.errors import UserError
+from mhc_repro.training import shards
+from mhc_repro.training.joined import Joined
+
+TOKENS = some_tokens(500)
+
+
+def test_a_shard_gives_the_tokens_behind_its_header(tmp_path):
+    piece = shards.inspect(write_shard(tmp_path / "fineweb_train_000001.bin", TOKENS))
+    assert np.array_equal(Joined.of([piece]).read(0, 500), TOKENS)
+
+
+@pytest.mark.parametrize("name", ["train.bin", "val.bin"])
+def test_the_two_files_of_nanogpt_may_do_without_a_header(tmp_path, name):
+    (tmp_path / name).write_bytes(TOKENS.tobytes())
+    assert np.array_equal(Joined.of([shards.inspect(tmp_path / name)]).read(0, 500), TOKENS)
+    write_shard(tmp_path / name, TOKENS)
+    assert np.array_equal(Joined.of([shards.inspect(tmp_path / name)]).read(0, 500), TOKENS)
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def cut_in_the_header(path):
+    path.write_bytes(path.read_bytes()[:500])
+
+
+def too_long(path):
+    path.write_bytes(path.read_bytes() + b"\0\0")
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def other_magic(path):
+    write_shard(path, TOKENS, magic=1)
+
+
+def four_bytes(path):
+    write_shard(path, TOKENS, magic=20240801, version=7)
+
+
+def other_version(path):
+    write_shard(path, TOKENS, version=2)
+
+
+def without_header(path):
+    path.write_bytes(TOKENS.tobytes())
+
+
+BROKEN = {
+    cut_short: "496 tokens instead of the 500 of its header",
+    cut_in_the_header: "0 tokens instead of the 500",
+    too_long: "501 tokens instead of the 500",
+    empty: "starts with 0 instead of 20240520",
+    other_magic: "starts with 1 instead of 20240520, so it is no shard",
+    four_bytes: "tokens of four bytes",
+    other_version: "is of version 2, and 1 is the one that can be read",
+    without_header: "so it is no shard",
+}
+
+
+@pytest.mark.parametrize("breaking", BROKEN, ids=lambda f: f.__name__)
+def test_a_broken_shard_is_refused_in_one_line(tmp_path, breaking, capsys):
+    folder = write_shards(tmp_path / "shards")
+    path = write_shard(folder / "fineweb_train_000002.bin", TOKENS)
+    breaking(path)
+    assert train.main(["data=tokens", f"data.path={folder}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {path}: ")
+    assert BROKEN[breaking] in line
+    assert "fetch it again" in line
+
+
+def test_half_a_token_is_refused_without_a_header_too(tmp_path):
+    (tmp_path / "train.bin").write_bytes(b"abc")
+    with pytest.raises(UserError, match=r"train\.bin: has 3 bytes, and a token has two"):
+        shards.inspect(tmp_path / "train.bin")
+
+
+def test_files_are_told_apart_by_their_names_and_read_in_their_order(tmp_path):
+    for name in ("b_train_2.bin", "b_train_10.bin", "b_val_0.bin", "train.txt", "other.bin"):
+        (tmp_path / name).touch()
+    found = shards.find(tmp_path)
+    assert {split: [path.name for path in of] for split, of in found.items()} == {
+        "train": ["b_train_10.bin", "b_train_2.bin"],
+        "val": ["b_val_0.bin"],
+    }
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_both_splits_must_be_there(tmp_path, split):
+    (tmp_path / ("val.bin" if split == "train" else "train.bin")).touch()
+    with pytest.raises(UserError, match=rf"there is no \*{split}\*\.bin; .*train\.bin and val\.bin"):
+        shards.find(tmp_path)
