@@ -6,12 +6,12 @@ from math import isnan, nan
 
 import pandas as pd
 
-from mhc_repro.analysis import stats
-from mhc_repro.analysis.arms import BASELINE, style
-from mhc_repro.analysis.comparison import Comparison, comparisons
-from mhc_repro.analysis.sensitivity import best, largest_stable, sensitivity
-from mhc_repro.analysis.summary import column, summarise
 from mhc_repro.analysis.tables import cells
+from mhc_repro.evidence import stats
+from mhc_repro.evidence.arms import BASELINE, style
+from mhc_repro.evidence.comparison import Comparison, comparisons
+from mhc_repro.evidence.sensitivity import best, largest_stable, sensitivity
+from mhc_repro.evidence.summary import column, summarise
 from mhc_repro.runs import Run
 
 TITLE = "Over learning rates"
