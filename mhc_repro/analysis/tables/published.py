@@ -4,24 +4,19 @@ What is quoted, from where, and what it is stands in `experiments/published.yaml
 dash and never a verdict; each seed is judged by itself, never a mean.
 """
 
-from dataclasses import dataclass
-from math import isclose, isnan, nan
-from pathlib import Path
+from math import isclose, isnan
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from mhc_repro.analysis import labels
 from mhc_repro.analysis.selection import fullest
 from mhc_repro.analysis.tables import cells
-from mhc_repro.errors import UserError
 from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.comparison import EXPECTED, EXPECTED_IN, Comparison, Studies
-from mhc_repro.evidence.ledger import values
-from mhc_repro.runs import Run, checkout
+from mhc_repro.evidence.published import Quoted, load
+from mhc_repro.runs import Run
 
-FILE = Path("experiments/published.yaml")
 TOLERANCE = 0.10  # a value reproduces within this part of the published one
 TIE = 1e-3  # arms no further apart than this part have no order; no two published numbers are that close
 ARMS = {  # study -> our arm for each published one
@@ -74,52 +69,11 @@ EXPLANATION = (
 )
 
 
-@dataclass(frozen=True)
-class Quoted:
-    """A row of numbers that somebody published, and what of ours answers it."""
-
-    name: str
-    fields: tuple[str, ...]  # of the ledger
-    quoted: dict[str, str]  # by arm, digit for digit
-    published: dict[str, float]
-
-    def of(self, run: Run) -> float:
-        """Give ours: the largest of the fields, NaN when one is missing."""
-        ours = [values(run)[field] for field in self.fields]
-        return nan if any(map(isnan, ours)) else max(ours)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Numbers of one origin."""
-
-    source: str
-    setting: str
-    quantities: list[Quoted]
-
-
 Runs = dict[str, list[Run]]  # by the published arm
 
 
-def load() -> dict[str, Source]:
-    """Read what is quoted; UserError when the file is not there or cannot be understood."""
-    try:
-        # BaseLoader keeps every number as the text it is quoted as: 25.40 is not 25.4
-        content = yaml.load((checkout() / FILE).read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-        return {
-            name: Source(
-                entry["source"],
-                entry["setting"],
-                [_quantity(each, about) for each, about in entry["quantities"].items()],
-            )
-            for name, entry in content.items()
-        }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
-        raise UserError(f"{FILE}: {' '.join(str(error).split())}; git checkout {FILE} restores it") from None
-
-
 def part(studies: Studies) -> str:
-    """Write the README's part: the reproduction's table, the paper's own quantity, what the first measures."""
+    """Write a page's part: the reproduction's table, the paper's own quantity, what the first measures."""
     sources = load()
     found = {
         study: fullest(studies.get(study, []), (*arms.values(), QUARTER)) for study, arms in ARMS.items()
@@ -246,12 +200,6 @@ def quartered(ratio: Any, n: int = STREAMS) -> Any:
     1 + (ratio - 1) / n: what the branches add to the first activation, divided by n, were they the same.
     """
     return 1 + (ratio - 1) / n
-
-
-def _quantity(name: str, about: dict[str, Any]) -> Quoted:
-    quoted = dict(about["values"])
-    published = {arm: float(text.removeprefix("≈")) for arm, text in quoted.items()}
-    return Quoted(name, tuple(about["fields"]), quoted, published)
 
 
 def _runs(found: Comparison | None, arm: str) -> list[Run]:
