@@ -76,14 +76,18 @@ HISTORIES: dict[str, type] = {"softmax": Softmax, "simplex": Simplex}
 
 
 def project_to_simplex(point: Tensor) -> Tensor:
-    """Return the nearest point of the simplex in Euclidean distance: (k,) -> (k,)."""
+    """Return the nearest point of the simplex in Euclidean distance: (k,) -> (k,); NaN where it is not finite."""
+    largest = point.detach().amax()
+    # Beside such numbers 1 is lost, and it is their differences alone that count.
+    point = point - largest.where(largest.abs() > 2**20, torch.zeros_like(largest))
     ordered = point.sort(descending=True).values
     count = torch.arange(1, len(point) + 1, dtype=point.dtype, device=point.device)
     # No cumsum, of which a GPU has no deterministic one; on a CPU that one too adds in float64, absent from Metal.
     wide = ordered if point.device.type == "mps" else ordered.double()
     sums = (count[:, None] >= count).to(wide) @ wide
     excess = (sums.to(point) - 1) / count
-    support = (ordered > excess).sum(0, keepdim=True)  # stays on the device: a GPU need not be waited for
+    # Stays on the device: a GPU need not be waited for. It is 0 where there is a NaN, which then is all there is.
+    support = (ordered > excess).sum(0, keepdim=True).clamp_min(1)
     return (point - excess.gather(0, support - 1)).clamp_min(0.0)
 
 

@@ -1,5 +1,6 @@
 """Depth history: its weights, what it detaches, and the gain of its companion matrix."""
 
+import math
 from itertools import product
 
 import pytest
@@ -75,6 +76,18 @@ def test_the_projection_is_the_nearest_point_of_the_simplex():
         0,
     ]  # a vertex: no gradient
     assert torch.autograd.gradcheck(project_to_simplex, (inside.requires_grad_(),))
+
+
+def test_the_projection_of_points_far_away_and_of_none():
+    """float32 has no 1 beside 1e9; a NaN is passed on, so that the run is seen to diverge."""
+    for far in (2.0**24, -1e9, 1e30):
+        point = torch.tensor([far, far, -3 * abs(far)])
+        assert project_to_simplex(point).tolist() == [0.5, 0.5, 0.0]
+        assert project_to_simplex(point.double() + torch.tensor([0.25, 0.0, 0.0])).tolist() == (
+            [0.625, 0.375, 0.0] if abs(far) < 1e15 else [0.5, 0.5, 0.0]
+        )
+    for none in (math.nan, math.inf):
+        assert project_to_simplex(torch.tensor([0.5, none, 0.1])).isnan().any()
 
 
 def test_the_projection_in_float32_is_that_of_cumsum_to_the_last_bit():

@@ -100,6 +100,21 @@ def test_a_divergence_at_the_last_update_is_one_too(config):
     assert train(late) == "diverged"
 
 
+def test_weights_that_are_no_numbers_are_a_divergence(config, monkeypatch):
+    """After the last update, where only the measurements see them."""
+    made = config("history_simplex", steps=2, model={"dtype": "float32"})
+    step = Trainer.step
+
+    def poisoned(self):
+        row = step(self)
+        for _, parameter in self.model.connection_parameters() if self.done == 2 else ():
+            parameter.data.fill_(math.nan)
+        return row
+
+    monkeypatch.setattr(Trainer, "step", poisoned)
+    assert train(made) == "diverged"
+
+
 @pytest.mark.parametrize("ending", ["finished", "diverged"])
 def test_a_run_that_has_ended_keeps_no_checkpoints(config, monkeypatch, ending):
     """Even where it was killed as they were about to go."""
