@@ -16,7 +16,7 @@ from mhc_repro.analysis import labels, report
 from mhc_repro.analysis.comparison import Studies, read_studies
 from mhc_repro.analysis.tables import stability
 from mhc_repro.bench import records
-from mhc_repro.command_line.entry import Parser, exit_code
+from mhc_repro.command_line.entry import Faults, Parser, exit_code, tell
 from mhc_repro.errors import UserError
 from mhc_repro.runs import LOCAL, RECORDED, results_root
 
@@ -40,13 +40,18 @@ def _run(options: argparse.Namespace) -> int:
     root = results_root(options.root)
     home = root.resolve() == results_root(RECORDED).resolve()
     with_readme = home and not options.no_readme  # the README speaks of recorded runs, never of try-outs
+    faults: Faults = {}
     if options.verify:
         if options.study or options.console:
             raise UserError("--verify compares a whole results root; give it without --study and --console")
-        problem = report.verify(root, with_readme)
+        found = read_studies(root, onerror=faults.__setitem__)
+        if faults:  # what is there was made with them
+            return tell(faults)
+        problem = report.compare(report.render(root, found, with_readme), root)
         print(f"verify: {problem or f'{_shown(root)} and its report agree, byte for byte'}")
         return 1 if problem else 0
-    found = read_studies(root, options.study)
+    found = read_studies(root, options.study, faults.__setitem__)
+    code = tell(faults)
     if not found and not (root / records.FOLDER).is_dir():  # another folder's figures are not ours to replace
         raise UserError(
             f"--root {options.root}: no run in there has ended (--study shows what is under way); "
@@ -63,7 +68,7 @@ def _run(options: argparse.Namespace) -> int:
         print(*(_shown(root / name) for name in texts if name.endswith((".svg", ".html"))), sep="\n")
     else:
         print(f"report: {len(texts)} files, {len(changed)} changed", *map(_shown, changed), sep="\n  ")
-    return 0
+    return code
 
 
 def _print(found: Studies) -> None:

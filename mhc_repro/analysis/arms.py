@@ -7,17 +7,25 @@ a grey print still reads. No matplotlib here: tables and lists on a terminal nee
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
-import yaml
+from msgspec import Meta
 
-from mhc_repro.errors import UserError
-from mhc_repro.runs import checkout
+from mhc_repro.analysis.kept import kept
 
 BASELINE = "baseline"
 FILE = Path("experiments/arms.yaml")
 
-Promise = dict[str, Any]
+
+class Promise(TypedDict):
+    """What an arm is by construction, at n = 4."""
+
+    family: str
+    paper: str
+    constraint: str
+    exact: bool | None
+    gain: Annotated[list[float | None], Meta(min_length=2, max_length=2)]  # forward, backward; null: no bound
+    start: str
 
 
 @dataclass(frozen=True)
@@ -114,10 +122,5 @@ def rank(arm: str) -> tuple[int, str]:
 
 def promises() -> dict[str, Promise]:
     """Read what every arm promises, in order of rank; UserError where the file cannot be read."""
-    try:
-        found = yaml.safe_load((checkout() / FILE).read_text(encoding="utf-8"))
-        return {arm: found[arm] for arm in sorted(found, key=rank)}
-    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise UserError(
-            f"{FILE}: cannot be read ({type(error).__name__}); git checkout {FILE} restores it"
-        ) from None
+    found = kept(FILE, dict[str, Promise])
+    return {arm: found[arm] for arm in sorted(found, key=rank)}

@@ -14,16 +14,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, isnan, log, log1p
 from pathlib import Path
-from typing import Any
 
-import yaml
+from msgspec import Struct
 
 from mhc_repro.analysis import stats
 from mhc_repro.analysis.arms import promises
 from mhc_repro.analysis.comparison import Comparison, Kind
+from mhc_repro.analysis.kept import kept, unusable
 from mhc_repro.analysis.summary import Summary, summarise
-from mhc_repro.errors import UserError
-from mhc_repro.runs import Run, checkout
+from mhc_repro.runs import Run
 
 FILE = Path("experiments/claims.yaml")
 SIDES = ("above", "below", "at_most")
@@ -63,6 +62,20 @@ QUANTITIES = {
 }
 
 
+class Entry(Struct, forbid_unknown_fields=True):
+    """A claim as the file has it."""
+
+    claim: str
+    source: str
+    quantity: str = ""
+    arm: str = ""
+    above: str | float | None = None
+    below: str | float | None = None
+    at_most: str | float | None = None
+    cannot: str = ""
+    means: str = ""
+
+
 @dataclass(frozen=True)
 class Claim:
     """`quantity` of `arm` is on one `side` of `other`, an arm or a number; or why no run can be asked.
@@ -99,11 +112,11 @@ class Asked:
 
 def load() -> list[Claim]:
     """Read the claims; UserError when the file is not there or an entry cannot be understood."""
+    arms = set(promises())
     try:
-        entries = yaml.safe_load((checkout() / FILE).read_text(encoding="utf-8"))
-        return [_claim(dict(entry), set(promises())) for entry in entries]
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"{FILE}: {' '.join(str(error).split())}; mend it, or git checkout {FILE}") from None
+        return [_claim(entry, arms) for entry in kept(FILE, list[Entry])]
+    except ValueError as error:
+        raise unusable(FILE, str(error)) from None
 
 
 def ask(
@@ -172,18 +185,16 @@ def _side(claim: Claim, gap: float) -> int:
     return 1 if (gap > 0) == (claim.side == "above") else -1
 
 
-def _claim(entry: dict[str, Any], arms: set[str]) -> Claim:
-    if "cannot" in entry:
-        return Claim(**entry)
-    side, *more = [side for side in SIDES if side in entry] or [""]
-    if not side or more:
-        raise ValueError(f"{entry.get('claim')!r} needs one of {', '.join(SIDES)}")
-    other = entry.pop(side)
-    claim = Claim(side=side, other=other, **entry)
-    is_number = isinstance(claim.other, int | float) and not isinstance(claim.other, bool)
-    for arm in (claim.arm, *([] if is_number else [claim.other])):
+def _claim(entry: Entry, arms: set[str]) -> Claim:
+    if entry.cannot:
+        return Claim(entry.claim, entry.source, cannot=entry.cannot)
+    sides = {side: other for side in SIDES if (other := getattr(entry, side)) is not None}
+    if len(sides) != 1:
+        raise ValueError(f"{entry.claim!r} needs one of {', '.join(SIDES)}")
+    ((side, other),) = sides.items()
+    for arm in (entry.arm, *([other] if isinstance(other, str) else [])):
         if arm not in arms:
-            raise ValueError(f"{claim.claim!r}: {arm!r} is no file in conf/connection")
-    if claim.quantity not in QUANTITIES:
-        raise ValueError(f"{claim.claim!r}: {claim.quantity!r} is none of {', '.join(QUANTITIES)}")
-    return claim
+            raise ValueError(f"{entry.claim!r}: {arm!r} is no file in conf/connection")
+    if entry.quantity not in QUANTITIES:
+        raise ValueError(f"{entry.claim!r}: {entry.quantity!r} is none of {', '.join(QUANTITIES)}")
+    return Claim(entry.claim, entry.source, entry.quantity, entry.arm, side, other, means=entry.means)

@@ -5,7 +5,7 @@ no mean ever runs over two protocols. A connection option that is swept within a
 its own ("mhc, n 2").
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from mhc_repro.analysis.arms import BASELINE, rank
 from mhc_repro.config import dotted
 from mhc_repro.errors import UserError
 from mhc_repro.runs import ENDED, Run, read_runs
+from mhc_repro.runs.reader import warn
 
 # what every study is about, shown with dashes when there is no run of them
 EXPECTED = (BASELINE, "hc", "mhc")
@@ -82,16 +83,18 @@ class Comparison:
 Studies = dict[str, list[Comparison]]  # by name
 
 
-def read_studies(root: Path, study: str | None = None) -> Studies:
-    """Read all studies, or one; UserError when the folder or the study is not there.
+def read_studies(
+    root: Path, study: str | None = None, onerror: Callable[[Path, UserError], None] = warn
+) -> Studies:
+    """Read all studies, or one; UserError when the folder or the study is not there; see `read_runs`.
 
     Of all studies only the runs that have ended: what is under way would be stale tomorrow, and is not in git.
     """
     if not root.is_dir():
         raise UserError(f"--root {root}: no such folder; train first, for example with make quick")
-    runs = read_runs(root, study)
+    runs = read_runs(root, study, onerror)
     if study is not None and not runs:
-        known = ", ".join(sorted({run.study for run in read_runs(root)})) or "none yet"
+        known = ", ".join(sorted({run.study for run in read_runs(root, onerror=onerror)})) or "none yet"
         raise UserError(f"--study {study}: no run under {root}; studies there: {known}")
     if study is None:
         runs = [run for run in runs if run.state not in UNDER_WAY]

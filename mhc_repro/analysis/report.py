@@ -14,7 +14,7 @@ from pathlib import Path
 from matplotlib import __version__ as matplotlib_version
 
 from mhc_repro.analysis import figures, labels, readme, theme
-from mhc_repro.analysis.comparison import Studies, read_studies
+from mhc_repro.analysis.comparison import Studies
 from mhc_repro.analysis.figures import depth, scaling
 from mhc_repro.analysis.page import page
 from mhc_repro.analysis.tables import arms, claims, differences, overhead, pairs, published, stability
@@ -107,11 +107,6 @@ def stale(texts: Mapping[str, str], root: Path) -> list[Path]:
     """List the tables and figures that a whole report does not make."""
     there = sorted(path for pattern in GENERATED for path in root.glob(pattern))
     return [path for path in there if path.relative_to(root).as_posix() not in texts]
-
-
-def verify(root: Path, with_readme: bool) -> str | None:
-    """Make the whole report again and say where what is there first differs, None if nowhere."""
-    return compare(render(root, read_studies(root), with_readme), root)
 
 
 def compare(texts: Mapping[str, str], root: Path) -> str | None:

@@ -16,10 +16,10 @@ from mhc_repro.analysis.arms import rank
 from mhc_repro.analysis.summary import summarise
 from mhc_repro.cache import cache_directory
 from mhc_repro.command_line import fineweb, inspection
-from mhc_repro.command_line.entry import Parser, exit_code
+from mhc_repro.command_line.entry import Faults, Parser, exit_code, tell
 from mhc_repro.errors import UserError
 from mhc_repro.measurement.guards import REASONS
-from mhc_repro.runs import Run, checkout, manifest, plan, read_runs, results_root
+from mhc_repro.runs import ENDED, Run, RunDirectory, checkout, manifest, plan, read_runs, results_root
 from mhc_repro.runs.directory import STATUSES
 
 WIDE = 200  # columns, where the output is a file or a pipe
@@ -62,7 +62,9 @@ def show_plan(args: argparse.Namespace) -> int:
 def ls(args: argparse.Namespace) -> int:
     """List runs: status, progress, held-out bits per character, reasons why one is degenerate."""
     table = _table("folder", "run", "status", "step", "bpc", "notes", "updated")
-    runs = _runs(args.root)
+    faults: Faults = {}
+    runs = _runs(args.root, faults)
+    code = tell(faults)
     for run in runs:
         if args.study in (None, run.study) and args.status in (None, run.state):
             summary = summarise(run)
@@ -84,14 +86,15 @@ def ls(args: argparse.Namespace) -> int:
         )
     if not table.row_count:
         print("no such runs; make quick makes the first", file=sys.stderr)
-        return 0
+        return code
     _console().print(table)
-    return 0
+    return code
 
 
 def show(args: argparse.Namespace) -> int:
     """Show one run: config, status, the numbers of the tables, what made it."""
-    run = inspection.find(args.name, _runs(args.root))
+    faults: Faults = {}
+    run = inspection.find(args.name, _runs(args.root, faults), faults)
     print(f"{run.path}\n\n{yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)}")
     table = _table("", "")
     status = {key: value for key, value in run.status.items() if key not in ("degenerate", "control")}
@@ -102,13 +105,14 @@ def show(args: argparse.Namespace) -> int:
     for key in ("commit", "dirty", "exact"):
         table.add_row(key, _text(run.manifest.get(key)))
     _console().print(table)
-    return 0
+    return tell(faults)
 
 
 def compare(args: argparse.Namespace) -> int:
     """Show what two runs differ in, and their numbers side by side; batches are paired if seed and data are."""
-    runs = _runs(args.root)
-    a, b = (inspection.find(name, runs) for name in (args.a, args.b))
+    faults: Faults = {}
+    runs = _runs(args.root, faults)
+    a, b = (inspection.find(name, runs, faults) for name in (args.a, args.b))
     settings = _table("setting", f"A: {a.run_id}", f"B: {b.run_id}")
     for key, (left, right) in inspection.differences(a, b).items():
         settings.add_row(key, _text(left), _text(right))
@@ -123,7 +127,7 @@ def compare(args: argparse.Namespace) -> int:
         numbers.add_row(key, _text(of_a[key]), _text(of_b[key]), _text(of_b[key] - of_a[key]))
     _console().print(settings, numbers)
     print(inspection.paired(a, b))
-    return 0
+    return tell(faults)
 
 
 def verify(args: argparse.Namespace) -> int:
@@ -132,6 +136,21 @@ def verify(args: argparse.Namespace) -> int:
     if not script.exists():
         raise UserError(f"{script}: not there; run mhc-repro verify in a checkout of the repository")
     return subprocess.run([sys.executable, str(script), "--verify"], check=False).returncode
+
+
+def seal(args: argparse.Namespace) -> int:
+    """Give runs that ended before runs had checksums theirs, of what they hold now."""
+    faults: Faults = {}
+    old = [run for run in _runs(args.root, faults) if run.state in ENDED and "tables" not in run.manifest]
+    for run in old:
+        with RunDirectory(run.path).locked() as directory:
+            directory.seal()
+    print(
+        f"sealed {len(old)} run{'s' * (len(old) != 1)}",
+        *(f"  {_folder(run)}/{run.run_id}" for run in old),
+        sep="\n",
+    )
+    return tell(faults)
 
 
 def doctor(args: argparse.Namespace) -> int:
@@ -162,14 +181,14 @@ def doctor(args: argparse.Namespace) -> int:
     return 0
 
 
-def _runs(root: str | None) -> list[Run]:
+def _runs(root: str | None, faults: Faults) -> list[Run]:
     roots = plan.DEFAULT_ROOTS if root is None else (root,)
     for each in map(results_root, roots):
         if root is not None and not each.is_dir():
             raise UserError(
                 f"--root {root}: no such folder; the default is {' and '.join(plan.DEFAULT_ROOTS)}"
             )
-    found = (sorted(read_runs(results_root(each)), key=_place) for each in roots)
+    found = (sorted(read_runs(results_root(each), onerror=faults.__setitem__), key=_place) for each in roots)
     return [run for of_root in found for run in of_root]
 
 
@@ -232,7 +251,7 @@ def _parser() -> Parser:
     double = command("compare", compare)
     for name in "ab":
         double.add_argument(name, metavar=name.upper(), help="run id, or its unique beginning")
-    for each in (listing, single, double):
+    for each in (listing, single, double, command("seal", seal)):
         each.add_argument("--root", help=root)
     command("verify", verify)
     command("doctor", doctor).add_argument("--cache", help=cache)

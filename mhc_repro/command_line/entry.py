@@ -5,11 +5,14 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from mhc_repro.errors import UserError
 
-MISTAKE, INTERRUPTED = 2, 130
+DAMAGED, MISTAKE, INTERRUPTED = 1, 2, 130
+
+Faults = dict[Path, UserError]  # the runs that could not be read, and why
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,6 +41,13 @@ def exit_code(command: Callable[[], int], unread: int = 0) -> int:
     except OSError as error:  # a folder that cannot be written, a full disk
         print(f"error: {error.strerror or error}: {error.filename or 'no file named'}", file=sys.stderr)
         return MISTAKE
+
+
+def tell(faults: Faults) -> int:
+    """Say in a line each which runs were left out; return the exit code of a command that did without them."""
+    for fault in faults.values():
+        print(f"skipped {fault}", file=sys.stderr)
+    return DAMAGED if faults else 0
 
 
 def pass_on(number: int) -> None:

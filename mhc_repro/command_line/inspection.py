@@ -1,6 +1,6 @@
 """Find a run by what a person would type, and put the numbers of one or two runs in words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from math import nan
 from pathlib import Path
@@ -16,22 +16,32 @@ PAIRED = ("seed", "data.name", "data.sha256", "data.batch", "data.sequence")
 TAIL = 10  # one part in ten: the last losses, over which two runs are compared
 
 
-def find(name: str, runs: Sequence[Run]) -> Run:
-    """Return the run of a folder, an id or its unique beginning, with or without `study/` before it."""
+def find(name: str, runs: Sequence[Run], faults: Mapping[Path, UserError]) -> Run:
+    """Return the run of a folder, an id or its unique beginning, with or without `study/` before it.
+
+    A damaged one raises its fault.
+    """
     if (Path(name) / "config.yaml").exists():
         return read_run(name)
-    named = [(f"{run.study}/{run.run_id}", run) for run in runs]
-    found = [run for full, run in named if name in (full, run.run_id)]
-    found = found or [run for full, run in named if full.startswith(name) or run.run_id.startswith(name)]
+    named = [(path, run) for run in runs for path in [run.path]] + list(faults.items())
+    found = [each for each in named if name in _names(each[0])]
+    found = found or [each for each in named if any(full.startswith(name) for full in _names(each[0]))]
     if len(found) == 1:
-        return found[0]
+        run = found[0][1]
+        if isinstance(run, UserError):
+            raise run
+        return run
     if found:
-        some = ", ".join(str(run.path) for run in found[:5]) + ", ..." * (len(found) > 5)
+        some = ", ".join(str(path) for path, _ in found[:5]) + ", ..." * (len(found) > 5)
         raise UserError(f"{name}: {len(found)} runs are called so; give more of the id, or a folder: {some}")
     near = get_close_matches(name, {run.run_id for run in runs}, n=3, cutoff=0.3)
     raise UserError(
         f"{name}: no such run; {'nearest: ' + ', '.join(near) if near else 'mhc-repro ls lists all'}"
     )
+
+
+def _names(path: Path) -> tuple[str, str]:
+    return path.name, f"{path.parent.name}/{path.name}"
 
 
 def numbers(run: Run) -> dict[str, float]:

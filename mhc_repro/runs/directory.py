@@ -11,22 +11,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import yaml
 from filelock import FileLock, Timeout
 
 import mhc_repro
+from mhc_repro import reading
 from mhc_repro.cache import expanded
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
-from mhc_repro.runs import files
+from mhc_repro.runs import files, records
 from mhc_repro.runs.identity import completed, resolved, run_id
 from mhc_repro.runs.schema import UNITS
 from mhc_repro.runs.table import Table
 
 RECORDED, LOCAL = "results", "results/local"  # roots of what is kept in git, and within it of what is not
-STATUSES = ("running", "interrupted", "finished", "diverged", "failed")
+STATUSES = get_args(records.State)
 ENDED = ("finished", "diverged")  # a divergence is a result and is not run again
 LOCK_SECONDS = 0.2  # longer than a reader needs to see whether the lock is free, too short to be felt
 
@@ -103,14 +104,17 @@ class RunDirectory:
         files.write_bytes(self.path / "config.yaml", text.encode())
 
     def read_config(self) -> dict[str, Any]:
-        """Return the resolved config, fields that the schema got later as before; UserError when it is none."""
+        """Return the resolved config, fields that the schema got later as before; UserError when it is none.
+
+        Its study is the folder it lies in: the id vouches for all else.
+        """
         path = self.path / "config.yaml"
         try:
-            return completed(yaml.safe_load(path.read_text(encoding="utf-8")))
+            return completed(reading.from_yaml(reading.read(path))) | {"study": self.path.parent.name}
         except FileNotFoundError:
             raise files.broken(path, "no such file") from None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
-            raise files.broken(path, "not a run's config") from None
+        except reading.Unfit as unfit:
+            raise files.broken(path, str(unfit)) from None
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Replace the manifest atomically."""
@@ -118,7 +122,7 @@ class RunDirectory:
 
     def read_manifest(self) -> dict[str, Any] | None:
         """Return the manifest, None when there is none yet."""
-        return files.read_json(self.path / "manifest.json")
+        return files.read_json(self.path / "manifest.json", records.Manifest)
 
     def write_status(self, **fields: Any) -> None:
         """Merge `fields` into the status, stamp it and replace the file atomically."""
@@ -130,7 +134,7 @@ class RunDirectory:
 
     def read_status(self) -> dict[str, Any] | None:
         """Return the status as it was written, None when there is none; `state` says what it means."""
-        return files.read_json(self.path / "status.json")
+        return files.read_json(self.path / "status.json", records.Status)
 
     def state(self) -> str:
         """Return the status as a reader should see it: one of STATUSES, or `missing`."""
@@ -140,24 +144,25 @@ class RunDirectory:
         final = self._written()
         return "interrupted" if final == "running" else final
 
-    def check(self) -> None:
-        """Raise UserError where a run that has ended lacks a file, or has one that cannot be read."""
-        probe = self.read_config()["probe"]
-        if self.read_manifest() is None:
-            raise files.broken(self.path / "manifest.json", "no such file")
-        made = {
-            "metrics": True,
-            "gains": probe["enabled"],
-            "tokens": probe["enabled"] and probe["token_map_times"],
-            "kernel": False,  # there was none once
-        }
-        for name in UNITS:
-            if made[name]:
-                self.table(name).check()
+    def finish_tables(self) -> None:
+        """Compact the tables and put their checksums into the manifest.
 
-    def table(self, name: str) -> Table:
+        The status that ends the run comes after: a kill in between leaves a run that has not ended, of which no
+        checksum is believed.
+        """
+        for name, units in UNITS.items():
+            self.table(name).finish(units)
+        made = {name: table.checksum() for name in UNITS if (table := self.table(name)).parquet.exists()}
+        self.write_manifest((self.read_manifest() or {}) | {"tables": made})
+
+    def seal(self) -> None:
+        """Give a run that ended before there were checksums its own; whatever it holds now is what was written."""
+        self.finish_tables()
+        files.write_json(self.path / "status.json", self.read_status() or {})
+
+    def table(self, name: str, sha256: str | None = None) -> Table:
         """Return the table `metrics`, `gains` or `tokens`."""
-        return Table(self.path, name)
+        return Table(self.path, name, sha256)
 
     def _written(self) -> str:
         return str((self.read_status() or {}).get("status", "missing"))

@@ -1,5 +1,10 @@
-"""A file is there whole or not at all: written beside its place under another name, then renamed."""
+"""A file is there whole or not at all, written beside its place and renamed; and JSON vouches for itself.
 
+Every JSON file has as `sha256` the hash of all else in it, so that one changed bit is noticed when it is
+read. Files from before there were such hashes have none, and are read as they are.
+"""
+
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -7,7 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mhc_repro import reading
 from mhc_repro.errors import UserError
+
+SEAL = "sha256"
 
 
 @contextmanager
@@ -30,21 +38,28 @@ def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Replace `path` by indented JSON atomically."""
-    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+    """Replace `path` by indented JSON and its seal atomically."""
+    write_bytes(path, (json.dumps(value | {SEAL: _seal(value)}, indent=2) + "\n").encode())
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the object in `path`, None when there is no file; UserError when it holds anything else."""
+def read_json(path: Path, kind: Any = dict[str, Any]) -> dict[str, Any] | None:
+    """Return the object in `path` without its seal, None when there is no file.
+
+    UserError when it holds no `kind`, or something else than was written.
+    """
     try:
-        value = json.loads(path.read_bytes())
+        value = reading.from_json(reading.read(path))
+        reading.fit(value, kind)
+        if value.pop(SEAL, None) not in (None, _seal(value)):
+            raise reading.Unfit("changed since it was written (its sha256 says so)")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise broken(path, " ".join(str(error).split())) from None
-    if not isinstance(value, dict):
-        raise broken(path, "not a JSON object")
-    return value
+    except reading.Unfit as unfit:
+        raise broken(path, str(unfit)) from None
+    except RecursionError:
+        raise broken(path, "nested too deeply") from None
+    result: dict[str, Any] = value
+    return result
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -57,5 +72,10 @@ def broken(path: Path | str, fault: str) -> UserError:
     """Return the error for a file of a run that was edited or damaged from outside."""
     folder = Path(path).parent
     ours = any((folder / name).exists() for name in ("manifest.json", "status.json", "train.log"))
-    mend = "delete the run's folder to train it again" if ours else f"is {folder} the folder of a run?"
+    mend = "restore it, or delete the run's folder to train it again"
+    mend = mend if ours else f"is {folder} the folder of a run?"
     return UserError(f"{path}: {fault}; {mend}")
+
+
+def _seal(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

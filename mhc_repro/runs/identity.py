@@ -14,7 +14,8 @@ import hashlib
 import json
 from typing import Any
 
-from mhc_repro.config import Config
+from mhc_repro import reading
+from mhc_repro.config import Config, dotted
 
 # By group, what the schema once had, with the value under which a run is as one without it.
 RETIRED: dict[str, dict[str, Any]] = {"model": {"dtype": "float32"}}  # train.precision
@@ -28,20 +29,20 @@ def resolved(config: Config) -> dict[str, Any]:
     return found
 
 
-def completed(config: dict[str, Any]) -> dict[str, Any]:
+def completed(config: Any) -> dict[str, Any]:
     """Return a config with the defaults of what it does not have, and without what is retired and changes nothing.
 
-    KeyError or TypeError where it is no run's.
+    Unfit where it is none of this version.
     """
-    defaults, found = resolved(Config()), _without_retired(config)
-    unknown = found.keys() - defaults.keys() - RETIRED.keys()
-    if "seed" not in config or "name" not in config["connection"] or unknown:
-        raise KeyError
-    canonical_json(config)  # which an id is made of
-    return found | {
-        key: {**value, **found.get(key, {})} if isinstance(value, dict) else found.get(key, value)
-        for key, value in defaults.items()
-    }
+    whole = resolved(reading.fit(config, Config))
+    old = {group: config[group] for group in RETIRED if group in config}
+    for group, values in _without_retired(reading.fit(old, dict[str, dict[str, Any]])).items():
+        kept = {key: value for key, value in values.items() if key in RETIRED[group]}
+        whole |= {group: whole.get(group, {}) | kept} if kept else {}
+    known = dotted(whole).keys() | {f"{group}.{key}" for group, keys in RETIRED.items() for key in keys}
+    if foreign := dotted(config).keys() - known:
+        raise reading.Unfit(f"{min(foreign, key=str)}: no setting of this version")
+    return whole
 
 
 def canonical_json(value: Any) -> str:

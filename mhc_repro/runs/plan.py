@@ -22,6 +22,8 @@ from mhc_repro.runs.manifest import cpu_model
 from mhc_repro.runs.reader import Run, read_runs
 
 DEFAULT_ROOTS = (RECORDED, LOCAL)
+DAMAGED = "damaged"  # the state of a run whose status cannot be read
+LEFT_ALONE = (*ENDED, "running", DAMAGED)
 # in ln(work): an arm's step is 1.1 to 1.35 times a baseline's; any other setting counts a little, too
 SAME_ARM, OTHER_ARM = 0.01, 0.25
 
@@ -75,10 +77,10 @@ def table(planned: Sequence[Planned]) -> str:
 
 def summary(planned: Sequence[Planned]) -> str:
     """Return one line, such as `3 runs: 1 finished, 2 to do, about 1 h 54 min`."""
-    states = Counter(one.state if one.state in (*ENDED, "running") else "to do" for one in planned)
-    parts = [f"{states[state]} {state}" for state in (*ENDED, "running", "to do") if states[state]]
+    states = Counter(one.state if one.state in LEFT_ALONE else "to do" for one in planned)
+    parts = [f"{states[state]} {state}" for state in (*LEFT_ALONE, "to do") if states[state]]
     if states["to do"]:
-        times = [one.seconds_left for one in planned if one.state not in (*ENDED, "running")]
+        times = [one.seconds_left for one in planned if one.state not in LEFT_ALONE]
         known = [seconds for seconds in times if seconds is not None]
         after = ", one after another" if len(known) > 1 else ""
         parts.append(
@@ -110,8 +112,10 @@ def duration(seconds: float) -> str:
 
 
 def _planned(run: RunDirectory, config: Config, paces: list[Pace]) -> Planned:
-    state = run.state()
-    step = int((run.read_status() or {}).get("step") or 0)
+    try:
+        state, step = run.state(), (run.read_status() or {}).get("step", 0)
+    except UserError:  # which the run itself says when its turn comes
+        return Planned(run.run_id, config.study, DAMAGED, 0, config.train.steps, 0.0)
     seconds = 0.0 if state in ENDED else _seconds(config, config.train.steps - step, paces)
     return Planned(run.run_id, config.study, state, step, config.train.steps, seconds)
 

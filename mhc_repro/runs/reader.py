@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Any
 import pandas as pd
 
 from mhc_repro.errors import UserError
+from mhc_repro.runs import files
 from mhc_repro.runs.directory import ENDED, RunDirectory
 from mhc_repro.runs.identity import PROTOCOL_VERSION, identify
+from mhc_repro.runs.schema import UNITS
+from mhc_repro.runs.table import Table
 
 FILES = ("config.yaml", "manifest.json", "status.json")  # a folder that has one of these is meant to be a run
 
@@ -56,23 +60,25 @@ class Run:
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        return self._table("metrics")
+        return self.table("metrics").read()
 
     @cached_property
     def gains(self) -> pd.DataFrame:
-        return self._table("gains")
+        return self.table("gains").read()
 
     @cached_property
     def tokens(self) -> pd.DataFrame:
-        return self._table("tokens")
+        return self.table("tokens").read()
 
     def probe(self, step: int | None = None) -> pd.DataFrame:
         """Return the gains of one probe by sub-layer: of the one at a step, or of the last."""
         at = self.gains["step"].max() if step is None else step
         return self.gains[self.gains["step"] == at].set_index("layer").sort_index()
 
-    def _table(self, name: str) -> pd.DataFrame:
-        return RunDirectory(self.path).table(name).read()
+    def table(self, name: str) -> Table:
+        """Return a table, held to its checksum once the run has ended."""
+        sums = self.manifest.get("tables", {}) if self.state in ENDED else {}
+        return RunDirectory(self.path).table(name, sums.get(name))
 
 
 def place(run: Run) -> tuple[str, str, int, str]:
@@ -84,24 +90,50 @@ def read_run(path: Path | str) -> Run:
     """Return the run in a folder; UserError when a file is broken or the folder was renamed or edited."""
     directory = RunDirectory(Path(os.path.abspath(path)))
     config = directory.read_config()
+    state = directory.state()  # before the manifest, which is whole when a run has ended
     manifest = directory.read_manifest() or {}
     expected = identify(config, manifest.get("protocol_version", PROTOCOL_VERSION))
     if directory.run_id != expected:
         # A copy under another name would count as one more seed.
         raise UserError(f"{path}: its config.yaml belongs to {expected}; rename the folder back or delete it")
-    state = directory.state()
-    if state in ENDED:
-        directory.check()
-    return Run(directory.path, config, manifest, directory.read_status() or {}, state)
+    run = Run(directory.path, config, manifest, directory.read_status() or {}, state)
+    for name in _tables(run):
+        run.table(name).check(must_exist=state in ENDED)
+    return run
 
 
-def read_runs(root: Path | str, study: str | None = None) -> list[Run]:
-    """Return the runs under a results root by study, arm and seed; a broken one is skipped with a warning."""
+def _tables(run: Run) -> Iterable[str]:
+    """Name the tables that a run has to have, or of one that has not ended may have."""
+    if run.state == "missing" and run.table("metrics").parquet.exists():
+        raise files.broken(run.path / "status.json", "no such file")
+    if run.state not in ENDED:
+        return UNITS
+    if not run.manifest:
+        raise files.broken(run.path / "manifest.json", "no such file")
+    probe = run.config["probe"]
+    # Runs of before there were checksums had these.
+    made = {
+        "metrics": True,
+        "gains": probe["enabled"],
+        "tokens": probe["enabled"] and probe["token_map_times"],
+    }
+    return run.manifest.get("tables") or [name for name, there in made.items() if there]
+
+
+def warn(path: Path, fault: UserError) -> None:
+    """Log that a folder was skipped, and why."""
+    log.warning("skipped %s", fault)
+
+
+def read_runs(
+    root: Path | str, study: str | None = None, onerror: Callable[[Path, UserError], None] = warn
+) -> list[Run]:
+    """Return the runs under a results root by study, arm and seed; a broken one goes to `onerror` instead."""
     runs = []
     for path in sorted(Path(root).glob("*/*")):
-        if study in (None, path.parent.name) and any((path / name).exists() for name in FILES):
+        if study in (None, path.parent.name) and any(os.path.lexists(path / name) for name in FILES):
             try:
                 runs.append(read_run(path))
-            except UserError as error:
-                log.warning("skipped %s", error)
+            except UserError as fault:
+                onerror(path, fault)
     return sorted(runs, key=place)

@@ -3,6 +3,8 @@
 `results/README.md` says what each one means; a test holds the two together.
 """
 
+KEYS = ("step", "layer")  # whole numbers
+BY_SOURCE = ("k_hat", "kappa", "share")  # lists: a number for each sub-layer that is heard; and see `is_map`
 GAINS = ("single_forward", "single_backward", "composite_forward", "composite_backward")
 
 UNITS: dict[str, dict[str, str]] = {
@@ -65,3 +67,8 @@ UNITS: dict[str, dict[str, str]] = {
         "effective": "1",
     },
 }
+
+
+def is_map(column: str) -> bool:
+    """Say whether a column holds H_res, H_pre, H_post or products, row-major; what is no list is a number."""
+    return column.startswith("h_")

@@ -3,31 +3,38 @@
 Rows are plain dicts; a key that was not measured is absent and reads as NaN. JSON lines keep every bit of
 a float. Parquet keeps every bit of the scalars; lists (matrices, row-major) become float32 there, which
 halves the file. One rule settles what a kill leaves between two renames: if there is a `.jsonl`, it holds the
-table, otherwise the `.parquet` does.
+table, otherwise the `.parquet` does. A changed bit is noticed in either: each line has its CRC-32, and the run's
+manifest the sha256 of each finished table.
 """
 
+import hashlib
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mhc_repro import reading
 from mhc_repro.runs import files
+from mhc_repro.runs.schema import BY_SOURCE, KEYS, UNITS, is_map
 
 SCHEMA_VERSION = 1  # raise it when a column changes its meaning or unit
-KEYS = ("step", "layer")  # the integer columns
+CHECK = "crc32"  # of a line of the growing table, and last in it
 
 Row = dict[str, Any]
 
 
 class Table:
-    """The rows of one table of one run."""
+    """The rows of one table of one run; `sha256` of the finished table, if it is to be that and no other."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, sha256: str | None = None) -> None:
+        self.name, self.sha256 = name, sha256
         self.jsonl = folder / f"{name}.jsonl"
         self.parquet = folder / f"{name}.parquet"
 
@@ -61,23 +68,29 @@ class Table:
         self.parquet.unlink(missing_ok=True)
 
     def read(self) -> pd.DataFrame:
-        """Return all whole rows: keys as int64, scalars as float64, lists as float64 arrays."""
-        rows = _parse(self.jsonl)
+        """Return all whole rows: keys as int64, scalars as float64, lists as float64 arrays; or UserError."""
+        rows = None if self.sha256 else _parse(self.jsonl)
         if rows is None:
             finished = self._finished()
             if finished is not None:
-                return _from_arrow(finished)
-        return _from_arrow(_to_arrow(rows or [], pa.float64()))
-
-    def check(self) -> None:
-        """Raise UserError unless there are rows, or a Parquet file whose footer can be read."""
+                return _from_arrow(_fit(finished, self.parquet))
         try:
-            if not self.jsonl.exists():
-                pq.read_schema(self.parquet)
-        except FileNotFoundError:
-            raise files.broken(self.parquet, "no such file") from None
-        except (OSError, pa.ArrowException):
-            raise files.broken(self.parquet, "not a Parquet file") from None
+            return _from_arrow(_fit(_to_arrow(rows or [], pa.float64()), self.jsonl))
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+            raise files.broken(self.jsonl, " ".join(str(error).split())) from None
+
+    def check(self, must_exist: bool = False) -> None:
+        """Raise UserError unless it is the finished table of its sha256, or without one can be read."""
+        if must_exist and not self.parquet.exists() and (self.sha256 or not self.jsonl.exists()):
+            raise files.broken(self.parquet, "no such file")
+        if self.sha256:
+            self._content()
+        else:
+            self.read()
+
+    def checksum(self) -> str:
+        """Return the sha256 of the finished table."""
+        return hashlib.sha256(reading.read(self.parquet)).hexdigest()
 
     def finish(self, units: dict[str, str]) -> None:
         """Compact the rows to Parquet with their units in the metadata; equal rows give equal bytes."""
@@ -92,18 +105,31 @@ class Table:
         self.jsonl.unlink()
 
     def _finished(self) -> pa.Table | None:
+        content = self._content()
+        if content is None:
+            return None
         try:
-            with pq.ParquetFile(self.parquet) as file:
+            with pq.ParquetFile(pa.BufferReader(content)) as file:
                 return file.read(use_threads=False)
+        except (OSError, pa.ArrowException, ValueError, TypeError, LookupError):
+            raise files.broken(self.parquet, "not a Parquet file") from None
+
+    def _content(self) -> bytes | None:
+        try:
+            content = reading.read(self.parquet)
         except FileNotFoundError:
             return None
-        except (OSError, pa.ArrowException):
-            raise files.broken(self.parquet, "not a Parquet file") from None
+        except reading.Unfit as unfit:
+            raise files.broken(self.parquet, str(unfit)) from None
+        if self.sha256 not in (None, hashlib.sha256(content).hexdigest()):
+            raise files.broken(self.parquet, "changed since it was written (the manifest has its sha256)")
+        return content
 
 
 def _line(row: Row) -> bytes:
     # tolist gives the Python value of a numpy or torch number or array, without naming either.
-    return json.dumps(row, default=lambda value: value.tolist()).encode() + b"\n"
+    whole = json.dumps(row, default=lambda value: value.tolist()).encode()
+    return b'%s, "%s": %d}\n' % (whole[:-1], CHECK.encode(), zlib.crc32(whole))
 
 
 def _drop_torn_line(file: BinaryIO) -> None:
@@ -119,18 +145,29 @@ def _drop_torn_line(file: BinaryIO) -> None:
 def _parse(path: Path) -> list[Row] | None:
     """Return the whole rows of a JSON lines file, None when there is no file."""
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]  # a kill can only tear what follows the last newline
+        lines = reading.read(path).split(b"\n")[:-1]  # a kill can only tear what follows the last newline
     except FileNotFoundError:
         return None
+    except reading.Unfit as unfit:
+        raise files.broken(path, str(unfit)) from None
+    checked = any(_checked(line) for line in lines)  # rows of before there was a check have none
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-            row["step"]
-        except (ValueError, TypeError, KeyError):
+            if checked and row.pop(CHECK) != zlib.crc32(_checked(line) + b"}"):
+                raise ValueError
+            if type(row["step"]) is not int:
+                raise TypeError
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise files.broken(f"{path}:{number}", "not a row") from None
         rows.append(row)
     return rows
+
+
+def _checked(line: bytes) -> bytes:
+    """Return the part of a line that its check is of, but for the bracket that closes it; empty without one."""
+    return line.rpartition(b', "%s": ' % CHECK.encode())[0]
 
 
 def _to_arrow(rows: list[Row], item: pa.DataType) -> pa.Table:
@@ -149,6 +186,28 @@ def _to_arrow(rows: list[Row], item: pa.DataType) -> pa.Table:
             kind = pa.float64()
         columns[name] = pa.array(values, kind)
     return pa.table(columns)
+
+
+def _fit(table: pa.Table, path: Path) -> pa.Table:
+    """Return the table; UserError where a column that this version knows is not what it should be."""
+    known = UNITS.get(path.stem, KEYS[:1])
+    for key in KEYS:
+        if key in known and key not in table.column_names and table.num_rows:
+            raise files.broken(path, f"{key}: no such column")
+    for field in table.schema:
+        column, kind = table[field.name], field.type
+        if field.name in KEYS:
+            expected, holds = "whole numbers", pa.types.is_integer(kind) and not column.null_count
+        elif field.name in BY_SOURCE or is_map(field.name):
+            expected = "lists of numbers"
+            holds = pa.types.is_list(kind) and pa.types.is_floating(kind.value_type) and not column.null_count
+            if holds and is_map(field.name):
+                expected, holds = "maps of one size", len(pc.unique(pc.list_value_length(column))) <= 1
+        else:
+            expected, holds = "numbers", pa.types.is_floating(kind)
+        if not holds and field.name in known:
+            raise files.broken(path, f"{field.name}: expected {expected}, got {kind}")
+    return table
 
 
 def _from_arrow(table: pa.Table) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from mhc_repro.measurement.guards import REASONS, judge
 from mhc_repro.runs import files, manifest
 from mhc_repro.runs.directory import ENDED, LOCAL, RunBusy, RunDirectory, is_recorded
 from mhc_repro.runs.identity import PROTOCOL_VERSION
+from mhc_repro.runs.reader import read_run
 from mhc_repro.runs.schema import UNITS
 from mhc_repro.training import runtime, stops
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
@@ -53,7 +54,7 @@ def _train_locked(config: Config, run: RunDirectory) -> str:
     before = run.read_status()
     status = str((before or {}).get("status"))
     if status in ENDED:
-        run.check()
+        read_run(run.path)
         Checkpoints(checkpoint_folder(config, run), 0).drop()  # a kill may have come before it was done
         anew = f"add runtime.results={LOCAL}" if is_recorded(run.path) else "delete that folder"
         say = f"{run.run_id}  already {status}, in {run.path}; to train it anew, {anew}"
@@ -200,8 +201,7 @@ class Session:
             self._save()
         gains, metrics = self.tables["gains"].read(), self.tables["metrics"].read()
         verdict = judge(gains, metrics, self.config, **nature(self.config.connection)._asdict())
-        for name, table in self.tables.items():
-            table.finish(UNITS[name])
+        self.run.finish_tables()
         self._write_status(status, message=message, degenerate=verdict.degenerate, control=verdict.control)
         for reason in verdict.degenerate:
             self.reporter.say(f"degenerate: {reason}: {REASONS[reason]}")
@@ -231,6 +231,7 @@ class Session:
         }
         if self.recorded:
             made = manifest.goes_on(self.recorded, session)
+            made.pop("tables", None)  # of a run that was killed as it ended
             if self.recorded.get("exact", True) and not made["exact"]:
                 self.warnings.append("other code than in the session before: the run is marked as not exact")
             return made | {"fingerprint": self.fingerprint, "exact": made["exact"] and self.exact}

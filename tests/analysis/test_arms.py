@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from mhc_repro.analysis import arms
+from mhc_repro.analysis import arms, kept
 from mhc_repro.command_line.compose import CONF
 from mhc_repro.errors import UserError
+from mhc_repro.runs import checkout
 
+YAML = (checkout() / arms.FILE).read_text(encoding="utf-8")
 MAIN = ("baseline", "identity", "hc", "mhc")
 # what stands in one figure, each beside the baseline and mHC
 FAMILIES = {
@@ -59,16 +61,27 @@ def test_variants_follow_their_arm_and_other_arms_come_last() -> None:
     assert sorted(given, key=arms.rank) == ["baseline", "hc", "mhc", "mhc, n 4", "aardvark", "zoo"]
 
 
-@pytest.mark.parametrize("text", [None, "# no arms", "a: ["])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "no such file"),
+        ("# no arms", "expected object, got null"),
+        ("a: [", "expected node content"),
+        (YAML.replace("gain: [1, 4]", "gain: [1]"), "mhc.gain: expected array of length"),
+        (YAML.replace("exact: yes", "exact: mostly"), "baseline.exact: expected bool | null, got str"),
+    ],
+)
 def test_promises_that_cannot_be_read_are_refused_in_a_line(
-    text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: str | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arms, "checkout", lambda: tmp_path)
+    monkeypatch.setattr(kept, "checkout", lambda: tmp_path)
     if text is not None:
         (tmp_path / "experiments").mkdir()
         (tmp_path / arms.FILE).write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=r"experiments/arms\.yaml: cannot be read"):
+    with pytest.raises(UserError, match=r"^experiments/arms\.yaml: .*git checkout") as error:
         arms.promises()
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_no_two_arms_look_the_same() -> None:

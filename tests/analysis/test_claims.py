@@ -1,10 +1,11 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import norm, t
 
-from mhc_repro.analysis import claims, stats
+from mhc_repro.analysis import arms, claims, kept, stats
 from mhc_repro.analysis.claims import QUANTITIES, Claim, Pair
 from mhc_repro.analysis.comparison import EXPECTED, Kind, by_study
 from mhc_repro.analysis.summary import Summary, summarise
@@ -201,18 +202,19 @@ def test_every_claim_is_whole() -> None:
         ("quantity: perplexity, arm: hc, above: mhc", "'perplexity' is none of held-out bpc"),
         ("quantity: held-out bpc, arm: hcc, above: mhc", "'hcc' is no file in conf/connection"),
         ("quantity: held-out bpc, arm: hc, above: '1.65'", "'1.65' is no file"),
-        ("quantity: held-out bpc, arm: hc, above: true", "True is no file"),
+        ("quantity: held-out bpc, arm: hc, above: true", "[0].above: expected float | str | null, got bool"),
         ("quantity: held-out bpc, arm: hc, above: mhc, times: 2", "times"),
-        ("cannot: no, quantety: held-out bpc", "quantety"),
-        ("quantity: [", "expected"),
+        ("cannot: nobody, quantety: held-out bpc", "quantety"),
+        ("quantity: [", "expected node content"),
     ],
 )
 def test_an_entry_nobody_understands_is_one_line(
     entry: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "experiments").mkdir()
+    shutil.copy(checkout() / arms.FILE, tmp_path / arms.FILE)
     (tmp_path / claims.FILE).write_text(f"- {{claim: a, source: b, {entry}}}", encoding="utf-8")
-    monkeypatch.setattr(claims, "checkout", lambda: tmp_path)
+    monkeypatch.setattr(kept, "checkout", lambda: tmp_path)
     with pytest.raises(UserError, match=r"^experiments/claims.yaml: .*git checkout") as error:
         claims.load()
     assert said in str(error.value)

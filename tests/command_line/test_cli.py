@@ -91,13 +91,13 @@ def test_notes_tell_a_fault_from_a_control() -> None:
 
 def test_find_suggests_what_is_near() -> None:
     with pytest.raises(UserError, match=f"nearest: .*{MHC}"):
-        inspection.find("mch-s0", list(RUNS.values()))
+        inspection.find("mch-s0", list(RUNS.values()), {})
 
 
 def test_find_refuses_to_guess() -> None:
     runs = list(RUNS.values())
     with pytest.raises(UserError, match="6 runs are called so"):
-        inspection.find("", runs * 2)
+        inspection.find("", runs * 2, {})
     assert inspection.find("hc-", runs).run_id == HC
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mhc_repro.config import Config, ConnectionConfig, RuntimeConfig, TrainConfig
-from mhc_repro.runs import PROTOCOL_VERSION, UNITS, RunDirectory
+from mhc_repro.runs import PROTOCOL_VERSION, RunDirectory
 
 # Composing a config in another test may leave Hydra's logging at debug, and filelock says a lot there.
 logging.getLogger("filelock").setLevel(logging.WARNING)
@@ -46,6 +46,7 @@ def make_run() -> Callable[..., RunDirectory]:
                     "dirty": False,
                     "fingerprint": {"cpu": cpu},
                     "parameters": {"body": 90, "connection": 10, "total": 100},
+                    "sessions": [{"commit": "c0ffee", "from_step": 0}],
                 }
             )
             for name in ("gains", "tokens"):
@@ -58,8 +59,7 @@ def make_run() -> Callable[..., RunDirectory]:
                 metrics.truncate(steps - 1)
                 last = {"step": steps, "loss/train": 10.0 - steps, "time/step": seconds}
                 metrics.append({**last, "loss/val": 1.5, "bpc/test": 2.25})
-                for name, units in UNITS.items():
-                    run.table(name).finish(units)
+                run.finish_tables()
             run.write_status(status=status, step=steps, steps=steps, degenerate=[], wall_seconds=3.5)
         return run
 

@@ -37,6 +37,16 @@ with run.locked():
             time.sleep(0.05)
 """
 
+MANIFEST = {
+    "protocol_version": 1,
+    "commit": "abc",
+    "dirty": None,
+    "fingerprint": {"threads": 1},
+    "parameters": {"body": 90, "connection": 10, "total": 100},
+    "sessions": [{"commit": "abc", "from_step": 0, "host": "unknown to this version"}],
+    "newer": [1, {"a": None}],
+}
+
 
 @contextmanager
 def holder(path: Path, mode: str = "sleep") -> Iterator[subprocess.Popen]:
@@ -134,8 +144,8 @@ def test_status_merges_and_is_stamped(run: RunDirectory) -> None:
 def test_manifest_round_trip(run: RunDirectory) -> None:
     assert run.read_manifest() is None
     with run.locked():
-        run.write_manifest({"commit": "abc", "diff_sha256": None})
-    assert run.read_manifest() == {"commit": "abc", "diff_sha256": None}
+        run.write_manifest(MANIFEST)
+    assert run.read_manifest() == MANIFEST
 
 
 def test_a_second_process_is_refused_at_once_until_the_first_is_killed(run: RunDirectory) -> None:
@@ -174,7 +184,7 @@ def test_the_lock_is_not_reentrant_and_is_freed_by_an_exception(run: RunDirector
 
 def test_looking_does_not_get_in_the_way_of_a_writer(run: RunDirectory) -> None:
     with run.locked():
-        run.write_status(status="running")
+        run.write_status(status="running", step=0, steps=4)
     looked = threading.Event()
 
     def look() -> None:  # as `busy` does, but a thousand times slower
@@ -217,7 +227,7 @@ def test_a_run_that_ends_between_the_two_looks_is_not_interrupted(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run.path.mkdir(parents=True)
-    run.write_status(status="running")
+    run.write_status(status="running", step=4, steps=4)
 
     def ends(self: RunDirectory) -> bool:
         self.write_status(status="finished")

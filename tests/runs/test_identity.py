@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from mhc_repro.config import Config
+from mhc_repro.reading import Unfit
 from mhc_repro.runs import identity
 from mhc_repro.runs.identity import canonical_json, completed, identify, resolved, run_id
 
@@ -117,7 +118,7 @@ def test_a_retired_field_that_says_otherwise_keeps_its_own_id_and_is_still_read(
 
 
 def test_a_group_that_never_was_is_no_runs() -> None:
-    with pytest.raises(KeyError):
+    with pytest.raises(Unfit, match=r"^never\.a: no setting of this version"):
         completed(resolved(Config()) | {"never": {"a": 1}})
 
 

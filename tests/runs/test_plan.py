@@ -61,7 +61,7 @@ def test_a_run_in_another_process_is_not_to_do(make_config: MakeConfig) -> None:
     config = make_config()
     run = RunDirectory.of(config)
     with run.locked():
-        run.write_status(status="running", step=1)
+        run.write_status(status="running", step=1, steps=4)
         assert plan.summary(plan.plan([config])) == "1 run: 1 running"
     assert plan.summary(plan.plan([config])) == "1 run: 1 to do, time not known yet"
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mhc_repro.config import Config, ConnectionConfig, DataConfig
-from mhc_repro.runs import PROTOCOL_VERSION, UNITS, Table, files, identity
+from mhc_repro.runs import PROTOCOL_VERSION, RunDirectory, Table, files, identity
 
 ROOT = Path(__file__).parents[1] / "analysis" / "fixture"
 STREAMS = {"baseline": 1, "identity": 4, "hc": 4, "mhc": 4}
@@ -89,20 +89,6 @@ def make_run(
         if step == last == steps:
             row |= {"loss/test": round(val + 0.01, 4), "bpc/test": round((val + 0.01) / np.log(2), 4)}
         metrics.append(row)
-    if stops is None:
-        for table, name in ((metrics, "metrics"), (gains, "gains"), (tokens, "tokens")):
-            table.finish(UNITS[name])
-    status = {
-        "status": "diverged" if diverges else "interrupted" if stops else "finished",
-        "step": last,
-        "steps": steps,
-        "message": "",
-        "degenerate": list(degenerate),
-        "control": ["h_res_identity"] if arm == "identity" else [],
-        "wall_seconds": 4.2,
-        "updated": "2000-01-01T00:00:00+00:00",
-    }
-    files.write_json(folder / "status.json", status)
     manifest = {
         "run_id": folder.name,
         "protocol_version": PROTOCOL_VERSION,
@@ -123,6 +109,19 @@ def make_run(
         "exact": True,
     }
     files.write_json(folder / "manifest.json", manifest)
+    if stops is None:
+        RunDirectory(folder).finish_tables()
+    status = {
+        "status": "diverged" if diverges else "interrupted" if stops else "finished",
+        "step": last,
+        "steps": steps,
+        "message": "",
+        "degenerate": list(degenerate),
+        "control": ["h_res_identity"] if arm == "identity" else [],
+        "wall_seconds": 4.2,
+        "updated": "2000-01-01T00:00:00+00:00",
+    }
+    files.write_json(folder / "status.json", status)
     return folder
 
 

@@ -18,7 +18,7 @@ import pytest
 
 import mhc_repro
 from mhc_repro.config import Config
-from mhc_repro.runs import RunDirectory
+from mhc_repro.runs import UNITS, RunDirectory, read_runs
 from mhc_repro.training.loop import train
 from stopping import TIMES, Fuse, Killed, assert_same_run, elsewhere, lit, often
 
@@ -142,6 +142,10 @@ def test_a_run_killed_at_random_moments_is_the_uninterrupted_run(config, serve, 
     assert_same_run(killed, whole)
 
 
+def never(path: Path, fault: Exception) -> None:
+    raise AssertionError(f"a kill damages nothing, but {fault}")
+
+
 # --- killed between any two touches of the disk ------------------------------------------------------------
 
 
@@ -162,7 +166,11 @@ def test_a_run_killed_between_any_two_writes_is_the_uninterrupted_run(config, tm
         killed = elsewhere(expected, place)
         with lit(Fuse(at)), pytest.raises(Killed):
             train(killed)
+        for run in read_runs(place / "results", onerror=never):
+            assert run.state in ("missing", "interrupted", "finished")
         assert train(killed) == "finished", at
+        (run,) = read_runs(place / "results", onerror=never)
+        assert {*run.manifest["tables"]} == {name for name in UNITS if not run.table(name).read().empty}
         assert_same_run(killed, expected)
         shutil.rmtree(place)
 

@@ -4,26 +4,27 @@ What is quoted, from where, and what it is stands in `experiments/published.yaml
 dash and never a verdict; each seed is judged by itself, never a mean.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import isclose, isnan, nan
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
-import yaml
+from msgspec import Meta, Struct
 
+from mhc_repro import reading
 from mhc_repro.analysis import labels
 from mhc_repro.analysis.arms import BASELINE, style
 from mhc_repro.analysis.comparison import EXPECTED, EXPECTED_IN, Comparison, Studies
+from mhc_repro.analysis.kept import kept, unusable
 from mhc_repro.analysis.selection import fullest
 from mhc_repro.analysis.summary import Summary, summarise
 from mhc_repro.analysis.tables import cells
-from mhc_repro.errors import UserError
-from mhc_repro.runs import checkout
 
 FILE = Path("experiments/published.yaml")
 TOLERANCE = 0.10  # a value reproduces within this part of the published one
 TIE = 1e-3  # arms no further apart than this part have no order; no two published numbers are that close
+FIELDS = tuple(field.name for field in fields(Summary) if field.type is float)
 ARMS = {  # study -> our arm for each published one
     study: dict(zip(EXPECTED, EXPECTED_IN.get(study, EXPECTED), strict=True))
     for study in ("published", "stability", "stress")
@@ -74,6 +75,30 @@ EXPLANATION = (
 )
 
 
+class Row(Struct, forbid_unknown_fields=True):
+    """A quantity as the file has it."""
+
+    place: str
+    what: str
+    fields: Annotated[list[str], Meta(min_length=1)]
+    values: dict[str, str]
+
+
+class Origin(Struct, forbid_unknown_fields=True):
+    """A source as the file has it."""
+
+    source: str
+    setting: str
+    quantities: dict[str, Any]  # of Row
+
+
+class Quoted(Struct, forbid_unknown_fields=True):
+    """The file."""
+
+    reproduction: Origin
+    paper: Origin
+
+
 @dataclass(frozen=True)
 class Quantity:
     """A row of numbers that somebody published, and what of ours answers it."""
@@ -103,19 +128,17 @@ Runs = dict[str, list[Summary]]  # by the published arm; only runs that have end
 
 def load() -> dict[str, Source]:
     """Read what is quoted; UserError when the file is not there or cannot be understood."""
+    content = kept(FILE, Quoted, texts=True)  # as it is quoted: 25.40 is not 25.4
+    found = {}
     try:
-        # BaseLoader keeps every number as the text it is quoted as: 25.40 is not 25.4
-        content = yaml.load((checkout() / FILE).read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-        return {
-            name: Source(
-                entry["source"],
-                entry["setting"],
-                [_quantity(each, about) for each, about in entry["quantities"].items()],
-            )
-            for name, entry in content.items()
-        }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
-        raise UserError(f"{FILE}: {' '.join(str(error).split())}; git checkout {FILE} restores it") from None
+        for name in TITLES:
+            origin = getattr(content, name)
+            rows = reading.fit(origin.quantities, dict[str, Row])
+            quantities = [_quantity(*each) for each in rows.items()]
+            found[name] = Source(origin.source, origin.setting, quantities)
+    except ValueError as error:
+        raise unusable(FILE, str(error)) from None
+    return found
 
 
 def part(studies: Studies) -> str:
@@ -250,10 +273,13 @@ def quartered(ratio: Any, n: int = STREAMS) -> Any:
     return 1 + (ratio - 1) / n
 
 
-def _quantity(name: str, about: dict[str, Any]) -> Quantity:
-    quoted = dict(about["values"])
-    published = {arm: float(text.removeprefix("≈")) for arm, text in quoted.items()}
-    return Quantity(name, tuple(about["fields"]), quoted, published)
+def _quantity(name: str, row: Row) -> Quantity:
+    published = {arm: float(text.removeprefix("≈")) for arm, text in row.values.items()}
+    if set(published) != set(EXPECTED):
+        raise ValueError(f"{name}: values must be of {', '.join(EXPECTED)}")
+    if not set(row.fields) <= set(FIELDS):
+        raise ValueError(f"{name}: fields must be some of {', '.join(FIELDS)}")
+    return Quantity(name, tuple(row.fields), row.values, published)
 
 
 def _summaries(found: Comparison | None, arm: str) -> list[Summary]:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from mhc_repro.analysis import report
+from mhc_repro.analysis import kept, report
 from mhc_repro.analysis.comparison import by_study
 from mhc_repro.analysis.summary import Summary
 from mhc_repro.analysis.tables import published
@@ -29,13 +29,7 @@ GAIN = Quantity(
     {"baseline": 1.0, "hc": 3000.0, "mhc": 1.6},
 )
 JUDGED = {"here": ("ours", "reproduces")}
-YAML = """
-here:
-  source: a paper
-  setting: small
-  quantities:
-    loss: {place: Table 1, what: it, fields: [loss_final], values: {baseline: 25.40}}
-"""
+YAML = (checkout() / published.FILE).read_text(encoding="utf-8")
 
 
 def summary(value: float, seed: int = 0, state: str = "finished", backward: float = NAN) -> Summary:
@@ -322,28 +316,35 @@ def test_what_the_ratio_is_and_what_a_quarter_of_it_gives(fake: Fake) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    [None, "", "a: [", "here: {source: x}", YAML.replace("25.40", "many"), YAML.replace("fields", "files")],
+    ("text", "said"),
+    [
+        (None, "no such file"),
+        ("", "expected object, got null"),
+        ("a: [", "expected node content"),
+        ("paper: {source: x}", "paper: lacks setting"),
+        (YAML.replace("25.40", "many"), "could not convert"),
+        (YAML.replace("fields: [loss_final]", "fields: [loss_last]"), "fields must be some of loss_final, "),
+        (YAML.replace("fields: [loss_final]", "fields: loss_final"), "final loss (nats)"),
+        (YAML.replace("{baseline: 1.876, ", "{"), "final loss (nats): values must be of baseline, hc, mhc"),
+    ],
 )
 def test_a_file_that_cannot_be_read_is_one_line(
-    text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: str | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "experiments").mkdir()
-    monkeypatch.setattr(published, "checkout", lambda: tmp_path)
+    monkeypatch.setattr(kept, "checkout", lambda: tmp_path)
     if text is not None:
         (tmp_path / published.FILE).write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"^experiments/published.yaml: .*git checkout") as error:
         published.load()
+    assert said in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_numbers_keep_their_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "experiments").mkdir()
-    (tmp_path / published.FILE).write_text(YAML, encoding="utf-8")
-    monkeypatch.setattr(published, "checkout", lambda: tmp_path)
-    (quantity,) = published.load()["here"].quantities
-    assert quantity.quoted == {"baseline": "25.40"}
-    assert quantity.published == {"baseline": 25.4}
+def test_numbers_keep_their_digits() -> None:
+    quantity = next(each for each in published.load()["reproduction"].quantities if "avg" in each.name)
+    assert quantity.quoted["baseline"] == "25.40"
+    assert quantity.published["baseline"] == 25.4
 
 
 def test_the_report_fills_the_part(tmp_path: Path) -> None:

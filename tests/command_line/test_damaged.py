@@ -1,0 +1,200 @@
+"""A damaged run costs one line and an exit code, in every command that reads runs; never the other runs."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import report
+from damage import NO_FILES, NO_VALUES, as_json, as_yaml, mutants
+from made_runs import make_run
+from mhc_repro.analysis import arms, claims, figures, kept
+from mhc_repro.analysis import report as whole_report
+from mhc_repro.analysis.tables import published
+from mhc_repro.command_line import cli
+from mhc_repro.errors import UserError
+from mhc_repro.runs import checkout, files, read_run, results_root
+
+READ = {"status.json": json.loads, "manifest.json": json.loads, "config.yaml": yaml.safe_load}
+Said = Callable[..., tuple[int, list[str], str]]
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds a report, most of which are the fonts'."""
+    monkeypatch.setattr(figures, "of_study", lambda comparisons: [])
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Said:
+    """Call a command's main; return its exit code, the lines of its complaints, and its output."""
+
+    def call(main: Callable[[list[str]], int], *argv: str) -> tuple[int, list[str], str]:
+        capsys.readouterr()
+        code = main(list(argv))
+        shown = capsys.readouterr()
+        return code, shown.err.splitlines(), shown.out
+
+    return call
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for arm in ("baseline", "mhc"):
+        make_run(tmp_path / "results", arm, steps=20, blocks=1)
+    return tmp_path / "results"
+
+
+def assert_told(said: Said, root: Path, other: Path, damaged: Path) -> None:
+    """Every command names the damaged run in its one line, and shows the other."""
+    code, errors, out = said(cli.main, "ls", "--root", str(root))
+    assert (code, len(errors)) == (1, 1), errors
+    assert errors[0].startswith("skipped ")
+    assert damaged.name in errors[0]
+    assert other.name in out
+    assert damaged.name not in out
+    for argv in (["show", damaged.name], ["compare", other.name, damaged.name]):
+        code, errors, _ = said(cli.main, *argv, "--root", str(root))
+        assert (code, len(errors)) == (2, 1), errors
+        assert damaged.name in errors[0]
+    code, errors, out = said(cli.main, "show", other.name, "--root", str(root))
+    assert (code, len(errors)) == (1, 1), errors
+    assert "bpc" in out
+
+
+def assert_reported_without(said: Said, root: Path, other: Path, damaged: Path) -> None:
+    code, errors, _ = said(report.main, "--root", str(root), "--no-readme")
+    assert (code, len(errors)) == (1, 1), errors
+    assert damaged.name in errors[0]
+    index = (root / "index.csv").read_text()
+    assert other.name in index
+    assert damaged.name not in index
+
+
+def unsealed(path: Path, name: str) -> Any:
+    document = READ[name](path.read_bytes())
+    document.pop(files.SEAL, None)
+    return document
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_document_that_does_not_fit_costs_a_line(name: str, root: Path, said: Said, undrawn: None) -> None:
+    other, damaged = sorted((root / "fixture").iterdir())
+    file = damaged / name
+    write = as_yaml if name.endswith("yaml") else as_json
+    tried = []
+    for _, mutant in mutants(unsealed(file, name), 14):
+        file.write_bytes(write(mutant))
+        try:
+            read_run(damaged)
+        except UserError:
+            assert_told(said, root, other, damaged)
+            tried.append(mutant)
+    assert len(tried) > 5
+    file.write_bytes(write(tried[0]))
+    assert_reported_without(said, root, other, damaged)
+
+
+@pytest.mark.parametrize("name", [*READ, "metrics.parquet"])
+def test_what_is_no_file_costs_a_line(name: str, root: Path, said: Said) -> None:
+    other, damaged = sorted((root / "fixture").iterdir())
+    file = damaged / name
+    original = file.read_bytes()
+    for spoil in NO_FILES.values():
+        spoil(file)
+        assert_told(said, root, other, damaged)
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+        file.write_bytes(original)
+
+
+def test_what_fits_although_nobody_wrote_it_is_shown(tmp_path: Path, said: Said, undrawn: None) -> None:
+    """Of documents without a seal any value of the right type is believed, and every command can do with it."""
+    root = tmp_path / "results"
+    baseline, arm = (make_run(root, each, steps=20, blocks=1) for each in ("baseline", "mhc"))
+    for name in ("status.json", "manifest.json"):
+        for _, mutant in mutants(unsealed(arm / name, name), 50):
+            copy = root / f"study{len(list(root.iterdir()))}" / arm.name
+            shutil.copytree(arm, copy)
+            (copy / name).write_bytes(as_json(mutant))
+            try:
+                read_run(copy)
+            except UserError:
+                shutil.rmtree(copy.parent)
+                continue
+    shutil.copytree(baseline, root / "study2" / baseline.name)
+    copies = sorted(root.glob(f"study*/{arm.name}"))
+    assert len(copies) > 12
+    for argv in (
+        ["ls"],
+        ["show", str(copies[0])],
+        *(["compare", str(arm), str(copy)] for copy in copies[:4]),
+    ):
+        code, errors, _ = said(cli.main, *argv, "--root", str(root))
+        assert (code, errors) == (0, [])
+    code, errors, _ = said(report.main, "--root", str(root), "--no-readme")
+    assert (code, errors) == (0, [])
+
+
+def test_verify_tells_a_damaged_run_and_compares_nothing(root: Path, said: Said) -> None:
+    _, damaged = sorted((root / "fixture").iterdir())
+    (damaged / "gains.parquet").write_bytes(b"PAR1")
+    code, errors, out = said(report.main, "--root", str(root), "--verify")
+    assert (code, len(errors), out) == (1, 1, "")
+    assert f"{damaged}/gains.parquet: changed since it was written" in errors[0]
+
+
+def test_seal_gives_checksums_once(root: Path, said: Said) -> None:
+    _, old = sorted((root / "fixture").iterdir())
+    for name in ("status.json", "manifest.json"):
+        document = unsealed(old / name, name)
+        document.pop("tables", None)
+        (old / name).write_bytes(as_json(document))
+    assert said(cli.main, "seal", "--root", str(root))[2].startswith("sealed 1 run\n")
+    assert "tables" in read_run(old).manifest
+    assert said(cli.main, "seal", "--root", str(root))[2].startswith("sealed 0 runs\n")
+
+
+KEPT: dict[Path, tuple[Callable[[], Any], Callable[[bytes], Any]]] = {
+    arms.FILE: (arms.promises, yaml.safe_load),
+    claims.FILE: (claims.load, yaml.safe_load),
+    published.FILE: (published.load, lambda text: yaml.load(text, yaml.BaseLoader)),
+}
+
+
+@pytest.mark.parametrize("file", KEPT, ids=str)
+def test_what_is_kept_by_hand_costs_a_line(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is understood, and then the report can do with it, or it is told with the file's name."""
+    (tmp_path / "experiments").mkdir()
+    for each in KEPT:
+        shutil.copy(checkout() / each, tmp_path / each)
+    monkeypatch.setattr(kept, "checkout", lambda: tmp_path)
+    load, read = KEPT[file]
+    path = tmp_path / file
+    original = path.read_bytes()
+    texts = [as_yaml(mutant) for _, mutant in mutants(read(original), 40)]
+    understood: list[bytes] = []
+    lines: list[str] = []
+    for text in (*texts, *NO_VALUES, b"&a [*a]", b"a: " * 5000, b"- " * 5000, b"!!int ''", b"!!timestamp x"):
+        path.write_bytes(text)
+        try:
+            load()
+            whole_report.parts({}, results_root("results"))
+            understood.append(text)
+        except UserError as error:
+            lines.append(str(error))
+    assert all(line.startswith(f"{file}: ") and "\n" not in line for line in lines), lines
+    assert 0 < len(understood) < 40
+    for spoil in NO_FILES.values():
+        path.unlink() if os.path.lexists(path) and not path.is_dir() else None
+        shutil.rmtree(path, ignore_errors=True)
+        path.write_bytes(original)
+        spoil(path)
+        with pytest.raises(UserError, match=f"^{file}: "):
+            load()

@@ -1,0 +1,213 @@
+"""Whatever happens to a run's files, it is read as it was written, or told in one line and left out."""
+
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from damage import NO_FILES, NO_VALUES, as_json, as_yaml, flip, mutants
+from made_runs import make_run
+from mhc_repro.errors import UserError
+from mhc_repro.runs import UNITS, Run, RunDirectory, checkout, files, read_run, read_runs
+from mhc_repro.runs.directory import ENDED
+
+FLIPS = 200
+RECORDED = checkout() / "results"
+DOCUMENTS = {
+    "status.json": (json.loads, as_json),
+    "manifest.json": (json.loads, as_json),
+    "config.yaml": (yaml.safe_load, as_yaml),
+}
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "results", "mhc", steps=20, blocks=1)
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "results", "mhc", steps=40, blocks=1, every=5, stops=20)
+
+
+def tables(run: Run) -> dict[str, pd.DataFrame]:
+    """All columns that an analysis knows, matrices as text, of every bit."""
+    found = {name: run.table(name).read() for name in UNITS}
+    return {
+        name: frame[[each for each in frame if each in UNITS[name]]].map(
+            lambda value: value.tobytes().hex() if isinstance(value, np.ndarray) else value
+        )
+        for name, frame in found.items()
+    }
+
+
+def documents(run: Run) -> dict[str, Any]:
+    return {"config": run.config, "manifest": run.manifest, "status": run.status, "state": run.state}
+
+
+def told(path: Path) -> str | None:
+    """Return the one line that a run is told in, None where it is read."""
+    line = None
+    try:
+        read_run(path)
+    except UserError as error:
+        line = str(error)
+    assert line is None or ("\n" not in line and len(line) < 600)
+    return line
+
+
+def believed(path: Path, whole: Run) -> bool | None:
+    """Say whether a run is read as anything else than it was, None where it is told; its last row may be torn."""
+    if told(path):
+        return None
+    run = read_run(path)
+    if documents(run) != documents(whole):
+        return True
+    torn = None if run.state in ENDED else -1
+    return not all(
+        frame.equals(before) or frame.equals(before.iloc[:torn])
+        for frame, before in zip(tables(run).values(), tables(whole).values(), strict=True)
+    )
+
+
+def flips_believed(path: Path) -> tuple[list[str], int]:
+    """Flip FLIPS random bits, one at a time; return the files in which one was believed, and how many were told."""
+    chance, whole = random.Random(0), read_run(path)
+    names = sorted(name for name in os.listdir(path) if name != ".lock")
+    found = []
+    for _ in range(FLIPS):
+        file = path / chance.choice(names)
+        bit = chance.randrange(8 * file.stat().st_size)
+        flip(file, bit)
+        found.append((file.name, believed(path, whole)))
+        flip(file, bit)
+    assert believed(path, whole) is False
+    return [name for name, wrong in found if wrong], [wrong for _, wrong in found].count(None)
+
+
+def test_no_flipped_bit_of_a_recorded_run_is_believed(tmp_path: Path) -> None:
+    recorded = min(RECORDED.glob("*/*/metrics.parquet"), key=lambda file: file.stat().st_size).parent
+    shutil.copytree(recorded, path := tmp_path / "results" / recorded.parent.name / recorded.name)
+    wrong, lines = flips_believed(path)
+    assert wrong == []
+    assert lines > FLIPS / 2  # the log may change, and so may spaces
+
+
+def test_no_flipped_bit_of_a_run_that_grows_is_believed(interrupted: Path) -> None:
+    wrong, lines = flips_believed(interrupted)
+    assert wrong == []
+    assert lines > FLIPS / 2
+
+
+def test_every_recorded_run_is_as_it_was_written() -> None:
+    """A run that was trained by older code has no checksums: `mhc-repro seal` gives them."""
+    faults: dict[Path, UserError] = {}
+    runs = read_runs(RECORDED, onerror=faults.__setitem__)
+    assert not faults
+    assert [run.run_id for run in runs if run.state in ENDED and "tables" not in run.manifest] == []
+    unsealed = [run.run_id for run in runs for name in ("status", "manifest") if not sealed(run.path, name)]
+    assert unsealed == []
+
+
+def sealed(path: Path, name: str) -> bool:
+    return files.SEAL in json.loads((path / f"{name}.json").read_bytes())
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_change_of_a_document_is_believed(finished: Path, name: str) -> None:
+    """One value of another type, gone, or new: none is read as what it is not."""
+    read, write = DOCUMENTS[name]
+    whole, file = read_run(finished), finished / name
+    for what, mutant in mutants(read(file.read_bytes()), 120):
+        file.write_bytes(write(mutant))
+        assert not believed(finished, whole), what
+
+
+@pytest.mark.parametrize("name", ["status.json", "manifest.json"])
+def test_a_document_without_a_seal_is_read_if_it_fits(finished: Path, name: str) -> None:
+    """As those of before there were seals; told is the file and the field."""
+    file = finished / name
+    document = json.loads(file.read_bytes())
+    del document[files.SEAL]
+    document.pop("tables", None)
+    lines = {}
+    for what, mutant in mutants(document):
+        file.write_bytes(as_json(mutant))
+        lines[what] = told(finished)
+        assert lines[what] is None or str(file) in lines[what]
+    key = {"status.json": "step", "manifest.json": "protocol_version"}[name]
+    assert f"{file}: {key}: expected int, got str;" in lines[f"{key} = 'x'"]
+    assert f"{file}: lacks {key};" in lines[f"{key} = 'gone'"]
+    assert lines[f"{key} = 'new'"] is None
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTS, "metrics.parquet", "gains.parquet", "tokens.parquet"])
+def test_what_is_no_document_is_told_in_a_line(finished: Path, name: str) -> None:
+    file = finished / name
+    original = file.read_bytes()
+    for junk in (*NO_VALUES, original[:-1], original + b"x"):
+        if junk.rstrip() != original.rstrip():
+            file.write_bytes(junk)
+            line = told(finished)
+            assert line is not None
+            assert name in line or (name, junk[:-1]) == ("config.yaml", original), junk[:20]
+    for spoil in NO_FILES.values():
+        file.write_bytes(original)
+        spoil(file)
+        assert name in (told(finished) or (name == "status.json" and "status.json")), spoil
+        shutil.rmtree(file) if file.is_dir() and not file.is_symlink() else file.unlink()
+
+
+def test_rows_of_other_types_are_told_with_their_place(interrupted: Path) -> None:
+    """Rows of before each line had its check; the last one says what the column should hold."""
+    metrics = interrupted / "metrics.jsonl"
+    rows = [json.loads(line) for line in metrics.read_bytes().splitlines()]
+    for row in rows:
+        del row["crc32"]
+    for change, fault in {
+        "step": ("x", "metrics.jsonl:8: not a row"),
+        "loss/train": ("x", "metrics.jsonl: "),
+        "lr": ([1.0], "metrics.jsonl: "),
+        "grad/norm": ({"a": 1}, "metrics.jsonl: "),
+        "time/step": (10**400, "metrics.jsonl: "),
+    }.items():
+        changed = [dict(row) for row in rows]
+        changed[7][change] = fault[0]
+        metrics.write_text("".join(f"{json.dumps(row)}\n" for row in changed))
+        assert fault[1] in (told(interrupted) or ""), change
+    metrics.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert told(interrupted) is None
+
+
+def test_a_run_that_grows_is_not_held_to_checksums_of_before(finished: Path) -> None:
+    """A kill between them and the status, or a resumed run whose manifest still has them."""
+    run = RunDirectory(finished)
+    run.write_status(status="running")
+    run.table("metrics").truncate(10)
+    run.table("metrics").append({"step": 11, "loss/train": 1.0})
+    found = read_run(finished)
+    assert found.state == "interrupted"
+    assert found.metrics["step"].iloc[-1] == 11
+
+
+def test_seals_are_of_what_is_there_when_they_are_given(finished: Path) -> None:
+    for name in ("status.json", "manifest.json"):
+        document = json.loads((finished / name).read_bytes())
+        del document[files.SEAL]
+        document.pop("tables", None)
+        (finished / name).write_bytes(as_json(document))
+    before = read_run(finished)
+    assert "tables" not in before.manifest
+    RunDirectory(finished).seal()
+    after = read_run(finished)
+    assert after.status == before.status
+    assert after.manifest == before.manifest | {"tables": after.manifest["tables"]}
+    flip(finished / "gains.parquet", 4242)
+    assert "gains.parquet: changed since it was written" in (told(finished) or "")

@@ -1,0 +1,96 @@
+"""Ways in which a file may not be what it was written as."""
+
+import copy
+import json
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DEEP = "deep"  # stands for a value that is nested deeper than any parser goes
+GONE, NEW = "gone", "new"
+WRONG = (None, True, -1, 0.5, 10**30, -1e300, "x", "1", "", [], [[None]], {}, {"x": [1]}, DEEP)
+NO_VALUES = (
+    b"",
+    b"\0" * 9,
+    b"[",
+    b"null",
+    b"1",
+    b"1e999",
+    b"[" * 100_000,
+    b"\xff\xfe",
+    b'"\\ud800"',
+    b"{1: 2}",
+)
+
+
+def places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Give the way to everything in a document: keys and indices."""
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield (*above, key)
+        yield from places(value[key], (*above, key))
+
+
+def mutants(document: Any, count: int | None = None) -> Iterator[tuple[str, Any]]:
+    """Name and make documents in which one thing has another type, is gone, or is new: all, or some."""
+    changes = [(place, wrong) for place in places(document) for wrong in (*WRONG, GONE, NEW)]
+    for place, wrong in changes if count is None else random.Random(0).sample(changes, count):
+        changed = copy.deepcopy(document)
+        parent = changed
+        for key in place[:-1]:
+            parent = parent[key]
+        if wrong is GONE:
+            del parent[place[-1]]
+        elif wrong is not NEW:
+            parent[place[-1]] = wrong
+        elif isinstance(parent, dict):
+            parent[f"{place[-1]}_too"] = parent[place[-1]]
+        yield f"{'.'.join(map(str, place))} = {wrong!r}", changed
+
+
+def as_json(value: Any) -> bytes:
+    """Write JSON, with what is DEEP."""
+    return json.dumps(value).encode().replace(b'"deep"', b"[" * 100_000 + b"]" * 100_000)
+
+
+def as_yaml(value: Any) -> bytes:
+    """Write YAML, with what is DEEP."""
+    text = yaml.dump(value, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
+    return text.encode().replace(b": deep\n", b": " + b"[" * 100_000 + b"]" * 100_000 + b"\n")
+
+
+def flip(path: Path, bit: int) -> None:
+    """Change one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+
+
+def _fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _link(target: str) -> Callable[[Path], None]:
+    def link(path: Path) -> None:
+        path.unlink()
+        path.symlink_to(path if target == "itself" else target)
+
+    return link
+
+
+NO_FILES: dict[str, Callable[[Path], None]] = {
+    "a pipe": _fifo,
+    "a folder": _folder,
+    "a loop": _link("itself"),
+    "a dead link": _link("nowhere"),
+    "a device": _link("/dev/zero"),
+}
