@@ -5,12 +5,12 @@ counts, in the order of the names, so that what is made of them depends on the f
 report reads records too.
 """
 
-import json
 import os
 import re
 from pathlib import Path
 from typing import Any
 
+from mhc_repro import reading
 from mhc_repro.errors import UserError
 from mhc_repro.runs import checkout, files
 
@@ -60,13 +60,13 @@ def threads_text(record: Record) -> str:
 
 
 def read(path: Path) -> Record:
-    """Read a record; UserError for one of another schema."""
+    """Read a record; UserError for one of another schema, or that is not as it was written."""
+    fault = f"no bench record of version {SCHEMA_VERSION}"
     try:
-        record = json.loads(path.read_bytes())
-        if record["schema_version"] == SCHEMA_VERSION:
+        record = files.opened(path)
+        if record.get("schema_version") == SCHEMA_VERSION:
             return record
-    except (OSError, ValueError, TypeError, KeyError):
-        pass
-    raise UserError(
-        f"{path.parents[1].name}/{FOLDER}/{path.name}: no bench record of this version; delete it, then make bench"
-    )
+    except (FileNotFoundError, reading.Unfit) as unfit:
+        fault = str(unfit)
+    name = f"{path.parents[1].name}/{FOLDER}/{path.name}"
+    raise UserError(f"{name}: {fault}; restore it, or delete it, then make bench")

@@ -48,18 +48,24 @@ def read_json(path: Path, kind: Any = dict[str, Any]) -> dict[str, Any] | None:
     UserError when it holds no `kind`, or something else than was written.
     """
     try:
-        value = reading.from_json(reading.read(path))
-        reading.fit(value, kind)
-        if value.pop(SEAL, None) not in (None, _seal(value)):
-            raise reading.Unfit("changed since it was written (its sha256 says so)")
+        return opened(path, kind)
     except FileNotFoundError:
         return None
     except reading.Unfit as unfit:
         raise broken(path, str(unfit)) from None
+
+
+def opened(path: Path, kind: Any = dict[str, Any]) -> dict[str, Any]:
+    """Return the object in `path` without its seal; FileNotFoundError, or Unfit."""
+    value: dict[str, Any] = reading.from_json(reading.read(path))
+    reading.fit(value, kind)
+    try:
+        seal = _seal({key: each for key, each in value.items() if key != SEAL})
     except RecursionError:
-        raise broken(path, "nested too deeply") from None
-    result: dict[str, Any] = value
-    return result
+        raise reading.Unfit("nested too deeply") from None
+    if value.pop(SEAL, seal) != seal:
+        raise reading.Unfit("changed since it was written (its sha256 says so)")
+    return value
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -59,3 +59,11 @@ def test_another_schema_is_refused_in_a_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "bench" / "2026-01-01-x.json").write_text(text)
     with pytest.raises(UserError, match=r"bench/2026-01-01-x\.json: .*make bench"):
         records.newest(tmp_path)
+
+
+def test_a_record_is_as_it_was_written_or_refused(tmp_path: Path) -> None:
+    records.save(record(), tmp_path)
+    (where,) = tmp_path.glob("bench/*.json")
+    where.write_text(where.read_text().replace("2026-03-04", "2026-03-05"))
+    with pytest.raises(UserError, match=r"changed since it was written .*make bench"):
+        records.newest(tmp_path)
