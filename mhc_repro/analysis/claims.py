@@ -1,12 +1,18 @@
 """What others say about the arms, and whether the recorded runs are for it, against it, or leave it open.
 
 What is said, and where, stands in `experiments/claims.yaml`. A pair is two arms that share seed, setting, body
-weights and batches. The pairs of a setting decide together: ten seeds of one net are not ten nets.
+weights and batches. The pairs of a setting decide together, whichever studies hold them: ten seeds of one net are
+not ten nets. Below three pairs nothing is decided. With the scatter of the six seeds of study `seeds`, one pair
+outside the noise would decide a claim about losses that is null in 25 % of cases (HC against the baseline) to 82 %
+(mHC against it), two that do not contradict each other in 40 to 64 %; three and their interval do in 1 to 5 %.
+
+Settings that differ in length or size are no sample, and do not vote. Each kind of setting is counted apart, and
+what the longest trainings say that decide anything is what comes out.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite, isnan, log, log1p, nan
+from math import inf, isfinite, isnan, log, log1p
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +20,7 @@ import yaml
 
 from mhc_repro.analysis import stats
 from mhc_repro.analysis.arms import promises
-from mhc_repro.analysis.comparison import Studies
+from mhc_repro.analysis.comparison import Comparison, Kind
 from mhc_repro.analysis.summary import Summary, summarise
 from mhc_repro.errors import UserError
 from mhc_repro.runs import Run, checkout
@@ -32,15 +38,13 @@ class Quantity:
     noise: float  # of the difference, or of the ratio about 1
 
     def compare(self, ours: float, other: float) -> float:
-        """Give ours / other or ours - other; of two that diverged, neither."""
-        if ours == other:
-            return 1.0 if self.ratio else 0.0
-        return ours / (other or nan) if self.ratio else ours - other
+        """Give ours / other or ours - other; NaN of two that diverged, and of a ratio with a zero in it."""
+        return stats.ratio(ours, other) if self.ratio else ours - other
 
     def gap(self, ours: float, other: float) -> float:
         """Give the difference, or the logarithm of the ratio: 0 where the two are the same."""
         compared = self.compare(ours, other)
-        return compared if not self.ratio else log(compared) if compared > 0 else -inf
+        return compared if not self.ratio or isnan(compared) else log(compared) if compared else -inf
 
     @property
     def margin(self) -> float:
@@ -49,7 +53,7 @@ class Quantity:
 
 
 QUANTITIES = {
-    "held-out bpc": Quantity(lambda run: run.bpc, False, 0.01),
+    "held-out bpc": Quantity(lambda run: run.final_bpc, False, 0.01),
     "composite gain": Quantity(lambda run: run.composite_max, True, 0.1),
     "composite gain forward": Quantity(lambda run: run.composite_forward_max, True, 0.1),
     "activation gain": Quantity(lambda run: run.activation_max, True, 0.15),
@@ -61,7 +65,10 @@ QUANTITIES = {
 
 @dataclass(frozen=True)
 class Claim:
-    """`quantity` of `arm` is on one `side` of `other`, an arm or a number; or why no run can be asked."""
+    """`quantity` of `arm` is on one `side` of `other`, an arm or a number; or why no run can be asked.
+
+    `means`: how far a yes reaches, where it is easily read as more.
+    """
 
     claim: str
     source: str
@@ -70,16 +77,24 @@ class Claim:
     side: str = ""
     other: str | float = 0.0
     cannot: str = ""
+    means: str = ""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs set against each other, and where they come from."""
+    """Two runs set against each other, or a run and a number."""
 
-    setting: str
-    rate: str
     ours: float
     other: float
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The pairs of one setting that a claim can be asked of."""
+
+    setting: str
+    kind: Kind
+    pairs: list[Pair]
 
 
 def load() -> list[Claim]:
@@ -91,34 +106,47 @@ def load() -> list[Claim]:
         raise UserError(f"{FILE}: {' '.join(str(error).split())}; mend it, or git checkout {FILE}") from None
 
 
-def pairs(claim: Claim, studies: Studies, summary: Callable[[Run], Summary] = summarise) -> list[Pair]:
-    """Find what a claim can be asked of, once each: a run that two studies hold counts in the first by name."""
-    found: dict[tuple[str, ...], Pair] = {}
+def ask(
+    claim: Claim, settings: Sequence[Comparison], summary: Callable[[Run], Summary] = summarise
+) -> list[Asked]:
+    """Find the settings that hold pairs for a claim, the longest and largest trainings first."""
 
-    def value(run: Run) -> float:
-        return inf if run.state == "diverged" else QUANTITIES[claim.quantity].of(summary(run))
+    def pairs(setting: Comparison) -> list[Pair]:
+        ours, others = (
+            {seed: QUANTITIES[claim.quantity].of(summary(run)) for seed, run in setting.ended(arm).items()}
+            for arm in (claim.arm, str(claim.other))
+        )
+        if not isinstance(claim.other, str):
+            others = dict.fromkeys(ours, claim.other)
+        found = [Pair(ours[seed], others[seed]) for seed in ours if seed in others]
+        return [pair for pair in found if not isnan(pair.ours) and not isnan(pair.other)]
 
-    for setting, ours, other in _matches(claim, studies):
-        key = (ours.run_id, other.run_id) if isinstance(other, Run) else (ours.run_id,)
-        number = value(other) if isinstance(other, Run) else other
-        pair = Pair(setting, _rate(ours), value(ours), number)
-        if not isnan(pair.ours) and not isnan(pair.other):
-            found.setdefault(key, pair)
-    return list(found.values())
+    found = [Asked(setting.name, setting.kind, pairs(setting)) for setting in settings]
+    return sorted((each for each in found if each.pairs), key=lambda each: each.kind, reverse=True)
 
 
 def agreement(claim: Claim, found: Sequence[Pair]) -> int:
-    """Say whether the pairs of one setting are for a claim: 1, or -1 against it, 0 where they leave it open."""
+    """Say whether the pairs of one setting are for a claim: 1, or -1 against it, 0 where they leave it open.
+
+    From three pairs on their interval decides. Where runs diverged there is none, and it takes that all of one arm
+    did and none of the other: of six runs that diverge by the toss of a coin, 3 % come out so. A number is said of
+    every run: one on its other side is against, and three are for it if none is.
+    """
     quantity = QUANTITIES[claim.quantity]
-    gaps = [quantity.gap(pair.ours, pair.other) for pair in found]
-    if not isinstance(claim.other, str):  # a number has no noise, and no even
-        return agreed([_side(claim, gap, 0.0) for gap in gaps])
-    if len(gaps) < stats.FEWEST or not all(map(isfinite, gaps)):
-        return agreed([_side(claim, gap, quantity.margin) for gap in gaps])
-    mean, half = (float(part) for part in stats.t_interval(gaps))
-    if claim.side == "at_most" and mean + half <= quantity.margin:
+    gaps = [gap for gap in (quantity.gap(pair.ours, pair.other) for pair in found) if not isnan(gap)]
+    if not isinstance(claim.other, str) and any(_side(claim, gap) < 0 for gap in gaps):
+        return -1
+    if len(gaps) < stats.FEWEST:
+        return 0
+    if not isinstance(claim.other, str):
+        return agreed([_side(claim, gap) for gap in gaps])
+    if not all(map(isfinite, gaps)):
+        return _side(claim, gaps[0]) if len(set(gaps)) == 1 else 0
+    between = stats.interval(gaps)
+    if claim.side == "at_most" and between.mean + between.half <= quantity.margin:
         return 1
-    return 0 if abs(mean) <= max(half, quantity.margin) else _side(claim, mean, 0.0)
+    way = between.side(quantity.margin)
+    return _side(claim, way) if way else 0
 
 
 def agreed(signs: Sequence[int]) -> int:
@@ -127,25 +155,21 @@ def agreed(signs: Sequence[int]) -> int:
     return seen.pop() if len(seen) == 1 else 0
 
 
-def _side(claim: Claim, gap: float, margin: float) -> int:
-    if abs(gap) <= margin:
+def verdict(found: Sequence[tuple[Kind, int]]) -> str:
+    """Say what came out in the longest trainings that decide: yes, no or mixed, of what length; or open."""
+    decided = [(kind, way) for kind, way in found if way]
+    if not decided:
+        return "open"
+    longest = max(decided)[0].length
+    ways = [way for kind, way in decided if kind.length == longest]
+    word = {1: "yes", -1: "no", 0: "mixed"}[agreed(ways)]
+    return f"{word}, at {longest}" + (", one setting" if len(ways) == 1 else "")
+
+
+def _side(claim: Claim, gap: float) -> int:
+    if gap == 0:
         return 1 if claim.side == "at_most" else 0
     return 1 if (gap > 0) == (claim.side == "above") else -1
-
-
-def _matches(claim: Claim, studies: Studies) -> Iterator[tuple[str, Run, Run | float]]:
-    for comparison in (each for of_study in studies.values() for each in of_study):
-        others = comparison.ended(str(claim.other))
-        for seed, run in comparison.ended(claim.arm).items():
-            if not isinstance(claim.other, str):
-                yield comparison.name, run, claim.other
-            elif seed in others:
-                yield comparison.name, run, others[seed]
-
-
-def _rate(run: Run) -> str:
-    optim = run.config["optim"]
-    return f"at {optim['lr']:g}" + ("" if optim["clip"] else ", no clip")
 
 
 def _claim(entry: dict[str, Any], arms: set[str]) -> Claim:

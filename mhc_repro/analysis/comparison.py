@@ -22,6 +22,22 @@ EXPECTED_IN = {"published": (BASELINE, "published_hc", "published_mhc")}  # ... 
 UNDER_WAY = ("running", "interrupted", "missing")
 
 
+@dataclass(frozen=True, order=True)
+class Kind:
+    """Length and size of a training: what is unlike in these counts apart. Ordered from the shortest."""
+
+    tokens: int  # that a whole training sees
+    layers: int
+    dim: int
+
+    def __str__(self) -> str:
+        return f"{self.layers} × {self.dim}, {self.length}"
+
+    @property
+    def length(self) -> str:
+        return f"{self.tokens / 1e6:.1f} M"
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Runs of a study in one setting, by arm."""
@@ -41,6 +57,14 @@ class Comparison:
     def ended(self, arm: str) -> dict[int, Run]:
         """Return an arm's runs by seed that have finished or diverged: what a pair may be made of."""
         return {run.seed: run for run in self.arms.get(arm, []) if run.state in ENDED}
+
+    @property
+    def kind(self) -> Kind:
+        """Length and size, which all its runs have in common."""
+        run, *_ = self.runs
+        data = run.config["data"]
+        tokens = int(run.config["train"]["steps"] * data["batch"] * data["sequence"])
+        return Kind(tokens, run.layers, int(run.config["model"]["dim"]))
 
     @property
     def name(self) -> str:
@@ -100,6 +124,44 @@ def comparisons(runs: Sequence[Run]) -> list[Comparison]:
         arms = {arm: cells[values][arm] for arm in sorted(cells[values], key=rank)}
         found.append(Comparison(runs[0].study, _words(keys, values), arms))
     return found
+
+
+def joined(studies: Studies) -> list[Comparison]:
+    """Join the comparisons of all studies that have their setting in common, and every arm that both have.
+
+    A run that two of them hold counts in the first by name.
+    """
+    found: list[Comparison] = []
+    for each in (comparison for of_study in studies.values() for comparison in of_study if comparison.runs):
+        at = next((at for at, other in enumerate(found) if _alike(each, other)), None)
+        if at is None:
+            found.append(each)
+        else:
+            found[at] = _join(found[at], each)
+    return found
+
+
+def _alike(one: Comparison, other: Comparison) -> bool:
+    shared = one.arms.keys() & other.arms.keys()
+    return _body(one.runs[0]) == _body(other.runs[0]) and all(
+        settings(one.arms[arm][0]) == settings(other.arms[arm][0]) for arm in shared
+    )
+
+
+def _join(one: Comparison, other: Comparison) -> Comparison:
+    known = {run.run_id for run in one.runs}
+    if known.issuperset(run.run_id for run in other.runs):
+        return one
+    arms = {
+        arm: one.arms.get(arm, []) + [run for run in other.arms.get(arm, []) if run.run_id not in known]
+        for arm in sorted(one.arms | other.arms, key=rank)
+    }
+    by_seed = {arm: sorted(runs, key=lambda run: run.seed) for arm, runs in arms.items()}
+    return Comparison(f"{one.name} + {other.name}", "", by_seed)
+
+
+def _body(run: Run) -> dict[str, Any]:
+    return {key: value for key, value in settings(run).items() if not key.startswith("connection.")}
 
 
 def settings(run: Run) -> dict[str, Any]:

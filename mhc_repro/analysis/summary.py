@@ -13,6 +13,7 @@ import pandas as pd
 
 from mhc_repro.analysis.arms import BASELINE
 from mhc_repro.analysis.comparison import Comparison
+from mhc_repro.analysis.stats import ratio
 from mhc_repro.measurement.spikes import WINDOW, spikes
 from mhc_repro.runs import ENDED, Run
 
@@ -105,7 +106,10 @@ def summaries(comparison: Comparison) -> dict[str, list[Summary]]:
     found = {arm: [summarise(run) for run in runs] for arm, runs in comparison.arms.items()}
     reference = {summary.seed: summary.step_seconds for summary in found.get(BASELINE, [])}
     return {
-        arm: [replace(each, step_ratio=each.step_seconds / reference.get(each.seed, nan)) for each in of_arm]
+        arm: [
+            replace(each, step_ratio=ratio(each.step_seconds, reference.get(each.seed, nan)))
+            for each in of_arm
+        ]
         for arm, of_arm in found.items()
     }
 

@@ -1,18 +1,28 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.stats import norm, t
 
-from mhc_repro.analysis import claims
+from mhc_repro.analysis import claims, stats
 from mhc_repro.analysis.claims import QUANTITIES, Claim, Pair
-from mhc_repro.analysis.summary import Summary
+from mhc_repro.analysis.comparison import EXPECTED, Kind, by_study
+from mhc_repro.analysis.summary import Summary, summarise
+from mhc_repro.analysis.tables.claims import caption
 from mhc_repro.errors import UserError
+from mhc_repro.runs import checkout, read_runs
 
 INF = float("inf")
+LONG, SMALLER, SHORT = Kind(8_192_000, 16, 256), Kind(8_192_000, 8, 128), Kind(614_400, 8, 128)
 LOWER = Claim("mHC's loss is lower", "a paper", "held-out bpc", "mhc", "below", "hc")
 MATCHES = Claim("mHC's loss is no higher", "a paper", "held-out bpc", "mhc", "at_most", "hc")
 AMPLIFIES = Claim("HC amplifies", "a paper", "composite gain", "hc", "above", "mhc")
 BOUND = Claim("mHC is bounded", "a paper", "composite gain", "mhc", "below", 1.65)
 SURGES = Claim("HC's loss surges", "a paper", "loss spikes", "hc", "above", "mhc")
+
+
+def agreement(claim: Claim, *pairs: tuple[float, float]) -> int:
+    return claims.agreement(claim, [Pair(*pair) for pair in pairs])
 
 
 @pytest.mark.parametrize(
@@ -24,31 +34,36 @@ SURGES = Claim("HC's loss surges", "a paper", "loss spikes", "hc", "above", "mhc
         (MATCHES, 3.005, 3.0, 1),
         (MATCHES, 3.02, 3.0, -1),
         (LOWER, INF, 3.0, -1),  # diverged
+        (LOWER, 3.0, INF, 1),
         (LOWER, INF, INF, 0),
+        (MATCHES, INF, INF, 0),  # two that diverged match in nothing
         (AMPLIFIES, 60.0, 1.0, 1),
         (AMPLIFIES, 1.05, 1.0, 0),
         (AMPLIFIES, 0.8, 1.0, -1),
-        (BOUND, 1.6, 1.65, 1),  # a number has no noise
-        (BOUND, 1.7, 1.65, -1),
+        (AMPLIFIES, 60.0, 0.0, 0),  # a ratio with a zero in it is no evidence
+        (AMPLIFIES, 0.0, 60.0, 0),
+        (AMPLIFIES, 0.0, 0.0, 0),
         (SURGES, 0.0, 0.0, 0),
         (SURGES, 1.0, 0.0, 1),
     ],
 )
-def test_a_pair_is_for_against_or_even(claim: Claim, ours: float, other: float, agreed: int) -> None:
-    assert claims.agreement(claim, [Pair("", "", ours, other)]) == agreed
+def test_three_pairs_that_are_alike_decide_and_two_never_do(
+    claim: Claim, ours: float, other: float, agreed: int
+) -> None:
+    assert agreement(claim, *[(ours, other)] * 3) == agreed
+    assert agreement(claim, *[(ours, other)] * 2) == agreement(claim, (ours, other)) == agreement(claim) == 0
 
 
 @pytest.mark.parametrize(
     ("claim", "gaps", "agreed"),
     [
-        (LOWER, (-0.02, 0.001), 1),  # one is even
-        (LOWER, (-0.02, 0.02), 0),
         (LOWER, (-0.06, -0.04, -0.05), 1),
         (LOWER, (0.06, 0.04, 0.05), -1),
         (LOWER, (-0.06, -0.04, 0.01), 0),  # -0.03 ± 0.09
         (LOWER, (-0.005, -0.005, -0.006), 0),  # clear of zero, and no more than rounding
         (LOWER, (-0.06, -0.05, -0.07, -0.05, -0.06, 0.011), 1),  # one seed against is no veto: -0.047 ± 0.031
         (LOWER, (-0.06, -0.04, INF), 0),  # no interval with a diverged run in it
+        (LOWER, (0.06, INF, INF), 0),
         (LOWER, (INF, INF, INF), -1),
         (MATCHES, (0.001, -0.001, 0.0), 1),
         (MATCHES, (0.1, -0.1, 0.0), 0),  # so wide an interval does not show that they match
@@ -57,7 +72,13 @@ def test_a_pair_is_for_against_or_even(claim: Claim, ours: float, other: float, 
     ],
 )
 def test_the_pairs_of_a_setting_decide_together(claim: Claim, gaps: tuple[float, ...], agreed: int) -> None:
-    assert claims.agreement(claim, [Pair("", "", 3.0 + gap, 3.0) for gap in gaps]) == agreed
+    assert agreement(claim, *[(3.0 + gap, 3.0) for gap in gaps]) == agreed
+
+
+def test_a_pair_that_says_nothing_is_left_out_of_what_the_others_say() -> None:
+    lower = [(2.94, 3.0), (2.96, 3.0), (2.95, 3.0)]
+    assert agreement(LOWER, *lower, (INF, INF)) == 1
+    assert agreement(LOWER, *lower[:2], (INF, INF)) == 0
 
 
 @pytest.mark.parametrize(
@@ -71,12 +92,80 @@ def test_the_pairs_of_a_setting_decide_together(claim: Claim, gaps: tuple[float,
 )
 def test_of_ratios_the_logarithms_have_the_interval(ratios: tuple[float, ...], agreed: int) -> None:
     """As they stand 3, 4, 10 and 5 are 5.5 ± 5.0, which holds 1; their logarithms are 1.60 ± 0.81."""
-    assert claims.agreement(AMPLIFIES, [Pair("", "", each, 1.0) for each in ratios]) == agreed
+    assert agreement(AMPLIFIES, *[(each, 1.0) for each in ratios]) == agreed
 
 
-def test_of_a_bound_all_runs_must_agree() -> None:
-    for gains, agreed in (((1.0, 1.1, 1.2, 1.6), 1), ((1.0, 1.1, 1.2, 1.7), 0), ((1.7, 1.8, 2.0), -1)):
-        assert claims.agreement(BOUND, [Pair("", "", gain, 1.65) for gain in gains]) == agreed
+@pytest.mark.parametrize(
+    ("gains", "agreed"),
+    [
+        ((1.0, 1.1, 1.6), 1),
+        ((1.0, 1.6), 0),
+        ((1.0, 1.1, 1.2, 1.7), -1),  # said of every run: one is a counterexample
+        ((1.7,), -1),
+        ((INF,), -1),
+    ],
+)
+def test_a_number_is_said_of_every_run(gains: tuple[float, ...], agreed: int) -> None:
+    assert agreement(BOUND, *[(gain, 1.65) for gain in gains]) == agreed
+
+
+@pytest.mark.parametrize("pairs", [3, 4, 8])
+@pytest.mark.parametrize("scatter", [0.009, 0.043, 0.3])  # of HC and of mHC against the baseline, and wide
+def test_what_is_not_so_is_decided_in_one_case_of_twenty(pairs: int, scatter: float) -> None:
+    gaps = np.random.default_rng(pairs).normal(0, scatter, (4000, pairs))
+    wrong = np.mean([agreement(LOWER, *zip(3 + each, [3.0] * pairs, strict=True)) != 0 for each in gaps])
+    assert wrong < 0.06
+    assert wrong > 0.04 or scatter < 0.04  # ... and rarer only where the noise swallows the scatter
+
+
+def test_runs_that_diverge_by_the_toss_of_a_coin_decide_in_one_case_of_thirty() -> None:
+    tosses = np.random.default_rng(0).random((6000, 3, 2)) < 0.5
+    losses = np.where(tosses, INF, 3.0)
+    wrong = np.mean([agreement(LOWER, *map(tuple, each)) != 0 for each in losses.tolist()])
+    assert wrong == pytest.approx(2 / 64, abs=0.008)
+
+
+def test_how_often_fewer_pairs_would_decide_what_is_not_so() -> None:
+    """The figures of the claims' caption, from the scatter of the six recorded seeds."""
+    (seeds,) = by_study(read_runs(checkout() / "results", "seeds")).values()
+    bits = {
+        arm: {seed: summarise(run).bpc for seed, run in seeds[0].ended(arm).items() if seed < 8}
+        for arm in EXPECTED
+    }
+    one, two, three = [], [], []
+    draw = np.random.default_rng(0)
+    for ours, other in (("hc", "baseline"), ("mhc", "baseline"), ("mhc", "hc")):
+        scatter = np.std(list(stats.paired(bits[ours], bits[other]).values()), ddof=1)
+        outside = 2 * norm.sf(QUANTITIES["held-out bpc"].noise / scatter)
+        one.append(outside)
+        two.append(2 * outside * (1 - outside) + outside**2 / 2)  # one is even, or both on one side
+        null = draw.normal(0, scatter, (20_000, 3))
+        mean, half = null.mean(1), t.ppf(0.975, 2) * null.std(1, ddof=1) / np.sqrt(3)
+        three.append(np.mean(np.abs(mean) > np.maximum(half, QUANTITIES["held-out bpc"].noise)))
+    found = [f"{100 * min(each):.0f} to {100 * max(each):.0f} %" for each in (one, two, three)]
+    assert found == ["25 to 82 %", "40 to 64 %", "1 to 5 %"]
+    for words in found[:2]:
+        assert words in caption()
+    correlations = [stats.pairing_correlation(bits[arm], bits["baseline"]) for arm in ("hc", "mhc")]
+    assert correlations == pytest.approx([0.93, 0.09], abs=0.005)  # as stats.py says
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ([], "open"),
+        ([(LONG, 0), (SHORT, 0)], "open"),
+        ([(LONG, 1), (LONG, 1), (SHORT, -1)], "yes, at 8.2 M"),  # the short ones have no vote
+        ([(LONG, 0), (SHORT, -1), (SHORT, -1)], "no, at 0.6 M"),
+        ([(LONG, 1), (SMALLER, -1), (SHORT, -1)], "mixed, at 8.2 M"),  # as long, and smaller
+        ([(LONG, 0), (SMALLER, 1)], "yes, at 8.2 M, one setting"),
+    ],
+)
+def test_the_longest_trainings_that_decide_are_what_comes_out(
+    found: list[tuple[Kind, int]], said: str
+) -> None:
+    assert claims.verdict(found) == said
+    assert claims.verdict(found[::-1]) == said
 
 
 def test_each_quantity_reads_its_own_field() -> None:

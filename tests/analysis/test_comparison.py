@@ -1,6 +1,9 @@
 from collections.abc import Callable
+from typing import Any
 
-from mhc_repro.analysis.comparison import by_study, comparisons, settings
+import pytest
+
+from mhc_repro.analysis.comparison import Kind, by_study, comparisons, joined, settings
 from mhc_repro.runs import Run
 
 Fake = Callable[..., Run]
@@ -44,3 +47,47 @@ def test_settings_are_all_that_makes_the_run_id_but_the_seed(fake: Fake) -> None
     assert len(set(one.items())) == len(one)  # all can be hashed
     assert one["protocol_version"]
     assert one["optim.betas"] == (0.9, 0.95)
+
+
+def test_studies_of_one_net_are_one_setting(fake: Fake) -> None:
+    runs = [fake(arm, study="depth", model__blocks=blocks) for blocks in (4, 8) for arm in ("baseline", "hc")]
+    runs += [fake(arm, study="seeds", seed=seed, model__blocks=4) for seed in (2, 1) for arm in ("hc", "mhc")]
+    small, large = joined(by_study(runs))
+    assert (small.name, large.name) == ("depth blocks 4 + seeds", "depth blocks 8")
+    assert {arm: [run.seed for run in of_arm] for arm, of_arm in small.arms.items()} == {
+        "baseline": [0],
+        "hc": [0, 1, 2],
+        "mhc": [1, 2],
+    }
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"optim__lr": 1e-2},
+        {"connection__n": 8},
+        {"train__steps": 61},
+        {"manifest": {"protocol_version": 99}},
+    ],
+)
+def test_nets_that_differ_are_not_joined(fake: Fake, other: dict[str, Any]) -> None:
+    found = joined(by_study([fake("hc", study="a"), fake("hc", study="b", seed=1, **other)]))
+    assert [each.name for each in found] == ["a", "b"]
+
+
+def test_a_run_that_two_studies_hold_counts_in_the_first(fake: Fake) -> None:
+    run = fake("hc", study="b")
+    again = Run(run.path.parents[1] / "a" / run.run_id, run.config, run.manifest, run.status, run.state)
+    (found,) = joined(by_study([run, again]))
+    assert (found.name, found.runs) == ("a", [again])
+    (found,) = joined(by_study([run, again, fake("hc", study="b", seed=1)]))
+    assert (found.name, found.runs[0], len(found.runs)) == ("a + b", again, 2)
+
+
+def test_a_kind_is_length_before_size(fake: Fake) -> None:
+    (found,) = comparisons(
+        [fake("hc", train__steps=500, data__batch=16, data__sequence=128, model__blocks=4)]
+    )
+    assert found.kind == Kind(1_024_000, 8, 256)
+    assert str(found.kind) == "8 × 256, 1.0 M"
+    assert Kind(2, 4, 64) > Kind(1, 32, 256) > Kind(1, 16, 512)

@@ -1,9 +1,11 @@
+from math import inf, isnan, nan, sqrt
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats as reference
 
-from mhc_repro.analysis.stats import paired, t_interval
+from mhc_repro.analysis.stats import Interval, interval, paired, pairing_correlation, ratio, t_interval
 
 
 def test_interval_agrees_with_scipy() -> None:
@@ -39,3 +41,64 @@ def test_pairs_only_shared_seeds() -> None:
 def test_pairs_series_by_their_steps() -> None:
     arm, baseline = pd.Series({1: 3.0, 2: 4.0}), pd.Series({2: 1.0, 3: 1.0})
     assert paired({0: arm}, {0: baseline})[0].dropna().to_dict() == {2: 3.0}
+
+
+def test_an_interval_of_pairs_says_on_which_side_of_zero_it_lies() -> None:
+    values = [0.02, 0.03, 0.025, 0.01]
+    found = interval(values)
+    low, high = reference.t.interval(0.95, df=3, loc=np.mean(values), scale=reference.sem(values))
+    assert (found.mean - found.half, found.mean + found.half) == pytest.approx((low, high))
+    assert (found.pairs, found.side(), found.side(noise=0.022)) == (4, 1, 0)
+    assert interval([-value for value in values]).side() == -1
+    assert Interval(0.02, 0.021, 3).side() == 0
+
+
+@pytest.mark.parametrize("gaps", [[], [1.0, 1.0], [1.0, 1.0, inf], [1.0, 1.0, nan]])
+def test_without_three_finite_pairs_there_is_no_interval_and_no_side(gaps: list[float]) -> None:
+    found = interval(gaps)
+    assert isnan(found.mean)
+    assert isnan(found.half)
+    assert (found.pairs, found.side()) == (len(gaps), 0)
+
+
+def test_the_correlation_is_what_pairing_takes_off_the_variance() -> None:
+    own, shared = np.random.default_rng(0).normal(size=(2, 3, 4000))
+    for weight, expected in ((0.0, 0.0), (3.0, 0.9)):
+        arm, other = (
+            {seed: value for seed, value in enumerate(own[at] + weight * shared[0])} for at in (0, 1)
+        )
+        r = pairing_correlation(arm, other)
+        assert r == pytest.approx(expected, abs=0.05)
+        spread = [np.std(list(of.values())) for of in (arm, other)]
+        difference = np.std(list(paired(arm, other).values()))
+        assert difference == pytest.approx(
+            sqrt(spread[0] ** 2 + spread[1] ** 2 - 2 * r * spread[0] * spread[1])
+        )
+
+
+def test_only_seeds_that_both_have_are_correlated() -> None:
+    arm, other = {0: 1.0, 1: 2.0, 2: 4.0, 9: -50.0}, {2: 1.0, 1: 3.0, 0: 4.0, 7: 50.0}
+    assert pairing_correlation(arm, other) == pytest.approx(
+        reference.pearsonr([1, 2, 4], [4, 3, 1]).statistic
+    )
+
+
+@pytest.mark.parametrize("other", [{0: 1.0, 1: 2.0}, {0: 1.0, 1: 1.0, 2: 1.0}, {0: 1.0, 1: 2.0, 2: inf}])
+def test_without_three_seeds_that_scatter_there_is_no_correlation(other: dict[int, float]) -> None:
+    assert isnan(pairing_correlation({0: 1.0, 1: 2.0, 2: 4.0}, other))
+
+
+@pytest.mark.parametrize(
+    ("ours", "other", "expected"),
+    [
+        (6.0, 3.0, 2.0),
+        (inf, 3.0, inf),
+        (3.0, inf, 0.0),
+        (6.0, 0.0, nan),
+        (0.0, 6.0, nan),
+        (inf, inf, nan),
+        (nan, 1, nan),
+    ],
+)
+def test_a_ratio_with_a_zero_in_it_is_no_number(ours: float, other: float, expected: float) -> None:
+    assert ratio(ours, other) == pytest.approx(expected, nan_ok=True)

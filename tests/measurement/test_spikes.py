@@ -1,6 +1,7 @@
 """Spikes against a loop that follows the rule word by word."""
 
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -20,8 +21,11 @@ def by_loop(series: list[float], window: int, sigma: float) -> list[bool]:
         if index < window or not past:
             marks.append(False)
             continue
-        mean = sum(past) / len(past)
-        deviation = math.sqrt(sum((v - mean) ** 2 for v in past) / len(past))
+        median = statistics.median(past)
+        robust = 1.4826 * statistics.median(abs(v - median) for v in past)
+        calm = [v for v in past if v <= median + sigma * robust]
+        mean = sum(calm) / len(calm)
+        deviation = math.sqrt(sum((v - mean) ** 2 for v in calm) / len(calm))
         marks.append(value > mean + sigma * deviation)
     return marks
 
@@ -54,9 +58,26 @@ def test_only_what_came_before_counts():
     series = np.full(300, 1.0) + 0.01 * np.sin(np.arange(300))
     series[200] = 5.0
     assert np.flatnonzero(spikes(series)).tolist() == [200]
-    series[150] = 5.0  # widens the window of what follows it
+    series[150] = 4.0  # stands out of the window of what follows it, and does not widen it
     assert np.flatnonzero(spikes(series)).tolist() == [150, 200]
-    assert np.flatnonzero(spikes(series, sigma=12.0)).tolist() == [150]
+    series[75:195] += np.tile([0.0, 2.0, 4.0], 40)  # too many to stand out: the window is that wide
+    assert not spikes(series)[200]
+
+
+def by_mean_and_deviation(series):
+    """OLMo-core's rule as it stands, which the burst of warm-up blinds."""
+    past = np.lib.stride_tricks.sliding_window_view(series, 128)[:-1]
+    return np.r_[[False] * 128, series[128:] > past.mean(axis=1) + 6 * past.std(axis=1)]
+
+
+@pytest.mark.parametrize("at", [128, 140, 154, 160, 300])
+def test_the_burst_of_warm_up_hides_no_spike(at):
+    noise = np.random.Generator(np.random.Philox(1)).normal(1.0, 0.1, 500)
+    noise[24:30] += [5.0, 60.0, 140.0, 40.0, 10.0, 2.0]
+    assert np.flatnonzero(spikes(noise)).tolist() == []
+    noise[at] = 3.0  # twenty deviations
+    assert np.flatnonzero(spikes(noise)).tolist() == [at]
+    assert by_mean_and_deviation(noise)[at] == (at > 155)
 
 
 def test_falls_are_no_spikes():

@@ -1,11 +1,12 @@
 """A study's arms against baseline, HC and mHC, paired by seed, once there are seeds enough for intervals.
 
-Arms of a seed share body weights, batches and masks, so what a seed moves in both cancels: these intervals are
-narrower than the arms' own, and it is they that say whether a difference outlasts the seed.
+Arms of a seed share body weights, batches and masks, so what a seed moves alike in both cancels. That is much for
+HC and next to nothing for mHC (column r), whose intervals are as wide as those of unpaired runs. Either way it is
+these that say whether a difference outlasts the seed.
 """
 
 from collections.abc import Iterator, Sequence
-from math import isfinite, nan
+from math import isnan
 
 import pandas as pd
 
@@ -21,9 +22,12 @@ CAPTION = (
     "Held-out bits per character at the end minus those of another arm with the same seed, body weights and "
     "batches: below zero, the arm of the row has the lower loss, in brackets in how many seeds. Mean over seeds "
     f"± half-width of the 95 % t interval; {MARK}: it leaves zero out. Each interval is for itself: where nothing "
-    "differs, one in twenty does so by chance. A run that diverged has an endless loss, and its pairs no "
-    "interval. Gradient norm: median over the steps after 128, before clipping, over the baseline's of the same "
-    "seed; it and the composite gain, largest in either direction, as median (smallest to largest) of the seeds."
+    "differs, one in twenty does so by chance. A run that diverged has an endless loss, and its pairs no interval. "
+    "r: correlation of the arm's losses with the baseline's over the seeds; near 1 what a seed moves cancels in "
+    "the difference, near 0 it does not, and pairing gains nothing. Gradient norm: median over the steps after "
+    "128, before clipping, over the baseline's of the same seed; it and the composite gain, largest in either "
+    "direction, as median (smallest to largest) of the seeds. Gradient spikes: of the body, a run, minus the "
+    "baseline's in the same seeds."
 )
 
 
@@ -46,11 +50,10 @@ def table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
 
 def difference(gaps: Sequence[float]) -> str:
     """Write the paired differences: mean and interval, whether it leaves zero out, how many seeds are below."""
-    text = cells.cell(gaps, decimals=3)
-    if len(gaps) < stats.FEWEST or not all(map(isfinite, gaps)):
+    text, between = cells.cell(gaps, decimals=3), stats.interval(gaps)
+    if isnan(between.mean):
         return text
-    mean, half = stats.t_interval(gaps)
-    return f"{text}{f' {MARK}' if abs(mean) > half else ''} ({sum(gap < 0 for gap in gaps)} of {len(gaps)})"
+    return f"{text}{f' {MARK}' if between.side() else ''} ({sum(gap < 0 for gap in gaps)} of {len(gaps)})"
 
 
 def _rows(comparison: Comparison) -> Iterator[dict[str, str]]:
@@ -60,9 +63,10 @@ def _rows(comparison: Comparison) -> Iterator[dict[str, str]]:
         arm: {seed: summarise(run) for seed, run in comparison.ended(arm).items()} for arm in comparison.arms
     }
     bits = {arm: {seed: each.final_bpc for seed, each in of.items()} for arm, of in found.items()}
-    gradients = {seed: each.grad_median for seed, each in found.get(BASELINE, {}).items()}
+    baseline = found.get(BASELINE, {})
     others = [arm for arm in EXPECTED_IN.get(comparison.study, EXPECTED) if arm in found]
     for arm, own in found.items():
+        with_baseline = [(own[seed], baseline[seed]) for seed in own if seed in baseline]
         gaps = {
             other: list(stats.paired(bits[arm], bits[other]).values()) if other != arm else []
             for other in others
@@ -74,8 +78,12 @@ def _rows(comparison: Comparison) -> Iterator[dict[str, str]]:
             "arm": style(arm).label,
             "seeds": str(len(own)),
             **{f"− {style(other).label}": difference(gap) for other, gap in gaps.items()},
+            "r": cells.number(stats.pairing_correlation(bits[arm], bits.get(BASELINE, {})), 2),
             "gradient norm (× baseline)": cells.ranged(
-                [each.grad_median / gradients.get(seed, nan) for seed, each in own.items()], decimals=2
+                [stats.ratio(each.grad_median, of.grad_median) for each, of in with_baseline], decimals=2
+            ),
+            "gradient spikes (− baseline)": cells.cell(
+                [each.grad_spikes - of.grad_spikes for each, of in with_baseline], decimals=1
             ),
             "max composite gain": cells.ranged([each.composite_max for each in own.values()]),
         }

@@ -1,16 +1,16 @@
 """Loss beside gain: held-out losses of HC, mHC and two controls against the baseline's, paired by seed.
 
-Arms of a seed share body weights, batches and masks, so the difference of two runs says more than either.
+Arms of a seed share body weights, batches and masks, and what these move in both arms cancels (how much that is,
+`stats.pairing_correlation` says). Studies that train the same nets share a row.
 """
 
-from collections.abc import Collection
 from math import nan
 
 import pandas as pd
 
 from mhc_repro.analysis import stats
 from mhc_repro.analysis.arms import BASELINE
-from mhc_repro.analysis.comparison import EXPECTED, Comparison, Studies
+from mhc_repro.analysis.comparison import EXPECTED, Comparison, Studies, joined
 from mhc_repro.analysis.composites import DIRECTIONS
 from mhc_repro.analysis.summary import column, summarise
 from mhc_repro.analysis.tables import cells
@@ -39,30 +39,17 @@ def part(studies: Studies) -> str:
 def table(studies: Studies) -> pd.DataFrame:
     """Lay out a row for each setting in which all three arms of a seed have ended, as finished text.
 
-    The longest trainings come first. A run that two studies hold, as `arms` and `quick` do, counts in one.
+    The longest trainings come first.
     """
-    settings = [each for of_study in studies.values() for each in of_study if each.runs]
-    rows, seen = [], set[str]()
-    for comparison in sorted(settings, key=lambda each: -tokens(each.runs[0])):
-        found = paired_runs(comparison, seen)
-        if found[BASELINE]:
-            rows.append(_row(comparison, found))
-            seen |= {run.run_id for runs in found.values() for run in runs.values()}
-    return pd.DataFrame(rows, dtype=object)
+    settings = sorted(joined(studies), key=lambda each: -each.kind.tokens)
+    found = [(each, paired_runs(each)) for each in settings]
+    return pd.DataFrame([_row(*each) for each in found if each[1][BASELINE]], dtype=object)
 
 
-def paired_runs(comparison: Comparison, seen: Collection[str] = ()) -> dict[str, dict[int, Run]]:
-    """Keep the runs of each arm by seed that ended, for the seeds in which baseline, HC and mHC have.
-
-    A seed whose three runs have all been seen is left out.
-    """
+def paired_runs(comparison: Comparison) -> dict[str, dict[int, Run]]:
+    """Keep the runs of each arm by seed that ended, for the seeds in which baseline, HC and mHC have."""
     ended = {arm: comparison.ended(arm) for arm in (*EXPECTED, IDENTITY, QUARTER)}
-    seeds = [
-        seed
-        for seed in comparison.seeds
-        if all(seed in ended[arm] for arm in EXPECTED)
-        and not all(ended[arm][seed].run_id in seen for arm in EXPECTED)
-    ]
+    seeds = [seed for seed in comparison.seeds if all(seed in ended[arm] for arm in EXPECTED)]
     return {arm: {seed: runs[seed] for seed in seeds if seed in runs} for arm, runs in ended.items()}
 
 
@@ -72,14 +59,7 @@ def composite_gain(run: Run) -> pd.Series:
     return pd.concat(sides, axis=1).max(axis=1)
 
 
-def tokens(run: Run) -> int:
-    """Count the tokens that a whole training sees."""
-    data = run.config["data"]
-    return int(run.config["train"]["steps"] * data["batch"] * data["sequence"])
-
-
 def _row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, str]:
-    first, *_ = found[BASELINE].values()
     bits = {arm: {seed: summarise(run).final_bpc for seed, run in of.items()} for arm, of in found.items()}
     gain = {arm: [composite_gain(run) for run in runs.values()] for arm, runs in found.items()}
 
@@ -89,10 +69,10 @@ def _row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, 
 
     return {
         "study": comparison.name,
-        "sub-layers": str(first.layers),
-        "dim": str(first.config["model"]["dim"]),
-        "tokens": f"{tokens(first) / 1e6:.1f} M",
-        "peak rate": f"{first.config['optim']['lr']:g}",
+        "sub-layers": str(comparison.kind.layers),
+        "dim": str(comparison.kind.dim),
+        "tokens": comparison.kind.length,
+        "peak rate": f"{comparison.runs[0].config['optim']['lr']:g}",
         "baseline": cells.cell(list(bits[BASELINE].values()), decimals=3),
         "HC − baseline": gap("hc", BASELINE),
         "mHC − baseline": gap("mhc", BASELINE),

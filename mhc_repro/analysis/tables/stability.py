@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isnan, nan
+from statistics import fmean
 
 import pandas as pd
 from rich import box, table
@@ -30,8 +31,9 @@ STABILITY_CAPTION = (
     f"norm: before clipping, without the connections' own parameters, from step {WINDOW + 1} on, since the largest "
     "of all are those of the start and of warm-up. Steps clipped: of all. Composite amax gain of "
     "the H_res products, largest over sub-layers and probes; a residual baseline has exactly 1. Spikes: "
-    f"steps more than 6 sigma above the mean of the {WINDOW} before them (so the first {WINDOW} cannot be judged), "
-    "in loss and in body gradient norm, all seeds. Step time: fifth percentile of a run's steps, those that shared "
+    f"steps more than 6 sigma above the mean of the {WINDOW} before them, less what stands out of these itself (so "
+    f"the first {WINDOW} cannot be judged), in loss and in body gradient norm, mean over the runs. Step time: "
+    "fifth percentile of a run's steps, those that shared "
     "the machine least, over the baseline's of the same seed; of runs that shared it unequally it means nothing, "
     f"and the bench measures it properly. {cells.SEVERAL}"
 )
@@ -121,7 +123,7 @@ def stability_columns(rows: Sequence[Row]) -> pd.DataFrame:
             "max composite gain, bwd": lambda runs: cells.ranged(
                 [run.composite_backward_max for run in runs]
             ),
-            "spikes (loss + gradient)": _spikes,
+            "spikes a run (loss + gradient)": _spikes,
             "step time (× baseline)": lambda runs: cells.ranged([run.step_ratio for run in runs], decimals=2),
             "status": _status,
         },
@@ -174,7 +176,10 @@ def _spikes(runs: list[Summary]) -> str:
     known = [run for run in runs if not isnan(run.loss_spikes)]
     if not known:
         return cells.DASH
-    return f"{sum(run.loss_spikes for run in known):.0f} + {sum(run.grad_spikes for run in known):.0f}"
+    return " + ".join(
+        f"{fmean(values):.{int(len(known) > 1)}f}"
+        for values in ([run.loss_spikes for run in known], [run.grad_spikes for run in known])
+    )
 
 
 def _status(runs: list[Summary]) -> str:

@@ -1,9 +1,9 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import pandas as pd
-import pytest
 
-from mhc_repro.analysis.claims import Claim
+from mhc_repro.analysis.claims import Claim, load
 from mhc_repro.analysis.comparison import by_study
 from mhc_repro.analysis.tables import claims
 from mhc_repro.runs import Run
@@ -12,6 +12,7 @@ Fake = Callable[..., Run]
 LOWER = Claim("mHC's loss is lower", "a paper", "held-out bpc", "mhc", "below", "hc")
 AMPLIFIES = Claim("HC amplifies", "a paper", "composite gain", "hc", "above", "mhc")
 BOUND = Claim("mHC is bounded", "a paper", "composite gain", "mhc", "below", 1.65)
+KIND = "16 × 256, 0.2 M"  # of a made-up run
 NEVER = Claim("HC fails at 27B", "a paper", cannot="no net is that large")
 
 
@@ -36,23 +37,6 @@ def only_row(claim: Claim, runs: list[Run]) -> dict[str, str]:
     return {str(key): text for key, text in row.items()}
 
 
-@pytest.mark.parametrize(
-    ("agreements", "said"),
-    [
-        ([1, 1, 0], "yes"),
-        ([-1, 0, -1], "no"),
-        ([1, 1, 1, -1], "mixed"),
-        ([0, 0], "open"),
-        ([0], "open"),
-        ([-1], "no, one setting"),
-        ([0, 1], "yes, one setting"),
-        ([], "–"),
-    ],
-)
-def test_only_settings_that_all_agree_decide(agreements: list[int], said: str) -> None:
-    assert claims.verdict(agreements) == said
-
-
 def test_gradient_norms_are_those_after_the_first_128_steps(fake: Fake) -> None:
     claim = Claim("HC's gradient is larger", "a paper", "gradient norm", "hc", "above", "mhc")
     rows = [{"step": step, "grad/norm": 100.0 if step <= 128 else 2.0} for step in range(1, 160)]
@@ -60,26 +44,40 @@ def test_gradient_norms_are_those_after_the_first_128_steps(fake: Fake) -> None:
     assert only_row(claim, [fake("hc", rows), fake("mhc", calm)])["range"] == "2.000"
 
 
-def test_a_row_counts_settings_by_rate_and_names_the_contrary(fake: Fake) -> None:
-    slow, fast = {"study": "a", "optim__lr": 3e-4}, {"study": "b", "optim__lr": 3e-3}
+def test_a_row_counts_settings_by_kind_and_names_the_contrary(fake: Fake) -> None:
+    long, short = {"train__steps": 2000}, {"train__steps": 300}
+    below, above = [(3.0, 2.5), (3.0, 2.51), (3.0, 2.52)], [(3.0, 3.125), (3.0, 3.1), (3.0, 3.11)]
     runs = [
-        *losses(fake, (3.0, 3.25), **slow),
-        *losses(fake, (3.0, 2.5), (3.0, 3.125), (3.0, 3.005), **fast),
-        *losses(fake, (3.0, 3.125), (3.0, 3.005), study="d", optim__lr=3e-3),
-        *losses(fake, (3.0, 2.75), study="c", optim__lr=3e-3, optim__clip=0.0),
-        run(fake, "mhc", 1.0, seed=7, **slow),  # has no partner
+        *losses(fake, *below, study="a", **long),
+        *losses(fake, (3.0, 3.25), (3.0, 3.75), study="b", optim__lr=3e-3, **long),  # two pairs
+        *losses(fake, *above, study="c", **short),
+        *losses(fake, *above, study="d", optim__clip=0.0, **short),
+        *losses(fake, (3.0, 3.5), study="e", model__blocks=4, **short),
+        run(fake, "mhc", 1.0, seed=7, study="a", **long),  # has no partner
     ]
     assert only_row(LOWER, runs) == {
         "claim": LOWER.claim,
         "source": LOWER.source,
         "quantity": "held-out bpc, mHC − HC",
-        "at 0.0003": "0 : 1 : 0",
-        "at 0.003": "0 : 1 : 1",
-        "at 0.003, no clip": "1 : 0 : 0",
-        "range": "-0.500 to 0.250",
-        "came out": "mixed",
-        "contrary": "a, d",
+        "16 × 256, 8.2 M": "1 : 0 : 1",
+        "16 × 256, 1.2 M": "0 : 2 : 0",
+        "8 × 256, 1.2 M": "0 : 0 : 1",
+        "range": "-0.500 to 0.750",
+        "came out": "yes, at 8.2 M, one setting",
+        "contrary": "c, d",
+        "note": "",
     }
+
+
+def test_the_seeds_of_two_studies_of_one_net_decide_together(fake: Fake) -> None:
+    runs = losses(fake, (3.0, 2.75), study="depth")
+    later = [
+        run(fake, arm, bits, study="seeds", seed=seed)
+        for seed in (1, 2)
+        for arm, bits in (("hc", 3.0), ("mhc", 2.76))
+    ]
+    assert only_row(LOWER, runs)["came out"] == only_row(LOWER, later)["came out"] == "open"
+    assert only_row(LOWER, runs + later)[KIND] == "1 : 0 : 0"
 
 
 def test_settings_are_never_paired_across(fake: Fake) -> None:
@@ -97,22 +95,28 @@ def test_a_bound_is_asked_of_every_run(fake: Fake) -> None:
         BOUND, [run(fake, "mhc", backward=gain, seed=seed) for seed, gain in enumerate((1.0, 2.5))]
     )
     assert (row["quantity"], row["range"]) == ("composite gain, mHC", "1.000 to 2.500")
-    assert (row["at 0.0003"], row["came out"]) == ("0 : 0 : 1", "open")
+    assert (row[KIND], row["came out"]) == ("0 : 1 : 0", "no, at 0.2 M, one setting")
 
 
-def test_a_diverged_run_has_lost_in_everything_and_an_unfinished_one_is_not_asked(fake: Fake) -> None:
+def test_a_diverged_run_has_lost_and_keeps_its_gains_and_an_unfinished_one_is_not_asked(fake: Fake) -> None:
+    died, on = {"state": "diverged"}, {"state": "interrupted"}
     runs = [
-        *(run(fake, arm, 3.0 - (arm == "mhc"), state="diverged", seed=0) for arm in ("hc", "mhc")),
-        run(fake, "hc", 3.0, seed=1),
-        run(fake, "mhc", 2.0, seed=1, state="diverged"),
-        run(fake, "hc", 3.0, seed=2),
-        run(fake, "mhc", 2.0, seed=2, state="interrupted"),
+        run(fake, "hc", 3.0, forward=9.0, seed=0, **died),
+        run(fake, "mhc", 2.0, seed=0, **died),
+        run(fake, "hc", 3.0, forward=8.0, seed=1),
+        run(fake, "mhc", 2.0, seed=1, **died),
+        run(fake, "hc", 3.0, forward=70.0, seed=2),
+        run(fake, "mhc", 2.0, seed=2, **on),
     ]
-    assert (only_row(LOWER, runs)["at 0.0003"], only_row(LOWER, runs)["range"]) == (
-        "0 : 1 : 0",
-        "0.000 to inf",
-    )
-    assert only_row(AMPLIFIES, runs)["at 0.0003"] == "0 : 1 : 0"
+    row = only_row(LOWER, runs)
+    assert (row[KIND], row["range"]) == ("0 : 0 : 1", "inf")  # both diverged, one did, the last is under way
+    assert only_row(AMPLIFIES, runs)["range"] == "8.000 to 9.000"
+
+
+def test_nothing_is_said_of_a_ratio_with_a_zero(fake: Fake) -> None:
+    runs = [run(fake, arm, forward=gain, backward=gain) for arm, gain in (("hc", 9.0), ("mhc", 0.0))]
+    row = only_row(AMPLIFIES, runs)
+    assert (row[KIND], row["range"], row["came out"]) == ("0 : 0 : 1", "–", "open")
 
 
 def test_of_a_pair_that_two_studies_hold_the_first_by_name_counts(fake: Fake) -> None:
@@ -134,11 +138,19 @@ def test_of_a_pair_that_two_studies_hold_the_first_by_name_counts(fake: Fake) ->
 
 def test_what_cannot_be_asked_says_why(fake: Fake) -> None:
     row = claims.table([NEVER, LOWER], by_study(losses(fake, (3.0, 2.5)))).to_dict("records")[0]
-    assert (row["came out"], row["contrary"]) == ("not asked", NEVER.cannot)
-    assert {row[key] for key in ("quantity", "at 0.0003", "range")} == {"–"}
+    assert (row["came out"], row["note"]) == ("not asked", NEVER.cannot)
+    assert {row[key] for key in ("quantity", KIND, "range")} == {"–"}
+
+
+def test_how_far_a_yes_reaches_stands_beside_it(fake: Fake) -> None:
+    claim = replace(LOWER, means="not that it is better")
+    assert only_row(claim, losses(fake, (3.0, 2.5)))["note"] == "not that it is better"
+    for arm in ("mhc_lite", "kromhc"):
+        (said,) = (each.means for each in load() if each.arm == arm and each.side == "at_most")
+        assert "H_res did not matter" in said
 
 
 def test_a_claim_without_a_pair_is_a_dash_and_no_claim_a_line(fake: Fake) -> None:
     assert claims.part({}) == claims.part(by_study([run(fake, "identity")])) == claims.EMPTY
     _, row = claims.table([BOUND, LOWER], by_study([run(fake, "mhc")])).to_dict("records")
-    assert {row[key] for key in ("at 0.0003", "range", "came out")} == {"–"}
+    assert {row[key] for key in (KIND, "range", "came out")} == {"–"}

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -95,6 +96,25 @@ def test_gradients_are_paired_and_gains_are_ranges(fake: Fake) -> None:
     row = table(runs).loc["HC"]
     assert row["gradient norm (× baseline)"] == "1.50 (1.00 to 2.00)"
     assert row["max composite gain"] == "70.00 (20.00 to 400.0)"
+
+
+def test_spikes_are_compared_in_the_same_seeds(fake: Fake) -> None:
+    def run(arm: str, seed: int, spikes: int) -> Run:
+        norms = 1 + 0.01 * np.sin(np.arange(300))
+        norms[150 : 150 + 40 * spikes : 40] = 9.0
+        rows = [{"step": step, "grad/norm_body": norm} for step, norm in enumerate(norms, start=1)]
+        return fake(arm, [*rows, {"step": 300, "bpc/test": 3.0}], seed=seed)
+
+    runs = [run("baseline", seed, count) for seed, count in enumerate((0, 1, 2, 3))]
+    runs += [run("hc", seed, count) for seed, count in ((0, 1), (1, 2), (2, 3))]  # the worst seed is not run
+    runs += [run("mhc", seed, count) for seed, count in enumerate((0, 1, 2, 2))]
+    frame = table(runs)
+    assert frame["gradient spikes (− baseline)"].to_dict() == {"HC": "1.0 ± 0.0", "mHC": "-0.2 ± 0.8"}
+
+
+def test_how_much_the_pairing_cancels_is_said(seeded: Seeded) -> None:
+    runs = [seeded("baseline", 0, 0, 0), seeded("hc", *GAPS), seeded("mhc", 5.0, -30.0, 25.0)]
+    assert table(*runs)["r"].to_dict() == {"HC": "1.00", "mHC": "-0.76"}
 
 
 def test_two_seeds_make_no_table(seeded: Seeded) -> None:

@@ -72,11 +72,12 @@ def test_a_run_that_two_studies_hold_counts_once(fake: Fake) -> None:
         copy.__dict__["metrics"] = run.metrics
     assert pairs.table(by_study(runs + again))["study"].tolist() == ["arms"]
     frame = pairs.table(by_study(runs + again + trio(fake, (4.0, 4.0, 4.0), seed=1, study="quick")))
-    assert frame[["study", "baseline"]].to_numpy().tolist() == [["arms", "3.000"], ["quick", "4.000"]]
+    assert frame[["study", "baseline"]].to_numpy().tolist() == [["arms + quick", "3.000 / 4.000"]]
 
 
 def test_the_longest_trainings_come_first(fake: Fake) -> None:
-    runs = trio(fake, study="a") + trio(fake, study="b", train__steps=600) + trio(fake, study="c")
+    runs = trio(fake, study="a") + trio(fake, study="b", train__steps=600)
+    runs += trio(fake, study="c", optim__lr=1e-2)
     frame = pairs.table(by_study(runs))
     assert frame["study"].tolist() == ["b", "a", "c"]
     assert frame["tokens"].tolist() == ["2.5 M", "0.2 M", "0.2 M"]  # steps of 32 windows of 128
@@ -104,6 +105,16 @@ def test_three_seeds_have_intervals_of_losses_and_ranges_of_gains(fake: Fake) ->
     assert row["HC − baseline"] == "-0.125 ± 0.000"
     assert row["mHC − baseline"] == "2.000 ± 2.484"
     assert row["HC's gain, largest"] == "70.00"
+
+
+def test_studies_of_one_net_share_a_row(fake: Fake) -> None:
+    runs = trio(fake, study="depth", model__blocks=4) + trio(fake, study="depth", model__blocks=8)
+    runs += [run for seed in (1, 2) for run in trio(fake, study="seeds", seed=seed, model__blocks=4)]
+    frame = pairs.table(by_study(runs)).set_index("study")
+    assert frame["HC − baseline"].to_dict() == {
+        "depth blocks 4 + seeds": "-0.125 ± 0.000",
+        "depth blocks 8": "-0.125",
+    }
 
 
 @pytest.mark.parametrize("state", ["running", "interrupted", "failed"])

@@ -64,7 +64,7 @@ def test_the_stability_table_takes_every_step_and_probe(fake: Fake) -> None:
     assert row["max composite gain, bwd"] == "1,234" or row["max composite gain, bwd"] == "1,235"
     assert row["step time (× baseline)"] == "1.00"
     assert (
-        row["spikes (loss + gradient)"] == "–"
+        row["spikes a run (loss + gradient)"] == "–"
     )  # sixty steps, and the rule needs 128 before the one it judges
     assert row["status"] == "finished"
 
@@ -125,7 +125,7 @@ def test_a_diverged_run_has_no_final_loss_and_keeps_the_rest(fake: Fake) -> None
     assert row["final loss (nats)"] == "–"
     assert row["min loss (nats)"] == "2.125"
     assert row["held-out bpc"] == "4.000 (val)"
-    assert row["spikes (loss + gradient)"] == "1 + 1"
+    assert row["spikes a run (loss + gradient)"] == "1 + 1"
     assert row["status"] == "diverged at 43/60"
 
 
@@ -232,7 +232,7 @@ def test_fixture_table(runs: list[Run]) -> None:
         assert frame.loc[label, "final loss (nats)"] == ("–" if arm == "hc" else f"{loss[-1]:.3f}")
     assert frame.loc["HC", "status"] == "diverged at 130/160"
     assert frame.loc["mHC", "status"] == "finished; degenerate: streams never separated"
-    assert frame.loc["baseline", "spikes (loss + gradient)"] == "1 + 0"
+    assert frame.loc["baseline", "spikes a run (loss + gradient)"] == "1 + 0"
     assert frame.loc["mHC", "step time (× baseline)"] == "1.50"
     assert frame.loc["HC", "max composite gain, fwd"] == "2.592"
 
@@ -249,3 +249,22 @@ def test_nothing_is_cut_off_in_a_terminal_of_80_columns(runs: list[Run]) -> None
     for table in found:  # a long status may break within a word
         for name in table.frame.columns.drop("status", errors="ignore"):
             assert {word for cell in table.frame[name] for word in cell.split()} <= said
+
+
+def test_spikes_are_told_a_run_so_that_unlike_numbers_of_seeds_compare(fake: Fake) -> None:
+    def run(arm: str, seed: int, at: tuple[int, ...]) -> Run:
+        rows = [
+            {"step": step, "loss/train": 3.0 + step % 7 / 100, "grad/norm_body": 1.0}
+            for step in range(1, 300)
+        ]
+        for step in at:
+            rows[step - 1] |= {"loss/train": 9.0, "grad/norm_body": 9.0}
+        return fake(arm, rows, seed=seed)
+
+    runs = [run("baseline", 0, (200,)), run("baseline", 1, (200, 250)), run("hc", 0, (200, 250))]
+    frame = both(runs)
+    assert frame["spikes a run (loss + gradient)"].to_dict() == {
+        "baseline": "1.5 + 1.5",
+        "HC": "2 + 2",
+        "mHC": "–",
+    }
