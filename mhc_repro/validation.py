@@ -15,7 +15,7 @@ from typing import Any
 from mhc_repro.cache import expanded
 from mhc_repro.config import Config, ConnectionConfig, OptimConfig
 from mhc_repro.errors import UserError
-from mhc_repro.measurement.guards import REASONS
+from mhc_repro.evidence.verdicts import REASONS
 from mhc_repro.runs.directory import LOCAL, is_recorded, results_root
 from mhc_repro.texts import TEXTS
 

@@ -12,13 +12,13 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from mhc_repro.analysis.arms import rank
-from mhc_repro.analysis.summary import summarise
 from mhc_repro.cache import cache_directory
 from mhc_repro.command_line import inspection
 from mhc_repro.command_line.entry import Parser, exit_code
 from mhc_repro.errors import UserError
-from mhc_repro.measurement.guards import REASONS
+from mhc_repro.evidence.arms import rank
+from mhc_repro.evidence.summary import summarise
+from mhc_repro.evidence.verdicts import REASONS
 from mhc_repro.runs import Run, checkout, manifest, plan, read_runs, results_root
 from mhc_repro.runs.directory import STATUSES
 

@@ -6,9 +6,9 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
-from mhc_repro.analysis.comparison import settings
-from mhc_repro.analysis.summary import column, summarise
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.comparison import settings
+from mhc_repro.evidence.summary import column, summarise
 from mhc_repro.runs import ENDED, Run, read_run
 
 # what a batch follows from, with its step

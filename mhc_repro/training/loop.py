@@ -18,7 +18,7 @@ from mhc_repro import cache
 from mhc_repro.config import Config
 from mhc_repro.connections import nature
 from mhc_repro.errors import UserError
-from mhc_repro.measurement.guards import REASONS, judge
+from mhc_repro.evidence.verdicts import REASONS, judge
 from mhc_repro.runs import files, manifest
 from mhc_repro.runs.directory import ENDED, LOCAL, RunBusy, RunDirectory, is_recorded
 from mhc_repro.runs.identity import PROTOCOL_VERSION

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mhc_repro.analysis.comparison import Comparison, comparisons
 from mhc_repro.analysis.tables.published_anatomy import HC, MHC, QUARTER
 from mhc_repro.config import Config, ConnectionConfig
+from mhc_repro.evidence.comparison import Comparison, comparisons
 from mhc_repro.runs import PROTOCOL_VERSION, Run, read_runs
 
 HERE = Path(__file__).parent

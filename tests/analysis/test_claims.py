@@ -5,11 +5,11 @@ import pytest
 from scipy.stats import norm, t
 
 from mhc_repro.analysis import claims, stats
-from mhc_repro.analysis.claims import QUANTITIES, Claim, Pair
-from mhc_repro.analysis.comparison import EXPECTED, Kind, by_study
-from mhc_repro.analysis.summary import Summary, summarise
 from mhc_repro.analysis.tables.claims import caption
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.claims import QUANTITIES, Claim, Pair
+from mhc_repro.evidence.comparison import EXPECTED, Kind, by_study
+from mhc_repro.evidence.summary import Summary, summarise
 from mhc_repro.runs import checkout, read_runs
 
 INF = float("inf")

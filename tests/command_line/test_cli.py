@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from mhc_repro.analysis.summary import summarise
 from mhc_repro.command_line import cli, compose, inspection
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.summary import summarise
 from mhc_repro.runs import Run, plan, read_runs
 from mhc_repro.training import enwik8
 

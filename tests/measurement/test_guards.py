@@ -6,8 +6,8 @@ import torch
 
 from mhc_repro.config import Config, GuardsConfig
 from mhc_repro.connections import nature
+from mhc_repro.evidence.verdicts import REASONS, judge
 from mhc_repro.measurement.gains import gain_rows
-from mhc_repro.measurement.guards import REASONS, judge
 from mhc_repro.training.trainer import Trainer
 from yaml_files import CONF
 

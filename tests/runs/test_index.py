@@ -11,8 +11,8 @@ import yaml
 
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.index import COLUMNS, index, index_csv
 from mhc_repro.runs import RunDirectory, read_run, read_runs
-from mhc_repro.runs.index import COLUMNS, index, index_csv
 
 MakeConfig = Callable[..., Config]
 MakeRun = Callable[..., RunDirectory]

@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from mhc_repro.analysis import labels, stats
-from mhc_repro.analysis.arms import BASELINE, style
-from mhc_repro.analysis.comparison import Comparison
-from mhc_repro.analysis.curves import Curves, envelope, mean, smooth, thin
+from mhc_repro.analysis import labels
+from mhc_repro.evidence import stats
+from mhc_repro.evidence.arms import BASELINE, style
+from mhc_repro.evidence.comparison import Comparison
+from mhc_repro.evidence.curves import Curves, envelope, mean, smooth, thin
 from mhc_repro.runs import Run
 
 WIDTH, PANEL = 8.6, 1.85  # inches: about what a README is wide; height of a panel without its labels

@@ -10,12 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from mhc_repro.analysis import labels
-from mhc_repro.analysis.arms import BASELINE, Promise, promises
-from mhc_repro.analysis.comparison import Studies
-from mhc_repro.analysis.summary import Summary, summaries
 from mhc_repro.analysis.tables import cells, overhead
 from mhc_repro.analysis.tables.stability import held_out_bpc
 from mhc_repro.bench.records import ALL_ARMS, Record, newest
+from mhc_repro.evidence.arms import BASELINE, Promise, promises
+from mhc_repro.evidence.comparison import Studies
+from mhc_repro.evidence.summary import Summary, summaries
 from mhc_repro.runs import Run
 
 STUDY = "arms"

@@ -11,7 +11,7 @@ from statistics import median
 import pandas as pd
 from tabulate import tabulate
 
-from mhc_repro.analysis import stats
+from mhc_repro.evidence import stats
 
 DASH = "–"
 SEVERAL = (

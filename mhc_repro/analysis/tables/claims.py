@@ -8,12 +8,12 @@ from math import isnan
 
 import pandas as pd
 
-from mhc_repro.analysis import stats
-from mhc_repro.analysis.arms import style
-from mhc_repro.analysis.claims import QUANTITIES, Asked, Claim, agreement, ask, load, verdict
-from mhc_repro.analysis.comparison import Studies, joined
-from mhc_repro.analysis.summary import summarise
 from mhc_repro.analysis.tables import cells
+from mhc_repro.evidence import stats
+from mhc_repro.evidence.arms import style
+from mhc_repro.evidence.claims import QUANTITIES, Asked, Claim, agreement, ask, load, verdict
+from mhc_repro.evidence.comparison import Studies, joined
+from mhc_repro.evidence.summary import summarise
 
 EMPTY = "No study has finished runs that a claim can be asked of: `make quick` makes the first."
 CAPTION = (

@@ -10,11 +10,12 @@ from math import isnan
 
 import pandas as pd
 
-from mhc_repro.analysis import labels, stats
-from mhc_repro.analysis.arms import BASELINE, style
-from mhc_repro.analysis.comparison import EXPECTED, EXPECTED_IN, Comparison
-from mhc_repro.analysis.summary import summarise
+from mhc_repro.analysis import labels
 from mhc_repro.analysis.tables import cells
+from mhc_repro.evidence import stats
+from mhc_repro.evidence.arms import BASELINE, style
+from mhc_repro.evidence.comparison import EXPECTED, EXPECTED_IN, Comparison
+from mhc_repro.evidence.summary import summarise
 
 TITLE = "Paired by seed"
 MARK = "†"

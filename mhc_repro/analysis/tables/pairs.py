@@ -8,12 +8,12 @@ from math import nan
 
 import pandas as pd
 
-from mhc_repro.analysis import stats
-from mhc_repro.analysis.arms import BASELINE
-from mhc_repro.analysis.comparison import EXPECTED, Comparison, Studies, joined
-from mhc_repro.analysis.composites import DIRECTIONS
-from mhc_repro.analysis.summary import column, summarise
 from mhc_repro.analysis.tables import cells
+from mhc_repro.evidence import stats
+from mhc_repro.evidence.arms import BASELINE
+from mhc_repro.evidence.comparison import EXPECTED, Comparison, Studies, joined
+from mhc_repro.evidence.composites import DIRECTIONS
+from mhc_repro.evidence.summary import column, summarise
 from mhc_repro.runs import Run
 
 # mHC's reads and writes without the mixing; x + F(x)/4, to tell what scaling a branch does without streams

@@ -13,12 +13,12 @@ import pandas as pd
 import yaml
 
 from mhc_repro.analysis import labels
-from mhc_repro.analysis.arms import BASELINE, style
-from mhc_repro.analysis.comparison import EXPECTED, EXPECTED_IN, Comparison, Studies
 from mhc_repro.analysis.selection import fullest
-from mhc_repro.analysis.summary import Summary, summarise
 from mhc_repro.analysis.tables import cells
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.arms import BASELINE, style
+from mhc_repro.evidence.comparison import EXPECTED, EXPECTED_IN, Comparison, Studies
+from mhc_repro.evidence.summary import Summary, summarise
 from mhc_repro.runs import checkout
 
 FILE = Path("experiments/published.yaml")

@@ -14,15 +14,15 @@ import numpy as np
 import pandas as pd
 
 from mhc_repro.analysis import labels
-from mhc_repro.analysis.arms import BASELINE, style
-from mhc_repro.analysis.comparison import Comparison, Studies
-from mhc_repro.analysis.composites import matrices
-from mhc_repro.analysis.curves import gaps
 from mhc_repro.analysis.selection import choose, fullest, one_seed
-from mhc_repro.analysis.summary import column, summarise
 from mhc_repro.analysis.tables import published
 from mhc_repro.analysis.tables.cells import SHORT_REASONS
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.arms import BASELINE, style
+from mhc_repro.evidence.comparison import Comparison, Studies
+from mhc_repro.evidence.composites import matrices
+from mhc_repro.evidence.curves import gaps
+from mhc_repro.evidence.summary import column, summarise
 from mhc_repro.runs import Run
 
 STUDY = "published"

@@ -10,11 +10,11 @@ import pandas as pd
 from rich import box, table
 
 from mhc_repro.analysis import labels
-from mhc_repro.analysis.arms import rank, style
-from mhc_repro.analysis.comparison import EXPECTED, EXPECTED_IN, Comparison
-from mhc_repro.analysis.summary import PRINTED_EVERY, Summary, summaries
 from mhc_repro.analysis.tables import cells, differences
-from mhc_repro.measurement.spikes import WINDOW
+from mhc_repro.evidence.arms import rank, style
+from mhc_repro.evidence.comparison import EXPECTED, EXPECTED_IN, Comparison
+from mhc_repro.evidence.spikes import WINDOW
+from mhc_repro.evidence.summary import PRINTED_EVERY, Summary, summaries
 
 PUBLISHED_TITLE = "As the enwik8 reproduction prints them"
 PUBLISHED_CAPTION = (

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mhc_repro.analysis.arms import STYLES
-from mhc_repro.analysis.comparison import comparisons
 from mhc_repro.analysis.figures import drawing
 from mhc_repro.analysis.figures.training import loss_gap
+from mhc_repro.evidence.arms import STYLES
+from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.runs import Run
 
 Fake = Callable[..., Run]

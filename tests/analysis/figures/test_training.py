@@ -11,11 +11,11 @@ from scipy.stats import trim_mean
 
 from made_runs import make_run
 from mhc_repro.analysis import theme
-from mhc_repro.analysis.arms import style
-from mhc_repro.analysis.comparison import Comparison, comparisons
-from mhc_repro.analysis.curves import envelope, gaps, smooth, thin
 from mhc_repro.analysis.figures import FIGURES
 from mhc_repro.analysis.figures.training import gain_by_layer, loss_gap, training
+from mhc_repro.evidence.arms import style
+from mhc_repro.evidence.comparison import Comparison, comparisons
+from mhc_repro.evidence.curves import envelope, gaps, smooth, thin
 from mhc_repro.runs import Run, read_runs
 from mhc_repro.runs.schema import GAINS
 

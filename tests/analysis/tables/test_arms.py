@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from mhc_repro.analysis.comparison import comparisons
 from mhc_repro.analysis.tables import arms, overhead
 from mhc_repro.analysis.tables.cells import DASH
 from mhc_repro.command_line.compose import CONF
+from mhc_repro.evidence.comparison import comparisons
 
 ROOT = CONF.parent / "results"
 

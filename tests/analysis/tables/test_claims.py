@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pandas as pd
 
-from mhc_repro.analysis.claims import Claim, load
-from mhc_repro.analysis.comparison import by_study
 from mhc_repro.analysis.tables import claims
+from mhc_repro.evidence.claims import Claim, load
+from mhc_repro.evidence.comparison import by_study
 from mhc_repro.runs import Run
 
 Fake = Callable[..., Run]

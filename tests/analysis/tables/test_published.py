@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 from mhc_repro.analysis import report
-from mhc_repro.analysis.comparison import by_study
-from mhc_repro.analysis.summary import Summary
 from mhc_repro.analysis.tables import published
 from mhc_repro.analysis.tables.published import Quantity
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.comparison import by_study
+from mhc_repro.evidence.summary import Summary
 from mhc_repro.runs import Run, checkout
 
 Fake = Callable[..., Run]

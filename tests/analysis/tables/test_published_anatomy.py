@@ -4,8 +4,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mhc_repro.analysis.arms import style
-from mhc_repro.analysis.comparison import Comparison, comparisons
 from mhc_repro.analysis.tables.published_anatomy import (
     HC,
     MHC,
@@ -18,6 +16,8 @@ from mhc_repro.analysis.tables.published_anatomy import (
     twin_losses,
     with_streams,
 )
+from mhc_repro.evidence.arms import style
+from mhc_repro.evidence.comparison import Comparison, comparisons
 from mhc_repro.runs import Run
 
 Fake = Callable[..., Run]

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from mhc_repro.analysis.arms import style
-from mhc_repro.analysis.comparison import comparisons
 from mhc_repro.analysis.tables import cells, stability
-from mhc_repro.measurement import guards
+from mhc_repro.evidence import verdicts
+from mhc_repro.evidence.arms import style
+from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.runs import Run
 
 Fake = Callable[..., Run]
@@ -176,7 +176,7 @@ def test_seeds_of_one_arm_and_what_became_of_them(fake: Fake) -> None:
 
 
 def test_every_reason_of_the_guards_has_words() -> None:
-    assert set(cells.SHORT_REASONS) == set(guards.REASONS)
+    assert set(cells.SHORT_REASONS) == set(verdicts.REASONS)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mhc_repro.analysis.arms import BASELINE
-from mhc_repro.analysis.comparison import Comparison
-from mhc_repro.analysis.stats import ratio
-from mhc_repro.measurement.spikes import WINDOW, spikes
+from mhc_repro.evidence.arms import BASELINE
+from mhc_repro.evidence.comparison import Comparison
+from mhc_repro.evidence.spikes import WINDOW, spikes
+from mhc_repro.evidence.stats import ratio
 from mhc_repro.runs import ENDED, Run
 
 PRINTED_EVERY = 20  # the enwik8 reproduction prints its iterations 0, 20, 40, ...

@@ -18,11 +18,11 @@ from typing import Any
 
 import yaml
 
-from mhc_repro.analysis import stats
-from mhc_repro.analysis.arms import promises
-from mhc_repro.analysis.comparison import Comparison, Kind
-from mhc_repro.analysis.summary import Summary, summarise
 from mhc_repro.errors import UserError
+from mhc_repro.evidence import stats
+from mhc_repro.evidence.arms import promises
+from mhc_repro.evidence.comparison import Comparison, Kind
+from mhc_repro.evidence.summary import Summary, summarise
 from mhc_repro.runs import Run, checkout
 
 FILE = Path("experiments/claims.yaml")
