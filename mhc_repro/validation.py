@@ -121,11 +121,6 @@ RULES: dict[str, Rule] = {
     "train.val_every": at_least(1),
     "train.val_windows": at_least(1),
     "train.test_windows": at_least(1),
-    "guards.judged_after": within(0, 1),
-    **{
-        f"guards.{each}": at_least(0)
-        for each in ("spread", "distance", "moved", "vertex", "slope", "residual", "gradient")
-    },
     "probe.every": at_least(1),
     "probe.windows": at_least(1),
     "probe.token_maps": at_least(0),

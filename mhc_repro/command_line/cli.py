@@ -18,7 +18,6 @@ from mhc_repro.command_line.entry import Parser, exit_code
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.arms import rank
 from mhc_repro.evidence.summary import summarise
-from mhc_repro.evidence.verdicts import REASONS
 from mhc_repro.runs import Run, checkout, manifest, plan, read_runs, results_root
 from mhc_repro.runs.directory import STATUSES
 
@@ -57,7 +56,7 @@ def show_plan(args: argparse.Namespace) -> int:
 
 
 def ls(args: argparse.Namespace) -> int:
-    """List runs: status, progress, held-out bits per character, reasons why one is degenerate."""
+    """List runs: status, progress, held-out bits per character, what is wrong with their mixing."""
     table = _table("folder", "run", "status", "step", "bpc", "notes", "updated")
     runs = _runs(args.root)
     for run in runs:
@@ -71,7 +70,7 @@ def ls(args: argparse.Namespace) -> int:
                 run.state,
                 summary.progress,
                 bpc,
-                "; ".join(": ".join(note) for note in summary.notes),
+                "; ".join(summary.verdict.words()),
                 when,
             )
     studies = dict.fromkeys(run.study for run in runs)
@@ -91,11 +90,10 @@ def show(args: argparse.Namespace) -> int:
     run = inspection.find(args.name, _runs(args.root))
     print(f"{run.path}\n\n{yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)}")
     table = _table("", "")
-    status = {key: value for key, value in run.status.items() if key not in ("degenerate", "control")}
-    for key, value in {**status, "status": run.state, **inspection.numbers(run)}.items():
+    for key, value in {**run.status, "status": run.state, **inspection.numbers(run)}.items():
         table.add_row(key.replace("_", " "), _text(value))
-    for kind, code in summarise(run).notes:
-        table.add_row(kind, f"{code}: {REASONS.get(code, 'not known to this version')}")
+    for word, meaning in inspection.findings(run):
+        table.add_row(word, meaning)
     for key in ("commit", "dirty", "exact"):
         table.add_row(key, _text(run.manifest.get(key)))
     _console().print(table)

@@ -9,6 +9,7 @@ from typing import Any
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.comparison import settings
 from mhc_repro.evidence.summary import column, summarise
+from mhc_repro.evidence.verdicts import REASONS, verdict
 from mhc_repro.runs import ENDED, Run, read_run
 
 # what a batch follows from, with its step
@@ -32,6 +33,14 @@ def find(name: str, runs: Sequence[Run]) -> Run:
     raise UserError(
         f"{name}: no such run; {'nearest: ' + ', '.join(near) if near else 'mhc-repro ls lists all'}"
     )
+
+
+def findings(run: Run) -> list[tuple[str, str]]:
+    """Return the verdict on a run: each finding's word, and what it means."""
+    return [
+        (word, f"{code}: {REASONS[code][1]}" if code else "no probe late enough")
+        for word, code in verdict(run).notes()
+    ]
 
 
 def numbers(run: Run) -> dict[str, float]:

@@ -5,10 +5,11 @@ from typing import Any
 
 import pandas as pd
 
+from mhc_repro.evidence.verdicts import Verdict, verdict
 from mhc_repro.runs.reader import Run
 
 COLUMNS = (
-    *("run_id", "study", "connection", "seed", "status", "degenerate", "steps"),
+    *("run_id", "study", "connection", "seed", "status", *Verdict._fields, "steps"),
     *("commit", "dirty", "data_sha256", "parameters", "loss/train", "loss/val", "bpc/test", "wall_seconds"),
 )
 FINAL = ("loss/train", "loss/val", "bpc/test")
@@ -32,7 +33,7 @@ def _row(run: Run) -> dict[str, Any]:
         "connection": run.connection,
         "seed": run.seed,
         "status": run.state,
-        "degenerate": ";".join(run.status.get("degenerate") or []),
+        **{word: ";".join(codes) for word, codes in verdict(run)._asdict().items()},
         "steps": run.status.get("step"),
         "commit": run.manifest.get("commit"),
         "dirty": run.manifest.get("dirty"),

@@ -15,6 +15,7 @@ from mhc_repro.evidence.arms import BASELINE
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.spikes import WINDOW, spikes
 from mhc_repro.evidence.stats import ratio
+from mhc_repro.evidence.verdicts import Verdict, verdict
 from mhc_repro.runs import ENDED, Run
 
 PRINTED_EVERY = 20  # the enwik8 reproduction prints its iterations 0, 20, 40, ...
@@ -28,7 +29,7 @@ class Summary:
     seed: int
     state: str
     progress: str  # "130/160"
-    notes: tuple[tuple[str, str], ...]  # (degenerate | control, the reason's code)
+    verdict: Verdict
     # as the enwik8 reproduction prints them: every 20th step, train batches
     loss_final: float = nan
     loss_min: float = nan
@@ -68,7 +69,7 @@ def summarise(run: Run) -> Summary:
         "seed": run.seed,
         "state": run.state,
         "progress": f"{status.get('step', 0)}/{run.config['train']['steps']}",
-        "notes": tuple((kind, code) for kind in ("degenerate", "control") for code in status.get(kind) or ()),
+        "verdict": verdict(run),
     }
     if run.state not in ENDED:
         return Summary(**head)

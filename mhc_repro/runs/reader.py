@@ -2,10 +2,11 @@
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -14,8 +15,10 @@ from mhc_repro.runs.directory import ENDED, RunDirectory
 from mhc_repro.runs.identity import PROTOCOL_VERSION, identify
 
 FILES = ("config.yaml", "manifest.json", "status.json")  # a folder that has one of these is meant to be a run
+JUDGED_THEN = ("degenerate", "control")  # in the status of older runs; evidence.verdicts judges anew
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +78,20 @@ class Run:
         return RunDirectory(self.path).table(name).read()
 
 
+def once(read: Callable[[Run], T]) -> Callable[[Run], T]:
+    """Read it of each run once, as a cached property does that a module above `runs` adds."""
+
+    @wraps(read)
+    def remembered(run: Run) -> T:
+        known = vars(run)
+        if read.__name__ not in known:
+            known[read.__name__] = read(run)
+        found: T = known[read.__name__]
+        return found
+
+    return remembered
+
+
 def place(run: Run) -> tuple[str, str, int, str]:
     """Say where a run comes in the one order: by study, arm's name, seed and id."""
     return run.study, run.connection, run.seed, run.run_id
@@ -92,7 +109,8 @@ def read_run(path: Path | str) -> Run:
     state = directory.state()
     if state in ENDED:
         directory.check()
-    return Run(directory.path, config, manifest, directory.read_status() or {}, state)
+    status = {key: value for key, value in (directory.read_status() or {}).items() if key not in JUDGED_THEN}
+    return Run(directory.path, config, manifest, status, state)
 
 
 def read_runs(root: Path | str, study: str | None = None) -> list[Run]:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm, t
 
-from mhc_repro.analysis import claims, stats
 from mhc_repro.analysis.tables.claims import caption
 from mhc_repro.errors import UserError
+from mhc_repro.evidence import claims, stats
 from mhc_repro.evidence.claims import QUANTITIES, Claim, Pair
 from mhc_repro.evidence.comparison import EXPECTED, Kind, by_study
 from mhc_repro.evidence.summary import Summary, summarise

@@ -83,10 +83,11 @@ def test_show_every_state(capsys: pytest.CaptureFixture) -> None:
         assert run.state in capsys.readouterr().out
 
 
-def test_notes_tell_a_fault_from_a_control() -> None:
-    run = changed("hc", status={"degenerate": ["h_res_frozen"], "control": ["h_res_identity"]})
-    assert summarise(run).notes == (("degenerate", "h_res_frozen"), ("control", "h_res_identity"))
-    assert summarise(changed("hc", status={})).notes == ()
+def test_what_is_wrong_with_a_run_is_said_with_its_meaning() -> None:
+    ((word, meaning),) = inspection.findings(RUNS["mhc"])
+    assert word == "dead"
+    assert meaning.startswith("streams_never_separated: nothing but rounding tells the streams apart")
+    assert inspection.findings(RUNS["baseline"]) == []
 
 
 def test_find_suggests_what_is_near() -> None:

@@ -105,5 +105,4 @@ def _gain(runs: list[Summary]) -> str:
 
 def _notes(runs: list[Summary]) -> str:
     states = dict.fromkeys(run.state for run in runs if run.state != "finished")
-    codes = dict.fromkeys(note for run in runs for note in run.notes)
-    return "; ".join([*states, *(f"{kind}: {cells.SHORT_REASONS.get(code, code)}" for kind, code in codes)])
+    return "; ".join([*states, *dict.fromkeys(words for run in runs for words in run.verdict.words())])

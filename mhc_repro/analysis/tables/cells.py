@@ -36,17 +36,6 @@ TEXT_COLUMNS = (
     "contrary",
 )
 
-SHORT_REASONS = {  # the codes of measurement.guards, short enough for a cell
-    "streams_never_separated": "streams never separated",
-    "h_res_identity": "H_res = I",
-    "h_res_uniform": "H_res = J/n",
-    "h_res_saturated": "H_res saturated",
-    "h_res_frozen": "H_res never moved",
-    "gates_saturated": "gates saturated",
-    "constraint_missed": "sums of H_res off 1",
-    "connection_gradients_dead": "dead connection gradients",
-}
-
 
 def cell(values: Sequence[float], decimals: int | None = None) -> str:
     """Print the values of the seeds: one, both, or mean ± t interval; say how many when some are missing."""

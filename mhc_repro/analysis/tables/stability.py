@@ -192,5 +192,5 @@ def _status(runs: list[Summary]) -> str:
         ]
 
     states = [run.state if run.state == "finished" else f"{run.state} at {run.progress}" for run in runs]
-    notes = [f"{kind}: {cells.SHORT_REASONS.get(code, code)}" for run in runs for kind, code in run.notes]
+    notes = [words for run in runs for words in run.verdict.words()]
     return "; ".join(counted(states) + counted(notes))

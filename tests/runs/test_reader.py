@@ -44,13 +44,13 @@ def test_index_row(make_config: MakeConfig, make_run: MakeRun, tmp_path: Path) -
     config = make_config()
     config.data.sha256 = "d0d0"
     run = make_run(config)
-    run.write_status(degenerate=["a", "b"])
+    run.write_status(degenerate=["a", "b"])  # as runs once did: read no more
     lines = index_csv(read_runs(tmp_path / "results")).splitlines()
     assert lines[0].startswith(
-        "run_id,study,connection,seed,status,degenerate,steps,commit,dirty,data_sha256,"
+        "run_id,study,connection,seed,status,dead,off_the_constraint,control,not_judged,steps,commit,dirty,data_sha256,"
     )
     assert lines[0].split(",") == list(COLUMNS)
-    expected = f"{run.run_id},scratch,mhc,0,finished,a;b,4,c0ffee,False,d0d0,100,6.0,1.5,2.25,3.5"
+    expected = f"{run.run_id},scratch,mhc,0,finished,,,,,4,c0ffee,False,d0d0,100,6.0,1.5,2.25,3.5"
     assert lines[1:] == [expected]
 
 
@@ -71,7 +71,7 @@ def test_a_run_that_only_began_has_blanks(make_config: MakeConfig, tmp_path: Pat
     with run.locked():
         run.write_config(config)
     line = index_csv(read_runs(tmp_path / "results")).splitlines()[1]
-    assert line == f"{run.run_id},scratch,mhc,0,missing,,,,,,,,,,"
+    assert line == f"{run.run_id},scratch,mhc,0,missing,,,,,,,,,,,,,"
 
 
 def test_index_bytes_do_not_depend_on_the_order_of_writing(
