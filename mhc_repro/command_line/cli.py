@@ -12,12 +12,13 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from mhc_repro.analysis.tables import cells
 from mhc_repro.cache import cache_directory
 from mhc_repro.command_line import inspection
 from mhc_repro.command_line.entry import Parser, exit_code
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.arms import rank
-from mhc_repro.evidence.summary import summarise
+from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import Run, checkout, manifest, plan, read_runs, results_root
 from mhc_repro.runs.directory import STATUSES
 
@@ -57,20 +58,19 @@ def show_plan(args: argparse.Namespace) -> int:
 
 def ls(args: argparse.Namespace) -> int:
     """List runs: status, progress, held-out bits per character, what is wrong with their mixing."""
-    table = _table("folder", "run", "status", "step", "bpc", "notes", "updated")
+    table = _table("folder", "run", "status", "step", "bpc", "gain", "notes", "updated")
     runs = _runs(args.root)
     for run in runs:
         if args.study in (None, run.study) and args.status in (None, run.state):
-            summary = summarise(run)
-            bpc = f"{summary.bpc:.3f} {summary.bpc_split}" if summary.bpc_split else ""
             when = str(run.status.get("updated", ""))[:16].replace("T", " ")
             table.add_row(
                 _folder(run),
                 run.run_id,
                 run.state,
-                summary.progress,
-                bpc,
-                "; ".join(summary.verdict.words()),
+                run.progress,
+                cells.held_out_bpc([run]),
+                cells.shown([run], "composite"),
+                "; ".join(verdict(run).words()),
                 when,
             )
     studies = dict.fromkeys(run.study for run in runs)

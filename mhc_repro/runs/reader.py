@@ -57,6 +57,11 @@ class Run:
         """Number of sub-layers: two a block."""
         return 2 * int(self.config["model"]["blocks"])
 
+    @property
+    def progress(self) -> str:
+        """How far it has come, of how far it goes: "130/160"."""
+        return f"{self.status.get('step', 0)}/{self.config['train']['steps']}"
+
     @cached_property
     def metrics(self) -> pd.DataFrame:
         return self._table("metrics")

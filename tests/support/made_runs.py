@@ -54,7 +54,7 @@ def make_run(
     shared = np.random.default_rng([seed])  # the batch's own difficulty: the same for every arm
     own = np.random.default_rng([seed, *arm.encode()])
     batch, noise = shared.normal(0, 0.06, steps + 1), own.normal(0, 0.01, steps + 1)
-    metrics, gains, tokens = (Table(folder, name) for name in UNITS)
+    metrics, gains, tokens = (Table(folder, name) for name in ("metrics", "gains", "tokens"))
     tokens.append({"step": 0, "layer": 1, "h_res": [1.0]})
     for step in range(last + 1):
         done = step / steps
@@ -90,7 +90,7 @@ def make_run(
             row |= {"loss/test": round(val + 0.01, 4), "bpc/test": round((val + 0.01) / np.log(2), 4)}
         metrics.append(row)
     if stops is None:
-        for table, units in zip((metrics, gains, tokens), UNITS.values(), strict=True):
+        for table, units in zip((metrics, gains, tokens), UNITS.values(), strict=False):
             table.finish(units)
     status = {
         "status": "diverged" if diverges else "interrupted" if stops else "finished",

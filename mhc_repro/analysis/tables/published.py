@@ -18,8 +18,8 @@ from mhc_repro.analysis.tables import cells
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.comparison import EXPECTED, EXPECTED_IN, Comparison, Studies
-from mhc_repro.evidence.summary import Summary, summarise
-from mhc_repro.runs import checkout
+from mhc_repro.evidence.ledger import values
+from mhc_repro.runs import Run, checkout
 
 FILE = Path("experiments/published.yaml")
 TOLERANCE = 0.10  # a value reproduces within this part of the published one
@@ -75,18 +75,18 @@ EXPLANATION = (
 
 
 @dataclass(frozen=True)
-class Quantity:
+class Quoted:
     """A row of numbers that somebody published, and what of ours answers it."""
 
     name: str
-    fields: tuple[str, ...]  # of Summary
+    fields: tuple[str, ...]  # of the ledger
     quoted: dict[str, str]  # by arm, digit for digit
     published: dict[str, float]
 
-    def of(self, run: Summary) -> float:
+    def of(self, run: Run) -> float:
         """Give ours: the largest of the fields, NaN when one is missing."""
-        values = [float(getattr(run, field)) for field in self.fields]
-        return nan if any(map(isnan, values)) else max(values)
+        ours = [values(run)[field] for field in self.fields]
+        return nan if any(map(isnan, ours)) else max(ours)
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ class Source:
 
     source: str
     setting: str
-    quantities: list[Quantity]
+    quantities: list[Quoted]
 
 
-Runs = dict[str, list[Summary]]  # by the published arm; only runs that have ended with numbers
+Runs = dict[str, list[Run]]  # by the published arm
 
 
 def load() -> dict[str, Source]:
@@ -125,8 +125,7 @@ def part(studies: Studies) -> str:
         study: fullest(studies.get(study, []), (*arms.values(), QUARTER)) for study, arms in ARMS.items()
     }
     ours = {
-        study: {arm: _summaries(found[study], name) for arm, name in arms.items()}
-        for study, arms in ARMS.items()
+        study: {arm: _runs(found[study], name) for arm, name in arms.items()} for study, arms in ARMS.items()
     }
     if not any(found.values()):
         return f"{EMPTY}\n\n{explanation(sources['reproduction'].quantities, None)}"
@@ -142,7 +141,7 @@ def part(studies: Studies) -> str:
 
 
 def table(
-    quantities: list[Quantity], ours: dict[str, Runs], columns: dict[str, tuple[str, ...]], judged: bool
+    quantities: list[Quoted], ours: dict[str, Runs], columns: dict[str, tuple[str, ...]], judged: bool
 ) -> pd.DataFrame:
     """Lay out a row for each number and one for the order of the arms, all finished text.
 
@@ -174,11 +173,10 @@ def table(
     return frame
 
 
-def cell(quantity: Quantity, arm: str, runs: list[Summary]) -> str:
+def cell(quantity: Quoted, arm: str, runs: list[Run]) -> str:
     """Print ours of every seed, a single field to the published digits; say how many runs diverged."""
     decimals = len(quantity.quoted[arm].partition(".")[2]) if len(quantity.fields) == 1 else None
-    write = cells.cell if quantity.fields[0].startswith("loss") else cells.ranged
-    texts = [write([getattr(run, field) for run in runs], decimals) for field in quantity.fields]
+    texts = [cells.shown(runs, field, decimals) for field in quantity.fields]
     diverged = sum(run.state == "diverged" for run in runs)
     if set(texts) == {cells.DASH}:
         return "diverged" if diverged else cells.DASH
@@ -186,7 +184,7 @@ def cell(quantity: Quantity, arm: str, runs: list[Summary]) -> str:
     return f"{text}, {diverged} diverged" if diverged else text
 
 
-def reproduces(quantity: Quantity, arm: str, runs: list[Summary]) -> str:
+def reproduces(quantity: Quoted, arm: str, runs: list[Run]) -> str:
     """Say whether ours is within TOLERANCE of the published number: yes, no, or for how many seeds."""
     published, judged = quantity.published[arm], []
     for run in runs:
@@ -210,7 +208,7 @@ def order(values: dict[str, float]) -> str:
     return " < ".join(" = ".join(group) for group in labels)
 
 
-def orders(quantity: Quantity, ours: Runs) -> list[str]:
+def orders(quantity: Quoted, ours: Runs) -> list[str]:
     """Write the order in each seed that has every arm; where an arm diverged, that instead."""
     by_seed = {arm: {run.seed: run for run in runs} for arm, runs in ours.items()}
     found = []
@@ -225,7 +223,7 @@ def orders(quantity: Quantity, ours: Runs) -> list[str]:
     return found
 
 
-def explanation(quantities: list[Quantity], found: Comparison | None) -> str:
+def explanation(quantities: list[Quoted], found: Comparison | None) -> str:
     """Say what the reproduction's gain is, and what a quarter of each branch does to it here, if that was run."""
     gains = [each for each in quantities if each.fields[0].startswith("activation")]
     text = EXPLANATION.format(
@@ -233,10 +231,10 @@ def explanation(quantities: list[Quantity], found: Comparison | None) -> str:
         quarter=[quartered(gain.published["baseline"]) for gain in gains],
         mhc=[gain.quoted["mhc"] for gain in gains],
     )
-    if whole := [run for run in _summaries(found, BASELINE) if run.state == "finished"]:
+    if whole := [run for run in _runs(found, BASELINE) if run.state == "finished"]:
         mean, most = (cells.ranged([quartered(gain.of(run)) for run in whole], decimals=2) for gain in gains)
         text += f" From the baseline here it would be {mean} and {most}."
-    if quarter := _summaries(found, QUARTER):
+    if quarter := _runs(found, QUARTER):
         mean, most = (cell(gain, "mhc", quarter) for gain in gains)
         text += f" A plain net with branches times 1/4 has {mean} and {most} here."
     return text
@@ -250,14 +248,14 @@ def quartered(ratio: Any, n: int = STREAMS) -> Any:
     return 1 + (ratio - 1) / n
 
 
-def _quantity(name: str, about: dict[str, Any]) -> Quantity:
+def _quantity(name: str, about: dict[str, Any]) -> Quoted:
     quoted = dict(about["values"])
     published = {arm: float(text.removeprefix("≈")) for arm, text in quoted.items()}
-    return Quantity(name, tuple(about["fields"]), quoted, published)
+    return Quoted(name, tuple(about["fields"]), quoted, published)
 
 
-def _summaries(found: Comparison | None, arm: str) -> list[Summary]:
-    return [summarise(run) for run in found.arms.get(arm, [])] if found else []
+def _runs(found: Comparison | None, arm: str) -> list[Run]:
+    return found.arms.get(arm, []) if found else []
 
 
 def _verdict(judged: list[bool]) -> str:

@@ -21,7 +21,7 @@ from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.comparison import Comparison, Studies
 from mhc_repro.evidence.composites import matrices
 from mhc_repro.evidence.curves import gaps
-from mhc_repro.evidence.summary import column, summarise
+from mhc_repro.evidence.ledger import column
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import Run
 
@@ -34,7 +34,7 @@ TWINS = (BASELINE, MHC, QUARTER)  # whose losses are compared
 def published_and_ours(comparison: Comparison | None) -> pd.DataFrame:
     """Put the published numbers beside those of one seed of `comparison`: a row a quantity, NaN without a run."""
     found = {} if comparison is None else one_seed(comparison).arms
-    ours = {arm: summarise(run) for arm, (run,) in found.items()}
+    ours = {arm: run for arm, (run,) in found.items()}
     table = {}
     for quantity in published.load()["reproduction"].quantities:
         row = {}
