@@ -26,13 +26,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mhc_repro.analysis.arms import BASELINE, rank
 from mhc_repro.analysis.tables import overhead
 from mhc_repro.bench import records
 from mhc_repro.command_line import compose
 from mhc_repro.command_line.entry import Parser, exit_code
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.arms import BASELINE, rank
 from mhc_repro.runs import LOCAL, RECORDED, manifest, results_root
 
 PROTOCOL = "reference"

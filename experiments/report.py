@@ -13,11 +13,11 @@ from pathlib import Path
 from rich.console import Console
 
 from mhc_repro.analysis import labels, report
-from mhc_repro.analysis.comparison import Studies, read_studies
 from mhc_repro.analysis.tables import stability
 from mhc_repro.bench import records
 from mhc_repro.command_line.entry import Faults, Parser, exit_code, tell
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.comparison import Studies, read_studies
 from mhc_repro.runs import LOCAL, RECORDED, results_root
 
 

@@ -23,11 +23,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mhc_repro import cache
-from mhc_repro.command_line import compose
+from mhc_repro.command_line import compose, inspection
 from mhc_repro.command_line.entry import INTERRUPTED, MISTAKE, exit_code, pass_on
 from mhc_repro.cores import cores
 from mhc_repro.errors import UserError
-from mhc_repro.runs import plan
+from mhc_repro.runs import ENDED, RunDirectory, plan, read_run
 from mhc_repro.training import stops
 
 REFUSED = "refused"
@@ -53,7 +53,11 @@ def job(composed: DictConfig) -> None:
         swept = [line for line in settings.overrides.task if line not in typed]
         print(f"job {settings.job.num + 1}: {' '.join(swept)}", file=sys.stderr, flush=True)
     try:
-        statuses.append(train(compose.to_config(composed)))
+        config = compose.to_config(composed)
+        statuses.append(train(config))
+        if statuses[-1] in ENDED:
+            for word, meaning in inspection.findings(read_run(RunDirectory.of(config).path)):
+                print(f"{word}: {meaning}", file=sys.stderr)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         statuses.append(REFUSED)

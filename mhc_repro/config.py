@@ -2,8 +2,8 @@
 
 The only module that knows Hydra's ConfigStore. Everything below the command line receives
 these plain dataclasses. `runtime` and `study` say where and how a run is made and never
-change its numbers; every other group does (`guards` the verdict alone), and is hashed into the run id
-(all but `data.path`: what lies there is named by `data.sha256`).
+change its numbers; every other group does, and is hashed into the run id (all but `data.path`: what lies there is
+named by `data.sha256`).
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ class ConnectionConfig:
     exponent: bool = False  # the streams leave a power of two per token to an integer: they cannot overflow
     expand: str = "copy"  # the streams are copies of the embedding | lss: each scaled by learned numbers
     reduce: str = "sum"  # sum | mean | head: a learned read (DeepSeek's kernels)
-    expects: list[str] = field(default_factory=list)  # degeneracies that hold by construction (a control)
+    expects: list[str] = field(default_factory=list)  # findings that hold by construction: a control
 
 
 @dataclass
@@ -122,20 +122,6 @@ class ProbeConfig:
 
 
 @dataclass
-class GuardsConfig:
-    """When an arm counts as degenerate; every limit must hold at each probe that is judged."""
-
-    judged_after: float = 0.05  # fraction of the steps before which nothing is judged
-    spread: float = 1e-4  # relative spread between streams below which they count as equal
-    distance: float = 1e-4  # Frobenius distance below which H_res counts as I or J/n
-    moved: float = 1e-5  # Frobenius distance from its start below which H_res counts as frozen
-    vertex: float = 1e-6  # distance of every entry of H_res from 0 or 1 below which it is saturated
-    slope: float = 1e-3  # slope of the gates, of 1 at most, below which they are saturated
-    residual: float = 0.25  # row or column sums of H_res off 1 by more than this miss the constraint
-    gradient: float = 1e-9  # connection gradient norm over body gradient norm that counts as noise
-
-
-@dataclass
 class RuntimeConfig:
     """Where and how it runs: nothing here changes a number by more than rounding, which grows in training."""
 
@@ -164,7 +150,6 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
-    guards: GuardsConfig = field(default_factory=GuardsConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 

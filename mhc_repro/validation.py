@@ -16,7 +16,7 @@ from typing import Any
 from mhc_repro.cache import expanded
 from mhc_repro.config import Config, ConnectionConfig, OptimConfig
 from mhc_repro.errors import UserError
-from mhc_repro.measurement.guards import REASONS
+from mhc_repro.evidence.verdicts import REASONS
 from mhc_repro.runs.directory import LOCAL, is_recorded, results_root
 from mhc_repro.texts import TEXTS, Text
 from mhc_repro.training import given
@@ -137,11 +137,6 @@ RULES: dict[str, Rule] = {
     "train.val_every": at_least(1),
     "train.val_windows": at_least(1),
     "train.test_windows": at_least(1),
-    "guards.judged_after": within(0, 1),
-    **{
-        f"guards.{each}": at_least(0)
-        for each in ("spread", "distance", "moved", "vertex", "slope", "residual", "gradient")
-    },
     "probe.every": at_least(1),
     "probe.windows": at_least(1),
     "probe.token_maps": at_least(0),

@@ -20,12 +20,13 @@ from pathlib import Path
 
 from IPython.display import Image
 
-from mhc_repro.analysis import composites, labels, selection
-from mhc_repro.analysis.arms import BASELINE
-from mhc_repro.analysis.comparison import read_studies
+from mhc_repro.analysis import labels, selection
 from mhc_repro.analysis.figures import gain_curves, training
 from mhc_repro.analysis.tables import gains
 from mhc_repro.analysis.theme import to_png
+from mhc_repro.evidence import composites
+from mhc_repro.evidence.arms import BASELINE
+from mhc_repro.evidence.comparison import read_studies
 
 RESULTS = Path("../results")  # any results root, as seen from this folder; yours: ../results/local
 

@@ -1,1 +1,1 @@
-"""Tables, figures and the report, from run directories alone. Never imports torch."""
+"""Tables, figures, pages and the report, from the numbers of `evidence`. Never imports torch."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mhc_repro.analysis.comparison import Comparison
+from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.runs import Run
 
 NO_RUNS = "No runs yet: `make quick` makes the first."

@@ -10,9 +10,9 @@ from typing import Any
 import jinja2
 
 from mhc_repro.analysis import figures, labels
-from mhc_repro.analysis.comparison import Comparison, Studies
-from mhc_repro.analysis.summary import column
 from mhc_repro.analysis.tables import cells, claims, stability
+from mhc_repro.evidence.comparison import Comparison, Studies
+from mhc_repro.evidence.ledger import column
 from mhc_repro.runs import Run
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")

@@ -14,14 +14,14 @@ from pathlib import Path
 from matplotlib import __version__ as matplotlib_version
 
 from mhc_repro.analysis import figures, labels, readme, theme
-from mhc_repro.analysis.comparison import Studies
 from mhc_repro.analysis.figures import depth, scaling
 from mhc_repro.analysis.page import page
 from mhc_repro.analysis.tables import arms, claims, differences, overhead, pairs, published, stability
 from mhc_repro.bench.records import SCALING, newest
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.comparison import Studies
+from mhc_repro.evidence.index import index_csv
 from mhc_repro.runs import files
-from mhc_repro.runs.index import index_csv
 from mhc_repro.runs.reader import place
 
 GENERATED = ("tables/*.md", "figures/*.svg")  # folders that hold nothing else

@@ -6,8 +6,8 @@ A notebook is executed again whenever runs have been added, so it asks for the b
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mhc_repro.analysis.comparison import EXPECTED, Comparison, Studies
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.comparison import EXPECTED, Comparison, Studies
 from mhc_repro.runs import ENDED
 
 PREFERRED = ("stress", "stability", "depth", "quick")  # largest models first, of equals where gains leave 1

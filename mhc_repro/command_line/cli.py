@@ -12,13 +12,13 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from mhc_repro.analysis.arms import rank
-from mhc_repro.analysis.summary import summarise
+from mhc_repro.analysis.tables import cells
 from mhc_repro.cache import cache_directory
 from mhc_repro.command_line import fineweb, inspection
 from mhc_repro.command_line.entry import Faults, Parser, exit_code, tell
 from mhc_repro.errors import UserError
-from mhc_repro.measurement.guards import REASONS
+from mhc_repro.evidence.arms import rank
+from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import ENDED, Run, RunDirectory, checkout, manifest, plan, read_runs, results_root
 from mhc_repro.runs.directory import STATUSES
 
@@ -60,23 +60,22 @@ def show_plan(args: argparse.Namespace) -> int:
 
 
 def ls(args: argparse.Namespace) -> int:
-    """List runs: status, progress, held-out bits per character, reasons why one is degenerate."""
-    table = _table("folder", "run", "status", "step", "bpc", "notes", "updated")
+    """List runs: status, progress, held-out bits per character, what is wrong with their mixing."""
+    table = _table("folder", "run", "status", "step", "bpc", "gain", "notes", "updated")
     faults: Faults = {}
     runs = _runs(args.root, faults)
     code = tell(faults)
     for run in runs:
         if args.study in (None, run.study) and args.status in (None, run.state):
-            summary = summarise(run)
-            bpc = f"{summary.bpc:.3f} {summary.bpc_split}" if summary.bpc_split else inspection.nats(run)
             when = str(run.status.get("updated", ""))[:16].replace("T", " ")
             table.add_row(
                 _folder(run),
                 run.run_id,
                 run.state,
-                summary.progress,
-                bpc,
-                "; ".join(": ".join(note) for note in summary.notes),
+                run.progress,
+                cells.held_out_bpc([run]) or inspection.nats(run),
+                cells.shown([run], "composite"),
+                "; ".join(verdict(run).words()),
                 when,
             )
     studies = dict.fromkeys(run.study for run in runs)
@@ -97,11 +96,10 @@ def show(args: argparse.Namespace) -> int:
     run = inspection.find(args.name, _runs(args.root, faults), faults)
     print(f"{run.path}\n\n{yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)}")
     table = _table("", "")
-    status = {key: value for key, value in run.status.items() if key not in ("degenerate", "control")}
-    for key, value in {**status, "status": run.state, **inspection.numbers(run)}.items():
+    for key, value in {**run.status, "status": run.state, **inspection.numbers(run)}.items():
         table.add_row(key.replace("_", " "), _text(value))
-    for kind, code in summarise(run).notes:
-        table.add_row(kind, f"{code}: {REASONS.get(code, 'not known to this version')}")
+    for word, meaning in inspection.findings(run):
+        table.add_row(word, meaning)
     for key in ("commit", "dirty", "exact"):
         table.add_row(key, _text(run.manifest.get(key)))
     _console().print(table)

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from math import nan
 from pathlib import Path
 from typing import Any
 
-from mhc_repro.analysis.comparison import settings
-from mhc_repro.analysis.summary import column, summarise
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.comparison import settings
+from mhc_repro.evidence.ledger import LEDGER, column, values
+from mhc_repro.evidence.verdicts import REASONS, verdict
 from mhc_repro.runs import ENDED, Run, read_run
 
 # what a batch follows from, with its step
@@ -40,30 +40,21 @@ def find(name: str, runs: Sequence[Run], faults: Mapping[Path, UserError]) -> Ru
     )
 
 
+def findings(run: Run) -> list[tuple[str, str]]:
+    """Return the verdict on a run: each finding's word, and what it means."""
+    return [
+        (word, f"{code}: {REASONS[code][1]}" if code else "no probe late enough")
+        for word, code in verdict(run).notes()
+    ]
+
+
 def _names(path: Path) -> tuple[str, str]:
     return path.name, f"{path.parent.name}/{path.name}"
 
 
 def numbers(run: Run) -> dict[str, float]:
-    """Return what the tables print of a run; NaN until it has ended."""
-    of = summarise(run)
-    losses, validation = (column(run.metrics, key) for key in ("loss/train", "bpc/val"))
-    ended = run.state in ENDED
-    return {
-        "test bpc": of.bpc if of.bpc_split == "test" else nan,
-        "validation bpc, last": float(validation.iloc[-1]) if ended and len(validation) else nan,
-        "train loss, last step": float(losses.iloc[-1]) if ended and len(losses) else nan,
-        "train loss, min printed": of.loss_min,
-        "body grad norm, median": of.grad_body_median,
-        "body grad norm, max": of.grad_body_max,
-        "steps clipped": of.clipped,
-        "activation gain, max": of.activation_max,
-        "composite gain forward, max": of.composite_forward_max,
-        "composite gain backward, max": of.composite_backward_max,
-        "loss spikes": of.loss_spikes,
-        "grad norm spikes": of.grad_spikes,
-        "seconds a step, 5th percentile": of.step_seconds,
-    }
+    """Return every quantity of a run by its label; NaN until it has ended."""
+    return {LEDGER[name].label: value for name, value in values(run).items()}
 
 
 def nats(run: Run) -> str:

@@ -44,7 +44,7 @@ def check(config: ConnectionConfig) -> None:
 
 
 def nature(config: ConnectionConfig) -> Nature:
-    """Say what the guards must know of an arm and no measurement can tell."""
+    """Say what a verdict must know of an arm and no measurement can tell."""
     if config.kind != "streams":
         return Nature(False, False)
     form = make_form(config)

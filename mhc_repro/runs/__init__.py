@@ -2,7 +2,7 @@
 
 from mhc_repro.runs.directory import ENDED, LOCAL, RECORDED, RunBusy, RunDirectory, checkout, results_root
 from mhc_repro.runs.identity import PROTOCOL_VERSION, run_id
-from mhc_repro.runs.reader import Run, read_run, read_runs
+from mhc_repro.runs.reader import Run, once, read_run, read_runs
 from mhc_repro.runs.schema import UNITS
 from mhc_repro.runs.table import Table
 
@@ -17,6 +17,7 @@ __all__ = [
     "RunDirectory",
     "Table",
     "checkout",
+    "once",
     "read_run",
     "read_runs",
     "results_root",

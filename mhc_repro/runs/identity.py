@@ -18,7 +18,19 @@ from mhc_repro import reading
 from mhc_repro.config import Config, dotted
 
 # By group, what the schema once had, with the value under which a run is as one without it.
-RETIRED: dict[str, dict[str, Any]] = {"model": {"dtype": "float32"}}  # train.precision
+RETIRED: dict[str, dict[str, Any]] = {
+    "model": {"dtype": "float32"},  # train.precision
+    "guards": {  # evidence.verdicts
+        "judged_after": 0.05,
+        "spread": 1e-4,
+        "distance": 1e-4,
+        "moved": 1e-5,
+        "vertex": 1e-6,
+        "slope": 1e-3,
+        "residual": 0.25,
+        "gradient": 1e-9,
+    },
+}
 PROTOCOL_VERSION = 1  # raise it when the same config would give other numbers than before
 
 

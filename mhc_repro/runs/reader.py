@@ -4,9 +4,9 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -18,8 +18,10 @@ from mhc_repro.runs.schema import UNITS
 from mhc_repro.runs.table import Table
 
 FILES = ("config.yaml", "manifest.json", "status.json")  # a folder that has one of these is meant to be a run
+JUDGED_THEN = ("degenerate", "control")  # in the status of older runs; evidence.verdicts judges anew
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +60,11 @@ class Run:
         """Number of sub-layers: two a block."""
         return 2 * int(self.config["model"]["blocks"])
 
+    @property
+    def progress(self) -> str:
+        """How far it has come, of how far it goes: "130/160"."""
+        return f"{self.status.get('step', 0)}/{self.config['train']['steps']}"
+
     @cached_property
     def metrics(self) -> pd.DataFrame:
         return self.table("metrics").read()
@@ -81,6 +88,20 @@ class Run:
         return RunDirectory(self.path).table(name, sums.get(name))
 
 
+def once(read: Callable[[Run], T]) -> Callable[[Run], T]:
+    """Read it of each run once, as a cached property does that a module above `runs` adds."""
+
+    @wraps(read)
+    def remembered(run: Run) -> T:
+        known = vars(run)
+        if read.__name__ not in known:
+            known[read.__name__] = read(run)
+        found: T = known[read.__name__]
+        return found
+
+    return remembered
+
+
 def place(run: Run) -> tuple[str, str, int, str]:
     """Say where a run comes in the one order: by study, arm's name, seed and id."""
     return run.study, run.connection, run.seed, run.run_id
@@ -96,7 +117,8 @@ def read_run(path: Path | str) -> Run:
     if directory.run_id != expected:
         # A copy under another name would count as one more seed.
         raise UserError(f"{path}: its config.yaml belongs to {expected}; rename the folder back or delete it")
-    run = Run(directory.path, config, manifest, directory.read_status() or {}, state)
+    status = {key: value for key, value in (directory.read_status() or {}).items() if key not in JUDGED_THEN}
+    run = Run(directory.path, config, manifest, status, state)
     for name in _tables(run):
         run.table(name).check(must_exist=state in ENDED)
     return run

@@ -18,7 +18,6 @@ from mhc_repro import cache
 from mhc_repro.config import Config
 from mhc_repro.connections import nature
 from mhc_repro.errors import UserError
-from mhc_repro.measurement.guards import REASONS, judge
 from mhc_repro.runs import files, manifest
 from mhc_repro.runs.directory import ENDED, LOCAL, RunBusy, RunDirectory, is_recorded
 from mhc_repro.runs.identity import PROTOCOL_VERSION
@@ -118,7 +117,7 @@ class Session:
             table.truncate(trainer.done if self.recorded else -1)
         run.write_config(self.config)
         run.write_manifest(self._manifest())
-        self._write_status("running", message="", degenerate=[], control=[])
+        self._write_status("running", message="")
         with self.reporter, stops.taken(stops.say):
             for warning in self.warnings:
                 self.reporter.say(f"warning: {warning}")
@@ -199,14 +198,8 @@ class Session:
     def _finish(self, status: str, message: str) -> str:
         if status == "finished":  # a diverged run killed here must find the checkpoint before its last step
             self._save()
-        gains, metrics = self.tables["gains"].read(), self.tables["metrics"].read()
-        verdict = judge(gains, metrics, self.config, **nature(self.config.connection)._asdict())
         self.run.finish_tables()
-        self._write_status(status, message=message, degenerate=verdict.degenerate, control=verdict.control)
-        for reason in verdict.degenerate:
-            self.reporter.say(f"degenerate: {reason}: {REASONS[reason]}")
-        for reason in verdict.control:
-            self.reporter.say(f"control: {reason}, by construction")
+        self._write_status(status, message=message)
         self.reporter.say(f"{status} {message or f'after {self.trainer.done} steps'}")
         self.checkpoints.drop()
         return status
@@ -224,6 +217,7 @@ class Session:
 
     def _manifest(self) -> dict[str, Any]:
         environment = manifest.environment()
+        known = {"fingerprint": self.fingerprint, "nature": nature(self.config.connection)._asdict()}
         session = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             **{key: environment[key] for key in manifest.CODE_FIELDS},
@@ -234,14 +228,14 @@ class Session:
             made.pop("tables", None)  # of a run that was killed as it ended
             if self.recorded.get("exact", True) and not made["exact"]:
                 self.warnings.append("other code than in the session before: the run is marked as not exact")
-            return made | {"fingerprint": self.fingerprint, "exact": made["exact"] and self.exact}
+            return made | known | {"exact": made["exact"] and self.exact}
         return {
             "run_id": self.run.run_id,
             "protocol_version": PROTOCOL_VERSION,
             **environment,
             "data_sha256": self.trainer.corpus.sha256,
             "parameters": self.trainer.parameter_counts(),
-            "fingerprint": self.fingerprint,
+            **known,
             "sessions": [session],
             "exact": True,
         }

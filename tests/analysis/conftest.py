@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mhc_repro.analysis.comparison import Comparison, comparisons
 from mhc_repro.analysis.tables.published_anatomy import HC, MHC, QUARTER
 from mhc_repro.config import Config, ConnectionConfig
+from mhc_repro.evidence.comparison import Comparison, comparisons
+from mhc_repro.evidence.verdicts import Verdict
 from mhc_repro.runs import PROTOCOL_VERSION, Run, read_runs
 
 HERE = Path(__file__).parent
@@ -40,6 +41,7 @@ def fake() -> Callable[..., Run]:
         status: dict[str, Any] | None = None,
         manifest: dict[str, Any] | None = None,
         gains: list[dict[str, float]] | None = None,
+        verdict: Verdict = Verdict(),  # noqa: B008
         **options: Any,
     ) -> Run:
         config = Config(seed=seed, study=study, connection=ConnectionConfig(name=arm))
@@ -59,6 +61,7 @@ def fake() -> Callable[..., Run]:
         )
         run.__dict__["metrics"] = pd.DataFrame([{"step": 0}] if rows is None else rows or {"step": []})
         run.__dict__["gains"] = pd.DataFrame(gains if gains is not None else [{"step": 0, "layer": 1}])
+        run.__dict__["verdict"] = verdict
         return run
 
     return make

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from mhc_repro.analysis import arms, kept
 from mhc_repro.command_line.compose import CONF
 from mhc_repro.errors import UserError
+from mhc_repro.evidence import arms, kept
 from mhc_repro.runs import checkout
 
 YAML = (checkout() / arms.FILE).read_text(encoding="utf-8")
@@ -109,7 +109,7 @@ def test_the_main_arms_differ_in_everything_and_for_the_colour_blind() -> None:
 
 
 def test_an_unknown_arm_has_one_style_in_every_process() -> None:
-    code = "from mhc_repro.analysis import arms; print(arms.style('zoo'))"
+    code = "from mhc_repro.evidence import arms; print(arms.style('zoo'))"
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment

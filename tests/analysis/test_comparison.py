@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from mhc_repro.analysis.comparison import Kind, by_study, comparisons, joined, settings
+from mhc_repro.evidence.comparison import Kind, by_study, comparisons, joined, settings
 from mhc_repro.runs import Run
 
 Fake = Callable[..., Run]

@@ -4,7 +4,7 @@ from functools import reduce
 import numpy as np
 import pytest
 
-from mhc_repro.analysis.composites import (
+from mhc_repro.evidence.composites import (
     amax,
     backward,
     forward,

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from mhc_repro.analysis import labels
-from mhc_repro.analysis.comparison import comparisons
+from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.runs import Run
 
 Fake = Callable[..., Run]

@@ -11,11 +11,11 @@ import pytest
 import report as report_command
 from made_runs import make_run
 from mhc_repro.analysis import labels, readme, report
-from mhc_repro.analysis.comparison import by_study, read_studies
 from mhc_repro.analysis.figures import FIGURES, depth
 from mhc_repro.analysis.tables import arms, claims, overhead, pairs, published
+from mhc_repro.evidence.comparison import by_study, read_studies
+from mhc_repro.evidence.index import index_csv
 from mhc_repro.runs import Run, read_runs
-from mhc_repro.runs.index import index_csv
 
 Fake = Callable[..., Run]
 HERE = Path(__file__).parent

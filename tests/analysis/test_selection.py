@@ -2,9 +2,9 @@ from collections.abc import Callable
 
 import pytest
 
-from mhc_repro.analysis.comparison import Comparison, by_study, comparisons
 from mhc_repro.analysis.selection import choose, fullest, missing, one_seed
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.comparison import Comparison, by_study, comparisons
 from mhc_repro.runs import Run
 
 Fake = Callable[..., Run]

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from mhc_repro.analysis.sensitivity import best, largest_stable, sensitivity
-from mhc_repro.analysis.stats import paired_interval
+from mhc_repro.evidence.sensitivity import best, largest_stable, sensitivity
+from mhc_repro.evidence.stats import paired_interval
 
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 FREQUENCIES = 5.0

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats as reference
 
-from mhc_repro.analysis.stats import Interval, interval, paired, pairing_correlation, ratio, t_interval
+from mhc_repro.evidence.stats import Interval, interval, paired, pairing_correlation, ratio, t_interval
 
 
 def test_interval_agrees_with_scipy() -> None:

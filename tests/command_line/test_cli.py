@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from mhc_repro.analysis.summary import summarise
 from mhc_repro.command_line import cli, compose, inspection
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.ledger import values
 from mhc_repro.runs import Run, plan, read_runs
 from mhc_repro.training import enwik8
 
@@ -83,10 +83,11 @@ def test_show_every_state(capsys: pytest.CaptureFixture) -> None:
         assert run.state in capsys.readouterr().out
 
 
-def test_notes_tell_a_fault_from_a_control() -> None:
-    run = changed("hc", status={"degenerate": ["h_res_frozen"], "control": ["h_res_identity"]})
-    assert summarise(run).notes == (("degenerate", "h_res_frozen"), ("control", "h_res_identity"))
-    assert summarise(changed("hc", status={})).notes == ()
+def test_what_is_wrong_with_a_run_is_said_with_its_meaning() -> None:
+    ((word, meaning),) = inspection.findings(RUNS["mhc"])
+    assert word == "dead"
+    assert meaning.startswith("streams_never_separated: nothing but rounding tells the streams apart")
+    assert inspection.findings(RUNS["baseline"]) == []
 
 
 def test_find_suggests_what_is_near() -> None:
@@ -124,7 +125,7 @@ def test_validation_is_never_compared_with_a_test() -> None:
     run = changed("mhc", state="diverged")
     vars(run)["metrics"] = run.metrics.drop(columns="bpc/test")
     one, other = inspection.numbers(RUNS["mhc"]), inspection.numbers(run)
-    assert (one["test bpc"], isnan(other["test bpc"])) == (summarise(RUNS["mhc"]).bpc, True)
+    assert (one["test bpc"], isnan(other["test bpc"])) == (values(RUNS["mhc"])["bpc"], True)
     assert other["validation bpc, last"] == one["validation bpc, last"]
 
 

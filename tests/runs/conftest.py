@@ -60,7 +60,7 @@ def make_run() -> Callable[..., RunDirectory]:
                 last = {"step": steps, "loss/train": 10.0 - steps, "time/step": seconds}
                 metrics.append({**last, "loss/val": 1.5, "bpc/test": 2.25})
                 run.finish_tables()
-            run.write_status(status=status, step=steps, steps=steps, degenerate=[], wall_seconds=3.5)
+            run.write_status(status=status, step=steps, steps=steps, wall_seconds=3.5)
         return run
 
     return make

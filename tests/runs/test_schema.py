@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import mhc_repro
+from mhc_repro.evidence.index import COLUMNS
 from mhc_repro.runs import UNITS
-from mhc_repro.runs.index import COLUMNS
 
 CHECKOUT = Path(mhc_repro.__file__).parents[1]
 PAGE = CHECKOUT / "results" / "README.md"

@@ -32,7 +32,7 @@ def make_run(
     drift: float = 1.0,
     diverges: int | None = None,
     stops: int | None = None,
-    degenerate: tuple[str, ...] = (),
+    dead: bool = False,
     spike: int | None = None,
     lr: float = 3e-3,
     commit: str = "0123456789abcdef0123456789abcdef01234567",
@@ -75,14 +75,14 @@ def make_run(
                 "time/step": {"baseline": 0.02, "hc": 0.025}.get(arm, 0.03),
             }
         if step % every == 0 or step == last:
-            layers = [_gains(arm, layer, 2 * blocks, done, drift) for layer in range(1, 2 * blocks + 1)]
+            layers = [_gains(arm, layer, 2 * blocks, done, drift, dead) for layer in range(1, 2 * blocks + 1)]
             for layer, values in enumerate(layers, start=1):
                 gains.append({"step": step, "layer": layer, **values})
             names = ("single_forward", "single_backward", "composite_forward", "composite_backward")
             row |= {f"gain/{name}": max(values[name] for values in layers) for name in names}
             growth = {"baseline": 20.0, "hc": 200.0 * drift}.get(arm, 30.0)
             row |= {"gain/activation": round(1.5 + growth * done + 100 * noise[step] * done, 4)}
-            row |= {"streams/spread": 0.0 if degenerate else 0.5 * done, "time/probe": 0.05}
+            row |= {"streams/spread": 0.0 if dead else 0.5 * done, "time/probe": 0.05}
         if step % config.train.val_every == 0 or step == last:
             val = loss - batch[step] + 0.02
             row |= {"loss/val": round(val, 4), "bpc/val": round(val / np.log(2), 4)}
@@ -103,6 +103,7 @@ def make_run(
             "torch": "0.0.0",
             "cpu": "no machine",
         },
+        "nature": {"doubly_stochastic": arm in ("mhc", "identity"), "exchangeable": False},
         "data_sha256": "0" * 64,
         "parameters": {"body": 1000, "connection": 0 if arm == "baseline" else 50, "total": 1050},
         "sessions": [{"started": "2000-01-01T00:00:00+00:00", "commit": commit, "from_step": 0}],
@@ -116,8 +117,6 @@ def make_run(
         "step": last,
         "steps": steps,
         "message": "",
-        "degenerate": list(degenerate),
-        "control": ["h_res_identity"] if arm == "identity" else [],
         "wall_seconds": 4.2,
         "updated": "2000-01-01T00:00:00+00:00",
     }
@@ -125,7 +124,7 @@ def make_run(
     return folder
 
 
-def _gains(arm: str, layer: int, layers: int, done: float, drift: float) -> dict[str, Any]:
+def _gains(arm: str, layer: int, layers: int, done: float, drift: float, dead: bool) -> dict[str, Any]:
     """Gains that grow along the depth: forward with the layers passed, backward with those to come."""
     # largest after four fifths of the run, then a little less
     rate = BACKWARD_DRIFT.get(arm, 0.0) * drift * min(done, 1.2 - 0.5 * done)
@@ -140,8 +139,18 @@ def _gains(arm: str, layer: int, layers: int, done: float, drift: float) -> dict
         "composite_backward": float(np.exp(rate * 0.3 * (layers + 1 - layer)) * wave) if rate else 1.0,
     }
     values = {name: float(round(value, 8)) for name, value in values.items()}
-    matrices = dict.fromkeys(("h_single", "h_forward"), np.eye(n).ravel().tolist())
-    return {**values, "spread": 0.5 * done, **matrices}
+    off = 0.0 if arm == "identity" or n == 1 else 0.1 * done  # a matrix that leaves I as it learns
+    h_single = (1 - off) * np.eye(n) + off / n
+    return {
+        **values,
+        "spread": 0.0 if dead else 0.5 * done,
+        "distance_identity": float(np.linalg.norm(h_single - np.eye(n))),
+        "distance_uniform": float(np.linalg.norm(h_single - 1 / n)),
+        **dict.fromkeys(("row_error", "column_error"), 0.0),
+        "gate_slope": 1.0,
+        "h_single": h_single.ravel().tolist(),
+        "h_forward": np.eye(n).ravel().tolist(),
+    }
 
 
 def _yaml(config: dict[str, Any]) -> bytes:
@@ -151,10 +160,10 @@ def _yaml(config: dict[str, Any]) -> bytes:
 
 
 def make_fixture(root: Path = ROOT) -> None:
-    """Write the committed set: a finished baseline, an HC that diverges, an mHC that is degenerate."""
+    """Write the committed set: a finished baseline, an HC that diverges, an mHC whose streams never separate."""
     make_run(root, "baseline", spike=150)
     make_run(root, "hc", diverges=130)
-    make_run(root, "mhc", degenerate=("streams_never_separated",))
+    make_run(root, "mhc", dead=True)
 
 
 if __name__ == "__main__":

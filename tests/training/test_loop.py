@@ -1,4 +1,4 @@
-"""What a run leaves behind: its tables, its verdicts, and a divergence, which is a result."""
+"""What a run leaves behind: its tables, what a verdict needs, and a divergence, which is a result."""
 
 import errno
 import itertools
@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import RunDirectory, files, read_run
 from mhc_repro.training import runtime
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
@@ -44,13 +45,13 @@ def test_a_finished_run_holds_what_was_measured(config):
     assert {len(row) for row in gains["h_forward"]} == {16}
     assert {len(row) for row in tokens["h_res"]} == {3 * 16}
     status, manifest = run.read_status(), run.read_manifest()
-    assert {key: status[key] for key in ("status", "step", "steps", "degenerate", "control")} == {
+    assert {key: status[key] for key in ("status", "step", "steps")} == {
         "status": "finished",
         "step": 5,
         "steps": 5,
-        "degenerate": [],
-        "control": [],
     }
+    assert not {"dead", "degenerate", "control"} & status.keys()
+    assert manifest["nature"] == {"doubly_stochastic": True, "exchangeable": False}
     assert manifest["run_id"] == run.run_id
     assert manifest["parameters"]["connection"] == 4 * (96 * 8 + 24 + 3)
     assert manifest["exact"] is True
@@ -58,7 +59,7 @@ def test_a_finished_run_holds_what_was_measured(config):
     assert [session["from_step"] for session in manifest["sessions"]] == [0]
 
 
-def test_what_is_degenerate_and_what_is_a_control_is_in_the_status_and_said(config, capsys):
+def test_what_is_dead_and_what_is_a_control_follows_from_what_was_recorded(config):
     verdicts = {}
     alike = {"read_start": [0, 0], "write_start": [0, 0]}
     frozen = config("mhc", freeze=["mix"])
@@ -69,13 +70,10 @@ def test_what_is_degenerate_and_what_is_a_control_is_in_the_status_and_said(conf
     }.items():
         made.optim.lr = 1e-3
         assert train(made) == "finished"
-        status = RunDirectory.of(made).read_status()
-        verdicts[name] = status["degenerate"], status["control"]
-    assert verdicts["alike"] == (["streams_never_separated"], ["h_res_identity"])
-    assert verdicts["sound"] == verdicts["frozen"] == ([], ["h_res_identity"])
-    said = " ".join(capsys.readouterr().err.split())
-    assert "degenerate: streams_never_separated" in said
-    assert "control: h_res_identity" in said
+        found = verdict(read_run(RunDirectory.of(made).path))
+        verdicts[name] = found.dead, found.control
+    assert verdicts["alike"] == (("streams_never_separated",), ("h_res_identity",))
+    assert verdicts["sound"] == verdicts["frozen"] == ((), ("h_res_identity",))
 
 
 def test_a_divergence_is_a_result(config, capsys):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mhc_repro.command_line.compose import compose_jobs
+from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs.identity import run_id
 from mhc_repro.runs.reader import read_run
 from mhc_repro.training import data
@@ -107,8 +108,8 @@ def test_the_study_runs_and_names_its_dead_arms(config, tmp_path):
         assert train(job) == "finished"
         run = read_run(tmp_path / "published" / run_id(job))
         assert run.metrics["gain/activation"].dropna().index.tolist() == [1, 21]
-        found[run.connection] = run.status["degenerate"]
+        found[run.connection] = verdict(run).dead
     assert list(found) == ["baseline", "published_hc", "published_mhc", "baseline_quarter"]
-    assert found["baseline"] == found["baseline_quarter"] == []
-    assert found["published_hc"] == ["streams_never_separated"]
+    assert found["baseline"] == found["baseline_quarter"] == ()
+    assert found["published_hc"] == ("streams_never_separated",)
     assert set(found["published_mhc"]) >= {"streams_never_separated", "h_res_uniform"}

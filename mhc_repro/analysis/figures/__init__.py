@@ -10,9 +10,9 @@ from typing import NamedTuple
 from matplotlib.figure import Figure as Drawing
 
 from mhc_repro.analysis import labels
-from mhc_repro.analysis.arms import BASELINE, promises
-from mhc_repro.analysis.comparison import Comparison
 from mhc_repro.analysis.figures import depth, details, mappings, training
+from mhc_repro.evidence.arms import BASELINE, promises
+from mhc_repro.evidence.comparison import Comparison
 
 Draw = Callable[[Comparison], Drawing]
 

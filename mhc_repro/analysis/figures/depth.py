@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
-from mhc_repro.analysis import stats, theme
-from mhc_repro.analysis.arms import BASELINE, rank, style
-from mhc_repro.analysis.comparison import Comparison, settings
-from mhc_repro.analysis.curves import curves
+from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures import drawing
+from mhc_repro.evidence import stats
+from mhc_repro.evidence.arms import BASELINE, rank, style
+from mhc_repro.evidence.comparison import Comparison, settings
+from mhc_repro.evidence.curves import curves
 from mhc_repro.runs import ENDED, Run
 
 NAME = "gain-by-depth"

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from mhc_repro.analysis import theme
-from mhc_repro.analysis.comparison import Comparison
-from mhc_repro.analysis.composites import weakest_column
-from mhc_repro.analysis.curves import by_layer, curves, smooth, thin
 from mhc_repro.analysis.figures import drawing
+from mhc_repro.evidence.comparison import Comparison
+from mhc_repro.evidence.composites import weakest_column
+from mhc_repro.evidence.curves import by_layer, curves, smooth, thin
 from mhc_repro.runs import Run
 
 CAPTION = (

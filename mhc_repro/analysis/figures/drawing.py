@@ -14,10 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from mhc_repro.analysis import labels, stats
-from mhc_repro.analysis.arms import BASELINE, style
-from mhc_repro.analysis.comparison import Comparison
-from mhc_repro.analysis.curves import Curves, envelope, mean, smooth, thin
+from mhc_repro.analysis import labels
+from mhc_repro.evidence import stats
+from mhc_repro.evidence.arms import BASELINE, style
+from mhc_repro.evidence.comparison import Comparison
+from mhc_repro.evidence.curves import Curves, envelope, mean, smooth, thin
+from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import Run
 
 WIDTH, PANEL = 8.6, 1.85  # inches: about what a README is wide; height of a panel without its labels
@@ -213,10 +215,10 @@ def _markers(curve: Any) -> int:
 
 
 def label(arm: str, runs: Sequence[Run]) -> str:
-    """Name an arm and what its runs are flagged as, with their number where it is not all."""
+    """Name an arm and what its runs were found to be, with their number where it is not all."""
     flags = []
-    for flag in ("degenerate", "control"):
-        flagged = sum(bool(run.status.get(flag)) for run in runs)
+    for flag in ("dead", "off the constraint", "control"):
+        flagged = sum(flag in dict(verdict(run).notes()) for run in runs)
         if flagged:
             flags.append(flag if flagged == len(runs) else f"{flagged} of {len(runs)} runs {flag}")
     name = style(arm).label

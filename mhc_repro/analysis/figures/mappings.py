@@ -16,10 +16,10 @@ from matplotlib.colors import FuncNorm
 from matplotlib.figure import Figure
 
 from mhc_repro.analysis import labels, theme
-from mhc_repro.analysis.arms import style
-from mhc_repro.analysis.comparison import Comparison
-from mhc_repro.analysis.composites import matrices
 from mhc_repro.analysis.figures import drawing
+from mhc_repro.evidence.arms import style
+from mhc_repro.evidence.comparison import Comparison
+from mhc_repro.evidence.composites import matrices
 from mhc_repro.runs import Run
 
 CAPTION = (

@@ -8,13 +8,13 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from mhc_repro.analysis import theme
-from mhc_repro.analysis.arms import BASELINE
-from mhc_repro.analysis.comparison import Comparison
-from mhc_repro.analysis.curves import curves, gaps, smooth
 from mhc_repro.analysis.figures import drawing
 from mhc_repro.analysis.selection import one_seed
 from mhc_repro.analysis.tables import published
 from mhc_repro.analysis.tables.published_anatomy import ARMS, HC, MHC, QUARTER, TWINS, gradient
+from mhc_repro.evidence.arms import BASELINE
+from mhc_repro.evidence.comparison import Comparison
+from mhc_repro.evidence.curves import curves, gaps, smooth
 
 
 @theme.styled

@@ -7,11 +7,12 @@ a run; from three on the seeds are thin and their mean is thick. A cross marks w
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mhc_repro.analysis import stats, theme
-from mhc_repro.analysis.arms import BASELINE
-from mhc_repro.analysis.comparison import Comparison
-from mhc_repro.analysis.curves import by_layer, curves, gaps, smooth
+from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures import drawing
+from mhc_repro.evidence import stats
+from mhc_repro.evidence.arms import BASELINE
+from mhc_repro.evidence.comparison import Comparison
+from mhc_repro.evidence.curves import by_layer, curves, gaps, smooth
 
 TRAINING = (
     "Loss, gradient norm, composite amax gain and activation gain over training. A cross marks where a run "

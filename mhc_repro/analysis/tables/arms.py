@@ -10,12 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from mhc_repro.analysis import labels
-from mhc_repro.analysis.arms import BASELINE, Promise, promises
-from mhc_repro.analysis.comparison import Studies
-from mhc_repro.analysis.summary import Summary, summaries
 from mhc_repro.analysis.tables import cells, overhead
-from mhc_repro.analysis.tables.stability import held_out_bpc
 from mhc_repro.bench.records import ALL_ARMS, Record, newest
+from mhc_repro.evidence.arms import BASELINE, Promise, promises
+from mhc_repro.evidence.comparison import Studies
+from mhc_repro.evidence.composites import DIRECTIONS
+from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import Run
 
 STUDY = "arms"
@@ -36,10 +36,9 @@ def part(studies: Studies, root: Path) -> str:
     if STUDY not in studies:
         return EMPTY
     comparisons = studies[STUDY]
-    found = {arm: of_arm for each in comparisons for arm, of_arm in summaries(each).items()}
-    runs_of = {arm: runs for each in comparisons for arm, runs in each.arms.items()}
+    found = {arm: runs for each in comparisons for arm, runs in each.arms.items()}
     measured = newest(root, ALL_ARMS) or newest(root)
-    frame = table(promises(), found, runs_of, measured[0]["connections"] if measured else {})
+    frame = table(promises(), found, measured[0]["connections"] if measured else {})
     sources = [
         labels.provenance(comparisons),
         *(f"*{overhead.provenance(record)}*" for record in measured[:1]),
@@ -53,21 +52,14 @@ def parameters(run: Run) -> float:
 
 
 def from_identity(runs: list[Run]) -> str:
-    """Say how far H_res is from I at the first and at the last probe: Frobenius, median over sub-layers."""
-    moved = [
-        run.gains.groupby("step")["distance_identity"].median().sort_index()
-        for run in runs
-        if "distance_identity" in run.gains and run.n > 1
-    ]
-    if not moved:
-        return cells.DASH
-    return " → ".join(cells.ranged([each.iloc[end] for each in moved], decimals=3) for end in (0, -1))
+    """Say how far H_res is from I at the first and at the last probe."""
+    ends = [cells.shown(runs, f"from_identity_{end}") for end in ("start", "end")]
+    return cells.DASH if ends == [cells.DASH] * 2 else " → ".join(ends)
 
 
 def table(
     promised: dict[str, Promise],
-    found: dict[str, list[Summary]],
-    runs_of: dict[str, list[Run]],
+    found: dict[str, list[Run]],
     costs: dict[str, Record],
 ) -> pd.DataFrame:
     """Lay promises, results and costs side by side, as finished text, one row an arm."""
@@ -82,12 +74,12 @@ def table(
                 "exact": {True: "yes", False: "no", None: cells.DASH}[promise["exact"]],
                 "bound": " / ".join(cells.DASH if each is None else f"{each:g}" for each in promise["gain"]),
                 "start": promise["start"],
-                "parameters": f"{parameters(runs_of[arm][0]):,.0f}" if arm in runs_of else cells.DASH,
+                "parameters": f"{parameters(runs[0]):,.0f}" if runs else cells.DASH,
                 "step": _ratio(arm, cost, "step_ratio"),
                 "memory": _ratio(arm, cost, "peak_memory_ratio"),
-                "from I": from_identity(runs_of.get(arm, [])),
+                "from I": from_identity(runs),
                 "gain": _gain(runs),
-                "bpc": held_out_bpc(runs),
+                "bpc": cells.held_out_bpc(runs),
                 "note": _notes(runs),
             }
         )
@@ -98,12 +90,11 @@ def _ratio(arm: str, cost: Record, key: str) -> str:
     return cells.number(1.0 if arm == BASELINE else cost.get(key, nan), decimals=2)
 
 
-def _gain(runs: list[Summary]) -> str:
-    sides = ([run.composite_forward_max for run in runs], [run.composite_backward_max for run in runs])
-    return " / ".join(cells.ranged(values) for values in sides) if runs else cells.DASH
+def _gain(runs: list[Run]) -> str:
+    sides = [cells.shown(runs, f"composite_{direction}") for direction in DIRECTIONS]
+    return " / ".join(sides) if runs else cells.DASH
 
 
-def _notes(runs: list[Summary]) -> str:
+def _notes(runs: list[Run]) -> str:
     states = dict.fromkeys(run.state for run in runs if run.state != "finished")
-    codes = dict.fromkeys(note for run in runs for note in run.notes)
-    return "; ".join([*states, *(f"{kind}: {cells.SHORT_REASONS.get(code, code)}" for kind, code in codes)])
+    return "; ".join([*states, *dict.fromkeys(words for run in runs for words in verdict(run).words())])

@@ -4,14 +4,16 @@ One seed is printed as its value, two as both values. Of three or more, losses a
 the 95 % t interval; what is positive and may lie orders of magnitude apart, such as a gain, as median and range.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import inf, isfinite, isnan
 from statistics import median
 
 import pandas as pd
 from tabulate import tabulate
 
-from mhc_repro.analysis import stats
+from mhc_repro.evidence import stats
+from mhc_repro.evidence.ledger import LEDGER, of
+from mhc_repro.runs import Run
 
 DASH = "–"
 SEVERAL = (
@@ -36,17 +38,6 @@ TEXT_COLUMNS = (
     "contrary",
 )
 
-SHORT_REASONS = {  # the codes of measurement.guards, short enough for a cell
-    "streams_never_separated": "streams never separated",
-    "h_res_identity": "H_res = I",
-    "h_res_uniform": "H_res = J/n",
-    "h_res_saturated": "H_res saturated",
-    "h_res_frozen": "H_res never moved",
-    "gates_saturated": "gates saturated",
-    "constraint_missed": "sums of H_res off 1",
-    "connection_gradients_dead": "dead connection gradients",
-}
-
 
 def cell(values: Sequence[float], decimals: int | None = None) -> str:
     """Print the values of the seeds: one, both, or mean ± t interval; say how many when some are missing."""
@@ -68,6 +59,22 @@ def ranged(values: Sequence[float], decimals: int | None = None) -> str:
         return cell(values, decimals)
     middle, low, high = (number(value, decimals) for value in (median(known), known[0], known[-1]))
     return _counted(middle if low == high else f"{middle} ({low} to {high})", known, values)
+
+
+def shown(runs: Collection[Run], name: str, decimals: int | None = None) -> str:
+    """Print a quantity of an arm's runs, as the ledger says, or with other decimals."""
+    quantity = LEDGER[name]
+    digits = quantity.decimals if decimals is None else decimals
+    return (cell if quantity.mean else ranged)(of(runs, name), digits)
+
+
+def held_out_bpc(runs: Collection[Run]) -> str:
+    """Print the held-out bits per character of an arm's runs, marked where they are those of validation."""
+    # never one mean over two splits: a diverged seed has no test value and counts as missing beside others
+    if not all(map(isnan, of(runs, "bpc_test"))):
+        return shown(runs, "bpc_test")
+    text = shown(runs, "bpc_val")
+    return text if text == DASH else f"{text} (val)"
 
 
 def _counted(text: str, known: Sequence[float], values: Sequence[float]) -> str:

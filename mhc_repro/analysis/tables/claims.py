@@ -3,17 +3,16 @@
 No test runs over settings, which we chose and which share seeds.
 """
 
-from functools import cache
 from math import isnan
 
 import pandas as pd
 
-from mhc_repro.analysis import stats
-from mhc_repro.analysis.arms import style
-from mhc_repro.analysis.claims import QUANTITIES, Asked, Claim, agreement, ask, load, verdict
-from mhc_repro.analysis.comparison import Studies, joined
-from mhc_repro.analysis.summary import summarise
 from mhc_repro.analysis.tables import cells
+from mhc_repro.evidence import stats
+from mhc_repro.evidence.arms import style
+from mhc_repro.evidence.claims import Asked, Claim, agreement, ask, load, verdict
+from mhc_repro.evidence.comparison import Studies, joined
+from mhc_repro.evidence.ledger import LEDGER
 
 EMPTY = "No study has finished runs that a claim can be asked of: `make quick` makes the first."
 CAPTION = (
@@ -41,15 +40,16 @@ def part(studies: Studies) -> str:
 
 def caption() -> str:
     """Explain the table."""
-    ratios = [f"{100 * each.noise:g} % of the {name}" for name, each in QUANTITIES.items() if each.ratio]
-    noise = ", ".join([f"{QUANTITIES['held-out bpc'].noise:g} bits", *ratios])
+    asked = [LEDGER[name] for name in dict.fromkeys(claim.quantity for claim in load() if claim.quantity)]
+    ratios = [f"{100 * each.noise:g} % of the {each.label}" for each in asked if each.ratio]
+    noise = ", ".join([f"{LEDGER['bpc'].noise:g} bits", *ratios])
     return CAPTION.format(noise=noise, fewest=stats.FEWEST)
 
 
 def table(claims: list[Claim], studies: Studies) -> pd.DataFrame:
     """Lay out a row for each claim as finished text; none where no pair answers any."""
-    summary, settings = cache(summarise), joined(studies)  # most runs answer several claims
-    found = {claim: [] if claim.cannot else ask(claim, settings, summary) for claim in claims}
+    settings = joined(studies)
+    found = {claim: [] if claim.cannot else ask(claim, settings) for claim in claims}
     kinds = sorted({each.kind for asked in found.values() for each in asked}, reverse=True)
     columns = ["claim", "source", "quantity", *map(str, kinds), "range", "came out", "contrary", "note"]
     rows = [_row(*each) for each in found.items()] if kinds else []
@@ -79,12 +79,12 @@ def _words(claim: Claim) -> str:
         return cells.DASH
     arms = style(claim.arm).label
     if isinstance(claim.other, str):
-        arms += f" {'/' if QUANTITIES[claim.quantity].ratio else '−'} {style(claim.other).label}"
-    return f"{claim.quantity}, {arms}"
+        arms += f" {'/' if LEDGER[claim.quantity].ratio else '−'} {style(claim.other).label}"
+    return f"{LEDGER[claim.quantity].label}, {arms}"
 
 
 def _range(claim: Claim, found: list[Asked]) -> str:
-    quantity, paired = QUANTITIES[claim.quantity or "held-out bpc"], isinstance(claim.other, str)
+    quantity, paired = LEDGER[claim.quantity or "bpc"], isinstance(claim.other, str)
     pairs = [pair for each in found for pair in each.pairs]
     values = [quantity.compare(pair.ours, pair.other) if paired else pair.ours for pair in pairs]
     values = [value for value in values if not isnan(value)]

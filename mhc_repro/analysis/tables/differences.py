@@ -10,11 +10,12 @@ from math import isnan
 
 import pandas as pd
 
-from mhc_repro.analysis import labels, stats
-from mhc_repro.analysis.arms import BASELINE, style
-from mhc_repro.analysis.comparison import EXPECTED, EXPECTED_IN, Comparison
-from mhc_repro.analysis.summary import summarise
+from mhc_repro.analysis import labels
 from mhc_repro.analysis.tables import cells
+from mhc_repro.evidence import stats
+from mhc_repro.evidence.arms import BASELINE, style
+from mhc_repro.evidence.comparison import EXPECTED, EXPECTED_IN, Comparison
+from mhc_repro.evidence.ledger import LEDGER, values
 
 TITLE = "Paired by seed"
 MARK = "†"
@@ -60,9 +61,9 @@ def _rows(comparison: Comparison) -> Iterator[dict[str, str]]:
     if len(comparison.seeds) < stats.FEWEST:
         return
     found = {
-        arm: {seed: summarise(run) for seed, run in comparison.ended(arm).items()} for arm in comparison.arms
+        arm: {seed: values(run) for seed, run in comparison.ended(arm).items()} for arm in comparison.arms
     }
-    bits = {arm: {seed: each.final_bpc for seed, each in of.items()} for arm, of in found.items()}
+    bits = {arm: {seed: each["bpc"] for seed, each in of.items()} for arm, of in found.items()}
     baseline = found.get(BASELINE, {})
     others = [arm for arm in EXPECTED_IN.get(comparison.study, EXPECTED) if arm in found]
     for arm, own in found.items():
@@ -80,10 +81,14 @@ def _rows(comparison: Comparison) -> Iterator[dict[str, str]]:
             **{f"− {style(other).label}": difference(gap) for other, gap in gaps.items()},
             "r": cells.number(stats.pairing_correlation(bits[arm], bits.get(BASELINE, {})), 2),
             "gradient norm (× baseline)": cells.ranged(
-                [stats.ratio(each.grad_median, of.grad_median) for each, of in with_baseline], decimals=2
+                [stats.ratio(each["grad_median"], of["grad_median"]) for each, of in with_baseline],
+                decimals=2,
             ),
             "gradient spikes (− baseline)": cells.cell(
-                [each.grad_spikes - of.grad_spikes for each, of in with_baseline], decimals=1
+                [each["grad_spikes"] - of["grad_spikes"] for each, of in with_baseline], decimals=1
             ),
-            "max composite gain": cells.ranged([each.composite_max for each in own.values()]),
+            **{
+                LEDGER[name].label: cells.shown(comparison.ended(arm).values(), name)
+                for name in ("composite", "late_share", "cancellation")
+            },
         }

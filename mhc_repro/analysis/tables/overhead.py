@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from mhc_repro.analysis.arms import BASELINE, rank, style
 from mhc_repro.analysis.tables import cells
 from mhc_repro.bench.records import Record, newest, threads_text
+from mhc_repro.evidence.arms import BASELINE, rank, style
 
 EMPTY = "No bench yet: `make bench` makes one."
 CAPTION = (

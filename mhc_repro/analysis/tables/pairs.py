@@ -8,12 +8,11 @@ from math import nan
 
 import pandas as pd
 
-from mhc_repro.analysis import stats
-from mhc_repro.analysis.arms import BASELINE
-from mhc_repro.analysis.comparison import EXPECTED, Comparison, Studies, joined
-from mhc_repro.analysis.composites import DIRECTIONS
-from mhc_repro.analysis.summary import column, summarise
 from mhc_repro.analysis.tables import cells
+from mhc_repro.evidence import stats
+from mhc_repro.evidence.arms import BASELINE
+from mhc_repro.evidence.comparison import EXPECTED, Comparison, Studies, joined
+from mhc_repro.evidence.ledger import values
 from mhc_repro.runs import Run
 
 # mHC's reads and writes without the mixing; x + F(x)/4, to tell what scaling a branch does without streams
@@ -53,15 +52,8 @@ def paired_runs(comparison: Comparison) -> dict[str, dict[int, Run]]:
     return {arm: {seed: runs[seed] for seed in seeds if seed in runs} for arm, runs in ended.items()}
 
 
-def composite_gain(run: Run) -> pd.Series:
-    """Read the composite amax gain at every probe: over sub-layers, the larger of forward and backward."""
-    sides = [column(run.metrics, f"gain/composite_{direction}") for direction in DIRECTIONS]
-    return pd.concat(sides, axis=1).max(axis=1)
-
-
 def _row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, str]:
-    bits = {arm: {seed: summarise(run).final_bpc for seed, run in of.items()} for arm, of in found.items()}
-    gain = {arm: [composite_gain(run) for run in runs.values()] for arm, runs in found.items()}
+    bits = {arm: {seed: values(run)["bpc"] for seed, run in of.items()} for arm, of in found.items()}
 
     def gap(arm: str, reference: str) -> str:
         known = stats.paired(bits[arm], bits[reference])
@@ -79,7 +71,7 @@ def _row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, 
         "mHC − HC": gap("mhc", "hc"),
         "identity − baseline": gap(IDENTITY, BASELINE),
         "quarter − baseline": gap(QUARTER, BASELINE),
-        "HC's gain, largest": cells.ranged([each.max() for each in gain["hc"]]),
-        "at the end": cells.ranged([each.iloc[-1] for each in gain["hc"]]),
-        "mHC's, largest": cells.ranged([each.max() for each in gain["mhc"]]),
+        "HC's gain, largest": cells.shown(found["hc"].values(), "composite"),
+        "at the end": cells.shown(found["hc"].values(), "composite_end"),
+        "mHC's, largest": cells.shown(found["mhc"].values(), "composite"),
     }

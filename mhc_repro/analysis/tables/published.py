@@ -4,7 +4,7 @@ What is quoted, from where, and what it is stands in `experiments/published.yaml
 dash and never a verdict; each seed is judged by itself, never a mean.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import isclose, isnan, nan
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,17 +14,17 @@ from msgspec import Meta, Struct
 
 from mhc_repro import reading
 from mhc_repro.analysis import labels
-from mhc_repro.analysis.arms import BASELINE, style
-from mhc_repro.analysis.comparison import EXPECTED, EXPECTED_IN, Comparison, Studies
-from mhc_repro.analysis.kept import kept, unusable
 from mhc_repro.analysis.selection import fullest
-from mhc_repro.analysis.summary import Summary, summarise
 from mhc_repro.analysis.tables import cells
+from mhc_repro.evidence.arms import BASELINE, style
+from mhc_repro.evidence.comparison import EXPECTED, EXPECTED_IN, Comparison, Studies
+from mhc_repro.evidence.kept import kept, unusable
+from mhc_repro.evidence.ledger import LEDGER, values
+from mhc_repro.runs import Run
 
 FILE = Path("experiments/published.yaml")
 TOLERANCE = 0.10  # a value reproduces within this part of the published one
 TIE = 1e-3  # arms no further apart than this part have no order; no two published numbers are that close
-FIELDS = tuple(field.name for field in fields(Summary) if field.type is float)
 ARMS = {  # study -> our arm for each published one
     study: dict(zip(EXPECTED, EXPECTED_IN.get(study, EXPECTED), strict=True))
     for study in ("published", "stability", "stress")
@@ -92,7 +92,7 @@ class Origin(Struct, forbid_unknown_fields=True):
     quantities: dict[str, Any]  # of Row
 
 
-class Quoted(Struct, forbid_unknown_fields=True):
+class Sources(Struct, forbid_unknown_fields=True):
     """The file."""
 
     reproduction: Origin
@@ -100,18 +100,18 @@ class Quoted(Struct, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True)
-class Quantity:
+class Quoted:
     """A row of numbers that somebody published, and what of ours answers it."""
 
     name: str
-    fields: tuple[str, ...]  # of Summary
+    fields: tuple[str, ...]  # of the ledger
     quoted: dict[str, str]  # by arm, digit for digit
     published: dict[str, float]
 
-    def of(self, run: Summary) -> float:
+    def of(self, run: Run) -> float:
         """Give ours: the largest of the fields, NaN when one is missing."""
-        values = [float(getattr(run, field)) for field in self.fields]
-        return nan if any(map(isnan, values)) else max(values)
+        ours = [values(run)[field] for field in self.fields]
+        return nan if any(map(isnan, ours)) else max(ours)
 
 
 @dataclass(frozen=True)
@@ -120,15 +120,15 @@ class Source:
 
     source: str
     setting: str
-    quantities: list[Quantity]
+    quantities: list[Quoted]
 
 
-Runs = dict[str, list[Summary]]  # by the published arm; only runs that have ended with numbers
+Runs = dict[str, list[Run]]  # by the published arm
 
 
 def load() -> dict[str, Source]:
     """Read what is quoted; UserError when the file is not there or cannot be understood."""
-    content = kept(FILE, Quoted, texts=True)  # as it is quoted: 25.40 is not 25.4
+    content = kept(FILE, Sources, texts=True)  # as it is quoted: 25.40 is not 25.4
     found = {}
     try:
         for name in TITLES:
@@ -148,8 +148,7 @@ def part(studies: Studies) -> str:
         study: fullest(studies.get(study, []), (*arms.values(), QUARTER)) for study, arms in ARMS.items()
     }
     ours = {
-        study: {arm: _summaries(found[study], name) for arm, name in arms.items()}
-        for study, arms in ARMS.items()
+        study: {arm: _runs(found[study], name) for arm, name in arms.items()} for study, arms in ARMS.items()
     }
     if not any(found.values()):
         return f"{EMPTY}\n\n{explanation(sources['reproduction'].quantities, None)}"
@@ -165,7 +164,7 @@ def part(studies: Studies) -> str:
 
 
 def table(
-    quantities: list[Quantity], ours: dict[str, Runs], columns: dict[str, tuple[str, ...]], judged: bool
+    quantities: list[Quoted], ours: dict[str, Runs], columns: dict[str, tuple[str, ...]], judged: bool
 ) -> pd.DataFrame:
     """Lay out a row for each number and one for the order of the arms, all finished text.
 
@@ -197,11 +196,10 @@ def table(
     return frame
 
 
-def cell(quantity: Quantity, arm: str, runs: list[Summary]) -> str:
+def cell(quantity: Quoted, arm: str, runs: list[Run]) -> str:
     """Print ours of every seed, a single field to the published digits; say how many runs diverged."""
     decimals = len(quantity.quoted[arm].partition(".")[2]) if len(quantity.fields) == 1 else None
-    write = cells.cell if quantity.fields[0].startswith("loss") else cells.ranged
-    texts = [write([getattr(run, field) for run in runs], decimals) for field in quantity.fields]
+    texts = [cells.shown(runs, field, decimals) for field in quantity.fields]
     diverged = sum(run.state == "diverged" for run in runs)
     if set(texts) == {cells.DASH}:
         return "diverged" if diverged else cells.DASH
@@ -209,7 +207,7 @@ def cell(quantity: Quantity, arm: str, runs: list[Summary]) -> str:
     return f"{text}, {diverged} diverged" if diverged else text
 
 
-def reproduces(quantity: Quantity, arm: str, runs: list[Summary]) -> str:
+def reproduces(quantity: Quoted, arm: str, runs: list[Run]) -> str:
     """Say whether ours is within TOLERANCE of the published number: yes, no, or for how many seeds."""
     published, judged = quantity.published[arm], []
     for run in runs:
@@ -233,7 +231,7 @@ def order(values: dict[str, float]) -> str:
     return " < ".join(" = ".join(group) for group in labels)
 
 
-def orders(quantity: Quantity, ours: Runs) -> list[str]:
+def orders(quantity: Quoted, ours: Runs) -> list[str]:
     """Write the order in each seed that has every arm; where an arm diverged, that instead."""
     by_seed = {arm: {run.seed: run for run in runs} for arm, runs in ours.items()}
     found = []
@@ -248,7 +246,7 @@ def orders(quantity: Quantity, ours: Runs) -> list[str]:
     return found
 
 
-def explanation(quantities: list[Quantity], found: Comparison | None) -> str:
+def explanation(quantities: list[Quoted], found: Comparison | None) -> str:
     """Say what the reproduction's gain is, and what a quarter of each branch does to it here, if that was run."""
     gains = [each for each in quantities if each.fields[0].startswith("activation")]
     text = EXPLANATION.format(
@@ -256,10 +254,10 @@ def explanation(quantities: list[Quantity], found: Comparison | None) -> str:
         quarter=[quartered(gain.published["baseline"]) for gain in gains],
         mhc=[gain.quoted["mhc"] for gain in gains],
     )
-    if whole := [run for run in _summaries(found, BASELINE) if run.state == "finished"]:
+    if whole := [run for run in _runs(found, BASELINE) if run.state == "finished"]:
         mean, most = (cells.ranged([quartered(gain.of(run)) for run in whole], decimals=2) for gain in gains)
         text += f" From the baseline here it would be {mean} and {most}."
-    if quarter := _summaries(found, QUARTER):
+    if quarter := _runs(found, QUARTER):
         mean, most = (cell(gain, "mhc", quarter) for gain in gains)
         text += f" A plain net with branches times 1/4 has {mean} and {most} here."
     return text
@@ -273,17 +271,17 @@ def quartered(ratio: Any, n: int = STREAMS) -> Any:
     return 1 + (ratio - 1) / n
 
 
-def _quantity(name: str, row: Row) -> Quantity:
+def _quantity(name: str, row: Row) -> Quoted:
     published = {arm: float(text.removeprefix("≈")) for arm, text in row.values.items()}
     if set(published) != set(EXPECTED):
         raise ValueError(f"{name}: values must be of {', '.join(EXPECTED)}")
-    if not set(row.fields) <= set(FIELDS):
-        raise ValueError(f"{name}: fields must be some of {', '.join(FIELDS)}")
-    return Quantity(name, tuple(row.fields), row.values, published)
+    if not set(row.fields) <= set(LEDGER):
+        raise ValueError(f"{name}: fields must be some of {', '.join(LEDGER)}")
+    return Quoted(name, tuple(row.fields), row.values, published)
 
 
-def _summaries(found: Comparison | None, arm: str) -> list[Summary]:
-    return [summarise(run) for run in found.arms.get(arm, [])] if found else []
+def _runs(found: Comparison | None, arm: str) -> list[Run]:
+    return found.arms.get(arm, []) if found else []
 
 
 def _verdict(judged: list[bool]) -> str:

@@ -14,15 +14,15 @@ import numpy as np
 import pandas as pd
 
 from mhc_repro.analysis import labels
-from mhc_repro.analysis.arms import BASELINE, style
-from mhc_repro.analysis.comparison import Comparison, Studies
-from mhc_repro.analysis.composites import matrices
-from mhc_repro.analysis.curves import gaps
 from mhc_repro.analysis.selection import choose, fullest, one_seed
-from mhc_repro.analysis.summary import column, summarise
 from mhc_repro.analysis.tables import published
-from mhc_repro.analysis.tables.cells import SHORT_REASONS
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.arms import BASELINE, style
+from mhc_repro.evidence.comparison import Comparison, Studies
+from mhc_repro.evidence.composites import matrices
+from mhc_repro.evidence.curves import gaps
+from mhc_repro.evidence.ledger import column
+from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import Run
 
 STUDY = "published"
@@ -34,7 +34,7 @@ TWINS = (BASELINE, MHC, QUARTER)  # whose losses are compared
 def published_and_ours(comparison: Comparison | None) -> pd.DataFrame:
     """Put the published numbers beside those of one seed of `comparison`: a row a quantity, NaN without a run."""
     found = {} if comparison is None else one_seed(comparison).arms
-    ours = {arm: summarise(run) for arm, (run,) in found.items()}
+    ours = {arm: run for arm, (run,) in found.items()}
     table = {}
     for quantity in published.load()["reproduction"].quantities:
         row = {}
@@ -71,10 +71,9 @@ def state_of_arms(comparison: Comparison | None) -> str:
     for arm in ARMS:
         state = f"no run yet; make study STUDY={STUDY} makes it"
         if arm in found:
-            status = found[arm][0].status
-            reasons = "; ".join(SHORT_REASONS.get(code, code) for code in status.get("degenerate", []))
-            state = f"{status['status']}, {status['step']} of {status['steps']} steps"
-            state += f"; degenerate: {reasons}" if reasons else ""
+            (run,) = found[arm]
+            state = f"{run.state}, {run.status['step']} of {run.status['steps']} steps"
+            state = "; ".join([state, *verdict(run).words()])
         lines.append(f"  {style(arm).label}: {state}")
     return "\n".join(lines)
 

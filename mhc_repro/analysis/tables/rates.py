@@ -6,12 +6,12 @@ from math import isnan, nan
 
 import pandas as pd
 
-from mhc_repro.analysis import stats
-from mhc_repro.analysis.arms import BASELINE, style
-from mhc_repro.analysis.comparison import Comparison, comparisons
-from mhc_repro.analysis.sensitivity import best, largest_stable, sensitivity
-from mhc_repro.analysis.summary import column, summarise
 from mhc_repro.analysis.tables import cells
+from mhc_repro.evidence import stats
+from mhc_repro.evidence.arms import BASELINE, style
+from mhc_repro.evidence.comparison import Comparison, comparisons
+from mhc_repro.evidence.ledger import column, values
+from mhc_repro.evidence.sensitivity import best, largest_stable, sensitivity
 from mhc_repro.runs import Run
 
 TITLE = "Over learning rates"
@@ -94,7 +94,7 @@ def _gap(of: dict[str, dict[int, float]], arm: str) -> str:
 
 
 def _over(rates: Sequence[float], runs: Sequence[Run]) -> dict[int, list[float]]:
-    bits = {(run.seed, _rate(run)): summarise(run).final_bpc for run in runs}
+    bits = {(run.seed, _rate(run)): values(run)["bpc"] for run in runs}
     return {
         seed: [bits.get((seed, rate), nan) for rate in rates] for seed in sorted({run.seed for run in runs})
     }

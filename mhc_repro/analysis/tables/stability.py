@@ -3,18 +3,21 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isnan, nan
+from functools import partial
+from math import isnan
 from statistics import fmean
 
 import pandas as pd
 from rich import box, table
 
 from mhc_repro.analysis import labels
-from mhc_repro.analysis.arms import rank, style
-from mhc_repro.analysis.comparison import EXPECTED, EXPECTED_IN, Comparison
-from mhc_repro.analysis.summary import PRINTED_EVERY, Summary, summaries
 from mhc_repro.analysis.tables import cells, differences, rates
-from mhc_repro.measurement.spikes import WINDOW
+from mhc_repro.evidence.arms import rank, style
+from mhc_repro.evidence.comparison import EXPECTED, EXPECTED_IN, Comparison
+from mhc_repro.evidence.ledger import LEDGER, PRINTED_EVERY, of, values
+from mhc_repro.evidence.spikes import WINDOW
+from mhc_repro.evidence.verdicts import verdict
+from mhc_repro.runs import Run
 
 PUBLISHED_TITLE = "As the enwik8 reproduction prints them"
 PUBLISHED_CAPTION = (
@@ -32,11 +35,18 @@ STABILITY_CAPTION = (
     "of all are those of the start and of warm-up. Steps clipped: of all. Composite amax gain of "
     "the H_res products, largest over sub-layers and probes; a residual baseline has exactly 1. Spikes: "
     f"steps more than 6 sigma above the mean of the {WINDOW} before them, less what stands out of these itself (so "
-    f"the first {WINDOW} cannot be judged), in loss and in body gradient norm, mean over the runs. Step time: "
-    "fifth percentile of a run's steps, those that shared "
-    "the machine least, over the baseline's of the same seed; of runs that shared it unequally it means nothing, "
-    f"and the bench measures it properly. {cells.SEVERAL}"
+    f"the first {WINDOW} cannot be judged), in loss and in body gradient norm, mean over the runs. "
+    f"{cells.SEVERAL}"
 )
+
+
+PUBLISHED = ("loss_final", "loss_min", "grad_mean", "grad_max", "activation_mean", "activation_max")
+KERNEL = ("late_share", "cancellation")  # beside the gain, where it was measured
+STABILITY = (
+    *("grad_body_median", "grad_body_max", "clipped", "composite_forward", "composite_backward"),
+    *KERNEL,
+)
+Write = Callable[[Sequence[Run]], str]
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,7 @@ class Row:
 
     setting: str
     arm: str
-    runs: list[Summary]  # one a seed; none if the arm has not been run
+    runs: list[Run]  # one a seed; none if the arm has not been run
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,7 @@ def rows(comparisons: Sequence[Comparison]) -> list[Row]:
     """Make a row of every arm and setting; the arms that every study is about have one even without a run."""
     found = []
     for comparison in comparisons:
-        arms: dict[str, list[Summary]] = dict(summaries(comparison))
+        arms = dict(comparison.arms)
         names = {arm.partition(",")[0] for arm in arms}
         expected = EXPECTED_IN.get(comparison.study, EXPECTED)
         arms |= {arm: [] for arm in expected if arm not in names}
@@ -98,37 +108,19 @@ def rows(comparisons: Sequence[Comparison]) -> list[Row]:
 
 def published_columns(rows: Sequence[Row]) -> pd.DataFrame:
     """Build the columns of the enwik8 reproduction's own table."""
-    return _frame(
-        rows,
-        {
-            "final loss (nats)": lambda runs: cells.cell([run.loss_final for run in runs], decimals=3),
-            "min loss (nats)": lambda runs: cells.cell([run.loss_min for run in runs], decimals=3),
-            "avg grad norm": lambda runs: cells.ranged([run.grad_mean for run in runs]),
-            "max grad norm": lambda runs: cells.ranged([run.grad_max for run in runs]),
-            "avg activation gain": lambda runs: cells.ranged([run.activation_mean for run in runs]),
-            "max activation gain": lambda runs: cells.ranged([run.activation_max for run in runs]),
-        },
-    )
+    return _frame(rows, _shown(*PUBLISHED))
 
 
 def stability_columns(rows: Sequence[Row]) -> pd.DataFrame:
     """Build the columns that say whether an arm is stable, learns, and at what cost."""
-    return _frame(
-        rows,
-        {
-            "held-out bpc": held_out_bpc,
-            "median body grad norm": lambda runs: cells.ranged([run.grad_body_median for run in runs]),
-            "max body grad norm": lambda runs: cells.ranged([run.grad_body_max for run in runs]),
-            "steps clipped (%)": lambda runs: cells.ranged([100 * run.clipped for run in runs], decimals=0),
-            "max composite gain, fwd": lambda runs: cells.ranged([run.composite_forward_max for run in runs]),
-            "max composite gain, bwd": lambda runs: cells.ranged(
-                [run.composite_backward_max for run in runs]
-            ),
-            "spikes a run (loss + gradient)": _spikes,
-            "step time (× baseline)": lambda runs: cells.ranged([run.step_ratio for run in runs], decimals=2),
-            "status": _status,
-        },
-    )
+    own = {"spikes a run (loss + gradient)": _spikes, "status": _status}
+    frame = _frame(rows, {LEDGER["bpc"].label: cells.held_out_bpc} | _shown(*STABILITY) | own)
+    unknown = [LEDGER[name].label for name in KERNEL if set(frame[LEDGER[name].label]) <= {cells.DASH}]
+    return frame.drop(columns=unknown)
+
+
+def _shown(*names: str) -> dict[str, Write]:
+    return {LEDGER[name].label: partial(cells.shown, name=name) for name in names}
 
 
 def console(shown: Table) -> table.Table:
@@ -152,7 +144,7 @@ def console(shown: Table) -> table.Table:
     return printed
 
 
-def _frame(rows: Sequence[Row], columns: dict[str, Callable[[list[Summary]], str]]) -> pd.DataFrame:
+def _frame(rows: Sequence[Row], columns: dict[str, Write]) -> pd.DataFrame:
     frame = pd.DataFrame(
         [
             [row.setting, style(row.arm).label, str(len(row.runs) or cells.DASH)]
@@ -165,25 +157,15 @@ def _frame(rows: Sequence[Row], columns: dict[str, Callable[[list[Summary]], str
     return frame if any(row.setting for row in rows) else frame.drop(columns="setting")
 
 
-def held_out_bpc(runs: list[Summary]) -> str:
-    """Write the held-out bits per character of an arm's runs, marked where they are those of validation."""
-    # never one mean over two splits: a diverged seed has no test value and counts as missing beside others
-    split = "test" if any(run.bpc_split == "test" for run in runs) else "val"
-    text = cells.cell([run.bpc if run.bpc_split == split else nan for run in runs], decimals=3)
-    return text if split == "test" or text == cells.DASH else f"{text} (val)"
-
-
-def _spikes(runs: list[Summary]) -> str:
-    known = [run for run in runs if not isnan(run.loss_spikes)]
+def _spikes(runs: Sequence[Run]) -> str:
+    known = [run for run in runs if not isnan(values(run)["loss_spikes"])]
     if not known:
         return cells.DASH
-    return " + ".join(
-        f"{fmean(values):.{int(len(known) > 1)}f}"
-        for values in ([run.loss_spikes for run in known], [run.grad_spikes for run in known])
-    )
+    decimals = int(len(known) > 1)
+    return " + ".join(f"{fmean(of(known, name)):.{decimals}f}" for name in ("loss_spikes", "grad_spikes"))
 
 
-def _status(runs: list[Summary]) -> str:
+def _status(runs: Sequence[Run]) -> str:
     if not runs:
         return "no run"
 
@@ -193,5 +175,4 @@ def _status(runs: list[Summary]) -> str:
         ]
 
     states = [run.state if run.state == "finished" else f"{run.state} at {run.progress}" for run in runs]
-    notes = [f"{kind}: {cells.SHORT_REASONS.get(code, code)}" for run in runs for kind, code in run.notes]
-    return "; ".join(counted(states) + counted(notes))
+    return "; ".join(counted(states) + counted([words for run in runs for words in verdict(run).words()]))

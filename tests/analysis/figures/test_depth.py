@@ -8,9 +8,9 @@ from matplotlib.lines import Line2D
 
 from made_runs import make_run
 from mhc_repro.analysis import theme
-from mhc_repro.analysis.arms import style
-from mhc_repro.analysis.comparison import Comparison, comparisons
 from mhc_repro.analysis.figures import depth
+from mhc_repro.evidence.arms import style
+from mhc_repro.evidence.comparison import Comparison, comparisons
 from mhc_repro.runs import Run, read_runs
 
 Fake = Callable[..., Run]

@@ -6,9 +6,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from mhc_repro.analysis.arms import style
-from mhc_repro.analysis.comparison import comparisons
 from mhc_repro.analysis.figures.details import DERIVED, NOTHING, PANELS, details
+from mhc_repro.evidence.arms import style
+from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.runs import UNITS, Run
 
 Fake = Callable[..., Run]

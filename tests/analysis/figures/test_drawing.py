@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mhc_repro.analysis.arms import STYLES
-from mhc_repro.analysis.comparison import comparisons
 from mhc_repro.analysis.figures import drawing
 from mhc_repro.analysis.figures.training import loss_gap
+from mhc_repro.evidence.arms import STYLES
+from mhc_repro.evidence.comparison import comparisons
+from mhc_repro.evidence.verdicts import Verdict
 from mhc_repro.runs import Run
+
+OFF = Verdict(off_the_constraint=("constraint_missed",))
 
 Fake = Callable[..., Run]
 
@@ -30,7 +33,7 @@ def test_a_legend_has_as_many_columns_as_fit(labels: list[str], columns: int) ->
 
 def test_the_legend_of_a_large_family_is_within_the_figure(fake: Fake) -> None:
     arms = [arm for arm in STYLES if arm.startswith(("mhc", "published"))][:9]
-    (found,) = comparisons([fake(arm, status={"degenerate": ["x"]}) for arm in arms])
+    (found,) = comparisons([fake(arm, verdict=OFF) for arm in arms])
     figure = loss_gap(found)
     figure.draw_without_rendering()
     box = figure.legends[0].get_window_extent().transformed(figure.transFigure.inverted())
@@ -42,10 +45,11 @@ def test_the_legend_of_a_large_family_is_within_the_figure(fake: Fake) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flagged", "label"), [(0, "mHC"), (1, "mHC (1 of 3 runs degenerate)"), (3, "mHC (degenerate)")]
+    ("flagged", "label"),
+    [(0, "mHC"), (1, "mHC (1 of 3 runs off the constraint)"), (3, "mHC (off the constraint)")],
 )
 def test_an_arm_is_named_after_as_many_runs_as_are_flagged(fake: Fake, flagged: int, label: str) -> None:
-    runs = [fake("mhc", seed=s, status={"degenerate": ["x"] if s < flagged else []}) for s in range(3)]
+    runs = [fake("mhc", seed=s, verdict=OFF if s < flagged else Verdict()) for s in range(3)]
     assert drawing.label("mhc", runs) == label
 
 

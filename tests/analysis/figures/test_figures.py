@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from mhc_repro.analysis import figures
-from mhc_repro.analysis.arms import promises
-from mhc_repro.analysis.comparison import comparisons
+from mhc_repro.evidence.arms import promises
+from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.runs import Run
 
 Fake = Callable[..., Run]

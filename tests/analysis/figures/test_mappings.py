@@ -10,7 +10,6 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from mhc_repro.analysis import theme
-from mhc_repro.analysis.comparison import comparisons
 from mhc_repro.analysis.figures.mappings import (
     EMPTY,
     MOST,
@@ -21,6 +20,7 @@ from mhc_repro.analysis.figures.mappings import (
     strength,
     text,
 )
+from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.measurement.gains import gain_rows
 from mhc_repro.runs import Run
 

@@ -11,11 +11,12 @@ from scipy.stats import trim_mean
 
 from made_runs import make_run
 from mhc_repro.analysis import theme
-from mhc_repro.analysis.arms import style
-from mhc_repro.analysis.comparison import Comparison, comparisons
-from mhc_repro.analysis.curves import envelope, gaps, smooth, thin
 from mhc_repro.analysis.figures import FIGURES
 from mhc_repro.analysis.figures.training import gain_by_layer, loss_gap, training
+from mhc_repro.evidence.arms import style
+from mhc_repro.evidence.comparison import Comparison, comparisons
+from mhc_repro.evidence.curves import envelope, gaps, smooth, thin
+from mhc_repro.evidence.verdicts import Verdict
 from mhc_repro.runs import Run, read_runs
 from mhc_repro.runs.schema import GAINS
 
@@ -86,12 +87,15 @@ def test_a_late_surge_of_a_run_that_goes_on_is_in_view(fake: Fake) -> None:
 
 def test_legend_names_the_arms_and_their_flags(runs: list[Run], fake: Fake) -> None:
     identity = fake(
-        "identity", runs[0].metrics.to_dict("records"), study="fixture", status={"control": ["H_res is I"]}
+        "identity",
+        runs[0].metrics.to_dict("records"),
+        study="fixture",
+        verdict=Verdict(control=("h_res_identity",)),
     )
     identity.config.update({key: value for key, value in runs[0].config.items() if key != "connection"})
     (found,) = comparisons([*runs, identity])
     labels = [text.get_text() for text in training(found).legends[0].get_texts()]
-    assert labels == ["baseline", "identity (control)", "HC", "mHC (degenerate)", "diverged"]
+    assert labels == ["baseline", "identity (control)", "HC", "mHC (dead)", "diverged"]
 
 
 def test_titles_say_study_protocol_and_seeds(fixture: Comparison) -> None:

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from mhc_repro.analysis.comparison import comparisons
 from mhc_repro.analysis.tables import arms, overhead
 from mhc_repro.analysis.tables.cells import DASH
 from mhc_repro.command_line.compose import CONF
+from mhc_repro.evidence.comparison import comparisons
+from mhc_repro.evidence.verdicts import Verdict
 
 ROOT = CONF.parent / "results"
 
@@ -17,7 +18,6 @@ def runs(fake):
         {"step": 40, "gain/composite_forward": 1.25, "gain/composite_backward": 7.5},
         {"step": 60, "gain/composite_forward": 1.125, "gain/composite_backward": 2.5, "bpc/test": 3.14159},
     ]
-    status = {"degenerate": ["h_res_frozen"]}
     gains = [
         {"step": step, "layer": layer, "distance_identity": step / 100 + layer / 10}
         for step in (0, 30)
@@ -30,7 +30,7 @@ def runs(fake):
             rows,
             study="arms",
             manifest=parameters,
-            status=status,
+            verdict=Verdict(dead=("h_res_frozen",), not_judged=("constraint_missed",)),
             gains=gains,
             model__blocks=4,
             connection__n=4,
@@ -59,7 +59,7 @@ def test_a_row_holds_promise_measurement_and_cost(fake, monkeypatch) -> None:
         "0.100 → 0.400",
         "1.250 / 7.500",
         "3.142",
-        "degenerate: H_res never moved",
+        "dead: H_res never moved; not judged: sums of H_res off 1",
     ]
     assert cells(text, "`baseline`")[7:9] == ["1.00", "1.00"]
     assert "Bench of a day" in text

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mhc_repro.analysis.comparison import by_study, comparisons
 from mhc_repro.analysis.tables import differences, stability
+from mhc_repro.evidence.comparison import by_study, comparisons
 from mhc_repro.runs import Run
 
 Fake = Callable[..., Run]

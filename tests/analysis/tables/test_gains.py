@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mhc_repro.analysis.comparison import Comparison, comparisons
-from mhc_repro.analysis.composites import amax, backward
 from mhc_repro.analysis.tables.gains import compounding, peaks, readings
+from mhc_repro.evidence.comparison import Comparison, comparisons
+from mhc_repro.evidence.composites import amax, backward
 from mhc_repro.runs import Run
 
 # H_res of five sub-layers and six tokens, signs mixed, around I

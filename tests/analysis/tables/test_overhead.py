@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from mhc_repro.analysis import report
-from mhc_repro.analysis.comparison import read_studies
 from mhc_repro.analysis.figures.scaling import PATH
 from mhc_repro.analysis.figures.scaling import scaling as draw
 from mhc_repro.analysis.tables import overhead
 from mhc_repro.bench import records
+from mhc_repro.evidence.comparison import read_studies
 
 
 def numbers(ratio: float) -> dict[str, Any]:

@@ -2,8 +2,8 @@ from collections.abc import Callable
 
 import pytest
 
-from mhc_repro.analysis.comparison import by_study
 from mhc_repro.analysis.tables import pairs
+from mhc_repro.evidence.comparison import by_study
 from mhc_repro.runs import Run
 
 Fake = Callable[..., Run]

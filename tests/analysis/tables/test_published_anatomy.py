@@ -4,8 +4,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mhc_repro.analysis.arms import style
-from mhc_repro.analysis.comparison import Comparison, comparisons
 from mhc_repro.analysis.tables.published_anatomy import (
     HC,
     MHC,
@@ -18,6 +16,9 @@ from mhc_repro.analysis.tables.published_anatomy import (
     twin_losses,
     with_streams,
 )
+from mhc_repro.evidence.arms import style
+from mhc_repro.evidence.comparison import Comparison, comparisons
+from mhc_repro.evidence.verdicts import Verdict
 from mhc_repro.runs import Run
 
 Fake = Callable[..., Run]
@@ -88,15 +89,15 @@ def test_symmetry_tells_dead_arms_from_working_ones(four: Comparison, fake: Fake
 
 
 def test_what_is_recorded_and_what_is_not_is_said(published: Callable[..., Run]) -> None:
-    dead = {"degenerate": ["streams_never_separated"]}
+    dead = Verdict(("streams_never_separated",))
     (found,) = comparisons(
-        [published("baseline"), published(MHC, status=dead), published(HC, state="running")]
+        [published("baseline"), published(MHC, verdict=dead), published(HC, state="running")]
     )
     lines = state_of_arms(found).splitlines()
     assert lines[0].startswith("study published: ")
     assert lines[1] == "  baseline: finished, 60 of 60 steps"
     assert lines[2] == "  HC, enwik8 repr.: no run yet; make study STUDY=published makes it"
-    assert lines[3].endswith("finished, 60 of 60 steps; degenerate: streams never separated")
+    assert lines[3].endswith("finished, 60 of 60 steps; dead: streams never separated")
     assert "no run yet" in lines[4]
     assert state_of_arms(None).count("no run yet") == 4
 

@@ -3,8 +3,8 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from mhc_repro.analysis.comparison import comparisons
 from mhc_repro.analysis.tables import rates, stability
+from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.runs import Run
 
 Fake = Callable[..., Run]

@@ -11,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mhc_repro.analysis.arms import BASELINE, rank
 from mhc_repro.config import dotted
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.arms import BASELINE, rank
 from mhc_repro.runs import ENDED, Run, read_runs
 from mhc_repro.runs.reader import warn
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mhc_repro.measurement.spikes import spikes
+from mhc_repro.evidence.spikes import spikes
 
 
 def by_loop(series: list[float], window: int, sigma: float) -> list[bool]:

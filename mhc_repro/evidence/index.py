@@ -1,17 +1,19 @@
-"""`results/index.csv`: one line a run, generated from the run directories and never edited."""
+"""`results/index.csv`: one line a run with every quantity of the ledger; generated, never edited."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
+from mhc_repro.evidence.ledger import LEDGER, values
+from mhc_repro.evidence.verdicts import Verdict, verdict
 from mhc_repro.runs.reader import Run
 
 COLUMNS = (
-    *("run_id", "study", "connection", "seed", "status", "degenerate", "steps"),
-    *("commit", "dirty", "data_sha256", "parameters", "loss/train", "loss/val", "bpc/test", "wall_seconds"),
+    *("run_id", "study", "connection", "seed", "status", *Verdict._fields, "steps"),
+    *("commit", "dirty", "data_sha256", "parameters", "wall_seconds"),
+    *LEDGER,
 )
-FINAL = ("loss/train", "loss/val", "bpc/test")
 
 
 def index(runs: Sequence[Run]) -> pd.DataFrame:
@@ -21,8 +23,8 @@ def index(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def index_csv(runs: Sequence[Run]) -> str:
-    """Write the text of `index.csv`; the same runs give the same text."""
-    return index(runs).to_csv(index=False, lineterminator="\n")
+    """Write the text of `index.csv`: ten digits, so that another machine's last bits do not show."""
+    return index(runs).to_csv(index=False, lineterminator="\n", float_format="%.10g")
 
 
 def _row(run: Run) -> dict[str, Any]:
@@ -32,19 +34,12 @@ def _row(run: Run) -> dict[str, Any]:
         "connection": run.connection,
         "seed": run.seed,
         "status": run.state,
-        "degenerate": ";".join(run.status.get("degenerate") or []),
+        **{word: ";".join(codes) for word, codes in verdict(run)._asdict().items()},
         "steps": run.status.get("step"),
         "commit": run.manifest.get("commit"),
         "dirty": run.manifest.get("dirty"),
         "data_sha256": run.config.get("data", {}).get("sha256"),
         "parameters": (run.manifest.get("parameters") or {}).get("total"),
         "wall_seconds": run.status.get("wall_seconds"),
-        **{name: _final(run, name) for name in FINAL},
+        **values(run),
     }
-
-
-def _final(run: Run, name: str) -> float | None:
-    """Return the value at the last step of a finished run: an unfinished run has no final loss."""
-    if run.state != "finished" or name not in run.metrics or run.metrics.empty:
-        return None
-    return float(run.metrics[name].iloc[-1])

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypedDict
 
 from msgspec import Meta
 
-from mhc_repro.analysis.kept import kept
+from mhc_repro.evidence.kept import kept
 
 BASELINE = "baseline"
 FILE = Path("experiments/arms.yaml")

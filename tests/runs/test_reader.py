@@ -5,14 +5,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import yaml
 
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.runs import RunDirectory, read_run, read_runs
-from mhc_repro.runs.index import COLUMNS, index, index_csv
 
 MakeConfig = Callable[..., Config]
 MakeRun = Callable[..., RunDirectory]
@@ -38,58 +36,6 @@ def test_runs_come_by_study_arm_and_seed(make_config: MakeConfig, make_run: Make
     assert found == [(study, arm, seed) for study in "ab" for arm in sorted(ARMS) for seed in (2, 10)]
     assert {run.study for run in read_runs(tmp_path / "results", "b")} == {"b"}
     assert read_runs(tmp_path / "nowhere") == []
-
-
-def test_index_row(make_config: MakeConfig, make_run: MakeRun, tmp_path: Path) -> None:
-    config = make_config()
-    config.data.sha256 = "d0d0"
-    run = make_run(config)
-    run.write_status(degenerate=["a", "b"])
-    lines = index_csv(read_runs(tmp_path / "results")).splitlines()
-    assert lines[0].startswith(
-        "run_id,study,connection,seed,status,degenerate,steps,commit,dirty,data_sha256,"
-    )
-    assert lines[0].split(",") == list(COLUMNS)
-    expected = f"{run.run_id},scratch,mhc,0,finished,a;b,4,c0ffee,False,d0d0,100,6.0,1.5,2.25,3.5"
-    assert lines[1:] == [expected]
-
-
-@pytest.mark.parametrize("status", ["diverged", "interrupted", "running", "failed"])
-def test_an_unfinished_run_has_no_final_loss(
-    make_config: MakeConfig, make_run: MakeRun, tmp_path: Path, status: str
-) -> None:
-    make_run(make_config(), status)
-    row = index(read_runs(tmp_path / "results")).iloc[0]
-    assert row["status"] == ("interrupted" if status == "running" else status)
-    assert row[["loss/train", "loss/val", "bpc/test"]].isna().all()
-    assert row["steps"] == 4
-
-
-def test_a_run_that_only_began_has_blanks(make_config: MakeConfig, tmp_path: Path) -> None:
-    config = make_config()
-    run = RunDirectory.of(config)
-    with run.locked():
-        run.write_config(config)
-    line = index_csv(read_runs(tmp_path / "results")).splitlines()[1]
-    assert line == f"{run.run_id},scratch,mhc,0,missing,,,,,,,,,,"
-
-
-def test_index_bytes_do_not_depend_on_the_order_of_writing(
-    make_config: MakeConfig, make_run: MakeRun, tmp_path: Path
-) -> None:
-    contents = set()
-    for arms in (ARMS, ARMS[::-1]):
-        shutil.rmtree(tmp_path / "results", ignore_errors=True)
-        for arm in arms:
-            make_run(make_config(arm))
-        contents.add(index_csv(read_runs(tmp_path / "results")))
-        contents.add(index_csv(read_runs(tmp_path / "results")))
-    assert len(contents) == 1
-    assert "\r" not in contents.pop()
-
-
-def test_no_runs_give_the_header() -> None:
-    assert index_csv([]) == ",".join(COLUMNS) + "\n"
 
 
 def break_config(run: RunDirectory) -> None:
@@ -172,8 +118,8 @@ def test_a_broken_directory_is_skipped_with_one_line(
     run = make_run(make_config("mhc"))
     damage(run)
     with caplog.at_level(logging.WARNING):
-        frame = index(read_runs(tmp_path / "results"))
-    assert frame["connection"].tolist() == (["hc", "mhc"] if damage is copy else ["hc"])
+        found = [run.connection for run in read_runs(tmp_path / "results")]
+    assert found == (["hc", "mhc"] if damage is copy else ["hc"])
     assert len(caplog.messages) == 1
     assert run.run_id in caplog.messages[0]
     assert "\n" not in caplog.messages[0]
@@ -195,10 +141,3 @@ def test_read_run_says_where_a_renamed_run_belongs(make_config: MakeConfig, make
     renamed = run.path.rename(run.path.with_name("mhc-s9-12345678"))
     with pytest.raises(UserError, match=run.run_id):
         read_run(renamed)
-
-
-def test_frame_types(make_config: MakeConfig, make_run: MakeRun, tmp_path: Path) -> None:
-    make_run(make_config())
-    frame = index(read_runs(tmp_path / "results"))
-    assert isinstance(frame, pd.DataFrame)
-    assert frame["loss/val"].dtype == "float64"

@@ -10,56 +10,21 @@ Settings that differ in length or size are no sample, and do not vote. Each kind
 what the longest trainings say that decide anything is what comes out.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, isfinite, isnan, log, log1p
+from math import isfinite, isnan
 from pathlib import Path
 
 from msgspec import Struct
 
-from mhc_repro.analysis import stats
-from mhc_repro.analysis.arms import promises
-from mhc_repro.analysis.comparison import Comparison, Kind
-from mhc_repro.analysis.kept import kept, unusable
-from mhc_repro.analysis.summary import Summary, summarise
-from mhc_repro.runs import Run
+from mhc_repro.evidence import stats
+from mhc_repro.evidence.arms import promises
+from mhc_repro.evidence.comparison import Comparison, Kind
+from mhc_repro.evidence.kept import kept, unusable
+from mhc_repro.evidence.ledger import LEDGER, values
 
 FILE = Path("experiments/claims.yaml")
 SIDES = ("above", "below", "at_most")
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """A number of a run, how two of them are set against each other, and what two runs of one config differ by."""
-
-    of: Callable[[Summary], float]
-    ratio: bool
-    noise: float  # of the difference, or of the ratio about 1
-
-    def compare(self, ours: float, other: float) -> float:
-        """Give ours / other or ours - other; NaN of two that diverged, and of a ratio with a zero in it."""
-        return stats.ratio(ours, other) if self.ratio else ours - other
-
-    def gap(self, ours: float, other: float) -> float:
-        """Give the difference, or the logarithm of the ratio: 0 where the two are the same."""
-        compared = self.compare(ours, other)
-        return compared if not self.ratio or isnan(compared) else log(compared) if compared else -inf
-
-    @property
-    def margin(self) -> float:
-        """The noise on the scale of a gap."""
-        return log1p(self.noise) if self.ratio else self.noise
-
-
-QUANTITIES = {
-    "held-out bpc": Quantity(lambda run: run.final_bpc, False, 0.01),
-    "composite gain": Quantity(lambda run: run.composite_max, True, 0.1),
-    "composite gain forward": Quantity(lambda run: run.composite_forward_max, True, 0.1),
-    "activation gain": Quantity(lambda run: run.activation_max, True, 0.15),
-    "gradient norm": Quantity(lambda run: run.grad_median, True, 0.02),
-    "body gradient norm": Quantity(lambda run: run.grad_body_median, True, 0.02),
-    "loss spikes": Quantity(lambda run: run.loss_spikes, False, 0.5),
-}
 
 
 class Entry(Struct, forbid_unknown_fields=True):
@@ -119,14 +84,12 @@ def load() -> list[Claim]:
         raise unusable(FILE, str(error)) from None
 
 
-def ask(
-    claim: Claim, settings: Sequence[Comparison], summary: Callable[[Run], Summary] = summarise
-) -> list[Asked]:
+def ask(claim: Claim, settings: Sequence[Comparison]) -> list[Asked]:
     """Find the settings that hold pairs for a claim, the longest and largest trainings first."""
 
     def pairs(setting: Comparison) -> list[Pair]:
         ours, others = (
-            {seed: QUANTITIES[claim.quantity].of(summary(run)) for seed, run in setting.ended(arm).items()}
+            {seed: values(run)[claim.quantity] for seed, run in setting.ended(arm).items()}
             for arm in (claim.arm, str(claim.other))
         )
         if not isinstance(claim.other, str):
@@ -145,7 +108,7 @@ def agreement(claim: Claim, found: Sequence[Pair]) -> int:
     did and none of the other: of six runs that diverge by the toss of a coin, 3 % come out so. A number is said of
     every run: one on its other side is against, and three are for it if none is.
     """
-    quantity = QUANTITIES[claim.quantity]
+    quantity = LEDGER[claim.quantity]
     gaps = [gap for gap in (quantity.gap(pair.ours, pair.other) for pair in found) if not isnan(gap)]
     if not isinstance(claim.other, str) and any(_side(claim, gap) < 0 for gap in gaps):
         return -1
@@ -195,6 +158,7 @@ def _claim(entry: Entry, arms: set[str]) -> Claim:
     for arm in (entry.arm, *([other] if isinstance(other, str) else [])):
         if arm not in arms:
             raise ValueError(f"{entry.claim!r}: {arm!r} is no file in conf/connection")
-    if entry.quantity not in QUANTITIES:
-        raise ValueError(f"{entry.claim!r}: {entry.quantity!r} is none of {', '.join(QUANTITIES)}")
+    known = [name for name, each in LEDGER.items() if not isnan(each.noise)]
+    if entry.quantity not in known:
+        raise ValueError(f"{entry.claim!r}: {entry.quantity!r} is none of {', '.join(known)}")
     return Claim(entry.claim, entry.source, entry.quantity, entry.arm, side, other, means=entry.means)

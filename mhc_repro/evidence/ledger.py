@@ -1,0 +1,212 @@
+"""The ledger: every number of a run that is shown anywhere, once.
+
+Its name (in `results/index.csv`, claims, markers of a page), its label over a column, its unit, how it is read from
+what the run recorded, by how much one config run twice may differ in it, and how it is printed. A run that has not
+ended has none: they would still change. What was not recorded is NaN.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from math import inf, isnan, log, log1p, nan
+
+import numpy as np
+import pandas as pd
+
+from mhc_repro.evidence import stats
+from mhc_repro.evidence.spikes import WINDOW, spikes
+from mhc_repro.runs import ENDED, Run, once
+
+PRINTED_EVERY = 20  # the enwik8 reproduction prints its iterations 0, 20, 40, ...
+UNDISTURBED = 0.05  # of a run's steps, as good as alone on the machine; the median tells of its neighbours
+COMPOSITE = ("gain/composite_forward", "gain/composite_backward")
+NATS, BITS, ONE = "nats per symbol", "bits per symbol", "1"
+
+
+class Recorded:
+    """A run's metrics in the parts that quantities are read from; values that were not measured are left out."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.whole = run.metrics.set_index("step")
+        self.steps = self.whole[self.whole.index >= 1]
+        self.printed = self.steps[(self.steps.index - 1) % PRINTED_EVERY == 0]
+        self.judged = self.steps[self.steps.index > WINDOW]  # what the spike rule judges
+
+    @cached_property
+    def from_identity(self) -> pd.Series:
+        """Distance of H_res from I by probe, median over sub-layers; empty for one stream."""
+        gains = self.run.gains
+        if self.run.n == 1 or "distance_identity" not in gains:
+            return pd.Series(dtype=float)
+        return gains.groupby("step")["distance_identity"].median().sort_index()
+
+
+Read = Callable[[Recorded], float]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number of a run, and how two of them are set against each other."""
+
+    name: str
+    label: str
+    unit: str
+    read: Read
+    noise: float = nan  # of the difference, or of the ratio about 1
+    ratio: bool = False  # compared as ours / other
+    decimals: int | None = None  # None: about four digits
+    mean: bool = False  # of several seeds: mean ± t interval, as losses; else median (smallest to largest)
+
+    def compare(self, ours: float, other: float) -> float:
+        """Give ours / other or ours - other; NaN of two that diverged, and of a ratio with a zero in it."""
+        return stats.ratio(ours, other) if self.ratio else ours - other
+
+    def gap(self, ours: float, other: float) -> float:
+        """Give the difference, or the logarithm of the ratio: 0 where the two are the same."""
+        compared = self.compare(ours, other)
+        return compared if not self.ratio or isnan(compared) else log(compared) if compared else -inf
+
+    @property
+    def margin(self) -> float:
+        """The noise on the scale of a gap."""
+        return log1p(self.noise) if self.ratio else self.noise
+
+
+@once
+def values(run: Run) -> dict[str, float]:
+    """Read every quantity of a run, by its name; all NaN until it has ended."""
+    if run.state not in ENDED:
+        return dict.fromkeys(LEDGER, nan)
+    recorded = Recorded(run)
+    return {name: float(quantity.read(recorded)) for name, quantity in LEDGER.items()}
+
+
+def of(runs: Iterable[Run], name: str) -> list[float]:
+    """Read a quantity of several runs."""
+    return [values(run)[name] for run in runs]
+
+
+def column(frame: pd.DataFrame, key: str) -> pd.Series:
+    """Read the measured values of a metric; empty when the run has none."""
+    return frame[key].dropna() if key in frame else pd.Series(dtype=float)
+
+
+def over(part: str, key: str, how: str) -> Read:
+    """Reduce a column of a part of the metrics: by `max`, `min`, `mean` or `median`."""
+    return lambda recorded: getattr(column(getattr(recorded, part), key), how)()
+
+
+def largest(*keys: str) -> Read:
+    """Read the largest value that any of some columns had."""
+    return lambda recorded: max(column(recorded.whole, key).max() for key in keys)
+
+
+def median(key: str) -> Read:
+    """Read the median over the steps that the spike rule judges."""
+    return over("judged", key, "median")
+
+
+def at_end(key: str) -> Read:
+    """Read the last value of a column."""
+    return lambda recorded: _last(column(recorded.whole, key))
+
+
+def finished(part: str) -> Read:
+    """Read the last training loss of a part; a run that diverged has none."""
+
+    def read(recorded: Recorded) -> float:
+        whole = recorded.run.state == "finished"
+        return _last(column(getattr(recorded, part), "loss/train")) if whole else nan
+
+    return read
+
+
+def _last(series: pd.Series) -> float:
+    return float(series.iloc[-1]) if len(series) else nan
+
+
+def _held_out(recorded: Recorded) -> float:
+    if recorded.run.state == "diverged":
+        return inf  # it has lost everything
+    # of tokens: bits per byte
+    known = (at_end(f"{name}/{split}")(recorded) for split in ("test", "val") for name in ("bpc", "bpb"))
+    return next((bits for bits in known if not isnan(bits)), nan)
+
+
+def _clipped(recorded: Recorded) -> float:
+    if not len(column(recorded.steps, "grad/clipped")):
+        return nan
+    norms = recorded.steps[["grad/norm", "grad/clipped"]].dropna(subset="grad/norm")
+    # of an infinite norm the clip leaves no number
+    return 100 * float((norms["grad/norm"] > 1.001 * norms["grad/clipped"].fillna(0)).mean())
+
+
+def _spikes(key: str) -> Read:
+    def read(recorded: Recorded) -> float:
+        # not through column(): a loss that is NaN was measured, and counts
+        steps = recorded.steps
+        judged = key in steps and (len(steps) > WINDOW or not np.isfinite(steps[key]).all())
+        return float(np.sum(spikes(steps[key]))) if judged else nan
+
+    return read
+
+
+def _composite_end(recorded: Recorded) -> float:
+    sides = [column(recorded.whole, key) for key in COMPOSITE]
+    return _last(pd.concat(sides, axis=1).max(axis=1))
+
+
+def _from_identity(at: int) -> Read:
+    def read(recorded: Recorded) -> float:
+        distances = recorded.from_identity
+        return float(distances.iloc[at]) if len(distances) else nan
+
+    return read
+
+
+def _undisturbed(recorded: Recorded) -> float:
+    return float(column(recorded.steps, "time/step").quantile(UNDISTURBED))
+
+
+def _ledger(*quantities: Quantity) -> dict[str, Quantity]:
+    return {quantity.name: quantity for quantity in quantities}
+
+
+LEDGER = _ledger(
+    Quantity("bpc", "held-out bpc", BITS, _held_out, 0.01, decimals=3, mean=True),
+    Quantity("bpc_test", "test bpc", BITS, at_end("bpc/test"), decimals=3, mean=True),
+    Quantity("bpc_val", "validation bpc, last", BITS, at_end("bpc/val"), decimals=3, mean=True),
+    Quantity("loss_last", "train loss, last step", NATS, finished("steps"), decimals=3, mean=True),
+    # as the enwik8 reproduction prints them: every 20th step, train batches
+    Quantity("loss_final", "final loss (nats)", NATS, finished("printed"), decimals=3, mean=True),
+    Quantity(
+        "loss_min", "min loss (nats)", NATS, over("printed", "loss/train", "min"), decimals=3, mean=True
+    ),
+    Quantity("grad_mean", "avg grad norm", NATS, over("printed", "grad/norm", "mean")),
+    Quantity("grad_max", "max grad norm", NATS, over("printed", "grad/norm", "max")),
+    Quantity("activation_mean", "avg activation gain", ONE, over("whole", "gain/activation", "mean")),
+    Quantity("activation_max", "max activation gain", ONE, largest("gain/activation"), 0.15, ratio=True),
+    # what answers the question; gradients over the steps that the spike rule judges
+    Quantity("grad_median", "median grad norm", NATS, median("grad/norm"), 0.02, ratio=True),
+    Quantity("grad_body_median", "median body grad norm", NATS, median("grad/norm_body"), 0.02, ratio=True),
+    Quantity("grad_body_max", "max body grad norm", NATS, over("judged", "grad/norm_body", "max")),
+    Quantity("clipped", "steps clipped (%)", "per cent", _clipped, decimals=0),
+    Quantity("composite_forward", "max composite gain, fwd", ONE, largest(COMPOSITE[0]), 0.1, ratio=True),
+    Quantity("composite_backward", "max composite gain, bwd", ONE, largest(COMPOSITE[1]), 0.1, ratio=True),
+    Quantity("composite", "max composite gain", ONE, largest(*COMPOSITE), 0.1, ratio=True),
+    Quantity("composite_end", "composite gain at the end", ONE, _composite_end, 0.1, ratio=True),
+    Quantity("late_share", "late share", ONE, at_end("kernel/late_share")),
+    Quantity("cancellation", "C", ONE, at_end("kernel/cancellation")),
+    Quantity("effective", "outputs the readout hears", ONE, at_end("kernel/effective")),
+    Quantity("logit_max", "max attention logit", ONE, largest("attention/logit")),
+    Quantity("without_last_quarter", "loss without the last quarter", NATS, at_end("ablation/last_quarter")),
+    Quantity("without_last_half", "loss without the last half", NATS, at_end("ablation/last_half")),
+    Quantity("jacobian_random", "Jacobian, random direction", ONE, at_end("jacobian/random")),
+    Quantity("jacobian_worst", "Jacobian, worst direction", ONE, at_end("jacobian/worst")),
+    Quantity("from_identity_start", "‖H_res − I‖ at the start", ONE, _from_identity(0), decimals=3),
+    Quantity("from_identity_end", "‖H_res − I‖ at the end", ONE, _from_identity(-1), decimals=3),
+    Quantity("loss_spikes", "loss spikes", "steps", _spikes("loss/train"), 0.5),
+    Quantity("grad_spikes", "body grad norm spikes", "steps", _spikes("grad/norm_body")),
+    Quantity("step_seconds", "seconds a step, 5th percentile", "seconds", _undisturbed),
+)

@@ -1,0 +1,193 @@
+"""Tell a run whose mixing is dead from one that works, and one that keeps its constraint from one that does not.
+
+Judged whenever a run is read, from what its probes recorded, so that a better guard serves old runs too. *Dead*:
+the streams stay equal for ever, H_res never moves, no gradient comes through; such a run says nothing about H_res.
+*Off the constraint*: the sums of an H_res that should be doubly stochastic are far from 1; such a run lives, and
+nothing bounds its gain. What an arm declares (`connection.expects`) is a *control*. What was not recorded is *not
+judged*, which is not passed.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from mhc_repro.runs import ENDED, Run, once
+
+REASONS = {  # of each: what a table's cell says, and what it means
+    "streams_never_separated": (
+        "streams never separated",
+        "nothing but rounding tells the streams apart, so this is a single-stream net; "
+        "usually a start that treats the streams alike (equal reads and writes, no home stream)",
+    ),
+    "h_res_identity": (
+        "H_res = I",
+        "H_res is I in every sub-layer, so nothing is mixed; usually a start so deep in a corner "
+        "that its gradient vanishes (a low temperature, logits far apart)",
+    ),
+    "h_res_uniform": (
+        "H_res = J/n",
+        "H_res is J/n in every sub-layer, so only the mean of the streams survives; usually a "
+        "uniform start that symmetry keeps in place",
+    ),
+    "h_res_saturated": (
+        "H_res saturated",
+        "H_res is a permutation in every sub-layer and its logits no longer matter; usually a low "
+        "temperature, or logits far apart",
+    ),
+    "h_res_frozen": (
+        "H_res never moved",
+        "H_res never left its start; usually a vanishing gradient, or a learning rate too small for the steps",
+    ),
+    "gates_saturated": (
+        "gates saturated",
+        "H_pre or H_post is at the end of its range in every sub-layer, where its gradient "
+        "vanishes; usually a start too far out",
+    ),
+    "connection_gradients_dead": (
+        "dead connection gradients",
+        "the gradients of the connections are zero or rounding noise; usually streams "
+        "that are alike, or maps that are not applied",
+    ),
+    "constraint_missed": (
+        "sums of H_res off 1",
+        "rows or columns of an H_res that should be doubly stochastic do not sum to 1; usually "
+        "too few iterations for logits this far apart",
+    ),
+}
+OFF = "constraint_missed"  # every other reason is one of death
+
+
+class Limits(NamedTuple):
+    """Where a finding begins; every limit must hold at each probe that is judged."""
+
+    judged_after: float = 0.05  # fraction of the steps before which nothing is judged
+    shortest: int = 20  # steps; in fewer, the warm-up has hardly moved what would move
+    spread: float = 1e-4  # relative spread between streams below which they count as equal
+    distance: float = 1e-4  # Frobenius distance below which H_res counts as I or J/n
+    moved: float = 1e-5  # Frobenius distance from its start below which H_res counts as frozen
+    vertex: float = 1e-6  # distance of every entry of H_res from 0 or 1 below which it is saturated
+    slope: float = 1e-3  # slope of the gates, of 1 at most, below which they are saturated
+    residual: float = 0.25  # a token's row or column sums off 1 by more, on average, miss the constraint
+    gradient: float = 1e-9  # connection gradient norm over body gradient norm that counts as noise
+
+
+LIMITS = Limits()
+
+
+class Verdict(NamedTuple):
+    """Codes of REASONS: found as faults of two kinds, found as the arm declares, and not to be judged."""
+
+    dead: tuple[str, ...] = ()
+    off_the_constraint: tuple[str, ...] = ()
+    control: tuple[str, ...] = ()
+    not_judged: tuple[str, ...] = ()
+
+    def notes(self) -> list[tuple[str, str]]:
+        """List what was found, and what could not be, each with its word; of a run not judged at all that alone."""
+        if len(self.not_judged) == len(REASONS):
+            return [("not judged", "")]
+        return [(word.replace("_", " "), code) for word, codes in self._asdict().items() for code in codes]
+
+    def words(self) -> list[str]:
+        """Put each note in words that fit a table's cell."""
+        return [f"{word}: {REASONS[code][0]}" if code else word for word, code in self.notes()]
+
+
+@once
+def verdict(run: Run) -> Verdict:
+    """Judge a run that has ended."""
+    if run.state not in ENDED:
+        return Verdict()
+    return judge(run.gains, run.metrics, run.config, run.manifest.get("nature") or {})
+
+
+def judge(
+    gains: pd.DataFrame,
+    metrics: pd.DataFrame,
+    config: Mapping[str, Any],
+    nature: Mapping[str, bool],
+    limits: Limits = LIMITS,
+) -> Verdict:
+    """Judge by the gains and metrics tables; a baseline (n = 1) has nothing to judge.
+
+    `nature` is what no measurement can tell: whether the rows and columns of H_res are meant to sum to 1
+    (`doubly_stochastic`), and whether nothing tells the streams apart at the start, so that what separates them is
+    rounding (`exchangeable`).
+    """
+    arm, steps = config["connection"], config["train"]["steps"]
+    late = gains[gains["step"] >= max(1, int(np.ceil(limits.judged_after * steps)))]
+    if arm["n"] == 1:
+        return Verdict()
+    if late.empty:
+        return Verdict(not_judged=tuple(REASONS))
+    moving = steps >= limits.shortest
+
+    def below(column: str, limit: float) -> bool | None:
+        return bool(late[column].max() < limit) if column in late else None
+
+    separated, alike = below("spread", limits.spread) if moving else None, nature.get("exchangeable")
+    fixed = {
+        "h_res_identity": below("distance_identity", limits.distance),
+        "h_res_uniform": below("distance_uniform", limits.distance),
+    }
+    settled = any(fixed.values())
+    h_res = np.stack(late["h_single"].to_list()) if "h_single" in late else None
+    vertex = None if h_res is None else not settled and _from_vertex(h_res) < limits.vertex
+    move = _largest_move(gains, late) if moving and h_res is not None else None
+    found = {
+        "streams_never_separated": alike or (separated if separated or alike is False else None),
+        **fixed,
+        "h_res_saturated": vertex,
+        "h_res_frozen": not (settled or vertex) and (None if move is None else move < limits.moved),
+        "gates_saturated": below("gate_slope", limits.slope),
+        "connection_gradients_dead": _without_gradient(metrics, limits),
+        OFF: not settled and _off_the_constraint(late, nature.get("doubly_stochastic"), limits),
+    }
+    expects = [*arm["expects"], *(["h_res_identity"] if "mix" in arm["freeze"] else [])]
+    faults = [code for code, holds in found.items() if holds and code not in expects]
+    return Verdict(
+        tuple(code for code in faults if code != OFF),
+        tuple(code for code in faults if code == OFF),
+        tuple(code for code, holds in found.items() if holds and code in expects),
+        tuple(code for code, holds in found.items() if holds is None),
+    )
+
+
+def _from_vertex(h_res: np.ndarray) -> float:
+    return float(np.minimum(np.abs(h_res), np.abs(1 - h_res)).max())
+
+
+def _largest_move(gains: pd.DataFrame, late: pd.DataFrame) -> float:
+    start = gains[gains["step"] == gains["step"].min()].set_index("layer")["h_single"]
+    now = np.stack(late["h_single"].to_list())
+    before = np.stack(start.loc[late["layer"]].to_list())
+    return float(np.linalg.norm(now - before, axis=1).max())
+
+
+def _without_gradient(metrics: pd.DataFrame, limits: Limits) -> bool | None:
+    if not {"grad/norm_connection", "grad/norm_body"} <= {*metrics}:
+        return None
+    rows = metrics[metrics["step"] >= 1]
+    return not (rows["grad/norm_connection"] > limits.gradient * rows["grad/norm_body"]).any()
+
+
+def _off_the_constraint(late: pd.DataFrame, meant: bool | None, limits: Limits) -> bool | None:
+    if meant is False:
+        return False
+    recorded = {"row_error", "column_error"} <= {*late}
+    if meant is None or not (recorded or "h_single" in late):
+        return None
+    off = late[["row_error", "column_error"]].max(axis=1) if recorded else _least_error(late)
+    # One outlier is no verdict: the worst sub-layer of half the probes must be off.
+    missed = bool(off.groupby(late["step"]).max().median() > limits.residual)
+    return missed if recorded or missed else None
+
+
+def _least_error(late: pd.DataFrame) -> pd.Series:
+    """Say how far sums are off at the least: those of the token means, in which tokens may cancel."""
+    means = np.stack(late["h_single"].to_list())
+    means = means.reshape(len(means), int(np.sqrt(means.shape[-1])), -1)
+    sums = np.concatenate([means.sum(1), means.sum(2)], axis=1)
+    return pd.Series(np.abs(sums - 1).max(axis=1), late.index)

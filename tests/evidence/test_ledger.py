@@ -1,0 +1,132 @@
+"""Each quantity by hand, from rows in which every other column has another value."""
+
+from math import inf, isnan, nan, sqrt
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mhc_repro.config import Config
+from mhc_repro.evidence.ledger import LEDGER, values
+from mhc_repro.evidence.spikes import WINDOW
+from mhc_repro.runs import Run
+from mhc_repro.runs.identity import resolved
+
+STEPS = 160
+SAYS = {  # of a column, its values at two steps, and at the last of them
+    "gain/activation": (3.0, 2.0),
+    "gain/composite_forward": (5.0, 4.0),
+    "gain/composite_backward": (7.0, 6.5),
+    "kernel/late_share": (0.1, 0.2),
+    "kernel/cancellation": (11.0, 12.0),
+    "kernel/effective": (13.0, 14.0),
+    "attention/logit": (16.0, 15.0),
+    "bpc/val": (4.0, 3.5),
+}
+ONCE = {
+    "bpc/test": 3.25,
+    "ablation/last_quarter": 1.5,
+    "ablation/last_half": 1.75,
+    "jacobian/random": 0.5,
+    "jacobian/worst": 2.5,
+}
+EXPECTED = {
+    "bpc": 3.25,
+    "bpc_test": 3.25,
+    "bpc_val": 3.5,
+    "loss_last": 2.0 - 0.001 * 160,
+    "loss_final": 2.0 - 0.001 * 141,
+    "loss_min": 2.0 - 0.001 * 141,
+    "grad_mean": 2.0,
+    "grad_max": 2.0,
+    "activation_mean": 2.5,
+    "activation_max": 3.0,
+    "grad_median": 1.0,
+    "grad_body_median": 0.5,
+    "grad_body_max": 9.0,
+    "clipped": 100 * 8 / 160,
+    "composite_forward": 5.0,
+    "composite_backward": 7.0,
+    "composite": 7.0,
+    "composite_end": 6.5,
+    "late_share": 0.2,
+    "cancellation": 12.0,
+    "effective": 14.0,
+    "logit_max": 16.0,
+    "without_last_quarter": 1.5,
+    "without_last_half": 1.75,
+    "jacobian_random": 0.5,
+    "jacobian_worst": 2.5,
+    "from_identity_start": 0.2,
+    "from_identity_end": 0.4,
+    "loss_spikes": 0.0,
+    "grad_spikes": 1.0,
+    "step_seconds": 0.1,
+}
+
+
+def made(state: str = "finished", n: int = 4, drop: tuple[str, ...] = ()) -> Run:
+    """A run whose printed steps (1, 21, ...) have gradients of 2, of which the clip leaves 1, and all others 1."""
+    rows = [{"step": 0, "bpc/val": 8.0}]
+    for step in range(1, STEPS + 1):
+        printed = (step - 1) % 20 == 0
+        body = 9.0 if step == 150 else 0.5 + 0.001 * (step % 2)
+        rows.append(
+            {
+                "step": step,
+                "loss/train": 2.0 - 0.001 * step,
+                "grad/norm": 2.0 if printed else 1.0,
+                "grad/norm_body": body,
+                "grad/clipped": 1.0,
+                "time/step": 0.1,
+            }
+        )
+    for key, (earlier, last) in SAYS.items():
+        rows[60][key], rows[-1][key] = earlier, last
+    rows[-1] |= ONCE
+    config = Config()
+    config.connection.n, config.train.steps = n, STEPS
+    run = Run(Path("study/arm-s0-0"), resolved(config), {}, {"status": state, "step": STEPS}, state)
+    vars(run)["metrics"] = pd.DataFrame(rows).drop(columns=list(drop))
+    gains = [(0, 0.1), (0, 0.2), (0, 0.9), (STEPS, 0.4), (STEPS, 0.4), (STEPS, 1.0)]
+    vars(run)["gains"] = pd.DataFrame(gains, columns=["step", "distance_identity"])
+    return run
+
+
+def test_every_quantity_by_hand() -> None:
+    assert set(EXPECTED) == set(LEDGER)
+    found = values(made())
+    assert found == pytest.approx(EXPECTED | {"grad_body_median": found["grad_body_median"]})
+    assert 0.5 <= found["grad_body_median"] <= 0.501
+    assert STEPS > WINDOW
+
+
+def test_a_run_that_diverged_has_lost_everything_and_keeps_what_it_measured() -> None:
+    found = values(made("diverged", drop=("bpc/test",)))
+    assert found["bpc"] == inf
+    assert isnan(found["bpc_test"])
+    assert isnan(found["loss_last"])
+    assert (found["bpc_val"], found["composite"]) == (3.5, 7.0)
+
+
+def test_what_was_not_recorded_is_no_number() -> None:
+    """Old runs have no kernel, a baseline has no H_res to move, and a run under way has nothing yet."""
+    old = values(made(n=1, drop=("kernel/late_share", "kernel/cancellation", "grad/clipped")))
+    missing = {"late_share", "cancellation", "clipped", "from_identity_start", "from_identity_end"}
+    assert {name for name, value in old.items() if isnan(value)} == missing
+    assert all(map(isnan, values(made("running")).values()))
+
+
+def test_a_run_is_read_once() -> None:
+    run = made()
+    assert values(run) is values(run)
+
+
+def test_a_ratio_and_a_difference_are_compared_each_on_its_scale() -> None:
+    bits, gain = LEDGER["bpc"], LEDGER["composite"]
+    assert bits.compare(3.5, 3.0) == bits.gap(3.5, 3.0) == 0.5
+    assert gain.compare(8.0, 2.0) == 4.0
+    assert gain.gap(sqrt(2), sqrt(2)) == 0.0
+    assert gain.gap(8.0, 2.0) == -gain.gap(2.0, 8.0)
+    assert isnan(bits.compare(inf, inf))
+    assert isnan(gain.gap(0.0, nan))

@@ -1,0 +1,274 @@
+"""Each verdict on a run that deserves it, made by training it; silence on the arms as they are published."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from mhc_repro.config import ConnectionConfig
+from mhc_repro.connections import nature
+from mhc_repro.evidence.verdicts import LIMITS, OFF, REASONS, Limits, Verdict, judge, verdict
+from mhc_repro.measurement.gains import gain_rows
+from mhc_repro.runs import Run, read_runs
+from mhc_repro.runs.identity import identify, resolved
+from mhc_repro.training.trainer import Trainer
+from yaml_files import CONF
+
+STEPS = 20
+
+
+@pytest.fixture
+def tables(config):
+    def train(arm: str, lr: float = 1e-2, **changes) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
+        """Train 20 steps in float32, as real runs do; return gains, metrics and the resolved config."""
+        made = config(arm, steps=STEPS, train={"precision": "float32"}, probe={"every": 5}, **changes)
+        made.optim.lr = lr
+        trainer = Trainer(made, torch.device("cpu"))
+        metrics, gains = [], []
+        for step in range(STEPS + 1):
+            row = trainer.step() if step else {"step": 0}
+            measured, rows, _, _ = trainer.measure()
+            metrics.append(row | measured)
+            gains += rows
+        return pd.DataFrame(gains), pd.DataFrame(metrics), resolved(made)
+
+    return train
+
+
+FREE = {"doubly_stochastic": False, "exchangeable": False}  # what a manifest says of HC
+STOCHASTIC = FREE | {"doubly_stochastic": True}
+ALIKE_FOR_EVER = FREE | {"exchangeable": True}
+
+
+def judged(tables, arm: str, n: int = 4, **settings):
+    gains, metrics, config = tables(arm, n=n, **settings)
+    constrained = config["connection"]["mixing"].get("kind") == "sinkhorn"
+    found = judge(gains, metrics, config, STOCHASTIC if constrained else FREE)
+    assert set().union(*found) <= set(REASONS)
+    assert found.not_judged == ()
+    return found
+
+
+def control(arm: str) -> tuple[str, ...]:
+    return ("h_res_identity",) if arm == "identity" else ()
+
+
+@pytest.fixture(scope="module")
+def recorded() -> list[Run]:
+    return read_runs(CONF.parent / "results")
+
+
+def test_the_published_arms_are_sound(tables, arm):
+    found = judged(tables, arm)
+    assert found.dead == found.off_the_constraint == ()
+    assert found.control == control(arm)
+
+
+def test_they_are_sound_at_small_rates(tables, streams_arm):
+    assert judged(tables, streams_arm, lr=1e-3) == Verdict(control=control(streams_arm))
+
+
+@pytest.mark.parametrize("n", [1, 2, 8])
+def test_so_are_they_with_other_numbers_of_streams(tables, streams_arm, n):
+    assert judged(tables, streams_arm, n=n) == Verdict(control=control(streams_arm) if n > 1 else ())
+
+
+# Nothing tells the streams apart. At 1e-2 Adam would soon turn the rounding of zero gradients into steps that do.
+ALIKE = {"read_start": [0, 0], "write_start": [0, 0], "lr": 1e-3}
+EVEN_READ = {"read_start": [0.25, 0.25], "lr": 1e-4}  # as the enwik8 reproduction starts HC
+CORNER = {"mixing": {"kind": "sinkhorn", "start": [-1000, 1000]}}  # I, with a gradient that underflows
+UNIFORM = {"mixing": {"kind": "sinkhorn", "start": [0, 0]}}
+SATURATED = {"read_start": [-1000, 1000], "write_start": [-1000, 1000]}  # gates without a gradient
+
+
+@pytest.mark.parametrize(
+    ("arm_name", "settings", "expected"),
+    [
+        ("mhc", CORNER, {"h_res_identity"}),
+        ("mhc", ALIKE, {"streams_never_separated", "h_res_frozen"}),
+        ("hc", EVEN_READ, {"streams_never_separated"}),
+        ("mhc", ALIKE | UNIFORM, {"streams_never_separated", "h_res_uniform"}),
+        ("mhc", ALIKE | CORNER, {"streams_never_separated", "h_res_identity"}),
+        ("mhc", SATURATED | CORNER, {"h_res_identity", "gates_saturated", "connection_gradients_dead"}),
+        (
+            "identity",
+            SATURATED | {"expects": []},
+            {"h_res_identity", "gates_saturated", "connection_gradients_dead"},
+        ),
+        ("mhc", {"lr": 1e-8}, {"streams_never_separated", "h_res_frozen"}),
+    ],
+)
+def test_every_reason_is_found_where_it_holds(tables, arm_name, settings, expected):
+    found = judged(tables, arm_name, **settings)
+    assert (set(found.dead), found.off_the_constraint, found.control) == (expected, (), ())
+
+
+def test_a_spread_that_is_rounding_is_no_separation(tables):
+    """At 1e-2 Adam makes full steps of rounding: the streams of a symmetric start drift visibly apart."""
+    gains, metrics, config = tables("hc", read_start=[0.25, 0.25], lr=1e-2)
+    assert gains["spread"].max() > LIMITS.spread
+    assert judge(gains, metrics, config, ALIKE_FOR_EVER).dead == ("streams_never_separated",)
+    assert judge(gains, metrics, config, FREE).dead == ()
+
+
+def test_what_an_arm_declares_is_a_control_and_the_rest_a_fault(tables):
+    found = judged(tables, "identity", **ALIKE)
+    assert (found.dead, found.control) == (("streams_never_separated",), ("h_res_identity",))
+    found = judged(
+        tables, "mhc", **ALIKE, expects=["streams_never_separated", "h_res_frozen", "h_res_uniform"]
+    )
+    assert found.dead == ()
+    assert set(found.control) == {"streams_never_separated", "h_res_frozen"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "settings", "column"),
+    [
+        ("streams_never_separated", ALIKE, "spread"),
+        ("h_res_identity", CORNER, "distance_identity"),
+        ("h_res_uniform", ALIKE | UNIFORM, "distance_uniform"),
+        ("h_res_frozen", ALIKE, "h_single"),
+    ],
+)
+def test_one_sub_layer_at_one_probe_is_enough_to_acquit(tables, reason, settings, column):
+    """H_res of sub-layer 1 never learns in mHC, for one: that alone is no fault."""
+    gains, metrics, config = tables("mhc", **settings)
+    assert reason in judge(gains, metrics, config, FREE).dead
+    values = gains[column].tolist()
+    last = gains.index[-1]
+    values[last] = [value + 1e-3 for value in values[last]] if column == "h_single" else 1e-3
+    assert reason not in judge(gains.assign(**{column: values}), metrics, config, FREE).dead
+
+
+def test_gradients_that_live_for_one_step_are_not_dead(tables):
+    gains, metrics, config = tables("mhc", **SATURATED, **CORNER)
+    assert "connection_gradients_dead" in judge(gains, metrics, config, FREE).dead
+    alive = metrics["grad/norm_connection"].where(metrics["step"] != 3, 1e-3)
+    assert (
+        "connection_gradients_dead"
+        not in judge(gains, metrics.assign(**{"grad/norm_connection": alive}), config, FREE).dead
+    )
+
+
+def test_nothing_is_judged_before_a_twentieth_of_the_steps(tables):
+    gains, metrics, config = tables("mhc", **ALIKE)
+    early = gains[gains["step"] <= 5]
+    config["train"]["steps"] = 101
+    assert judge(early, metrics, config, FREE) == Verdict(not_judged=tuple(REASONS))
+    config["train"]["steps"] = 100
+    assert judge(early, metrics, config, FREE).dead == ("streams_never_separated", "h_res_frozen")
+
+
+def test_a_run_without_a_probe_is_not_judged_for_what_was_not_seen(tables):
+    _, metrics, config = tables("mhc")
+    found = judge(pd.DataFrame({"step": []}), metrics, config, FREE)
+    assert found == Verdict(not_judged=tuple(REASONS))
+    assert found.words() == ["not judged"]
+
+
+TOO_SHORT = ("history", "history_detached", "kromhc_paper")
+FAULTS = {
+    "published_hc": {"streams_never_separated"},
+    "published_mhc": {"streams_never_separated", "h_res_uniform", "connection_gradients_dead"},
+    "mhc_uniform": {"streams_never_separated", "h_res_uniform"},
+    "mhc_tokenbender": {"h_res_identity"},
+    "identity_mix_tokenbender": {"h_res_identity"},
+    # Started so far out that twenty small steps do not show; a real run's do.
+    **{name: {"h_res_frozen"} for name in TOO_SHORT},
+}
+CONTROLS = {"identity": {"h_res_identity"}, "uniform": {"h_res_uniform"}, "random_mixing": {"h_res_frozen"}}
+
+
+@pytest.mark.parametrize("arm_name", sorted(path.stem for path in CONF.glob("connection/*.yaml")))
+def test_faults_are_named_in_the_arms_that_have_them_and_in_no_other(tables, arm_name):
+    gains, metrics, config = tables(arm_name, lr=1e-3)
+    constrained = nature(ConnectionConfig(**config["connection"])).doubly_stochastic
+    found = judge(gains, metrics, config, FREE | {"doubly_stochastic": constrained})
+    assert set(found.dead + found.off_the_constraint) == FAULTS.get(arm_name, set())
+    assert set(found.control) == CONTROLS.get(arm_name, set())
+
+
+def test_a_permutation_other_than_i_is_saturated(tables):
+    gains, metrics, config = tables("mhc")
+    swapped = [float(i == j) for j in (1, 0, 2, 3) for i in range(4)]
+    found = judge(gains.assign(h_single=[swapped] * len(gains), distance_identity=2.0), metrics, config, FREE)
+    assert found.dead == ("h_res_saturated",)
+
+
+def test_sums_that_are_off_miss_the_constraint_where_there_is_one(tables):
+    gains, metrics, config = tables("mhc")
+    for column in ("row_error", "column_error"):
+        off = gains.assign(**{column: gains[column].where(gains["layer"] > 1, 0.5)})
+        assert judge(off, metrics, config, STOCHASTIC) == Verdict(off_the_constraint=(OFF,))
+        assert judge(off, metrics, config, FREE) == Verdict()
+        once = gains.assign(**{column: off[column].where(gains["step"] == STEPS, gains[column])})
+        assert judge(once, metrics, config, STOCHASTIC) == Verdict()
+
+
+def test_what_tokens_miss_in_opposite_ways_is_missed_all_the_same():
+    """Two tokens whose sums are 1.5 and 0.5: their mean matrix is I."""
+    h = torch.eye(2, dtype=torch.float64) * torch.tensor([1.5, 0.5], dtype=torch.float64)[:, None, None]
+    (row,) = gain_rows(h[None])
+    assert (row["distance_identity"], row["row_error"], row["column_error"]) == (0.0, 0.5, 0.5)
+
+
+def test_what_was_not_recorded_is_not_judged_rather_than_passed(tables):
+    gains, metrics, config = tables("mhc")
+    older = gains.drop(columns=["row_error", "column_error", "gate_slope"])
+    assert judge(older, metrics, config, STOCHASTIC).not_judged == ("gates_saturated", OFF)
+    assert judge(older, metrics, config, FREE).not_judged == ("gates_saturated",)
+    assert judge(gains, metrics, config, {}) == Verdict(not_judged=("streams_never_separated", OFF))
+
+
+def test_a_mean_matrix_whose_sums_are_off_convicts_where_those_of_tokens_were_not_recorded(tables):
+    """The sums of the token mean are off by no more than the tokens' are, so they cannot acquit."""
+    gains, metrics, config = tables("mhc")
+    older = gains.drop(columns=["row_error", "column_error"])
+    off = [
+        np.asarray(h) * (1.3 if layer == 2 else 1.0)
+        for h, layer in zip(older["h_single"], older["layer"], strict=True)
+    ]
+    assert judge(older.assign(h_single=off), metrics, config, STOCHASTIC).off_the_constraint == (OFF,)
+    assert judge(older, metrics, config, STOCHASTIC) == Verdict(not_judged=(OFF,))
+
+
+def test_every_limit_is_one(tables):
+    gains, metrics, config = tables("mhc")
+    for limits, reason in (
+        (Limits(spread=10.0), "streams_never_separated"),
+        (Limits(distance=10.0), "h_res_identity"),
+        (Limits(moved=10.0), "h_res_frozen"),
+        (Limits(vertex=10.0), "h_res_saturated"),
+        (Limits(slope=10.0), "gates_saturated"),
+        (Limits(gradient=10.0), "connection_gradients_dead"),
+        (Limits(residual=-1.0), OFF),
+        (Limits(judged_after=1.0, spread=10.0), "streams_never_separated"),
+    ):
+        found = judge(gains, metrics, config, STOCHASTIC, limits)
+        assert reason in found.dead + found.off_the_constraint
+
+
+def test_recorded_runs_have_the_nature_of_their_arms_and_keep_their_ids(recorded):
+    """Manifests from before the nature was written have been given it once; nothing else may have moved."""
+    for run in recorded:
+        assert run.manifest["nature"] == nature(ConnectionConfig(**run.config["connection"]))._asdict()
+        written = yaml.safe_load((run.path / "config.yaml").read_text())
+        assert identify(written) == identify(run.config) == run.run_id
+
+
+def test_recorded_runs_are_judged_by_todays_guard(recorded):
+    found = {(run.study, run.run_id): verdict(run) for run in recorded}
+    dead = {name for name, each in found.items() if each.dead}
+    assert {name.rpartition("-s0")[0] for _, name in dead} == {*FAULTS} - {*TOO_SHORT}
+    off = {name for name, each in found.items() if each.off_the_constraint}
+    assert off == {("depth", "mhc-s0-7d2e9d7b"), ("stress", "mhc-s1-b3fecffe")}
+
+
+def test_a_try_of_a_few_steps_is_not_blamed_for_what_has_not_moved_yet(tables):
+    gains, metrics, config = tables("mhc", lr=1e-8)
+    assert judge(gains, metrics, config, FREE).dead == ("streams_never_separated", "h_res_frozen")
+    config["train"]["steps"] = 19
+    found = judge(gains, metrics, config, FREE)
+    assert found == Verdict(not_judged=("streams_never_separated", "h_res_frozen"))
+    assert judge(gains, metrics, config, ALIKE_FOR_EVER).dead == ("streams_never_separated",)
