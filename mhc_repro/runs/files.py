@@ -63,6 +63,10 @@ def opened(path: Path, kind: Any = dict[str, Any]) -> dict[str, Any]:
         seal = _seal({key: each for key, each in value.items() if key != SEAL})
     except RecursionError:
         raise reading.Unfit("nested too deeply") from None
+    if SEAL not in value and (unknown := value.keys() - getattr(kind, "__annotations__", value).keys()):
+        raise reading.Unfit(
+            f"{min(unknown)}: unknown, in a file that has no sha256"
+        )  # it may be its name that changed
     if value.pop(SEAL, seal) != seal:
         raise reading.Unfit("changed since it was written (its sha256 says so)")
     return value

@@ -1,4 +1,4 @@
-"""What `status.json` and `manifest.json` hold, as every reader may count on; they may hold more."""
+"""What `status.json` and `manifest.json` hold, as every reader may count on; with a seal they may hold more."""
 
 from typing import Annotated, Literal, NotRequired, TypedDict
 
@@ -45,6 +45,9 @@ class Session(TypedDict):
 class Manifest(TypedDict):
     """What made a run."""
 
+    run_id: NotRequired[str]
+    data_sha256: NotRequired[str]
+    nature: NotRequired[dict[str, bool]]
     protocol_version: Count
     commit: str
     dirty: bool | None

@@ -38,5 +38,5 @@ def test_how_it_may_end(call, error, said):
 
 def test_a_mistake_in_it_arrives_as_such(tmp_path):
     (tmp_path / "status.json").write_text("[]")
-    with pytest.raises(UserError, match="not a JSON object"):
+    with pytest.raises(UserError, match="expected object, got array"):
         processes.apart(partial(files.read_json, tmp_path / "status.json"))

@@ -99,7 +99,7 @@ def test_find_refuses_to_guess() -> None:
     runs = list(RUNS.values())
     with pytest.raises(UserError, match="6 runs are called so"):
         inspection.find("", runs * 2, {})
-    assert inspection.find("hc-", runs).run_id == HC
+    assert inspection.find("hc-", runs, {}).run_id == HC
 
 
 def test_compare_names_what_differs_and_pairs_the_losses(capsys: pytest.CaptureFixture) -> None:
