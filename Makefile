@@ -51,7 +51,7 @@ study: setup ## train the study STUDY= (a file in conf/study), or what is left o
 	$(run) experiments/train.py $(parallel) study=$(STUDY) $(beside) $(ARGS)
 	$(if $(RESULTS),$(run) experiments/report.py --root $(RESULTS) --study $(STUDY) --console)
 
-reproduce: setup ## train the study behind the README's table, after a plan with times; then the report
+reproduce: setup ## train the study of the reference size, after a plan with times; then the report
 	$(run) experiments/train.py $(parallel) study=stability $(beside) $(ARGS)
 	$(run) experiments/report.py $(if $(RESULTS),--root $(RESULTS) --study stability --console)
 
@@ -63,7 +63,7 @@ bench: setup ## measure what each arm costs beside the baseline (minutes, on an 
 	$(run) experiments/bench.py --save $(ARGS)
 	$(run) experiments/report.py
 
-report: setup ## rebuild tables, figures, report.html and the README's numbers from results/
+report: setup ## rebuild every page, table, figure and number from results/
 	$(run) experiments/report.py
 
 verify: setup ## rebuild them elsewhere and compare every byte

@@ -1,6 +1,6 @@
-"""Tables, figures, report.html and the README's numbers, from the run directories alone.
+"""Pages, figures and every number on them, from the run directories alone.
 
-python experiments/report.py                       everything under results/, and the README
+python experiments/report.py                       everything under results/, and what is written by hand
 python experiments/report.py --verify              would that change a byte? exit 1 and say where
 python experiments/report.py --root results/local --study quick --no-readme --console
 """
@@ -27,8 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--root", default=RECORDED, help=f"results root, relative to the checkout (default: {RECORDED})"
     )
-    parser.add_argument("--study", help="only the tables and figures of this study, runs under way included")
-    parser.add_argument("--no-readme", action="store_true", help="leave the README alone")
+    parser.add_argument("--study", help="only the page and figures of this study, runs under way included")
+    parser.add_argument("--no-readme", action="store_true", help="leave the hand-written pages alone")
     parser.add_argument("--console", action="store_true", help="print the tables, and where the figures are")
     parser.add_argument("--verify", action="store_true", help="compare with what is there, write nothing")
     return exit_code(lambda: _run(parser.parse_args(arguments)))
@@ -39,7 +39,7 @@ def _run(options: argparse.Namespace) -> int:
         raise UserError(f"--root: give a folder; the default is {RECORDED}")
     root = results_root(options.root)
     home = root.resolve() == results_root(RECORDED).resolve()
-    with_readme = home and not options.no_readme  # the README speaks of recorded runs, never of try-outs
+    with_pages = home and not options.no_readme  # the pages speak of recorded runs, never of try-outs
     faults: Faults = {}
     if options.verify:
         if options.study or options.console:
@@ -47,7 +47,7 @@ def _run(options: argparse.Namespace) -> int:
         found = read_studies(root, onerror=faults.__setitem__)
         if faults:  # what is there was made with them
             return tell(faults)
-        problem = report.compare(report.render(root, found, with_readme), root)
+        problem = report.compare(report.render(root, found, with_pages), root)
         print(f"verify: {problem or f'{_shown(root)} and its report agree, byte for byte'}")
         return 1 if problem else 0
     found = read_studies(root, options.study, faults.__setitem__)
@@ -58,14 +58,14 @@ def _run(options: argparse.Namespace) -> int:
             f"make quick makes the first, in {LOCAL}"
         )
     if options.study:
-        texts = report.render_studies(found)
+        texts = report.render_studies(found, root)
         changed = report.write(texts, root)
     else:
-        texts = report.render(root, found, with_readme)
+        texts = report.render(root, found, with_pages)
         changed = report.write(texts, root) + report.prune(texts, root)
     if options.console:
         _print(found)
-        print(*(_shown(root / name) for name in texts if name.endswith((".svg", ".html"))), sep="\n")
+        print(*(_shown(root / name) for name in texts if name.endswith((".svg", ".md"))), sep="\n")
     else:
         print(f"report: {len(texts)} files, {len(changed)} changed", *map(_shown, changed), sep="\n  ")
     return code

@@ -1,4 +1,4 @@
-"""Everything that is made from a results root: index, tables, figures, one HTML page, the README's numbers.
+"""Everything that is made from a results root: index, pages, figures, and what the hand-written pages show of it.
 
 All of it is a function of the run directories and of the bench's records, so it can be made again and compared
 byte for byte.
@@ -8,79 +8,87 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
 from matplotlib import __version__ as matplotlib_version
 
-from mhc_repro.analysis import figures, labels, readme, theme
-from mhc_repro.analysis.figures import depth, scaling
-from mhc_repro.analysis.page import page
-from mhc_repro.analysis.tables import arms, claims, differences, overhead, pairs, published, stability
+from mhc_repro.analysis import figures, front, markers, parts, prose, study, theme
+from mhc_repro.analysis.figures import front as front_figure
+from mhc_repro.analysis.figures import scaling
 from mhc_repro.bench.records import SCALING, newest
-from mhc_repro.errors import UserError
-from mhc_repro.evidence.comparison import Studies
+from mhc_repro.evidence.comparison import Comparison, Studies
 from mhc_repro.evidence.index import index_csv
+from mhc_repro.evidence.published import paper_gains
 from mhc_repro.runs import files
 from mhc_repro.runs.reader import place
 
-GENERATED = ("tables/*.md", "figures/*.svg")  # folders that hold nothing else
-SHOWN = ("stability", "quick")  # the first of these studies that has runs fills the README
-STRESS = "stress"  # ... but its pictures of gains are of this one, where gains leave 1
-OF_GAINS = ("gain-by-layer", "mappings")
-SEEDS = "seeds"  # ... and its intervals are of this one
+GENERATED = ("figures/*.svg", "*/README.md")  # that hold nothing else, but for PAGES
 README = "../README.md"  # as seen from the results root
+PAGES = (
+    README,
+    "FINDINGS.md",
+    "CLAIMS.md",
+    "bench/README.md",
+    "../conf/connection/README.md",
+)  # written by hand
 
 
-def render(root: Path, found: Studies, with_readme: bool) -> dict[str, str]:
+def render(root: Path, found: Studies, with_pages: bool) -> dict[str, str]:
     """Make every file of the report of a whole results root, by its path as seen from there."""
+    shown = front.settings(found)
     texts = {}
-    if with_readme:
-        try:
-            text = (root / README).read_text(encoding="utf-8")
-        except OSError:
-            raise UserError(f"{root.parent}/README.md: cannot be read; --no-readme does without") from None
-        texts[README] = readme.fill(text, parts(found, root))
+    for page in PAGES if with_pages else ():
+        if not (root / page).is_file():
+            continue
+        text = (root / page).read_text(encoding="utf-8")
+        write_part = partial(parts.part, studies=found, shown=shown, root=root, folder=_folder(root, page))
+        write_number = partial(prose.number, studies=found, front=shown, root=root)
+        texts[page] = markers.fill(_named(root, page), text, write_part, write_number)
     runs = [run for of_study in found.values() for each in of_study for run in each.runs]
     texts["index.csv"] = index_csv(sorted(runs, key=place))
-    texts |= render_studies(found)
+    texts |= render_studies(found, root) | _pictures(shown)
     for record in newest(root, SCALING)[:1]:
         texts[scaling.PATH] = theme.to_svg(scaling.scaling(record))
-    texts["report.html"] = page(found, texts)
     return texts
 
 
-def parts(found: Studies, root: Path) -> dict[str, str]:
-    """Write every part of the README by its name."""
-    stress, by_depth = found.get(STRESS, []), found.get(depth.STUDY, [])
-    shown = next((found[study] for study in SHOWN if study in found), [])
-    pictures = {
-        name: figures.part(name, (stress if name in OF_GAINS else []) or shown, root.name) or labels.NO_RUNS
-        for name, *_ in figures.FIGURES
-    }
-    pictures[depth.NAME] = figures.part(depth.NAME, by_depth, root.name) or depth.EMPTY
-    costs = [scaling.part(root.name)] if newest(root, SCALING) else []
-    return {
-        "stability-table": stability.part(shown) if shown else labels.NO_RUNS,
-        "stress-table": stability.brief(stress) if stress else labels.no_run(STRESS),
-        "seeds-table": differences.part(found[SEEDS]) if SEEDS in found else labels.no_run(SEEDS),
-        "claims-table": claims.part(found),
-        "pairs-table": pairs.part(found),
-        "arms-table": arms.part(found, root),
-        "overhead-table": "\n\n".join([overhead.part(root), *costs]),
-        "published-table": published.part(found),
-        **{f"{name}-figure": text for name, text in pictures.items()},
-    }
-
-
-def render_studies(found: Studies) -> dict[str, str]:
-    """Make the tables and figures of some studies."""
+def render_studies(found: Studies, root: Path) -> dict[str, str]:
+    """Make the pages and figures of some studies."""
     texts = {}
-    for study, comparisons in found.items():
-        texts[f"tables/{study}-stability.md"] = f"{stability.part(comparisons)}\n"
+    home = "../../" if (root.parent / "conf").is_dir() else ""
+    for name, comparisons in found.items():
+        texts[study.path(name)] = study.page(name, comparisons, home)
         for each in figures.of_study(comparisons):
             texts[each.path] = theme.to_svg(each.draw(each.comparison))
     return texts
+
+
+def _pictures(shown: list[Comparison]) -> dict[str, str]:
+    if not shown:
+        return {}
+    gains = paper_gains()
+    arms = front.chosen()["arms"]
+    given = (
+        {front.label(each): each for each in shown},
+        arms,
+        {arm: gains[arm] for arm in arms if arm in gains},
+    )
+    return {
+        front.PICTURE: theme.to_svg(front_figure.picture(*given)),
+        front.HALF: theme.to_svg(front_figure.half(*given)),
+    }
+
+
+def _named(root: Path, page: str) -> str:
+    return Path(os.path.normpath(f"{root.name}/{page}")).as_posix()
+
+
+def _folder(root: Path, page: str) -> str:
+    """Lead from a page to the results root, as a link there does."""
+    path = os.path.relpath(root.name, Path(_named(root, page)).parent)
+    return "" if path == "." else f"{path}/"
 
 
 def write(texts: Mapping[str, str], root: Path) -> list[Path]:
@@ -96,7 +104,7 @@ def write(texts: Mapping[str, str], root: Path) -> list[Path]:
 
 
 def prune(texts: Mapping[str, str], root: Path) -> list[Path]:
-    """Remove the tables and figures of runs that are gone, and return them."""
+    """Remove the pages and figures of runs that are gone, and return them."""
     gone = stale(texts, root)
     for path in gone:
         path.unlink()
@@ -104,9 +112,9 @@ def prune(texts: Mapping[str, str], root: Path) -> list[Path]:
 
 
 def stale(texts: Mapping[str, str], root: Path) -> list[Path]:
-    """List the tables and figures that a whole report does not make."""
+    """List the pages and figures that a whole report does not make."""
     there = sorted(path for pattern in GENERATED for path in root.glob(pattern))
-    return [path for path in there if path.relative_to(root).as_posix() not in texts]
+    return [path for path in there if path.relative_to(root).as_posix() not in {*texts, *PAGES}]
 
 
 def compare(texts: Mapping[str, str], root: Path) -> str | None:
@@ -114,7 +122,7 @@ def compare(texts: Mapping[str, str], root: Path) -> str | None:
     folder = Path(tempfile.mkdtemp(prefix="mhc-report-"))
     write(texts, folder / root.name)
     for name in texts:
-        shown = Path(os.path.normpath(f"{root.name}/{name}")).as_posix()
+        shown = _named(root, name)
         if not (root / name).exists():
             shutil.rmtree(folder)
             return f"{shown} is missing; write it with make report"

@@ -18,7 +18,7 @@ SCHEMA_VERSION = 1
 FOLDER = "bench"
 # What the name of a record ends in: by dim, n and tokens; of many arms.
 SCALING, ALL_ARMS = "-scaling", "-arms"
-FEW = 8  # arms that the README's table of costs can hold
+FEW = 8  # arms that a table of costs can hold
 
 Record = dict[str, Any]
 

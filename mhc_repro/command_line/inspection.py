@@ -61,8 +61,8 @@ def nats(run: Run) -> str:
     """Word the held-out loss of a run whose losses are known in nats a token alone; empty where there is none."""
     if run.state in ENDED:
         for split in ("test", "val"):
-            if len(values := column(run.metrics, f"loss/{split}")):
-                return f"{values.iloc[-1]:.3f} nats {split}"
+            if len(losses := column(run.metrics, f"loss/{split}")):
+                return f"{losses.iloc[-1]:.3f} nats {split}"
     return ""
 
 

@@ -5,6 +5,7 @@ a grey print still reads. No matplotlib here: tables and lists on a terminal nee
 """
 
 import hashlib
+from colorsys import hls_to_rgb
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -95,8 +96,8 @@ STYLES = {
     "history_detached": Style("history, detached", "#1B5E20", "<", DASHED),
     "history_simplex": Style("history, simplex", "#9CCB5A", "^", LONG),
 }
-# Of other arms, and of variants; no arm above has one of these colours.
-OTHER_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7")
+OTHER_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7")  # of what is no arm; no arm above has one of these
+# Of other arms, and of variants, whose colour is a hue of their own.
 OTHER_MARKERS = ("v", "P", "p", "h", "<", ">", "*")
 OTHER_DASHES = (DASHED, DASH_DOT, (0, (2, 1, 1, 1)), (0, (8, 2)))
 
@@ -109,9 +110,10 @@ def style(arm: str) -> Style:
     label = (STYLES[name].label if name in STYLES else name) + comma + variant
     # a hash of the name, not its place among the others: an arm looks the same in every figure
     pick = int.from_bytes(hashlib.sha256(arm.encode()).digest()[:8], "big")
-    pick, colour = divmod(pick, len(OTHER_COLOURS))
+    pick, degree = divmod(pick, 360)
+    colour = "#" + "".join(f"{round(255 * light):02x}" for light in hls_to_rgb(degree / 360, 0.42, 0.8))
     pick, marker = divmod(pick, len(OTHER_MARKERS))
-    return Style(label, OTHER_COLOURS[colour], OTHER_MARKERS[marker], OTHER_DASHES[pick % len(OTHER_DASHES)])
+    return Style(label, colour, OTHER_MARKERS[marker], OTHER_DASHES[pick % len(OTHER_DASHES)])
 
 
 def rank(arm: str) -> tuple[int, str]:

@@ -20,6 +20,7 @@ from mhc_repro.runs import ENDED, Run, once
 PRINTED_EVERY = 20  # the enwik8 reproduction prints its iterations 0, 20, 40, ...
 UNDISTURBED = 0.05  # of a run's steps, as good as alone on the machine; the median tells of its neighbours
 COMPOSITE = ("gain/composite_forward", "gain/composite_backward")
+BITS_OF = {split: (f"bpc/{split}", f"bpb/{split}") for split in ("test", "val")}  # of tokens: per byte
 NATS, BITS, ONE = "nats per symbol", "bits per symbol", "1"
 
 
@@ -107,9 +108,14 @@ def median(key: str) -> Read:
     return over("judged", key, "median")
 
 
-def at_end(key: str) -> Read:
-    """Read the last value of a column."""
-    return lambda recorded: _last(column(recorded.whole, key))
+def at_end(*keys: str) -> Read:
+    """Read the last value of a column, the first of some that there is."""
+
+    def read(recorded: Recorded) -> float:
+        found = (column(recorded.whole, key) for key in keys)
+        return next((_last(series) for series in found if len(series)), nan)
+
+    return read
 
 
 def finished(part: str) -> Read:
@@ -129,9 +135,8 @@ def _last(series: pd.Series) -> float:
 def _held_out(recorded: Recorded) -> float:
     if recorded.run.state == "diverged":
         return inf  # it has lost everything
-    # of tokens: bits per byte
-    known = (at_end(f"{name}/{split}")(recorded) for split in ("test", "val") for name in ("bpc", "bpb"))
-    return next((bits for bits in known if not isnan(bits)), nan)
+    test, val = (at_end(*BITS_OF[split])(recorded) for split in ("test", "val"))
+    return val if isnan(test) else test
 
 
 def _clipped(recorded: Recorded) -> float:
@@ -175,8 +180,8 @@ def _ledger(*quantities: Quantity) -> dict[str, Quantity]:
 
 LEDGER = _ledger(
     Quantity("bpc", "held-out bpc", BITS, _held_out, 0.01, decimals=3, mean=True),
-    Quantity("bpc_test", "test bpc", BITS, at_end("bpc/test"), decimals=3, mean=True),
-    Quantity("bpc_val", "validation bpc, last", BITS, at_end("bpc/val"), decimals=3, mean=True),
+    Quantity("bpc_test", "test bpc", BITS, at_end(*BITS_OF["test"]), decimals=3, mean=True),
+    Quantity("bpc_val", "validation bpc, last", BITS, at_end(*BITS_OF["val"]), decimals=3, mean=True),
     Quantity("loss_last", "train loss, last step", NATS, finished("steps"), decimals=3, mean=True),
     # as the enwik8 reproduction prints them: every 20th step, train batches
     Quantity("loss_final", "final loss (nats)", NATS, finished("printed"), decimals=3, mean=True),

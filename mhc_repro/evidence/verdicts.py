@@ -46,7 +46,7 @@ REASONS = {  # of each: what a table's cell says, and what it means
         "vanishes; usually a start too far out",
     ),
     "connection_gradients_dead": (
-        "dead connection gradients",
+        "gradients of the maps gone",
         "the gradients of the connections are zero or rounding noise; usually streams "
         "that are alike, or maps that are not applied",
     ),
@@ -91,8 +91,11 @@ class Verdict(NamedTuple):
         return [(word.replace("_", " "), code) for word, codes in self._asdict().items() for code in codes]
 
     def words(self) -> list[str]:
-        """Put each note in words that fit a table's cell."""
-        return [f"{word}: {REASONS[code][0]}" if code else word for word, code in self.notes()]
+        """Put the notes in words that fit a table's cell, one phrase for each of the four."""
+        found: dict[str, list[str]] = {}
+        for word, code in self.notes():
+            found.setdefault(word, []).extend([REASONS[code][0]] if code else [])
+        return [f"{word}: {', '.join(shorts)}" if shorts else word for word, shorts in found.items()]
 
 
 @once

@@ -116,7 +116,8 @@ def test_an_unknown_arm_has_one_style_in_every_process() -> None:
     )
     assert found.stdout.strip() == str(arms.style("zoo"))
     assert not set(arms.OTHER_COLOURS) & {style.colour for style in arms.STYLES.values()}
-    assert arms.style("zoo").colour in arms.OTHER_COLOURS
+    names = ["mine", "mine_too", "zoo", "mhc, n 2", "mhc, n 8", "aardvark"]
+    assert len({arms.style(name).colour for name in [*names, *arms.STYLES]}) == len(names) + len(arms.STYLES)
 
 
 def test_a_variant_keeps_the_name_of_its_arm() -> None:

@@ -10,11 +10,14 @@ import pytest
 
 import report as report_command
 from made_runs import make_run
-from mhc_repro.analysis import labels, readme, report
-from mhc_repro.analysis.figures import FIGURES, depth
+from mhc_repro.analysis import front, labels, markers, parts, report
+from mhc_repro.analysis import study as study_page
+from mhc_repro.analysis.figures import FIGURES
 from mhc_repro.analysis.tables import arms, claims, overhead, pairs, published
-from mhc_repro.evidence.comparison import by_study, read_studies
+from mhc_repro.errors import UserError
+from mhc_repro.evidence.comparison import by_study, comparisons, read_studies
 from mhc_repro.evidence.index import index_csv
+from mhc_repro.evidence.ledger import values
 from mhc_repro.runs import Run, read_runs
 
 Fake = Callable[..., Run]
@@ -22,10 +25,12 @@ HERE = Path(__file__).parent
 SCRIPT = HERE.parents[1] / "experiments" / "report.py"
 README = """# Us
 
-<!-- report:stability-table -->
+<!-- report:table study=quick -->
 stale
 <!-- /report -->
-<!-- report:training-figure --><!-- /report -->
+<!-- report:figure study=quick name=training --><!-- /report -->
+
+mHC's gain is <!-- n:composite mhc in quick -->7<!-- /n -->; others saw <!-- q:a paper -->1.6<!-- /q -->.
 """
 
 
@@ -43,7 +48,7 @@ def unmade(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def texts(unmade: Path) -> dict[str, str]:
     root = unmade / "results"
-    return report.render(root, read_studies(root), with_readme=True)
+    return report.render(root, read_studies(root), with_pages=True)
 
 
 @pytest.fixture
@@ -62,67 +67,73 @@ def test_everything_is_written(made: Path) -> None:
     assert {path.name for path in (made / "figures").iterdir()} == {
         f"{study}-{name}.svg" for study in ("fixture", "quick") for name, *_ in FIGURES
     }
-    assert {path.name for path in (made / "tables").iterdir()} == {
-        "fixture-stability.md",
-        "quick-stability.md",
-    }
     text = (made.parent / "README.md").read_text(encoding="utf-8")
     assert "stale" not in text
     assert "](results/figures/quick-training.svg)" in text
+    (gain,) = (values(run)["composite"] for run in read_runs(made, "quick") if run.connection == "mhc")
+    assert f"gain is <!-- n:composite mhc in quick -->{gain:.3f}<!-- /n -->; others saw" in text
+    assert "1.6<!-- /q -->" in text
 
 
-def test_the_readme_shows_stability_rather_than_quick_runs(fake: Fake, tmp_path: Path) -> None:
-    quick, stability = fake(study="quick"), fake(study="stability", seed=3)
-    parts = report.parts(by_study([quick]), tmp_path)
-    assert f"]({tmp_path.name}/figures/quick-training.svg)" in parts["training-figure"]
-    shown = [parts[key] for key in ("stability-table", *(f"{name}-figure" for name, *_ in FIGURES))]
-    assert all("a demonstration, not evidence" in part for part in shown)
-    parts = report.parts(by_study([quick, stability]), tmp_path)
-    assert "one seed (3)" in parts["stability-table"]
-    assert "quick" not in "".join(parts[key] for key in ("stability-table", "training-figure"))
+def test_the_page_of_a_study_leads_to_every_run(made: Path) -> None:
+    text = (made / "fixture" / "README.md").read_text(encoding="utf-8")
+    for run in read_runs(made, "fixture"):
+        (row,) = [line for line in text.splitlines() if f"]({run.run_id})" in line]
+        assert run.state in row
+        assert labels.commit(run) in row
+        assert (made / "fixture" / run.run_id).is_dir()
+    assert "dead: streams never separated" in text
+    for name, caption, _ in FIGURES:
+        assert f"](../figures/fixture-{name}.svg)" in text
+        assert text.count(caption) == 1
+    assert not re.search(r"\d{4}-\d\d-\d\dT|/tmp/", text)
 
 
-def test_without_runs_no_number_stays(fake: Fake, tmp_path: Path) -> None:
-    parts = report.parts(by_study([fake(study="zoo")]), tmp_path)
-    assert parts.pop("published-table").startswith(published.EMPTY)
-    assert set(parts.values()) == {
-        labels.NO_RUNS,
-        labels.no_run("stress"),
-        labels.no_run("seeds"),
-        claims.EMPTY,
-        pairs.EMPTY,
-        depth.EMPTY,
-        arms.EMPTY,
-        overhead.EMPTY,
-    }
+def test_the_page_of_a_study_quotes_its_question_and_what_the_log_says_of_it(fake: Fake) -> None:
+    text = study_page.page("seeds", comparisons([fake(study="seeds")]))
+    assert text.startswith(study_page.NOTICE)
+    question = (SCRIPT.parents[1] / "conf/study/seeds.yaml").read_text().splitlines()[1].removeprefix("# ")
+    assert f"> {question}" in text
+    titles = [f"Six seeds, paired: {end}" for end in ("predictions", "what came of it")]
+    assert sorted(titles, key=text.index) == titles
+    assert "**Wrong.** mHC is above HC by 0.021" in text
+    assert "Predictions" not in study_page.page("zoo", comparisons([fake(study="zoo")]))
 
 
-def test_pictures_of_gains_are_of_stress_once_it_has_runs(fake: Fake, tmp_path: Path) -> None:
-    stability, stress = fake("hc", study="stability"), fake("hc", study="stress")
-    for found, study in (([stability], "stability"), ([stability, stress], "stress")):
-        parts = report.parts(by_study(found), tmp_path)
-        shown = {name: parts[f"{name}-figure"].partition("figures/")[2] for name, *_ in FIGURES}
-        assert {name for name, path in shown.items() if path.startswith(study)} == (
-            {"gain-by-layer", "mappings"} if study == "stress" else set(shown)
-        )
-    assert "Held-out" in parts["stability-table"]
-    assert "Held-out" not in parts["stress-table"]  # explained once
-    assert "held-out bpc" in parts["stress-table"]
+def test_what_is_not_there_is_said_and_no_number_stays(fake: Fake, tmp_path: Path) -> None:
+    def part(kind: str, **arguments: str) -> str:
+        return parts.part(kind, arguments, by_study([fake(study="zoo")]), [], tmp_path, "")
+
+    said = [part(name) for name in ("settings", "claims", "claims-in-short", "pairs", "arms", "bench")]
+    assert said == [pairs.EMPTY, claims.EMPTY, claims.EMPTY, pairs.EMPTY, arms.EMPTY, overhead.EMPTY]
+    assert part("published").startswith(published.EMPTY)
+    assert part("table", study="stress") == labels.no_run("stress")
+    assert part("figure", study="zoo", name="gain-by-depth") == "*Study `zoo`: no figure 'gain-by-depth'.*"
+    for name, arguments in (
+        ("nothing", {}),
+        ("table", {}),
+        ("pairs", {"study": "zoo"}),
+        ("table", {"s": "zoo"}),
+    ):
+        with pytest.raises(UserError, match="there are settings, picture, claims"):
+            part(name, **arguments)
 
 
-def test_the_figure_by_depth_is_that_of_study_depth(fake: Fake, tmp_path: Path) -> None:
-    runs = [fake("hc", study=study, model__blocks=blocks) for study in ("depth", "zoo") for blocks in (4, 8)]
-    part = report.parts(by_study(runs), tmp_path)["gain-by-depth-figure"]
-    assert "/figures/depth-gain-by-depth.svg)" in part
-    assert "zoo" not in part
-
-
-def test_the_readme_of_the_checkout_has_every_table(tmp_path: Path) -> None:
+def test_the_front_page_takes_little_room_and_shows_what_is_chosen() -> None:
     text = (SCRIPT.parents[1] / "README.md").read_text(encoding="utf-8")
-    parts = report.parts({}, tmp_path)
-    assert readme.fill(text, parts)  # and no part that there is not
-    for name in (name for name in parts if name.endswith("-table")):
-        assert f"<!-- report:{name} -->" in text
+    assert text.count("\n") <= 150
+    assert len(text.encode()) <= 12_288
+    studies = read_studies(SCRIPT.parents[1] / "results")
+    shown = front.settings(studies)
+    assert len(shown) == len(front.chosen()["settings"])
+    for setting in shown:
+        assert f"[{front.label(setting)}](results/" in text
+
+
+def test_no_number_of_the_pages_comes_from_nowhere() -> None:
+    for page in report.PAGES:
+        text = (SCRIPT.parents[1] / "results" / page).read_text(encoding="utf-8")
+        assert markers.untraced(text) is None, page
 
 
 def test_index_is_the_one_of_the_runs(made: Path) -> None:
@@ -131,22 +142,8 @@ def test_index_is_the_one_of_the_runs(made: Path) -> None:
     assert text.count(b"\n") == 6
 
 
-def test_page_is_one_offline_file_without_dates_or_paths(made: Path) -> None:
-    text = (made / "report.html").read_text(encoding="utf-8")
-    assert text.count("data:image/svg+xml;base64,") == 2 * len(FIGURES)
-    assert not re.search(r"""(src|href)=["'](https?:|//)""", text)
-    assert str(made) not in text
-    assert "prefers-color-scheme: dark" in text
-    parts = ["What others say", "As the enwik8 reproduction", "<figure>", 'id="runs"']
-    assert sorted(parts, key=text.index) == parts
-    seconds = [run.status["wall_seconds"] for run in read_runs(made)]
-    assert f"{len(seconds)} runs, {sum(seconds) / 3600:.1f} hours" in text
-    for run in made.glob("*/*/config.yaml"):
-        assert f'href="{run.relative_to(made).as_posix()}"' in text
-
-
 def test_made_again_nothing_changes(made: Path, texts: dict[str, str]) -> None:
-    again = report.render(made, read_studies(made), with_readme=True)
+    again = report.render(made, read_studies(made), with_pages=True)
     assert again == texts
     assert report.write(again, made) == []
     assert report.compare(again, made) is None
@@ -157,9 +154,8 @@ def test_made_again_nothing_changes(made: Path, texts: dict[str, str]) -> None:
     [
         ("../README.md", "README.md line 4"),
         ("index.csv", "results/index.csv line 4"),
-        ("tables/quick-stability.md", "results/tables/quick-stability.md line 4"),
+        ("quick/README.md", "results/quick/README.md line 4"),
         ("figures/fixture-loss-gap.svg", "results/figures/fixture-loss-gap.svg line 4"),
-        ("report.html", "results/report.html line 4"),
     ],
 )
 def test_verify_names_the_first_difference(made: Path, texts: dict[str, str], name: str, shown: str) -> None:
@@ -184,17 +180,16 @@ def test_verify_names_what_is_missing_and_what_is_left_over(made: Path, texts: d
 def test_verify_sees_a_run_that_is_gone(made: Path) -> None:
     shutil.rmtree(made / "fixture")
     shutil.rmtree(next(made.glob("quick/mhc-*")))
-    problem = report.compare(report.render(made, read_studies(made), with_readme=True), made) or ""
+    problem = report.compare(report.render(made, read_studies(made), with_pages=True), made) or ""
     assert problem.startswith("README.md line ")
     shutil.rmtree(problem.rpartition(" ")[2])
 
 
 def test_a_whole_report_counts_only_runs_that_have_ended(made: Path, texts: dict[str, str]) -> None:
     make_run(made, "hc", study="quick", stops=50)
-    assert report.compare(report.render(made, read_studies(made), with_readme=True), made) is None
+    assert report.compare(report.render(made, read_studies(made), with_pages=True), made) is None
     assert (
-        "interrupted at 50/160"
-        in report.render_studies(read_studies(made, "quick"))["tables/quick-stability.md"]
+        "interrupted at 50/160" in report.render_studies(read_studies(made, "quick"), made)["quick/README.md"]
     )
 
 
@@ -214,14 +209,13 @@ def test_a_part_leaves_the_rest_alone(root: Path, capsys: pytest.CaptureFixture[
     assert "What answers the question" in out
     assert "quick-training.svg" in out
     assert (root.parent / "README.md").read_text(encoding="utf-8") == README
-    assert sorted(path.name for path in (root / "tables").iterdir()) == ["quick-stability.md"]
-    assert not (root / "report.html").exists()
+    assert sorted(path.parent.name for path in root.glob("*/README.md")) == ["quick"]
 
 
 def test_command_line_writes_then_verifies(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(root / "fixture")
     assert report_command.main(["--root", str(root)]) == 0
-    assert "8 files, 8 changed" in capsys.readouterr().out
+    assert "7 files, 7 changed" in capsys.readouterr().out
     assert report_command.main(["--root", str(root), "--verify"]) == 0
     assert capsys.readouterr().out.count("\n") == 1
     (root / "index.csv").write_text("run_id\n")

@@ -72,9 +72,9 @@ def families(comparison: Comparison) -> list[Comparison]:
 
 
 def part(name: str, comparisons: Sequence[Comparison], folder: str) -> str:
-    """Write the README's part of a figure, "" when a study has none; `folder` is the results root from there."""
+    """Write a page's part of a figure, a line when a study has none; `folder` leads to the results root."""
     found = [each for each in of_study(comparisons) if each.name == name]
     if not found:
-        return ""
-    images = [f"![{labels.alt_text(name)}]({folder}/{each.path})" for each in found]
+        return f"*Study `{comparisons[0].study}`: no figure {name!r}.*"
+    images = [f"![{labels.alt_text(name)}]({folder}{each.path})" for each in found]
     return "\n\n".join([*images, f"{found[0].caption} {labels.provenance(comparisons)}"])

@@ -4,7 +4,7 @@ A comparison never holds two depths, so this figure is of a whole study. Depth i
 each sub-layer multiplies by the same factor is a straight line once the gains need a logarithmic one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -18,24 +18,16 @@ from mhc_repro.evidence import stats
 from mhc_repro.evidence.arms import BASELINE, rank, style
 from mhc_repro.evidence.comparison import Comparison, settings
 from mhc_repro.evidence.curves import curves
+from mhc_repro.evidence.published import paper_gains
 from mhc_repro.runs import ENDED, Run
 
 NAME = "gain-by-depth"
-STUDY = "depth"  # whose figure the README shows
-EMPTY = f"No runs at two depths yet: `make study STUDY={STUDY}` makes them."
 CAPTION = (
-    "Composite amax gain against the number of sub-layers: its largest value over training and the one at the "
-    "last probe, each the largest over sub-layers. A residual baseline is 1 by definition. Each mark is a run, "
-    "or from three seeds on their median, with a bar from the smallest to the largest."
+    "Composite amax gain against the number of sub-layers: the largest of the training, over sub-layers and both "
+    "directions. A residual baseline is 1 by definition. Each mark is a run, or from three seeds on their median, "
+    "with a bar from the smallest to the largest. Dotted: what the mHC paper reports of 27B, over 60 sub-layers."
 )
-
-Pick = Callable[[pd.Series], float]
-PANELS: tuple[tuple[str, str, Pick], ...] = (
-    ("gain/composite_forward", "(a) Forward: largest over training", lambda curve: curve.max()),
-    ("gain/composite_backward", "(b) Backward: largest over training", lambda curve: curve.max()),
-    ("gain/composite_forward", "(c) Forward: at the last probe", lambda curve: curve.iloc[-1]),
-    ("gain/composite_backward", "(d) Backward: at the last probe", lambda curve: curve.iloc[-1]),
-)
+KEYS = ("gain/composite_forward", "gain/composite_backward")
 
 
 def by_depth(comparisons: Sequence[Comparison]) -> Comparison | None:
@@ -54,34 +46,39 @@ def by_depth(comparisons: Sequence[Comparison]) -> Comparison | None:
     return Comparison(comparisons[0].study, "", found)
 
 
-def gains(runs: Sequence[Run], key: str, pick: Pick) -> pd.DataFrame:
-    """Reduce a gain of each run to one number: a row per number of sub-layers, a column per seed."""
+def gains(runs: Sequence[Run]) -> pd.DataFrame:
+    """Give each run's largest gain that is finite: a row per number of sub-layers, a column per seed."""
     cells: dict[int, dict[int, float]] = {}
     for run in runs:
-        curve = curves([run], key)[run.seed]
-        if len(curve):
-            cells.setdefault(run.seed, {})[run.layers] = float(pick(curve))
+        found = [curve.max() for key in KEYS for curve in curves([run], key).values() if len(curve)]
+        if found:
+            cells.setdefault(run.seed, {})[run.layers] = float(max(found))
     return pd.DataFrame(cells).sort_index().sort_index(axis=1)
 
 
 @theme.styled
 def gain_by_depth(swept: Comparison) -> Figure:
-    """Draw the composite gains of a sweep against its depths, forward and backward, at their largest and last."""
-    figure, axes = drawing.canvas(swept, "Composite gain by depth", rows=2, columns=2)
-    for ax, (key, title, pick) in zip(axes.flat, PANELS, strict=True):
-        drawing.reference(ax, 1.0)
-        for arm, runs in swept.arms.items():
-            if arm != BASELINE:
-                _draw(ax, arm, runs, gains(runs, key, pick))
-        ax.set(title=title, ylabel="largest over sub-layers")
-        depths = sorted({run.layers for run in swept.runs})
-        ax.xaxis.set_major_locator(FixedLocator(depths))
-        margin = 0.06 * (depths[-1] - depths[0])
-        ax.set_xlim(depths[0] - margin, depths[-1] + margin)
-    drawing.fit_gain(list(axes.flat))
+    """Draw the largest composite gain of each run of a sweep against its depth."""
+    figure, axes = drawing.canvas(swept, "Composite gain by depth", rows=1, columns=1, height=2.9)
+    ax = axes[0, 0]
+    drawing.reference(ax, 1.0)
+    published = {arm: gain for arm, gain in paper_gains().items() if arm in swept.arms and arm != BASELINE}
+    for arm, runs in swept.arms.items():
+        if arm != BASELINE:
+            _draw(ax, arm, runs, gains(runs))
+    for arm, gain in published.items():
+        ax.axhline(gain, color=style(arm).colour, linestyle=":", linewidth=1.1, zorder=1, gid="published")
+    ax.set(title="Largest over training, sub-layers and both directions", ylabel="composite gain")
+    depths = sorted({run.layers for run in swept.runs})
+    ax.xaxis.set_major_locator(FixedLocator(depths))
+    margin = 0.06 * (depths[-1] - depths[0])
+    ax.set_xlim(depths[0] - margin, depths[-1] + margin)
+    drawing.fit_gain([ax])
     notes = []
-    if any(line.get_gid() == "range" for ax in axes.flat for line in ax.lines):
+    if any(line.get_gid() == "range" for line in ax.lines):
         notes.append(Line2D([], [], color="0.4", marker="_", label="smallest to largest"))
+    if published:
+        notes.append(Line2D([], [], color="0.4", linestyle=":", label="the mHC paper, 27B"))
     drawing.finish(figure, swept, xlabel="sub-layers (two a block)", notes=notes)
     return figure
 
@@ -89,7 +86,7 @@ def gain_by_depth(swept: Comparison) -> Figure:
 def _draw(ax: Axes, arm: str, runs: Sequence[Run], table: pd.DataFrame) -> None:
     own = style(arm)
     many = table.count(axis=1) >= stats.FEWEST
-    look = own.line(marker=own.marker, linewidth=0.9, gid="run")
+    look = own.line(marker=own.marker, linewidth=0.9, gid="run", label=drawing.named(arm))
     faint = {"linestyle": "", "alpha": 0.5, "markersize": 2.5, "gid": "seed"}
     if many.any():
         look["linestyle"] = ""  # a seed's own line helps the eye only while no median is drawn

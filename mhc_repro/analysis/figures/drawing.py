@@ -22,7 +22,7 @@ from mhc_repro.evidence.curves import Curves, envelope, mean, smooth, thin
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import Run
 
-WIDTH, PANEL = 8.6, 1.85  # inches: about what a README is wide; height of a panel without its labels
+WIDTH, PANEL = 8.6, 1.85  # inches: about what a page is wide; height of a panel without its labels
 SETTLED = 0.1  # loss axes fit what comes after this fraction of a run: the fall from ln 256 would hide it
 RUNAWAY = 0.9  # ... and before this fraction of a run that diverged, lest its end flatten the others
 NEAR_ONE = 0.2, 5.0  # gains within stay on a linear axis (rows that sum to 1 allow n = 4) ...
@@ -33,23 +33,30 @@ SUB_LAYER = "sub-layer (odd: attention, even: MLP)"
 CROSS: dict[str, Any] = {"linestyle": "", "marker": "X", "markersize": 8, "markeredgecolor": "white"}
 
 
-def canvas(comparison: Comparison, title: str, rows: int, columns: int) -> tuple[Figure, np.ndarray]:
+def canvas(
+    comparison: Comparison, title: str, rows: int, columns: int, height: float = PANEL
+) -> tuple[Figure, np.ndarray]:
     """Make a figure headed by what it shows, its protocol and seeds, and its axes (rows, columns)."""
     seeds = "; thin: seeds, thick: their mean" if len(comparison.seeds) >= stats.FEWEST else ""
     which = f"study {comparison.study}, {labels.seeds_text(comparison)}{seeds}"
-    return panels(f"{title}: {which}\n{labels.protocol(comparison)}", rows, columns)
+    return panels(f"{title}: {which}\n{labels.protocol(comparison)}", rows, columns, height)
 
 
-def panels(title: str, rows: int, columns: int) -> tuple[Figure, np.ndarray]:
+def panels(title: str, rows: int, columns: int, height: float = PANEL) -> tuple[Figure, np.ndarray]:
     """Make a figure under a title of two lines, and its axes (rows, columns)."""
-    figure = Figure(figsize=(WIDTH, 1.05 + rows * (PANEL + 0.65)))
+    figure = Figure(figsize=(WIDTH, 1.05 + rows * (height + 0.65)))
     head(figure, title)
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
+def named(arm: str) -> str:
+    """Label an arm's lines so that they can be found again; a legend passes over what begins so."""
+    return f"_{arm}"
+
+
 def reference(ax: Axes, value: float) -> None:
     """Draw where a baseline is by definition."""
-    ax.axhline(value, **style(BASELINE).line(linewidth=0.9, zorder=1))
+    ax.axhline(value, **style(BASELINE).line(linewidth=0.9, zorder=1, label=named(BASELINE)))
 
 
 def legend_columns(labels: Sequence[str]) -> int:
@@ -74,7 +81,17 @@ def finish(figure: Figure, comparison: Comparison, xlabel: str, notes: Sequence[
         bottom, top = ax.get_ylim()
         for line in (line for line in ax.lines if line.get_gid() == "diverged"):
             line.set_ydata(np.clip(np.asarray(line.get_ydata(), dtype=float), bottom, top))
-    handles = [*(_key(arm, runs) for arm, runs in comparison.arms.items()), *notes]
+    drawn = [line for ax in figure.axes for line in ax.lines]
+    labels = {line.get_label() for line in drawn}
+    handles = [
+        *(_key(arm, runs, comparison) for arm, runs in comparison.arms.items() if named(arm) in labels),
+        *notes,
+    ]
+    few = {named(arm) for arm in partial(comparison)}
+    for line in drawn:
+        if line.get_label() in few:  # a few seeds beside many must not look like a finding
+            width = min(line.get_linewidth(), 0.6)
+            line.set(linewidth=width, markersize=2.5, visible=line.get_gid() != "raw")
     if any(line.get_gid() == "diverged" for ax in figure.axes for line in ax.lines):
         handles.append(Line2D([], [], **CROSS, color="0.3", label="diverged"))
     legend(figure, handles)
@@ -107,7 +124,15 @@ def noisy(ax: Axes, arm: str, runs: Sequence[Run], curves: Curves) -> None:
     """Draw what every batch shakes: the smoothed curves, and faint the raw ones while they are few."""
     if len(curves) < stats.FEWEST:
         for curve in map(envelope, curves.values()):
-            ax.plot(curve.index, curve, color=style(arm).colour, linewidth=0.4, alpha=0.22, gid="raw")
+            ax.plot(
+                curve.index,
+                curve,
+                color=style(arm).colour,
+                linewidth=0.4,
+                alpha=0.22,
+                gid="raw",
+                label=named(arm),
+            )
     lines(ax, arm, runs, {seed: smooth(curve) for seed, curve in curves.items()}, marker="")
 
 
@@ -115,7 +140,9 @@ def points(ax: Axes, arm: str, curves: Curves) -> None:
     """Draw what was measured now and then, without a line: each seed, or their mean from three on."""
     own, average = style(arm), mean(curves)
     for curve in curves.values() if average is None else [average]:
-        ax.plot(curve.index, curve, linestyle="", marker=own.marker, color=own.colour, gid="val")
+        ax.plot(
+            curve.index, curve, linestyle="", marker=own.marker, color=own.colour, gid="val", label=named(arm)
+        )
 
 
 def lines(
@@ -123,7 +150,7 @@ def lines(
 ) -> None:
     """Draw one arm: its seeds, their mean from three on, and a cross for each diverged run of `runs`."""
     own, average = style(arm), mean(curves)
-    look = own.line(**{"marker": own.marker, **changes})
+    look = own.line(**{"marker": own.marker, "label": named(arm), **changes})
     seed = {} if average is None else {"linewidth": 0.5, "alpha": 0.5, "marker": "", "gid": "seed"}
     for curve in map(thin, curves.values()):
         ax.plot(curve.index, curve, markevery=_markers(curve), **{**look, **seed})
@@ -137,19 +164,21 @@ def lines(
     for run in runs:
         if run.state == "diverged" and len(curves.get(run.seed, ())):
             place = [run.status["step"]], [curves[run.seed].iloc[-1]]
-            ax.plot(*place, **CROSS, color=own.colour, gid="diverged", clip_on=False, zorder=5)
+            ax.plot(
+                *place, **CROSS, color=own.colour, label=named(arm), gid="diverged", clip_on=False, zorder=5
+            )
 
 
 def fit_settled(ax: Axes, include: Sequence[float] = ()) -> None:
     """Fit a loss axis to what comes after the first fall and, in a run that diverged, before its end."""
     shown = [line for line in ax.lines if line.get_gid() not in ("raw", "diverged")]
-    crosses = [(line.get_color(), _xy(line)[0][0]) for line in ax.lines if line.get_gid() == "diverged"]
+    crosses = [(line.get_label(), _xy(line)[0][0]) for line in ax.lines if line.get_gid() == "diverged"]
     start = SETTLED * max((_xy(line)[0].max(initial=0.0) for line in shown), default=0.0)
     values = [np.array(include)]
     for line in shown:
         (x, y), end = _xy(line), np.inf
-        for colour, step in crosses:
-            if line.get_color() == colour and 0.95 * step < x.max(initial=0.0) <= step:
+        for arm, step in crosses:
+            if line.get_label() == arm and 0.95 * step < x.max(initial=0.0) <= step:
                 end = RUNAWAY * step
         values.append(y[(x >= start) & (x <= end) & np.isfinite(y)])
     kept = np.concatenate(values)
@@ -225,6 +254,14 @@ def label(arm: str, runs: Sequence[Run]) -> str:
     return f"{name} ({', '.join(flags)})" if flags else name
 
 
-def _key(arm: str, runs: Sequence[Run]) -> Line2D:
+def partial(comparison: Comparison) -> list[str]:
+    """List the arms that have fewer seeds than another of which a mean is drawn."""
+    seeds = {arm: len({run.seed for run in runs}) for arm, runs in comparison.arms.items()}
+    most = max(seeds.values(), default=0)
+    return [arm for arm, count in seeds.items() if count < most] if most >= stats.FEWEST else []
+
+
+def _key(arm: str, runs: Sequence[Run], comparison: Comparison) -> Line2D:
     own = style(arm)
-    return Line2D([], [], **own.line(marker=own.marker, label=label(arm, runs)))
+    few = f", n = {len(runs)}" if arm in partial(comparison) else ""
+    return Line2D([], [], **own.line(marker=own.marker, label=label(arm, runs) + few))

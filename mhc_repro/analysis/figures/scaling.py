@@ -52,8 +52,8 @@ def scaling(record: Record) -> Figure:
 
 
 def part(folder: str) -> str:
-    """Write what the README shows of the figure; `folder` is the results root from there."""
-    return f"![{CAPTION}]({folder}/{PATH})\n\n{CAPTION}"
+    """Write what a page shows of the figure; `folder` is the results root from there."""
+    return f"![{CAPTION}]({folder}{PATH})\n\n{CAPTION}"
 
 
 def _draw(ax: Axes, table: pd.DataFrame, key: str, value: str) -> None:

@@ -4,13 +4,17 @@ Each is a function of runs to a Figure and leaves no global state. With one or t
 a run; from three on the seeds are thin and their mean is thick. A cross marks where a run diverged.
 """
 
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures import drawing
 from mhc_repro.evidence import stats
-from mhc_repro.evidence.arms import BASELINE
+from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.curves import by_layer, curves, gaps, smooth
 
@@ -88,29 +92,62 @@ def gain_by_layer(comparison: Comparison) -> Figure:
 
 
 LOSS_GAP = (
-    "Loss minus the baseline's of the same seed, on the same batches; below zero is better than the baseline."
+    "Loss minus the baseline's of the same seed, on the same batches; below zero is better than the baseline. Arms "
+    "whose difference from another is small beside that are drawn against it, in (b)."
 )
+SMALL = 0.25  # of the distance from the baseline, root mean square over steps and seeds
 
 
 @theme.styled
 def loss_gap(comparison: Comparison) -> Figure:
     """Draw each arm's loss minus the baseline's on the same batches, and on the validation windows.
 
-    As Figures 2 and 5 of the mHC paper.
+    As Figures 2 and 5 of the mHC paper. What would lie on top of another arm is drawn against that one.
     """
-    figure, axes = drawing.canvas(comparison, "Loss gap to the baseline", rows=1, columns=1)
-    ax = axes[0, 0]
-    drawing.reference(ax, 0.0)
-    baseline = comparison.arms.get(BASELINE, [])
-    for arm, runs in comparison.arms.items():
-        if arm != BASELINE:
-            found = gaps(runs, baseline, "loss/train")
-            smoothed = {seed: smooth(gap) for seed, gap in found.items()}
-            drawing.lines(ax, arm, runs, smoothed, band=True, marker="")
-            drawing.points(ax, arm, gaps(runs, baseline, "loss/val"))
+    alike = twins(comparison)
+    figure, axes = drawing.canvas(comparison, "Loss gap to the baseline", rows=1 + bool(alike), columns=1)
     band = "; band: 95 % t interval" if len(comparison.seeds) >= stats.FEWEST else ""
-    ax.set(title=f"Same batches, smoothed; validation (points){band}; below 0: better")
-    ax.set(ylabel="loss − baseline (nats)")
-    drawing.fit_settled(ax, include=[0.0])
+    apart = [arm for arm in comparison.arms if arm != BASELINE and arm not in alike]
+    _gaps(axes[0, 0], comparison, dict.fromkeys(apart, BASELINE))
+    letter = "(a) " if alike else ""
+    axes[0, 0].set(title=f"{letter}Same batches, smoothed; validation (points){band}; below 0: better")
+    axes[0, 0].set(ylabel="loss − baseline (nats)")
+    if alike:
+        _gaps(axes[1, 0], comparison, alike)
+        names = " and ".join(style(arm).label for arm in dict.fromkeys(alike.values()))
+        axes[1, 0].set(title=f"(b) What coincides with {names}, against it", ylabel="loss − its loss (nats)")
     drawing.finish(figure, comparison, xlabel="step")
     return figure
+
+
+def twins(comparison: Comparison) -> dict[str, str]:
+    """Name the arms that coincide with another, and that one, where there are seeds enough for means."""
+    found: dict[str, str] = {}
+    if len(comparison.seeds) < stats.FEWEST or BASELINE not in comparison.arms:
+        return found
+    few = drawing.partial(comparison)
+    others = [arm for arm in comparison.arms if arm != BASELINE]
+    for place, arm in enumerate(others):
+        away = SMALL * _distance(comparison, arm, BASELINE)
+        earlier = others if arm in few else others[:place]
+        references = [other for other in earlier if other not in (arm, *few, *found)]
+        alike = [other for other in references if _distance(comparison, arm, other) < away]
+        if alike:
+            found[arm] = alike[0]
+    return found
+
+
+def _distance(comparison: Comparison, arm: str, reference: str) -> float:
+    found = gaps(comparison.arms[arm], comparison.arms[reference], "loss/train").values()
+    values = [gap.to_numpy()[len(gap) // 2 :] for gap in map(smooth, found)]
+    return float(np.sqrt(np.mean(np.concatenate(values) ** 2))) if values else float("inf")
+
+
+def _gaps(ax: Axes, comparison: Comparison, references: Mapping[str, str]) -> None:
+    drawing.reference(ax, 0.0)
+    for arm, reference in references.items():
+        runs, others = comparison.arms[arm], comparison.arms.get(reference, [])
+        smoothed = {seed: smooth(gap) for seed, gap in gaps(runs, others, "loss/train").items()}
+        drawing.lines(ax, arm, runs, smoothed, band=True, marker="")
+        drawing.points(ax, arm, gaps(runs, others, "loss/val"))
+    drawing.fit_settled(ax, include=[0.0])

@@ -1,1 +1,1 @@
-"""Tables, one module each, whose parts the README and the report show."""
+"""Tables, one module each, whose parts pages show."""

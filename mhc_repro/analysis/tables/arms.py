@@ -1,4 +1,4 @@
-"""Cost and quality of every connection, side by side: the README's table of all arms.
+"""Cost and quality of every connection, side by side: the table of all arms.
 
 What an arm promises stands in experiments/arms.yaml; what it did comes from study `arms` (the quick protocol)
 and from the bench's record of many arms on the fewest threads. What has not been measured is a dash.
@@ -32,7 +32,7 @@ CAPTION = (
 
 
 def part(studies: Studies, root: Path) -> str:
-    """Write the README's part: the table, its caption, where it comes from."""
+    """Write a page's part: the table, its caption, where it comes from."""
     if STUDY not in studies:
         return EMPTY
     comparisons = studies[STUDY]

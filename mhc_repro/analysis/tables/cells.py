@@ -36,6 +36,11 @@ TEXT_COLUMNS = (
     "source",
     "came out",
     "contrary",
+    "run",
+    "verdict",
+    "commit",
+    "says",
+    "here",
 )
 
 

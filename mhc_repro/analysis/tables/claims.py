@@ -33,9 +33,18 @@ SOURCE = "*Of all recorded studies. Regenerate: `make report`.*"
 
 
 def part(studies: Studies) -> str:
-    """Write the README's part: the table and its caption."""
+    """Write a page's part: the table and its caption."""
     frame = table(load(), studies)
     return EMPTY if frame.empty else f"{cells.markdown(frame)}\n\n{caption()} {SOURCE}"
+
+
+def brief(studies: Studies) -> str:
+    """Write what came of the claims that some setting decides or leaves open, in two columns."""
+    frame = table(load(), studies)
+    if frame.empty:
+        return EMPTY
+    asked = frame[~frame["came out"].isin(["not asked", cells.DASH])]
+    return cells.markdown(asked[["claim", "came out"]])
 
 
 def caption() -> str:

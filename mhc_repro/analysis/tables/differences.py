@@ -33,7 +33,7 @@ CAPTION = (
 
 
 def part(comparisons: Sequence[Comparison]) -> str:
-    """Write the README's part: the table, its caption and where it comes from; a line while seeds are too few."""
+    """Write a page's part: the table, its caption and where it comes from; a line while seeds are too few."""
     frame = table(comparisons)
     if frame.empty:
         study = comparisons[0].study

@@ -17,7 +17,7 @@ CAPTION = (
 
 
 def part(root: Path) -> str:
-    """Write the README's part."""
+    """Write a page's part."""
     found = newest(root)
     if not found:
         return EMPTY

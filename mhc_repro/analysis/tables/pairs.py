@@ -30,7 +30,7 @@ CAPTION = (
 
 
 def part(studies: Studies) -> str:
-    """Write the README's part: the table and its caption."""
+    """Write a page's part: the table and its caption."""
     frame = table(studies)
     return EMPTY if frame.empty else f"{cells.markdown(frame)}\n\n{CAPTION}"
 
@@ -42,7 +42,7 @@ def table(studies: Studies) -> pd.DataFrame:
     """
     settings = sorted(joined(studies), key=lambda each: -each.kind.tokens)
     found = [(each, paired_runs(each)) for each in settings]
-    return pd.DataFrame([_row(*each) for each in found if each[1][BASELINE]], dtype=object)
+    return pd.DataFrame([row(*each) for each in found if each[1][BASELINE]], dtype=object)
 
 
 def paired_runs(comparison: Comparison) -> dict[str, dict[int, Run]]:
@@ -52,7 +52,7 @@ def paired_runs(comparison: Comparison) -> dict[str, dict[int, Run]]:
     return {arm: {seed: runs[seed] for seed in seeds if seed in runs} for arm, runs in ended.items()}
 
 
-def _row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, str]:
+def row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, str]:
     bits = {arm: {seed: values(run)["bpc"] for seed, run in of.items()} for arm, of in found.items()}
 
     def gap(arm: str, reference: str) -> str:

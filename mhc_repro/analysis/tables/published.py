@@ -4,25 +4,19 @@ What is quoted, from where, and what it is stands in `experiments/published.yaml
 dash and never a verdict; each seed is judged by itself, never a mean.
 """
 
-from dataclasses import dataclass
-from math import isclose, isnan, nan
-from pathlib import Path
-from typing import Annotated, Any
+from math import isclose, isnan
+from typing import Any
 
 import pandas as pd
-from msgspec import Meta, Struct
 
-from mhc_repro import reading
 from mhc_repro.analysis import labels
 from mhc_repro.analysis.selection import fullest
 from mhc_repro.analysis.tables import cells
 from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.comparison import EXPECTED, EXPECTED_IN, Comparison, Studies
-from mhc_repro.evidence.kept import kept, unusable
-from mhc_repro.evidence.ledger import LEDGER, values
+from mhc_repro.evidence.published import Quoted, load
 from mhc_repro.runs import Run
 
-FILE = Path("experiments/published.yaml")
 TOLERANCE = 0.10  # a value reproduces within this part of the published one
 TIE = 1e-3  # arms no further apart than this part have no order; no two published numbers are that close
 ARMS = {  # study -> our arm for each published one
@@ -75,74 +69,11 @@ EXPLANATION = (
 )
 
 
-class Row(Struct, forbid_unknown_fields=True):
-    """A quantity as the file has it."""
-
-    place: str
-    what: str
-    fields: Annotated[list[str], Meta(min_length=1)]
-    values: dict[str, str]
-
-
-class Origin(Struct, forbid_unknown_fields=True):
-    """A source as the file has it."""
-
-    source: str
-    setting: str
-    quantities: dict[str, Any]  # of Row
-
-
-class Sources(Struct, forbid_unknown_fields=True):
-    """The file."""
-
-    reproduction: Origin
-    paper: Origin
-
-
-@dataclass(frozen=True)
-class Quoted:
-    """A row of numbers that somebody published, and what of ours answers it."""
-
-    name: str
-    fields: tuple[str, ...]  # of the ledger
-    quoted: dict[str, str]  # by arm, digit for digit
-    published: dict[str, float]
-
-    def of(self, run: Run) -> float:
-        """Give ours: the largest of the fields, NaN when one is missing."""
-        ours = [values(run)[field] for field in self.fields]
-        return nan if any(map(isnan, ours)) else max(ours)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Numbers of one origin."""
-
-    source: str
-    setting: str
-    quantities: list[Quoted]
-
-
 Runs = dict[str, list[Run]]  # by the published arm
 
 
-def load() -> dict[str, Source]:
-    """Read what is quoted; UserError when the file is not there or cannot be understood."""
-    content = kept(FILE, Sources, texts=True)  # as it is quoted: 25.40 is not 25.4
-    found = {}
-    try:
-        for name in TITLES:
-            origin = getattr(content, name)
-            rows = reading.fit(origin.quantities, dict[str, Row])
-            quantities = [_quantity(*each) for each in rows.items()]
-            found[name] = Source(origin.source, origin.setting, quantities)
-    except ValueError as error:
-        raise unusable(FILE, str(error)) from None
-    return found
-
-
 def part(studies: Studies) -> str:
-    """Write the README's part: the reproduction's table, the paper's own quantity, what the first measures."""
+    """Write a page's part: the reproduction's table, the paper's own quantity, what the first measures."""
     sources = load()
     found = {
         study: fullest(studies.get(study, []), (*arms.values(), QUARTER)) for study, arms in ARMS.items()
@@ -269,15 +200,6 @@ def quartered(ratio: Any, n: int = STREAMS) -> Any:
     1 + (ratio - 1) / n: what the branches add to the first activation, divided by n, were they the same.
     """
     return 1 + (ratio - 1) / n
-
-
-def _quantity(name: str, row: Row) -> Quoted:
-    published = {arm: float(text.removeprefix("≈")) for arm, text in row.values.items()}
-    if set(published) != set(EXPECTED):
-        raise ValueError(f"{name}: values must be of {', '.join(EXPECTED)}")
-    if not set(row.fields) <= set(LEDGER):
-        raise ValueError(f"{name}: fields must be some of {', '.join(LEDGER)}")
-    return Quoted(name, tuple(row.fields), row.values, published)
 
 
 def _runs(found: Comparison | None, arm: str) -> list[Run]:

@@ -22,6 +22,7 @@ from mhc_repro.evidence.comparison import Comparison, Studies
 from mhc_repro.evidence.composites import matrices
 from mhc_repro.evidence.curves import gaps
 from mhc_repro.evidence.ledger import column
+from mhc_repro.evidence.published import load
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import Run
 
@@ -36,7 +37,7 @@ def published_and_ours(comparison: Comparison | None) -> pd.DataFrame:
     found = {} if comparison is None else one_seed(comparison).arms
     ours = {arm: run for arm, (run,) in found.items()}
     table = {}
-    for quantity in published.load()["reproduction"].quantities:
+    for quantity in load()["reproduction"].quantities:
         row = {}
         for quoted, arm in (*published.ARMS[STUDY].items(), (None, QUARTER)):
             label = style(arm).label

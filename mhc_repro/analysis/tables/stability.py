@@ -79,7 +79,7 @@ def tables(comparisons: Sequence[Comparison]) -> list[Table]:
 
 
 def part(comparisons: Sequence[Comparison]) -> str:
-    """Write the README's part: the tables of a study with their captions, where they come from."""
+    """Write a page's part: the tables of a study with their captions, where they come from."""
     pieces = [
         piece
         for each in tables(comparisons)

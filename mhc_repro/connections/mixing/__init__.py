@@ -1,7 +1,7 @@
 """How H_res is parametrised: numbers per token -> the n x n matrix that mixes the streams.
 
-A published variant is one more `Mixing` in one of these files and one line in MIXINGS (the README lists what
-else makes it an arm); its fields are what `connection.mixing` in its YAML may hold.
+A published variant is one more `Mixing` in one of these files and one line in MIXINGS (experiments/README.md lists
+what else makes it an arm); its fields are what `connection.mixing` in its YAML may hold.
 """
 
 from collections.abc import Iterable, Mapping

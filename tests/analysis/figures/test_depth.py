@@ -39,32 +39,32 @@ def data(line: Line2D) -> dict[float, float]:
     return dict(zip(*(np.asarray(values, float) for values in line.get_data()), strict=True))
 
 
-def test_shows_the_largest_and_the_last_gain_of_each_run(tmp_path: Path) -> None:
+def test_shows_the_largest_gain_of_each_run_and_what_the_paper_reports(tmp_path: Path) -> None:
     for blocks in (1, 3):
         for arm in ("baseline", "hc", "mhc"):
             make_run(tmp_path, arm, study="depth", blocks=blocks)
-    figure = depth.gain_by_depth(swept(read_runs(tmp_path)))
-    keys = ("composite_forward", "composite_backward")
-    for ax, (key, last) in zip(figure.axes, [(key, last) for last in (0, 1) for key in keys], strict=True):
-        for arm in ("hc", "mhc"):
-            expected = {}
-            for each in read_runs(tmp_path):
-                if each.connection == arm:
-                    table = each.gains.pivot(index="layer", columns="step", values=key)
-                    chosen = table.iloc[:, -1] if last else table
-                    expected[each.layers] = chosen.to_numpy().max()
-            (line,) = lines(ax, arm, "run")
-            assert data(line) == expected
-        (reference,) = [line for line in ax.lines if line.get_color() == style("baseline").colour]
-        assert set(reference.get_ydata()) == {1.0}
-        assert list(ax.xaxis.get_major_locator()()) == [2, 6]
-        assert ax.get_ylim() == figure.axes[0].get_ylim()
+    (ax,) = depth.gain_by_depth(swept(read_runs(tmp_path))).axes
+    for arm in ("hc", "mhc"):
+        expected = {
+            each.layers: each.gains[["composite_forward", "composite_backward"]].to_numpy().max()
+            for each in read_runs(tmp_path)
+            if each.connection == arm
+        }
+        (line,) = lines(ax, arm, "run")
+        assert data(line) == expected
+    (reference,) = [line for line in ax.lines if line.get_color() == style("baseline").colour]
+    assert set(reference.get_ydata()) == {1.0}
+    assert [line.get_ydata()[0] for line in ax.lines if line.get_gid() == "published"] == [3000.0, 1.6]
+    assert list(ax.xaxis.get_major_locator()()) == [2, 6]
 
 
 def test_two_seeds_are_two_values_and_no_interval(fake: Fake) -> None:
     runs = [run(fake, "hc", blocks, [1, blocks + seed], seed) for blocks in (4, 8) for seed in (0, 1)]
     figure = depth.gain_by_depth(swept(runs))
-    assert [data(line) for line in lines(figure.axes[0], "hc", "run")] == [{8: 4, 16: 8}, {8: 5, 16: 9}]
+    assert [data(line) for line in lines(figure.axes[0], "hc", "run")] == [
+        {8: 104, 16: 108},
+        {8: 105, 16: 109},
+    ]
     assert not any(line.get_gid() in ("median", "range") for ax in figure.axes for line in ax.lines)
     assert "2 seeds (0, 1)" in figure.get_suptitle()
     assert "4/8 blocks" in figure.get_suptitle()
@@ -75,12 +75,12 @@ def test_from_three_seeds_on_the_median_has_their_range(fake: Fake) -> None:
     runs = [run(fake, "hc", 4, [1, gain], seed) for seed, gain in enumerate(gains)]
     runs += [run(fake, "hc", 8, [1, gain + 1], seed) for seed, gain in enumerate(gains[:2])]
     figure = depth.gain_by_depth(swept(runs))
-    ax = figure.axes[2]
-    assert [data(line) for line in lines(ax, "hc", "median")] == [{8: 70.0}]
+    (ax,) = figure.axes
+    assert [data(line) for line in lines(ax, "hc", "median")] == [{8: 170.0}]
     (bar,) = lines(ax, "hc", "range")
-    assert list(bar.get_data()[1]) == [20.0, 400.0]
-    assert [data(line) for line in lines(ax, "hc", "seed")] == [{8: gain} for gain in gains]
-    assert [data(line) for line in lines(ax, "hc", "run")] == [{16: 21.0}, {16: 401.0}]
+    assert list(bar.get_data()[1]) == [120.0, 500.0]
+    assert [data(line) for line in lines(ax, "hc", "seed")] == [{8: gain + 100} for gain in gains]
+    assert [data(line) for line in lines(ax, "hc", "run")] == [{16: 121.0}, {16: 501.0}]
     assert "smallest to largest" in {text.get_text() for text in figure.legends[0].get_texts()}
 
 
@@ -89,13 +89,13 @@ def test_a_diverged_run_is_crossed_at_its_depth(fake: Fake) -> None:
     for ax in depth.gain_by_depth(swept(runs)).axes:
         (cross,) = lines(ax, "hc", "diverged")
         ((layers, gain),) = data(cross).items()
-        assert (layers, gain % 100) == (16, 50)
+        assert (layers, gain) == (16, 150)
 
 
 def test_a_depth_that_was_not_run_is_absent(fake: Fake) -> None:
     runs = [run(fake, "hc", blocks, [1, 2]) for blocks in (4, 8)] + [run(fake, "mhc", 4, [1, 1.1])]
     (line,) = lines(depth.gain_by_depth(swept(runs)).axes[0], "mhc", "run")
-    assert data(line) == {8: 1.1}
+    assert data(line) == {8: 101.1}
 
 
 def test_no_figure_without_two_depths_that_have_ended(fake: Fake) -> None:

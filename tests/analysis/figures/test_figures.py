@@ -43,10 +43,11 @@ def test_figures_of_many_arms_are_by_family_and_none_is_lost(fake: Fake) -> None
 
 def test_a_part_shows_every_picture_of_its_name_under_one_caption(fake: Fake) -> None:
     found = comparisons([fake("hc", optim__lr=lr) for lr in (0.1, 0.2)])
-    *images, caption = figures.part("loss-gap", found, "here").split("\n\n")
+    *images, caption = figures.part("loss-gap", found, "here/").split("\n\n")
     assert images == [
         f"![Figure: loss gap](here/figures/made-up-lr-{lr}-loss-gap.svg)" for lr in ("0.1", "0.2")
     ]
     assert caption.startswith("Loss minus the baseline's")
     assert caption.endswith("2 runs, commit abcdef0. Regenerate: `make report`.*")
-    assert figures.part("gain-by-depth", found, "here") == ""
+    said = figures.part("gain-by-depth", found, "here/")
+    assert said == "*Study `made-up`: no figure 'gain-by-depth'.*"

@@ -12,7 +12,7 @@ from scipy.stats import trim_mean
 from made_runs import make_run
 from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures import FIGURES
-from mhc_repro.analysis.figures.training import gain_by_layer, loss_gap, training
+from mhc_repro.analysis.figures.training import gain_by_layer, loss_gap, training, twins
 from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.comparison import Comparison, comparisons
 from mhc_repro.evidence.curves import envelope, gaps, smooth, thin
@@ -240,3 +240,39 @@ def test_thinning_keeps_the_ends_and_an_envelope_every_spike() -> None:
     assert {thin(curve).index[0], thin(curve).index[-1]} == {0, 2000}
     assert {1234, 77} <= set(envelope(curve).index)
     assert len(envelope(curve)) <= 240
+
+
+def noisy_losses(seed: int, offset: float, own: int = 0) -> list[dict[str, float]]:
+    batch = np.random.default_rng(seed).normal(3, 0.1, 60)
+    small = np.random.default_rng([seed, own]).normal(0, 1e-4, 60)
+    return [{"step": s + 1, "loss/train": batch[s] + offset + small[s]} for s in range(60)]
+
+
+def test_an_arm_that_coincides_with_another_is_drawn_against_it(fake: Fake) -> None:
+    offsets = {"baseline": 0.0, "hc": -0.05, "mhc": 0.1, "mhc_lite": 0.101}
+    runs = [
+        fake(arm, noisy_losses(seed, offset * (1 + seed), own), seed=seed)
+        for own, (arm, offset) in enumerate(offsets.items())
+        for seed in range(3)
+    ]
+    (found,) = comparisons(runs)
+    assert twins(found) == {"mhc_lite": "mhc"}
+    first, second = loss_gap(found).axes
+    assert {str(line.get_label()) for line in first.lines} == {"_baseline", "_hc", "_mhc"}
+    assert {str(line.get_label()) for line in second.lines} == {"_baseline", "_mhc_lite"}
+    (mean,) = [line for line in second.lines if line.get_gid() == "mean"]
+    assert np.asarray(mean.get_ydata()) == pytest.approx(0.002, abs=3e-4)
+    few = comparisons([run for run in runs if run.seed < 2])
+    assert twins(few[0]) == {}
+
+
+def test_an_arm_with_fewer_seeds_is_thin_and_says_how_many(fake: Fake) -> None:
+    arms = [("baseline", 3), ("hc", 3), ("mhc", 2)]
+    runs = [fake(arm, noisy_losses(seed, 0.1), seed=seed) for arm, count in arms for seed in range(count)]
+    (found,) = comparisons(runs)
+    figure = training(found)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["baseline", "HC", "mHC, n = 2"]
+    mhc = [line for line in figure.axes[0].lines if line.get_label() == "_mhc" and line.get_gid() != "val"]
+    assert {line.get_visible() for line in mhc if line.get_gid() == "raw"} == {False}
+    assert max(line.get_linewidth() for line in mhc) <= 0.6

@@ -7,11 +7,12 @@ import yaml
 
 from mhc_repro.analysis import report
 from mhc_repro.analysis.tables import published
-from mhc_repro.analysis.tables.published import Quoted
 from mhc_repro.errors import UserError
 from mhc_repro.evidence import kept
+from mhc_repro.evidence import published as others
 from mhc_repro.evidence.comparison import by_study
 from mhc_repro.evidence.ledger import LEDGER
+from mhc_repro.evidence.published import Quoted
 from mhc_repro.runs import Run, checkout
 
 Fake = Callable[..., Run]
@@ -70,7 +71,7 @@ def read(part: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 def test_quoted_numbers_are_the_published_ones() -> None:
     quoted = {
         quantity.name: tuple(quantity.quoted[arm] for arm in ("baseline", "hc", "mhc"))
-        for source in published.load().values()
+        for source in others.load().values()
         for quantity in source.quantities
     }
     assert quoted == {
@@ -84,7 +85,7 @@ def test_quoted_numbers_are_the_published_ones() -> None:
 
 
 def test_every_number_says_where_it_stands_and_what_it_is() -> None:
-    content = yaml.safe_load((checkout() / published.FILE).read_text(encoding="utf-8"))
+    content = yaml.safe_load((checkout() / others.FILE).read_text(encoding="utf-8"))
     known = set(LEDGER)
     assert set(content) == set(published.TITLES) == set(published.CAPTIONS)
     for source in content.values():
@@ -99,7 +100,7 @@ def test_every_number_says_where_it_stands_and_what_it_is() -> None:
 
 
 def test_what_the_caption_says_of_the_published_losses_holds() -> None:
-    final, lowest = (quantity.published for quantity in published.load()["reproduction"].quantities[:2])
+    final, lowest = (quantity.published for quantity in others.load()["reproduction"].quantities[:2])
     excess = [round(100 * (final[arm] / lowest[arm] - 1)) for arm in final]
     assert (min(excess), max(excess)) == (2, 7)
     for loss in (final, lowest):
@@ -333,15 +334,15 @@ def test_a_file_that_cannot_be_read_is_one_line(
     (tmp_path / "experiments").mkdir()
     monkeypatch.setattr(kept, "checkout", lambda: tmp_path)
     if text is not None:
-        (tmp_path / published.FILE).write_text(text, encoding="utf-8")
+        (tmp_path / others.FILE).write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"^experiments/published.yaml: .*git checkout") as error:
-        published.load()
+        others.load()
     assert said in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_numbers_keep_their_digits() -> None:
-    quantity = next(each for each in published.load()["reproduction"].quantities if "avg" in each.name)
+    quantity = next(each for each in others.load()["reproduction"].quantities if "avg" in each.name)
     assert quantity.quoted["baseline"] == "25.40"
     assert quantity.published["baseline"] == 25.4
 
@@ -349,6 +350,6 @@ def test_numbers_keep_their_digits() -> None:
 def test_the_report_fills_the_part(tmp_path: Path) -> None:
     root = tmp_path / "results"
     root.mkdir()
-    (tmp_path / "README.md").write_text("<!-- report:published-table --><!-- /report -->", encoding="utf-8")
-    texts = report.render(root, {}, with_readme=True)
+    (tmp_path / "README.md").write_text("<!-- report:published --><!-- /report -->", encoding="utf-8")
+    texts = report.render(root, {}, with_pages=True)
     assert published.part({}) in texts[report.README]

@@ -1,0 +1,131 @@
+"""The one picture: what HC, mHC and mHC with H_res held at I do to the gain, and what to the loss."""
+
+from collections.abc import Mapping
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mhc_repro.analysis import theme
+from mhc_repro.evidence import stats
+from mhc_repro.evidence.arms import BASELINE, style
+from mhc_repro.evidence.comparison import Comparison
+from mhc_repro.evidence.ledger import LEDGER, values
+
+CAPTION = (
+    "(a) Every run: largest composite gain of its training (a residual net: exactly 1) against its held-out bits "
+    "minus those of the baseline with its seed; larger marks are deeper nets, dotted what the paper reports. (b) "
+    "mHC minus HC, paired by seed, a row a setting: sub-layers × dim, peak learning rate; grey: no more than a run "
+    "repeated differs by."
+)
+NOISE = LEDGER["bpc"].noise
+
+
+@theme.styled
+def picture(
+    settings: Mapping[str, Comparison], arms: Mapping[str, str], published: Mapping[str, float]
+) -> Figure:
+    """Draw both panels; `settings` by label, `published` the paper's gain of an arm."""
+    figure = Figure(figsize=(8.6, 3.9))
+    left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
+    _gain_and_loss(left, settings, arms, published)
+    other, ours, *_ = arms
+    _pairs(right, settings, ours, other)
+    figure.subplots_adjust(left=0.085, right=0.93, top=0.92, bottom=0.14, wspace=0.5)
+    return figure
+
+
+@theme.styled
+def half(
+    settings: Mapping[str, Comparison], arms: Mapping[str, str], published: Mapping[str, float]
+) -> Figure:
+    """Draw the first panel alone, for a narrow screen."""
+    figure = Figure(figsize=(4.6, 3.9))
+    _gain_and_loss(figure.subplots(), settings, arms, published)
+    figure.subplots_adjust(left=0.16, right=0.97, top=0.92, bottom=0.14)
+    return figure
+
+
+def _gain_and_loss(
+    ax: Axes, settings: Mapping[str, Comparison], arms: Mapping[str, str], published: Mapping[str, float]
+) -> None:
+    for arm, gain in published.items():
+        colour, left = style(arm).colour, gain < 10
+        ax.axvline(gain, color=colour, linestyle=":", linewidth=1.2, zorder=1)
+        ax.text(
+            gain * 1.12 if left else gain / 1.12,
+            0.985,
+            f"paper: {style(arm).label}",
+            transform=ax.get_xaxis_transform(),
+            color=colour,
+            ha="left" if left else "right",
+            va="top",
+            fontsize=8,
+        )
+    for arm in arms:
+        own = style(arm)
+        for setting in settings.values():
+            base = setting.ended(BASELINE)
+            for seed, run in setting.ended(arm).items():
+                if seed in base and run.state == base[seed].state == "finished":
+                    place = values(run)["composite"], values(run)["bpc"] - values(base[seed])["bpc"]
+                    size = 3.4 + run.layers / 7
+                    ax.plot(
+                        *place,
+                        own.marker,
+                        color=own.colour,
+                        markersize=size,
+                        markeredgecolor="white",
+                        gid=arm,
+                    )
+    ax.axhline(0, color="black", linewidth=0.9)
+    ax.set_xscale("log")
+    ax.set(title="(a) Gain and loss are two claims", xlabel="largest composite gain of the run")
+    ax.set_ylabel("held-out bits − baseline, same seed")
+    ax.margins(y=0.12)
+    for y, word, at in ((0.012, "worse than the baseline ↑", "bottom"), (-0.012, "better ↓", "top")):
+        low, high = ax.get_ylim()
+        ax.text(
+            0.985,
+            y * (high - low),
+            word,
+            transform=ax.get_yaxis_transform(),
+            ha="right",
+            va=at,
+            fontsize=8,
+            color="0.35",
+        )
+    keys = [
+        Line2D([], [], linestyle="", marker=style(arm).marker, color=style(arm).colour, label=label)
+        for arm, label in arms.items()
+    ]
+    ax.legend(handles=keys, loc=(0.13, 0.02), handletextpad=0.2)
+
+
+def _pairs(ax: Axes, settings: Mapping[str, Comparison], ours: str, other: str) -> None:
+    for row, setting in enumerate(settings.values()):
+        bits = [
+            {seed: values(run)["bpc"] for seed, run in setting.ended(arm).items() if run.state == "finished"}
+            for arm in (ours, other)
+        ]
+        gaps = list(stats.paired(*bits).values())
+        ax.plot(
+            gaps,
+            [row] * len(gaps),
+            "o",
+            color=style(ours).colour,
+            markersize=5,
+            alpha=0.75,
+            markeredgecolor="white",
+        )
+        worse = sum(gap > NOISE for gap in gaps)
+        ax.text(
+            1.03, row, f"{worse} of {len(gaps)}", transform=ax.get_yaxis_transform(), va="center", fontsize=8
+        )
+    ax.text(1.03, -0.75, "worse", transform=ax.get_yaxis_transform(), va="center", fontsize=8, color="0.35")
+    ax.axvline(0, color="black", linewidth=0.9)
+    ax.axvspan(-NOISE, NOISE, color="0.92", zorder=0)
+    ax.set_yticks(range(len(settings)), list(settings))
+    ax.set_ylim(len(settings) - 0.5, -1.1)
+    ax.set_xlabel(f"held-out bits (right: {style(ours).label} worse)")
+    ax.set(title=f"(b) {style(ours).label} − {style(other).label}, paired by seed")

@@ -1,0 +1,55 @@
+"""The parts that a page may show between its markers, by name and arguments: another study takes no Python."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mhc_repro.analysis import figures, front, labels
+from mhc_repro.analysis.figures import scaling
+from mhc_repro.analysis.tables import arms, claims, differences, overhead, pairs, published, stability
+from mhc_repro.bench.records import SCALING, newest
+from mhc_repro.errors import UserError
+from mhc_repro.evidence.comparison import Comparison, Studies
+
+
+def part(
+    name: str,
+    arguments: dict[str, str],
+    studies: Studies,
+    shown: Sequence[Comparison],
+    root: Path,
+    folder: str,
+) -> str:
+    """Write a part; UserError for a name or an argument that there is not. `folder` leads to the results root."""
+    of_all: dict[str, Callable[[], str]] = {
+        "settings": lambda: front.table(shown, folder),
+        "picture": lambda: front.picture(folder),
+        "claims": lambda: claims.part(studies),
+        "claims-in-short": lambda: claims.brief(studies),
+        "pairs": lambda: pairs.part(studies),
+        "arms": lambda: arms.part(studies, root),
+        "bench": lambda: "\n\n".join([overhead.part(root), *_scaling(root, folder)]),
+        "published": lambda: published.part(studies),
+    }
+    of_study: dict[str, Callable[[list[Comparison]], str]] = {
+        "table": stability.part,
+        "answers": stability.brief,
+        "differences": differences.part,
+        "figure": lambda found: figures.part(arguments.get("name", ""), found, folder),
+    }
+    if name in of_all and not arguments:
+        return of_all[name]()
+    study = arguments.get("study", "")
+    if (
+        name not in of_study
+        or not study
+        or arguments.keys() - {"study", *(["name"] if name == "figure" else [])}
+    ):
+        raise UserError(
+            f"<!-- report:{name} {' '.join(f'{key}={value}' for key, value in arguments.items())} -->: "
+            f"there are {', '.join(of_all)}, and, each with study=, {', '.join(of_study)} (and name=)"
+        )
+    return of_study[name](studies[study]) if study in studies else labels.no_run(study)
+
+
+def _scaling(root: Path, folder: str) -> list[str]:
+    return [scaling.part(folder)] if newest(root, SCALING) else []

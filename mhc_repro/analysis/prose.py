@@ -1,0 +1,106 @@
+"""Numbers within a sentence, by an expression over the ledger.
+
+    composite hc in depth blocks 16             smallest to largest of the runs: "2,605 to 5,820"
+    bpc mhc - hc in stress                      of the differences, paired by seed
+    bpc mhc - hc in seeds: mean                 their mean ± half-width of the 95 % t interval
+    bpc mhc - hc: settings above                in how many settings of the front page the mean is above the noise
+    bench step_ratio mhc                        of the newest record of the bench
+    runs, runs diverged                         how many are recorded, how many of them diverged
+
+An expression names a quantity of the ledger, one arm or two, and where: studies or settings, by the beginning of
+their names, separated by commas; without `in`, the settings of the front page.
+"""
+
+import re
+from collections.abc import Sequence
+from itertools import chain
+from math import isnan
+from pathlib import Path
+from statistics import fmean
+
+from mhc_repro.analysis.tables import cells
+from mhc_repro.bench.records import newest
+from mhc_repro.errors import UserError
+from mhc_repro.evidence import stats
+from mhc_repro.evidence.comparison import Comparison, Studies
+from mhc_repro.evidence.ledger import LEDGER, Quantity, values
+
+FORMS = ("range", "size", "each", "mean", "smallest", "largest", "pairs")
+COUNTS = ("settings", "settings above", "settings below", "settings even")
+_EXPRESSION = re.compile(
+    r"(?P<quantity>\w+) (?P<arm>\w+)(?: (?P<sign>[-/]) (?P<other>\w+))?(?: in (?P<where>[^:]+))?(?:: (?P<form>.+))?"
+)
+
+
+def number(expression: str, studies: Studies, front: Sequence[Comparison], root: Path) -> str:
+    """Work an expression out; UserError for one that cannot be read, a dash where nothing was measured."""
+    if expression.startswith("bench "):
+        return _bench(expression, root)
+    if expression.partition(" ")[0] == "runs":
+        return _runs(expression, studies)
+    asked = _EXPRESSION.fullmatch(expression.strip())
+    form = (asked["form"] or "range") if asked else ""
+    if asked is None or asked["quantity"] not in LEDGER or form not in (*FORMS, *COUNTS):
+        raise UserError(
+            f"<!-- n:{expression} -->: write QUANTITY ARM [- ARM] [in STUDY]: FORM with a quantity of "
+            f"mhc_repro/evidence/ledger.py and a form of {', '.join((*FORMS, *COUNTS))}"
+        )
+    quantity = LEDGER[asked["quantity"]]
+    found = [
+        [one for one in _numbers(setting, quantity, asked) if not isnan(one)]
+        for setting in (_settings(studies, asked["where"]) if asked["where"] else front)
+    ]
+    found = [of_setting for of_setting in found if of_setting]
+    if not found:
+        return cells.DASH
+    return _count(found, quantity, form) if form in COUNTS else _text([*chain(*found)], quantity, asked, form)
+
+
+def _settings(studies: Studies, where: str) -> list[Comparison]:
+    names = [name.strip() for name in where.split(",")]
+    every = [each for of_study in studies.values() for each in of_study]
+    return [each for each in every if any(f"{each.name} ".startswith(f"{name} ") for name in names)]
+
+
+def _numbers(setting: Comparison, quantity: Quantity, asked: re.Match[str]) -> list[float]:
+    ours = {seed: values(run)[quantity.name] for seed, run in setting.ended(asked["arm"]).items()}
+    if asked["other"] is None:
+        return list(ours.values())
+    other = {seed: values(run)[quantity.name] for seed, run in setting.ended(asked["other"]).items()}
+    compare = stats.ratio if asked["sign"] == "/" else float.__sub__
+    return [compare(ours[seed], other[seed]) for seed in ours if seed in other]
+
+
+def _count(found: Sequence[Sequence[float]], quantity: Quantity, form: str) -> str:
+    means = [fmean(of_setting) for of_setting in found]
+    above, below = (sum(sign * mean > quantity.noise for mean in means) for sign in (1, -1))
+    counts = {"above": above, "below": below, "even": len(means) - above - below}
+    return str(counts.get(form.rpartition(" ")[2], len(means)))
+
+
+def _text(numbers: Sequence[float], quantity: Quantity, asked: re.Match[str], form: str) -> str:
+    decimals = 2 if asked["sign"] == "/" else quantity.decimals
+    if form == "pairs":
+        return str(len(numbers))
+    if form in ("each", "mean"):
+        return (
+            cells.cell(numbers, decimals)
+            if form == "mean" or len(numbers) < stats.FEWEST
+            else " / ".join(cells.number(one, decimals) for one in numbers)
+        )
+    sizes = [abs(one) for one in numbers] if form == "size" else list(numbers)
+    ends = {"smallest": [min(sizes)], "largest": [max(sizes)]}.get(form, [min(sizes), max(sizes)])
+    return " to ".join(dict.fromkeys(cells.number(end, decimals) for end in ends))
+
+
+def _runs(expression: str, studies: Studies) -> str:
+    state = expression.partition(" ")[2]
+    runs = [run for of_study in studies.values() for each in of_study for run in each.runs]
+    return str(sum(state in ("", run.state) for run in runs))
+
+
+def _bench(expression: str, root: Path) -> str:
+    _, key, arm = expression.split()
+    record = next(iter(newest(root)), None)
+    number = record["connections"].get(arm, {}).get(key) if record else None
+    return cells.DASH if number is None else cells.number(number, 2)

@@ -1,0 +1,68 @@
+"""Numbers in sentences, against the same worked out by hand."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mhc_repro.analysis import prose
+from mhc_repro.errors import UserError
+from mhc_repro.evidence.comparison import by_study
+from mhc_repro.runs import Run
+
+BITS = {  # by setting, arm and seed
+    ("one", "baseline"): [3.0, 3.1, 3.2],
+    ("one", "hc"): [3.02, 3.14, 3.26],
+    ("one", "mhc"): [2.9, 3.0],
+    ("two", "baseline"): [4.0],
+    ("two", "hc"): [4.001],
+    ("two, too", "hc"): [5.0],
+}
+
+
+@pytest.fixture
+def number(fake: Callable[..., Run], tmp_path: Path) -> Callable[[str], str]:
+    runs = [
+        fake(arm, [{"step": 0}, {"step": 60, "bpc/test": bits}], seed=seed, study=study)
+        for (study, arm), of_seeds in BITS.items()
+        for seed, bits in enumerate(of_seeds)
+    ]
+    runs.append(fake("hc", [{"step": 0}, {"step": 1, "bpc/val": 8.0}], study="late", state="diverged"))
+    studies = by_study(runs)
+    front = [each for name in ("one", "two") for each in studies[name]]
+    return lambda expression: prose.number(expression, studies, front, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("expression", "text"),
+    [
+        ("bpc hc in one", "3.020 to 3.260"),
+        ("bpc hc in one: each", "3.020 / 3.140 / 3.260"),
+        ("bpc hc in two", "4.001"),
+        ("bpc hc in one, two", "3.020 to 4.001"),
+        ("bpc hc - baseline in one", "0.020 to 0.060"),
+        ("bpc hc - baseline in one: mean", "0.040 ± 0.050"),
+        ("bpc mhc - baseline in one: size", "0.100"),
+        ("bpc mhc - baseline in one: smallest", "-0.100"),
+        ("bpc hc / baseline in one: largest", "1.02"),
+        ("bpc hc - baseline: pairs", "4"),
+        ("bpc hc - baseline: settings", "2"),
+        ("bpc hc - baseline: settings above", "1"),
+        ("bpc hc - baseline: settings even", "1"),  # by 0.001, less than a run repeated differs by
+        ("bpc mhc - baseline: settings below", "1"),
+        ("bpc hc in late", "inf"),
+        ("bpc hc in nowhere", "–"),
+        ("runs", "12"),
+        ("runs diverged", "1"),
+        ("bench step_ratio hc", "–"),
+    ],
+)
+def test_an_expression_is_worked_out(number: Callable[[str], str], expression: str, text: str) -> None:
+    assert number(expression) == text
+
+
+@pytest.mark.parametrize("wrong", ["bits hc", "bpc", "bpc hc - ", "bpc hc: often", "hc bpc in one"])
+def test_what_cannot_be_read_is_one_line(number: Callable[[str], str], wrong: str) -> None:
+    with pytest.raises(UserError, match="write QUANTITY ARM") as error:
+        number(wrong)
+    assert "\n" not in str(error.value)
