@@ -73,7 +73,7 @@ def ls(args: argparse.Namespace) -> int:
                 run.run_id,
                 run.state,
                 run.progress,
-                cells.held_out_bpc([run]) or inspection.nats(run),
+                inspection.held_out(run),
                 cells.shown([run], "composite"),
                 "; ".join(verdict(run).words()),
                 when,

@@ -112,6 +112,11 @@ def at_end(key: str) -> Read:
     return lambda recorded: _last(column(recorded.whole, key))
 
 
+def bits(split: str) -> Read:
+    """Read the last bits per character of a split; of tokens, per byte of the text they stand for."""
+    return lambda recorded: _first(*(at_end(f"{name}/{split}")(recorded) for name in ("bpc", "bpb")))
+
+
 def finished(part: str) -> Read:
     """Read the last training loss of a part; a run that diverged has none."""
 
@@ -126,12 +131,14 @@ def _last(series: pd.Series) -> float:
     return float(series.iloc[-1]) if len(series) else nan
 
 
+def _first(*numbers: float) -> float:
+    return next((number for number in numbers if not isnan(number)), nan)
+
+
 def _held_out(recorded: Recorded) -> float:
     if recorded.run.state == "diverged":
         return inf  # it has lost everything
-    # of tokens: bits per byte
-    known = (at_end(f"{name}/{split}")(recorded) for split in ("test", "val") for name in ("bpc", "bpb"))
-    return next((bits for bits in known if not isnan(bits)), nan)
+    return _first(bits("test")(recorded), bits("val")(recorded))
 
 
 def _clipped(recorded: Recorded) -> float:
@@ -175,8 +182,8 @@ def _ledger(*quantities: Quantity) -> dict[str, Quantity]:
 
 LEDGER = _ledger(
     Quantity("bpc", "held-out bpc", BITS, _held_out, 0.01, decimals=3, mean=True),
-    Quantity("bpc_test", "test bpc", BITS, at_end("bpc/test"), decimals=3, mean=True),
-    Quantity("bpc_val", "validation bpc, last", BITS, at_end("bpc/val"), decimals=3, mean=True),
+    Quantity("bpc_test", "test bpc", BITS, bits("test"), decimals=3, mean=True),
+    Quantity("bpc_val", "validation bpc, last", BITS, bits("val"), decimals=3, mean=True),
     Quantity("loss_last", "train loss, last step", NATS, finished("steps"), decimals=3, mean=True),
     # as the enwik8 reproduction prints them: every 20th step, train batches
     Quantity("loss_final", "final loss (nats)", NATS, finished("printed"), decimals=3, mean=True),
