@@ -73,7 +73,7 @@ def ls(args: argparse.Namespace) -> int:
                 run.run_id,
                 run.state,
                 run.progress,
-                bits if (bits := cells.held_out_bpc([run])) != cells.DASH else inspection.nats(run),
+                inspection.held_out(run),
                 cells.shown([run], "composite"),
                 "; ".join(verdict(run).words()),
                 when,

@@ -13,7 +13,7 @@ is in reach:
 
   pip install huggingface_hub
   hf download kjj0/fineweb10B-gpt2 --repo-type dataset --local-dir fineweb10B \\
-    --include "fineweb_val_*.bin" --include "fineweb_train_00000*.bin"
+    --include "fineweb_*_00000*.bin"
 
 Elsewhere copy the folder over. Then
 

@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from mhc_repro.analysis.tables import cells
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.comparison import settings
 from mhc_repro.evidence.ledger import LEDGER, column, values
@@ -57,13 +58,12 @@ def numbers(run: Run) -> dict[str, float]:
     return {LEDGER[name].label: value for name, value in values(run).items()}
 
 
-def nats(run: Run) -> str:
-    """Word the held-out loss of a run whose losses are known in nats a token alone; empty where there is none."""
-    if run.state in ENDED:
-        for split in ("test", "val"):
-            if len(losses := column(run.metrics, f"loss/{split}")):
-                return f"{losses.iloc[-1]:.3f} nats {split}"
-    return ""
+def held_out(run: Run) -> str:
+    """Word the held-out loss of a run: in bits, or in nats a token where these stand for no known bytes."""
+    bits = cells.held_out_bpc([run])
+    losses = [(column(run.metrics, f"loss/{split}"), split) for split in ("test", "val")]
+    known = [f"{loss.iloc[-1]:.3f} nats ({split})" for loss, split in losses if len(loss)]
+    return known[0] if bits == cells.DASH and known and run.state in ENDED else bits
 
 
 def differences(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:

@@ -207,7 +207,8 @@ class Session:
     def _goes_on_exactly(self) -> bool:
         if not self.recorded:
             return True
-        differences = manifest.differences(self.recorded["fingerprint"], self.fingerprint)
+        unsaid = {"accumulate": 1}  # by a fingerprint where it is so
+        differences = manifest.differences(unsaid | self.recorded["fingerprint"], unsaid | self.fingerprint)
         if differences and self.config.runtime.resume == "exact":
             raise UserError(
                 f"{self.run.run_id} cannot be resumed exactly: {'; '.join(differences)}; "

@@ -15,10 +15,9 @@ from damage import NO_FILES, NO_VALUES, as_json, as_yaml, mutants
 from made_runs import make_run
 from mhc_repro.analysis import figures
 from mhc_repro.analysis import report as whole_report
-from mhc_repro.analysis.tables import published
 from mhc_repro.command_line import cli
 from mhc_repro.errors import UserError
-from mhc_repro.evidence import arms, claims, kept
+from mhc_repro.evidence import arms, claims, kept, published
 from mhc_repro.runs import checkout, files, read_run, results_root
 
 READ = {"status.json": json.loads, "manifest.json": json.loads, "config.yaml": yaml.safe_load}

@@ -45,7 +45,7 @@ def test_a_nanogpt_in_miniature_trains_on_shards(
     assert main(*argv) == 0  # another time it is found
     assert "already finished" in capsys.readouterr().err
     assert cli.main(["ls", "--root", str(tmp_path / "results")]) == 0
-    assert f"{run.metrics['bpb/test'].iloc[-1]:.3f} test" in capsys.readouterr().out
+    assert f" {run.metrics['bpb/test'].iloc[-1]:.3f} " in capsys.readouterr().out
 
 
 def test_without_known_bytes_losses_are_in_nats_a_token(
@@ -58,7 +58,7 @@ def test_without_known_bytes_losses_are_in_nats_a_token(
     (run,) = read_runs(tmp_path / "results")
     assert not [name for name in run.metrics if name.startswith("bp")]
     cli.main(["ls", "--root", str(tmp_path / "results")])
-    assert f"{run.metrics['loss/test'].iloc[-1]:.3f} nats test" in capsys.readouterr().out
+    assert f"{run.metrics['loss/test'].iloc[-1]:.3f} nats (test)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("is_folder", [False, True])

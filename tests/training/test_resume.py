@@ -136,6 +136,19 @@ def test_other_threads_are_refused_in_one_line_and_marked_where_allowed(config):
     assert [session["from_step"] for session in manifest["sessions"]] == [0, 2]
 
 
+def test_parts_of_a_batch_go_on_as_they_were(config):
+    first = config("mhc", steps=4)
+    interrupt(first, 2)
+    first.runtime.accumulate = 2
+    with pytest.raises(UserError, match="accumulate was 1, is 2"):
+        train(first)
+    second = config("hc", steps=4, runtime={"accumulate": 2})
+    interrupt(second, 2)
+    assert train(second) == "finished"
+    assert RunDirectory.of(second).read_manifest()["exact"] is True
+    assert "accumulate" not in RunDirectory.of(first).read_manifest()["fingerprint"]
+
+
 def test_a_mark_stays_when_the_rest_is_exact(config):
     marked = config("mhc", steps=4, runtime={"resume": "any"})
     interrupt(marked, 1)

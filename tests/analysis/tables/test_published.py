@@ -30,7 +30,7 @@ GAIN = Quoted(
     {"baseline": 1.0, "hc": 3000.0, "mhc": 1.6},
 )
 JUDGED = {"here": ("ours", "reproduces")}
-YAML = (checkout() / published.FILE).read_text(encoding="utf-8")
+YAML = (checkout() / others.FILE).read_text(encoding="utf-8")
 
 
 def summary(value: float, seed: int = 0, state: str = "finished", backward: float = NAN) -> Run:
@@ -323,7 +323,7 @@ def test_what_the_ratio_is_and_what_a_quarter_of_it_gives(fake: Fake) -> None:
         ("a: [", "expected node content"),
         ("paper: {source: x}", "paper: lacks setting"),
         (YAML.replace("25.40", "many"), "could not convert"),
-        (YAML.replace("fields: [loss_final]", "fields: [loss_last]"), "fields must be some of loss_final, "),
+        (YAML.replace("fields: [loss_final]", "fields: [loss_lost]"), "fields must be some of "),
         (YAML.replace("fields: [loss_final]", "fields: loss_final"), "final loss (nats)"),
         (YAML.replace("{baseline: 1.876, ", "{"), "final loss (nats): values must be of baseline, hc, mhc"),
     ],
