@@ -89,12 +89,12 @@ def test_the_report_holds_both_and_keeps_the_figure(tmp_path: Path) -> None:
     root = tmp_path / "results"
     records.save(record(), root)
     records.save(scaling(), root)
-    (tmp_path / "README.md").write_text("<!-- report:overhead-table -->\n<!-- /report -->\n")
-    texts = report.render(root, read_studies(root), with_readme=True)
+    (tmp_path / "README.md").write_text("<!-- report:bench -->\n<!-- /report -->\n")
+    texts = report.render(root, read_studies(root), with_pages=True)
     assert "1.30 (1.20 to 1.40)" in texts[report.README]
     assert f"](results/{PATH})" in texts[report.README]
     assert PATH in texts
-    assert texts == report.render(root, read_studies(root), with_readme=True)
+    assert texts == report.render(root, read_studies(root), with_pages=True)
     assert report.stale(texts, root) == []
     report.write(texts, root)
     assert report.stale(texts, root) == []
