@@ -11,7 +11,7 @@ run := $(VENV)/bin/python
 constraints := experiments/constraints-py311.txt
 stamp := $(VENV)/.installed
 # Runs of one thread side by side get more done than one run on all cores.
-parallel := $(if $(filter-out 1,$(JOBS)),-m hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) runtime.progress=lines)
+parallel := $(if $(filter-out 1,$(JOBS)),-m hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS))
 beside := $(if $(RESULTS),runtime.results=$(RESULTS))
 recorded := stability $(filter-out stability,$(basename $(notdir $(shell grep -l 'results: results' conf/study/*.yaml))))
 

@@ -1,7 +1,6 @@
 """What every command does alike: it reads its arguments, and says a mistake of the user's in one line."""
 
 import argparse
-import multiprocessing
 import os
 import sys
 from collections.abc import Callable
@@ -48,10 +47,3 @@ def tell(faults: Faults) -> int:
     for fault in faults.values():
         print(f"skipped {fault}", file=sys.stderr)
     return DAMAGED if faults else 0
-
-
-def pass_on(number: int) -> None:
-    """Send a signal to the processes that a parallel launcher has started for this one."""
-    for child in multiprocessing.active_children():
-        if child.pid is not None:
-            os.kill(child.pid, number)

@@ -67,9 +67,7 @@ def _train_locked(config: Config, run: RunDirectory) -> str:
         raise
     except Exception as error:
         print(f"{run.run_id}  failed before it could train\n{traceback.format_exc()}", file=sys.stderr)
-        run.write_config(config)
-        known = {"step": 0, "steps": config.train.steps} | (before or {})
-        run.write_status(**known | {"status": "failed", "message": repr(error)})
+        run.write_failed(config, repr(error))
         return "failed"
 
 

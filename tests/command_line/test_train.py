@@ -3,12 +3,10 @@
 import os
 import signal
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-import train
 from mhc_repro.command_line.compose import compose_jobs
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
@@ -95,21 +93,6 @@ def test_a_stop_at_the_end_of_a_run_begins_no_other(main: Main, monkeypatch: pyt
     monkeypatch.setattr(loop, "train", train)
     assert main("-m", "seed=0,1") == 130
     assert main("seed=0") == 0  # what was asked for is done
-
-
-@pytest.mark.parametrize("asked", [True, False])
-def test_a_process_that_was_stopped_before_it_could_listen_is_no_failure(
-    asked: bool, main: Main, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def job() -> None:
-        if asked:
-            os.kill(os.getpid(), signal.SIGTERM)
-        raise RuntimeError("a process died")
-
-    monkeypatch.setattr(train, "job", job)
-    argv = ("-m", "hydra/launcher=joblib", "seed=0,1")
-    with nullcontext() if asked else pytest.raises(RuntimeError, match="a process died"):
-        assert main(*argv) == 130
 
 
 def test_ctrl_c_outside_training(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
