@@ -23,6 +23,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+import beside  # noqa: F401
 from mhc_repro import cache
 from mhc_repro.command_line import compose, jobs, mistakes
 from mhc_repro.command_line.compose import Sweep
