@@ -19,7 +19,6 @@ os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -83,10 +82,12 @@ def _by_hydra(sweep: Sweep, argv: list[str]) -> dict[int, int]:
         cache.make(cache.cache_directory(sweep.configs[0].runtime.cache) / "sweeps")  # of conf/config.yaml
     try:
         job()
-    except HydraException as error:
-        raise UserError(mistakes.one_line(error)) from None
+    except (UserError, OSError):
+        raise
     except RuntimeError as error:  # a launcher that is not to be had here, or has lost a job
-        print(f"error: hydra/launcher: {str(error).splitlines()[0]}", file=sys.stderr)
+        print(f"error: hydra/launcher: {str(error).partition(os.linesep)[0]}", file=sys.stderr)
+    except Exception as error:  # of Hydra's own settings, which have no schema of ours
+        raise UserError(mistakes.one_line(error)) from None
     if codes:
         return dict(enumerate(codes))
     # A launcher such as submitit's runs the jobs elsewhere: then the run directories tell.

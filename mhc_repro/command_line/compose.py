@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-import yaml
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
@@ -20,7 +19,6 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -28,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mhc_repro import config
 from mhc_repro.cache import cache_directory
 from mhc_repro.command_line import mistakes
-from mhc_repro.config import Config
+from mhc_repro.config import Config, ConnectionConfig
 from mhc_repro.errors import UserError
 from mhc_repro.runs.directory import LOCAL, checkout, is_recorded, results_root
 from mhc_repro.training import given as corpora
@@ -36,8 +34,6 @@ from mhc_repro.validation import assignment, validate
 
 CONF = checkout() / "conf"
 NAME = "config"
-# ValueError, AssertionError: Hydra's and OmegaConf's words for a value of a kind they did not foresee.
-MISTAKES = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, AssertionError)
 # What the command line may say of a recorded study: which of its runs ...
 CHOSEN = ("study", "connection", "seed")
 EXECUTION = re.compile(r"(runtime|hydra)\b|data\.path$")  # ... and how they are executed
@@ -84,19 +80,28 @@ def check_command_line(argv: Sequence[str]) -> Sweep:
 
 def to_config(composed: DictConfig) -> Config:
     """Return the plain dataclass of a composed job; UserError for a missing or unresolvable value."""
+    with open_dict(composed):
+        composed.pop("hydra", None)
+    written = _plain(composed, resolve=False)
     try:
-        with open_dict(composed):
-            composed.pop("hydra", None)
-        made = OmegaConf.to_object(composed)
-        given = config.dotted(cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True)))
+        given = config.dotted(resolved := _plain(composed, resolve=True))
+        known = config.dotted(asdict(Config()))
+        for key in given.keys() - known.keys():  # +key=value enters even a typed config
+            if not key.startswith("connection.mixing"):  # which has the fields of its kind
+                raise UserError(mistakes.unknown_field(assignment(f"+{key}", given[key]), key, known))
+        # What an interpolation stands for has no type until it is merged anew.
+        schema = OmegaConf.structured(Config(connection=ConnectionConfig(mixing={})))
+        made = OmegaConf.to_object(OmegaConf.merge(schema, resolved))
     except OmegaConfBaseException as error:
-        raise UserError(mistakes.one_line(error)) from None
+        raise UserError(mistakes.unresolved(error, config.dotted(written))) from None
     assert isinstance(made, Config)
-    known = config.dotted(asdict(made))
-    for key in given.keys() - known.keys():  # +key=value enters even a typed config
-        raise UserError(mistakes.unknown_field(assignment(f"+{key}", given[key]), key, known))
     made.data = corpora.identified(made.data)
     return made
+
+
+def _plain(composed: DictConfig, resolve: bool) -> dict[str, Any]:
+    plain = OmegaConf.to_container(composed, resolve=resolve, throw_on_missing=resolve)
+    return cast(dict[str, Any], plain)
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -131,7 +136,7 @@ def _compose(args: argparse.Namespace) -> Sweep:
         for job in jobs:
             _refuse_merged_groups(job, loader)
         n_jobs = _n_jobs(jobs[0]) if multirun else None  # Hydra's own part is the same in all of them
-        lines = [list(job.hydra.overrides.task) for job in jobs]
+        lines = [_typed(job) for job in jobs]
         configs = [to_config(job) for job in jobs]
         for each in configs:
             validate(each)
@@ -141,6 +146,11 @@ def _compose(args: argparse.Namespace) -> Sweep:
     return Sweep(configs, labels, n_jobs)
 
 
+def _typed(job: DictConfig) -> list[str]:
+    """Return the overrides of a job as they were typed, not what their interpolations stand for."""
+    return cast(list[str], OmegaConf.to_container(job.hydra.overrides.task, resolve=False))
+
+
 def _n_jobs(job: DictConfig) -> int | None:
     """Return the n_jobs of hydra/launcher=joblib, all that is used of it; null of any other launcher."""
     try:
@@ -148,7 +158,7 @@ def _n_jobs(job: DictConfig) -> int | None:
         if "n_jobs" not in launcher:
             return None
         usual = ConfigStore.instance().load("hydra/launcher/joblib.yaml").node
-    except MISTAKES as error:
+    except Exception as error:  # whatever Hydra and OmegaConf raise for what they did not foresee
         raise UserError(mistakes.one_line(error)) from None
     n_jobs = launcher.pop("n_jobs")
     if n_jobs < 1 and n_jobs != -1:
@@ -194,14 +204,14 @@ def _jobs(loader: ConfigLoader, args: argparse.Namespace) -> tuple[list[DictConf
         swept = any(each.is_sweep_override() for each in given)
         return [_load(loader, args, RunMode.RUN) if swept else master], False
     params = master.hydra.sweeper.get("params") or {}
-    lines = [f"{key}={value}" for key, value in params.items()] + list(master.hydra.overrides.task)
+    lines = [f"{key}={value}" for key, value in params.items()] + _typed(master)
     try:
         overrides = OverridesParser.create(config_loader=loader).parse_overrides(lines)
         batches = BasicSweeper.split_arguments(overrides, max_batch_size=None)
         empty = [
             each for each in overrides if each.is_sweep_override() and not list(each.sweep_string_iterator())
         ]
-    except MISTAKES as error:
+    except Exception as error:
         raise UserError(mistakes.explain(error, lines, loader, _name(args), multirun=True)) from None
     for each in empty:
         options = loader.get_group_options(each.key_or_group)
@@ -217,7 +227,7 @@ def _load(loader: ConfigLoader, args: argparse.Namespace, mode: RunMode) -> Dict
         overrides.insert(0, f"hydra.searchpath=['file://{Path(args.config_dir).resolve()}']")
     try:
         return loader.load_configuration(_name(args), overrides, mode)
-    except MISTAKES as error:
+    except Exception as error:
         raise UserError(mistakes.explain(error, overrides, loader, _name(args), multirun)) from None
 
 
@@ -226,7 +236,7 @@ def _load_job(
 ) -> DictConfig:
     try:
         return loader.load_sweep_config(master, job)
-    except MISTAKES as error:
+    except Exception as error:
         overrides = [*master.hydra.overrides.hydra, *job]
         line = mistakes.explain(error, overrides, loader, _name(args), multirun=True)
         raise UserError(f"{line} (job: {' '.join(job)})") from None

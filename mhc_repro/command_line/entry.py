@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,7 @@ def exit_code(command: Callable[[], int], unread: int = 0) -> int:
     try:
         return command()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shortened(str(error))}", file=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -47,3 +48,8 @@ def tell(faults: Faults) -> int:
     for fault in faults.values():
         print(f"skipped {fault}", file=sys.stderr)
     return DAMAGED if faults else 0
+
+
+def shortened(line: str) -> str:
+    """Return a line with the middle left out of every word that is longer than a line."""
+    return re.sub(r"(\S{60})\S{60,}(\S{20})", r"\1 ... \2", line)

@@ -41,7 +41,7 @@ def train_here(config: Config) -> int:
                 print(f"{word}: {meaning}", file=sys.stderr)
         return CODES.get(status, FAILED)
 
-    return exit_code(run)
+    return exit_code(run, unread=FAILED)
 
 
 def announce(number: int, label: str) -> None:
