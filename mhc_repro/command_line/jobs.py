@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mhc_repro.command_line.entry import INTERRUPTED, exit_code
+from mhc_repro.command_line.inspection import findings
 from mhc_repro.config import Config
 from mhc_repro.cores import cores
 from mhc_repro.errors import UserError
@@ -30,18 +31,21 @@ SPAWN = multiprocessing.get_context("spawn")
 
 def train_here(config: Config) -> int:
     """Train in this process and say what is found of a run that ended; return the exit code."""
-    # slow to import, for which a wrong command line should not wait
-    from mhc_repro.command_line.inspection import findings
-    from mhc_repro.training.loop import train
+    from mhc_repro.training.loop import train  # torch is slow to import, a wrong command line should not wait
 
     def run() -> int:
         status = train(config)
         if status in ENDED:
-            for word, meaning in findings(read_run(RunDirectory.of(config).path)):
-                print(f"{word}: {meaning}", file=sys.stderr)
+            tell_findings(config)
         return CODES.get(status, FAILED)
 
     return exit_code(run, unread=FAILED)
+
+
+def tell_findings(config: Config) -> None:
+    """Say the verdict on a run that has ended."""
+    for word, meaning in findings(read_run(RunDirectory.of(config).path)):
+        print(f"{word}: {meaning}", file=sys.stderr)
 
 
 def announce(number: int, label: str) -> None:

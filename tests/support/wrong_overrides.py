@@ -44,7 +44,7 @@ STEPS = 2
 DEFAULTS = dotted(asdict(Config()))
 FIELDS = [key for key in DEFAULTS if key != "runtime.compile"]  # which takes a minute to try
 WORDS = """
-groups: connection model data optim train probe guards runtime protocol study precision
+groups: connection model data optim train probe runtime protocol study precision
 
 arms: baseline hc mhc mhc_static mhc_lite kromhc identity identity_mix history_simplex orthogonal mhc_exponent
 
