@@ -7,12 +7,13 @@ STUDY ?=
 JOBS ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 ARGS ?=
 
-run := $(VENV)/bin/python
-constraints := experiments/constraints-py311.txt
-stamp := $(VENV)/.installed
+# As one word of the shell, whatever is in it.
+quoted = '$(subst ','\'',$(1))'
+run := $(call quoted,$(VENV)/bin/python)
 # Runs of one thread side by side get more done than one run on all cores.
-parallel := $(if $(filter-out 1,$(JOBS)),-m hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) runtime.progress=lines)
-beside := $(if $(RESULTS),runtime.results=$(RESULTS))
+parallel := $(if $(filter-out 1,$(JOBS)),-m hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS))
+beside := $(if $(RESULTS),$(call quoted,runtime.results="$(subst ",\",$(RESULTS))"))
+root := $(if $(RESULTS),--root $(call quoted,$(RESULTS)))
 recorded := stability $(filter-out stability,$(basename $(notdir $(shell grep -l 'results: results' conf/study/*.yaml))))
 
 .DEFAULT_GOAL := help
@@ -28,36 +29,31 @@ help: ## list the targets
 	@echo '  JOBS=1                how many runs of study and reproduce go on side by side, 1 on a GPU (default: $(JOBS))'
 	@echo '  RESULTS=results/local where runs go, to train anew beside the recorded ones (quick goes there anyway)'
 
-setup: $(stamp) ## make the environment with pinned versions, or bring it up to date
-
-$(stamp): pyproject.toml $(constraints)
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || \
-	  { echo "error: $(PYTHON) is not Python 3.11, 3.12 or 3.13; name one with PYTHON=python3.12" >&2; exit 2; }
-	$(PYTHON) -m venv $(VENV)
-	@echo 'installing into $(VENV); torch is large, this may take some minutes'
-	$(run) -m pip install --quiet --editable '.[launchers,notebooks,tracking,dev]' --constraint $(constraints)
-	@touch $@
+setup: ## make the environment with pinned versions, bring it up to date, or mend it
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "error: there is no $(PYTHON) here; name a Python of 3.11 to 3.13 with PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) experiments/environment.py $(call quoted,$(VENV))
 
 data: setup ## fetch enwik8 (36 MB) and verify it
-	$(VENV)/bin/mhc-repro data
+	$(run) -m mhc_repro.command_line.cli data
 
 quick: setup ## train baseline, HC and mHC in minutes; show the table and where the figures are
 	$(run) experiments/train.py study=quick $(beside) $(ARGS)
-	$(run) experiments/report.py --root $(or $(RESULTS),results/local) --study quick --console
+	$(run) experiments/report.py $(or $(root),--root results/local) --study quick --console
 
 study: setup ## train the study STUDY= (a file in conf/study), or what is left of it
 	@test -n "$(STUDY)" || \
 	  { echo "error: name a study with STUDY=, one of: $(basename $(notdir $(wildcard conf/study/*.yaml)))" >&2; exit 2; }
 	$(run) experiments/train.py $(parallel) study=$(STUDY) $(beside) $(ARGS)
-	$(if $(RESULTS),$(run) experiments/report.py --root $(RESULTS) --study $(STUDY) --console)
+	$(if $(RESULTS),$(run) experiments/report.py $(root) --study $(STUDY) --console)
 
 reproduce: setup ## train the study of the reference size, after a plan with times; then the report
 	$(run) experiments/train.py $(parallel) study=stability $(beside) $(ARGS)
-	$(run) experiments/report.py $(if $(RESULTS),--root $(RESULTS) --study stability --console)
+	$(run) experiments/report.py $(if $(RESULTS),$(root) --study stability --console)
 
 reproduce-all: setup ## train every recorded study (hours); then the report
 	for study in $(recorded); do $(run) experiments/train.py $(parallel) study=$$study $(beside) $(ARGS) || exit $$?; done
-	$(run) experiments/report.py $(if $(RESULTS),--root $(RESULTS))
+	$(run) experiments/report.py $(root)
 
 bench: setup ## measure what each arm costs beside the baseline (minutes, on an idle machine); then the report
 	$(run) experiments/bench.py --save $(ARGS)
@@ -82,4 +78,4 @@ lint: setup ## check style, format and types
 
 clean: ## remove caches and results/local, never recorded results
 	rm -rf results/local .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -path $(call quoted,./$(VENV)) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

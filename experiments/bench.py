@@ -26,6 +26,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+import beside  # noqa: F401
 from mhc_repro.analysis.tables import overhead
 from mhc_repro.bench import records
 from mhc_repro.command_line import compose

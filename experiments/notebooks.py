@@ -1,10 +1,13 @@
 """Execute every notebook anew: notebooks/<name>.py, its source in jupytext's percent form, to the .ipynb beside it.
 
-Nothing is kept that differs from one execution to the next, such as times, random ids and the Python version.
+Nothing is kept that differs from one execution or one person to the next, such as times, random ids, the Python
+version, and what goes to stderr: warnings name files of this machine.
 """
 
+import os
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import jupytext
 import nbformat
@@ -13,7 +16,9 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+from beside import CHECKOUT
+
+FOLDER = CHECKOUT / "notebooks"
 
 
 def read(source: Path) -> nbformat.NotebookNode:
@@ -37,7 +42,15 @@ def execute(notebook: nbformat.NotebookNode, folder: Path = FOLDER) -> nbformat.
         timeout=300,
         resources={"metadata": {"path": str(folder)}},
     )
-    client.execute(cleanup_kc=True)  # a kernel of one's own is otherwise left running
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONSTARTUP"}
+    with TemporaryDirectory() as nobodys:  # where a user's profile and start-up files would be
+        # a kernel of one's own is otherwise left running
+        client.execute(cleanup_kc=True, env=plain | {"IPYTHONDIR": nobodys})
+    for cell in notebook.cells:
+        said = [each for each in cell.get("outputs", []) if each.get("name") == "stderr"]
+        for each in said:
+            print(each.text, end="", file=sys.stderr)
+            cell.outputs.remove(each)
     notebook.metadata.get("language_info", {}).pop("version", None)
     return notebook
 

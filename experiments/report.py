@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+import beside  # noqa: F401
 from mhc_repro.analysis import labels, report
 from mhc_repro.analysis.tables import stability
 from mhc_repro.bench import records

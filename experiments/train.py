@@ -22,47 +22,29 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+import beside  # noqa: F401
 from mhc_repro import cache
-from mhc_repro.command_line import compose, inspection
-from mhc_repro.command_line.entry import INTERRUPTED, MISTAKE, exit_code, pass_on
-from mhc_repro.cores import cores
+from mhc_repro.command_line import compose, jobs, mistakes
+from mhc_repro.command_line.compose import Sweep
+from mhc_repro.command_line.entry import INTERRUPTED, exit_code
 from mhc_repro.errors import UserError
-from mhc_repro.runs import ENDED, RunDirectory, plan, read_run
+from mhc_repro.runs import RunDirectory, plan
 from mhc_repro.training import stops
 
-REFUSED = "refused"
-CODES = {"finished": 0, "diverged": 0, REFUSED: MISTAKE, "interrupted": INTERRUPTED}
-typed: list[str] = []  # the command line; joblib's processes get a copy of it, not of sys.argv
-statuses: list[str] = []  # of the jobs that ran in this process
+labels: list[str] = []  # of the jobs
+codes: list[int] = []  # of those that Hydra ran in this process
 
 
 @hydra.main(version_base="1.3", config_path=str(compose.CONF), config_name=compose.NAME)
 def job(composed: DictConfig) -> None:
-    """Train one job; an interrupt ends the whole multirun, anything else lets the next job run."""
-    settings = HydraConfig.get()
-    jobs = settings.launcher.get("n_jobs", 1)  # of a parallel launcher; -1 is one for each core
-    if jobs != 1:
-        stops.listen()
-    from mhc_repro.training import runtime  # torch is slow to import, a wrong command line should not wait
-    from mhc_repro.training.loop import train
-
+    """Train one job of Hydra's; an interrupt ends the whole multirun, anything else lets the next job run."""
     if stops.requested():
         return
-    os.environ[runtime.CONCURRENT] = str(jobs if jobs > 0 else cores())
-    if settings.mode == RunMode.MULTIRUN:
-        swept = [line for line in settings.overrides.task if line not in typed]
-        print(f"job {settings.job.num + 1}: {' '.join(swept)}", file=sys.stderr, flush=True)
-    try:
-        config = compose.to_config(composed)
-        statuses.append(train(config))
-        if statuses[-1] in ENDED:
-            for word, meaning in inspection.findings(read_run(RunDirectory.of(config).path)):
-                print(f"{word}: {meaning}", file=sys.stderr)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        statuses.append(REFUSED)
-    if statuses[-1] == "interrupted" and jobs == 1:  # a parallel launcher would kill the others as they save
-        sys.exit(CODES["interrupted"])
+    number = HydraConfig.get().job.num if HydraConfig.get().mode == RunMode.MULTIRUN else 0
+    jobs.announce(number, labels[number])
+    codes.append(jobs.train_here(compose.to_config(composed)))
+    if codes[-1] == INTERRUPTED:
+        sys.exit(INTERRUPTED)
 
 
 def main(argv: list[str]) -> int:
@@ -72,29 +54,45 @@ def main(argv: list[str]) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    typed[:], statuses[:] = argv, []
     stops.forget()
-    configs = compose.check_command_line(argv)
-    sys.argv[1:] = compose.limit_workers(argv, configs)
-    if len(configs) > 1:
-        cache.make(cache.cache_directory(configs[0].runtime.cache) / "sweeps")  # of conf/config.yaml
-        planned = plan.plan(configs)
+    sweep = compose.check_command_line(argv)
+    if len(sweep.configs) > 1:
+        planned = plan.plan(sweep.configs)
         print(plan.table(planned), end="\n\n", flush=True)
-        if done := plan.again(planned, configs[0].runtime.results):
+        if done := plan.again(planned, sweep.configs[0].runtime.results):
             print(done, flush=True)
-    if "hydra/launcher=joblib" in argv:
-        with stops.taken(pass_on):
-            try:
-                job()
-            except Exception:
-                if not stops.requested():  # else a process was stopped before it could listen
-                    raise
+    if sweep.n_jobs is None:
+        ended = _by_hydra(sweep, argv)
     else:
+        count = jobs.workers(sweep.n_jobs, sweep.configs)
+        ended = jobs.side_by_side(sweep.configs, sweep.labels, count)
+    left = [RunDirectory.of(config) for n, config in enumerate(sweep.configs) if ended.get(n) != 0]
+    if left and stops.requested():
+        return INTERRUPTED
+    if left and len(sweep.configs) > 1:
+        named = ", ".join(f"{run.run_id} ({run.state()})" for run in left)
+        print(f"{len(left)} of {len(sweep.configs)} runs did not finish: {named}", file=sys.stderr)
+    return max(ended.values(), default=0)
+
+
+def _by_hydra(sweep: Sweep, argv: list[str]) -> dict[int, int]:
+    """Let Hydra show what it is asked for, or run the jobs; return their exit codes by their number."""
+    labels[:], codes[:], sys.argv[1:] = sweep.labels, [], argv
+    if len(sweep.configs) > 1:
+        cache.make(cache.cache_directory(sweep.configs[0].runtime.cache) / "sweeps")  # of conf/config.yaml
+    try:
         job()
-    # A launcher such as joblib runs the jobs in other processes: then the run directories tell.
-    ended = statuses if len(statuses) == len(configs) else [one.state for one in plan.plan(configs)]
-    code = max((CODES.get(status, 1) for status in ended), default=0)
-    return INTERRUPTED if code and stops.requested() else code
+    except (UserError, OSError):
+        raise
+    except RuntimeError as error:  # a launcher that is not to be had here, or has lost a job
+        print(f"error: hydra/launcher: {str(error).partition(os.linesep)[0]}", file=sys.stderr)
+    except Exception as error:  # of Hydra's own settings, which have no schema of ours
+        raise UserError(mistakes.one_line(error)) from None
+    if codes:
+        return dict(enumerate(codes))
+    # A launcher such as submitit's runs the jobs elsewhere: then the run directories tell.
+    states = [RunDirectory.of(config).state() for config in sweep.configs]
+    return {n: jobs.CODES.get(state, jobs.FAILED) for n, state in enumerate(states)}
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from mhc_repro.cache import expanded
 from mhc_repro.config import Config, ConnectionConfig, OptimConfig
 from mhc_repro.errors import UserError
@@ -88,15 +90,26 @@ def matching(pattern: str, allowed: str) -> Rule:
     return Rule(allowed, lambda value: re.fullmatch(pattern, value) is not None)
 
 
-# A name becomes a folder or a file: no separators, no leading dot, nothing a shell would want quoted.
-NAME = matching(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", "a plain name of letters, digits and . _ + -")
+def size() -> Rule:
+    return within(1, 2**20)
+
+
+def _is_name(text: str) -> bool:
+    # No separators, no leading dot, nothing to quote, and what YAML reads as it is written: `no` is False there.
+    plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", text)
+    return plain is not None and isinstance(yaml.safe_load(text), str)
+
+
+NAME = Rule(
+    "a plain name of letters, digits and . _ + -, no number or date, not yes, no, true or false", _is_name
+)
 
 RULES: dict[str, Rule] = {
     "seed": within(0, 2**32 - 1),
     "study": NAME,
     "connection.name": NAME,
     "connection.kind": one_of("residual", "streams", "history"),
-    "connection.n": at_least(1),
+    "connection.n": size(),
     "connection.coefficients": one_of("flat", "stream", "stream_layer_norm", "static"),
     "connection.gate": one_of("sigmoid", "tanh", "softmax"),
     "connection.alpha": Rule("a finite number", math.isfinite),
@@ -107,10 +120,10 @@ RULES: dict[str, Rule] = {
     "connection.expand": one_of("copy", "lss"),
     "connection.reduce": one_of("sum", "mean", "head"),
     "connection.expects": some_of(*REASONS),
-    "model.blocks": at_least(1),
-    "model.dim": at_least(1),
-    "model.heads": at_least(1),
-    "model.mlp_ratio": at_least(1),
+    "model.blocks": within(1, 4096),
+    "model.dim": size(),
+    "model.heads": size(),
+    "model.mlp_ratio": size(),
     "model.norm_eps": positive(),
     "model.init_std": positive(),
     "model.dropout": below_one(),
@@ -120,8 +133,8 @@ RULES: dict[str, Rule] = {
     "data.path": or_null(Rule("a file or folder that exists", lambda path: expanded(path).exists())),
     "data.tokeniser": one_of("none", "gpt2"),
     "data.vocab": within(256, 2**16),  # byte values are the symbols
-    "data.batch": at_least(1),
-    "data.sequence": at_least(1),
+    "data.batch": size(),
+    "data.sequence": size(),
     "optim.lr": positive(),
     "optim.betas": pair(below_one()),
     "optim.eps": positive(),
@@ -143,12 +156,12 @@ RULES: dict[str, Rule] = {
     "probe.token_map_times": at_least(0),
     "probe.activation": one_of("probe", "batch"),
     "runtime.device": matching(r"auto|cpu|mps|cuda(:\d+)?", "auto, cpu, mps, cuda or cuda:<number>"),
-    "runtime.threads": or_null(at_least(1)),
+    "runtime.threads": or_null(within(1, 1024)),
     "runtime.compile": one_of("auto", "on", "off"),
     "runtime.results": Rule("a folder", lambda path: path != "" and _folder(results_root(path))),
     "runtime.cache": or_null(Rule("a folder", lambda path: path != "" and _folder(expanded(path)))),
     "runtime.enwik8": or_null(Rule("a file that exists", lambda path: expanded(path).is_file())),
-    "runtime.accumulate": at_least(1),
+    "runtime.accumulate": size(),
     "runtime.checkpoint_seconds": at_least(0),
     "runtime.progress": one_of("auto", "bar", "lines"),
     "runtime.track": or_null(one_of(*PACKAGES)),
@@ -180,7 +193,7 @@ def assignment(key: str, value: Any) -> str:
 def _holds(rule: Rule, value: Any) -> bool:
     try:
         return rule.holds(value)
-    except TypeError:  # a list in a list
+    except (TypeError, ValueError, OSError):  # a list in a list, a path that is too long
         return False
 
 

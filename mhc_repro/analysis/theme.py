@@ -2,16 +2,17 @@
 
 SVG is written so that the same data give the same bytes on another machine: matplotlib hashes floats into its
 ids and prints six decimals, so one last-bit difference of another CPU would show. We number the ids and keep
-two decimals of a point.
+two decimals of a point. A user's matplotlibrc has no say.
 """
 
 import io
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import wraps
 from typing import Any, ParamSpec
 
-from matplotlib import rc_context
+from matplotlib import style
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -49,12 +50,17 @@ RC: Any = {
 P = ParamSpec("P")
 
 
+def alone() -> AbstractContextManager[None]:
+    """Draw under this theme and matplotlib's own defaults while the block runs."""
+    return style.context(RC, after_reset=True)
+
+
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """Make a drawing function draw under this theme and leave matplotlib's settings as they were."""
 
     @wraps(draw)
     def with_theme(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with rc_context(RC):
+        with alone():
             return draw(*args, **kwargs)
 
     return with_theme
@@ -63,7 +69,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 def to_svg(figure: Figure) -> str:
     """Draw as SVG text that depends on the data alone (and on matplotlib's version)."""
     buffer = io.BytesIO()
-    with rc_context(RC):
+    with alone():
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return _tidy(buffer.getvalue().decode())
 
@@ -71,7 +77,7 @@ def to_svg(figure: Figure) -> str:
 def to_png(figure: Figure) -> bytes:
     """Draw as PNG, for a notebook: with a palette, which makes it less than half as large."""
     drawn, packed = io.BytesIO(), io.BytesIO()
-    with rc_context(RC):
+    with alone():
         figure.savefig(drawn, format="png", dpi=120)
     Image.open(drawn).convert("RGB").quantize(256).save(packed, format="png", optimize=True)
     return packed.getvalue()

@@ -8,18 +8,17 @@ import argparse
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-import yaml
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -27,8 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mhc_repro import config
 from mhc_repro.cache import cache_directory
 from mhc_repro.command_line import mistakes
-from mhc_repro.config import Config
-from mhc_repro.cores import cores
+from mhc_repro.config import Config, ConnectionConfig
 from mhc_repro.errors import UserError
 from mhc_repro.runs.directory import LOCAL, checkout, is_recorded, results_root
 from mhc_repro.training import given as corpora
@@ -36,8 +34,6 @@ from mhc_repro.validation import assignment, validate
 
 CONF = checkout() / "conf"
 NAME = "config"
-# ValueError, AssertionError: Hydra's and OmegaConf's words for a value of a kind they did not foresee.
-MISTAKES = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, AssertionError)
 # What the command line may say of a recorded study: which of its runs ...
 CHOSEN = ("study", "connection", "seed")
 EXECUTION = re.compile(r"(runtime|hydra)\b|data\.path$")  # ... and how they are executed
@@ -46,12 +42,21 @@ config.register()
 OmegaConf.register_new_resolver("cache_directory", lambda given: str(cache_directory(given)), replace=True)
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """The jobs of a command line: one, or those of a multirun."""
+
+    configs: list[Config]
+    labels: list[str]  # what each job has that not all have, as one would type it
+    n_jobs: int | None  # how many of a multirun go on side by side; null where Hydra's own launcher has them
+
+
 def compose_jobs(argv: Sequence[str]) -> list[Config]:
     """Return the validated config of each job that `experiments/train.py` would run with `argv`, in order.
 
     Raises UserError with one line for the first mistake: grammar, names, types, files, ranges.
     """
-    return _compose(_arguments(argv))
+    return _compose(_arguments(argv)).configs
 
 
 def flag_first(argv: Sequence[str]) -> list[str]:
@@ -60,56 +65,43 @@ def flag_first(argv: Sequence[str]) -> list[str]:
     return [*flags, *(each for each in argv if each not in flags)]
 
 
-def limit_workers(argv: Sequence[str], configs: Sequence[Config]) -> list[str]:
-    """Limit joblib's processes to the runs; UserError where several would share a GPU.
-
-    One that never gets a run would die of a Ctrl-C, and joblib then ends the rest.
-    """
-    if "hydra/launcher=joblib" not in argv:
-        return list(argv)
-    key = "hydra.launcher.n_jobs="
-    wanted = [int(line.removeprefix(key)) for line in argv if line.startswith(key)] or [-1]
-    workers = wanted[-1] if wanted[-1] > 0 else cores()
-    workers = max(1, min(workers, len(configs)))
-    if workers > 1:
-        from mhc_repro.training.runtime import device_of  # torch: a wrong command line should not wait for it
-
-        devices = [device for config in configs if (device := device_of(config.runtime)).type != "cpu"]
-        if devices:
-            raise UserError(
-                f"hydra.launcher.n_jobs={workers}: so many runs at once would share {devices[0]}; "
-                "use hydra.launcher.n_jobs=1 (make: JOBS=1), or runtime.device=cpu"
-            )
-    return [*argv, f"{key}{workers}"]
-
-
-def check_command_line(argv: Sequence[str]) -> list[Config]:
+def check_command_line(argv: Sequence[str]) -> Sweep:
     """Return the jobs of a command line; none when it only asks Hydra to show something."""
+    shown = Sweep([], [], None)
     args = _arguments(argv)
     if args.help or args.cfg or args.info:
         with _loader(args) as loader:
             _load(loader, args, RunMode.RUN)
-        return []
+        return shown
     if args.hydra_help or args.shell_completion or args.experimental_rerun:
-        return []
+        return shown
     return _compose(args)
 
 
 def to_config(composed: DictConfig) -> Config:
     """Return the plain dataclass of a composed job; UserError for a missing or unresolvable value."""
+    with open_dict(composed):
+        composed.pop("hydra", None)
+    written = _plain(composed, resolve=False)
     try:
-        with open_dict(composed):
-            composed.pop("hydra", None)
-        made = OmegaConf.to_object(composed)
-        given = config.dotted(cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True)))
+        given = config.dotted(resolved := _plain(composed, resolve=True))
+        known = config.dotted(asdict(Config()))
+        for key in given.keys() - known.keys():  # +key=value enters even a typed config
+            if not key.startswith("connection.mixing"):  # which has the fields of its kind
+                raise UserError(mistakes.unknown_field(assignment(f"+{key}", given[key]), key, known))
+        # What an interpolation stands for has no type until it is merged anew.
+        schema = OmegaConf.structured(Config(connection=ConnectionConfig(mixing={})))
+        made = OmegaConf.to_object(OmegaConf.merge(schema, resolved))
     except OmegaConfBaseException as error:
-        raise UserError(mistakes.one_line(error)) from None
+        raise UserError(mistakes.unresolved(error, config.dotted(written))) from None
     assert isinstance(made, Config)
-    known = config.dotted(asdict(made))
-    for key in given.keys() - known.keys():  # +key=value enters even a typed config
-        raise UserError(mistakes.unknown_field(assignment(f"+{key}", given[key]), key, known))
     made.data = corpora.identified(made.data)
     return made
+
+
+def _plain(composed: DictConfig, resolve: bool) -> dict[str, Any]:
+    plain = OmegaConf.to_container(composed, resolve=resolve, throw_on_missing=resolve)
+    return cast(dict[str, Any], plain)
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -138,20 +130,48 @@ def _loader(args: argparse.Namespace) -> Iterator[ConfigLoader]:
         yield GlobalHydra.instance().config_loader()
 
 
-def _compose(args: argparse.Namespace) -> list[Config]:
+def _compose(args: argparse.Namespace) -> Sweep:
     with _loader(args) as loader:
-        jobs = _jobs(loader, args)
+        jobs, multirun = _jobs(loader, args)
         for job in jobs:
             _refuse_merged_groups(job, loader)
-            if job.hydra.launcher.get("n_jobs") == 0:
-                raise UserError(
-                    "hydra.launcher.n_jobs=0: must be 1 or more, or hydra.launcher.n_jobs=-1 (all cores)"
-                )
+        n_jobs = _n_jobs(jobs[0]) if multirun else None  # Hydra's own part is the same in all of them
+        lines = [_typed(job) for job in jobs]
         configs = [to_config(job) for job in jobs]
         for each in configs:
             validate(each)
         _refuse_changed_study(args, loader, configs)
-    return configs
+    shared = set.intersection(*map(set, lines))
+    labels = [" ".join(line for line in job if line not in shared) for job in lines]
+    return Sweep(configs, labels, n_jobs)
+
+
+def _typed(job: DictConfig) -> list[str]:
+    """Return the overrides of a job as they were typed, not what their interpolations stand for."""
+    return cast(list[str], OmegaConf.to_container(job.hydra.overrides.task, resolve=False))
+
+
+def _n_jobs(job: DictConfig) -> int | None:
+    """Return the n_jobs of hydra/launcher=joblib, all that is used of it; null of any other launcher."""
+    try:
+        launcher = cast(dict[str, Any], OmegaConf.to_container(job.hydra.launcher, resolve=True))
+        if "n_jobs" not in launcher:
+            return None
+        usual = ConfigStore.instance().load("hydra/launcher/joblib.yaml").node
+    except Exception as error:  # whatever Hydra and OmegaConf raise for what they did not foresee
+        raise UserError(mistakes.one_line(error)) from None
+    n_jobs = launcher.pop("n_jobs")
+    if n_jobs < 1 and n_jobs != -1:
+        raise UserError(
+            f"hydra.launcher.n_jobs={n_jobs}: must be 1 or more, or hydra.launcher.n_jobs=-1 (all cores)"
+        )
+    for key, value in launcher.items():
+        if value != usual.get(key):
+            line = assignment(f"hydra.launcher.{key}", value)
+            raise UserError(
+                f"{line}: only hydra.launcher.n_jobs can be set of runs side by side; leave it out"
+            )
+    return n_jobs
 
 
 def _refuse_changed_study(args: argparse.Namespace, loader: ConfigLoader, configs: Sequence[Config]) -> None:
@@ -176,27 +196,28 @@ def _refuse_merged_groups(job: DictConfig, loader: ConfigLoader) -> None:
             raise UserError(f"{group}: a run has one of {options}; for a run of each write -m {group}=a,b")
 
 
-def _jobs(loader: ConfigLoader, args: argparse.Namespace) -> list[DictConfig]:
+def _jobs(loader: ConfigLoader, args: argparse.Namespace) -> tuple[list[DictConfig], bool]:
+    """Return the jobs, and whether they are those of a multirun."""
     master = _load(loader, args, RunMode.MULTIRUN)
     if not args.multirun and (args.run or master.hydra.mode != RunMode.MULTIRUN):
         given = OverridesParser.create(config_loader=loader).parse_overrides(args.overrides)
         swept = any(each.is_sweep_override() for each in given)
-        return [_load(loader, args, RunMode.RUN) if swept else master]
+        return [_load(loader, args, RunMode.RUN) if swept else master], False
     params = master.hydra.sweeper.get("params") or {}
-    lines = [f"{key}={value}" for key, value in params.items()] + list(master.hydra.overrides.task)
+    lines = [f"{key}={value}" for key, value in params.items()] + _typed(master)
     try:
         overrides = OverridesParser.create(config_loader=loader).parse_overrides(lines)
         batches = BasicSweeper.split_arguments(overrides, max_batch_size=None)
         empty = [
             each for each in overrides if each.is_sweep_override() and not list(each.sweep_string_iterator())
         ]
-    except MISTAKES as error:
+    except Exception as error:
         raise UserError(mistakes.explain(error, lines, loader, _name(args), multirun=True)) from None
     for each in empty:
         options = loader.get_group_options(each.key_or_group)
         allowed = f"; there are {', '.join(options)}" if options else ""
         raise UserError(f"{each.input_line}: matches nothing, so there is nothing to run{allowed}")
-    return [_load_job(loader, args, master, job) for batch in batches for job in batch]
+    return [_load_job(loader, args, master, job) for batch in batches for job in batch], True
 
 
 def _load(loader: ConfigLoader, args: argparse.Namespace, mode: RunMode) -> DictConfig:
@@ -206,7 +227,7 @@ def _load(loader: ConfigLoader, args: argparse.Namespace, mode: RunMode) -> Dict
         overrides.insert(0, f"hydra.searchpath=['file://{Path(args.config_dir).resolve()}']")
     try:
         return loader.load_configuration(_name(args), overrides, mode)
-    except MISTAKES as error:
+    except Exception as error:
         raise UserError(mistakes.explain(error, overrides, loader, _name(args), multirun)) from None
 
 
@@ -215,7 +236,7 @@ def _load_job(
 ) -> DictConfig:
     try:
         return loader.load_sweep_config(master, job)
-    except MISTAKES as error:
+    except Exception as error:
         overrides = [*master.hydra.overrides.hydra, *job]
         line = mistakes.explain(error, overrides, loader, _name(args), multirun=True)
         raise UserError(f"{line} (job: {' '.join(job)})") from None

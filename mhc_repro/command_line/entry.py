@@ -1,8 +1,8 @@
 """What every command does alike: it reads its arguments, and says a mistake of the user's in one line."""
 
 import argparse
-import multiprocessing
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +31,7 @@ def exit_code(command: Callable[[], int], unread: int = 0) -> int:
     try:
         return command()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shortened(str(error))}", file=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -50,8 +50,6 @@ def tell(faults: Faults) -> int:
     return DAMAGED if faults else 0
 
 
-def pass_on(number: int) -> None:
-    """Send a signal to the processes that a parallel launcher has started for this one."""
-    for child in multiprocessing.active_children():
-        if child.pid is not None:
-            os.kill(child.pid, number)
+def shortened(line: str) -> str:
+    """Return a line with the middle left out of every word that is longer than a line."""
+    return re.sub(r"(\S{60})\S{60,}(\S{20})", r"\1 ... \2", line)

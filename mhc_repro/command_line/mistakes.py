@@ -6,7 +6,9 @@ refuses.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from difflib import get_close_matches
+from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
@@ -35,20 +37,26 @@ WORDS: dict[Any, str] = {
 
 def explain(error: Exception, overrides: list[str], loader: ConfigLoader, name: str, multirun: bool) -> str:
     """Return one line for what Hydra or OmegaConf raised when it composed `overrides`."""
-    if isinstance(error, OverrideParseException):
-        return _unreadable(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _missing(error.missing_cfg_file, error.options)
-    parsed = OverridesParser.create(config_loader=loader).parse_overrides(overrides)
+    parsed: list[Override] = []
+    for line in overrides:
+        try:
+            parsed += OverridesParser.create(config_loader=loader).parse_overrides([line])
+        except OverrideParseException as unreadable:
+            return _unreadable(unreadable)
+        except (ValueError, RecursionError) as unreadable:
+            return f"{line}: cannot be read ({one_line(unreadable)})"
     groups = [each for each in parsed if loader.get_group_options(each.key_or_group)]
     for each in groups:
-        if not each.is_sweep_override() and not each.is_delete() and not isinstance(each.value(), str):
+        if not each.is_sweep_override() and not each.is_delete() and not _may_name_a_file(each.value()):
             return _no_choice(str(each.input_line), loader.get_group_options(each.key_or_group))
     if not multirun and (sweep := next((each for each in parsed if each.is_sweep_override()), None)):
         return _not_one_value(sweep, is_group=sweep in groups)
     cause = next((each for each in _chain(error) if isinstance(each, OmegaConfBaseException)), None)
-    if cause is None or not cause.full_key:
-        return one_line(error)
+    if cause is None or not cause.full_key or isinstance(error, RecursionError):
+        place = _place(overrides, groups, loader, name)
+        return f"{place}: {one_line(error)}" if place else one_line(error)
     key = cause.full_key.partition("[")[0]
     file = re.match(r"In '(.+?)'", str(error))
     line = f"{file[1]}.yaml" if file else _guilty(key, parsed) or key
@@ -58,10 +66,19 @@ def explain(error: Exception, overrides: list[str], loader: ConfigLoader, name: 
         hint = "; not every arm of the sweep has it" if swept and ".mixing." in key else ""
         return unknown_field(line, key, base) + hint
     if isinstance(cause, ValidationError) and (expected := _expected(key)):
-        example = next((each for each in base if f"{each}.".startswith(f"{key}.")), None)
-        shown = f"; for example {assignment(example, base[example])}" if example else ""
-        return f"{line}: {key} must be {expected}{shown}"
+        return f"{line}: {key} must be {expected}{_example(key, base)}"
     return one_line(error)
+
+
+def unresolved(error: OmegaConfBaseException, written: Mapping[str, Any]) -> str:
+    """Return the line for a value that is missing or none of its field's, among dotted settings as `written`."""
+    key = (error.full_key or "").partition("[")[0]
+    if key not in written:
+        return one_line(error)
+    line, expected = assignment(key, written[key]), _expected(key)
+    if expected is None:
+        return f"{line}: {one_line(error)}"
+    return f"{line}: {key} must be {expected}{_example(key, dotted(asdict(Config())))}"
 
 
 def unknown_field(line: str, key: str, known: Mapping[str, Any]) -> str:
@@ -81,6 +98,8 @@ def unknown_field(line: str, key: str, known: Mapping[str, Any]) -> str:
 
 def one_line(error: BaseException) -> str:
     """Return the message of an exception and of its cause on one line."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply, or refers to itself"
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
     texts = [str(each).partition("\n    full_key")[0] for each in (error, cause) if each is not None]
     return "; ".join([*(" ".join(text.split()).rstrip(".") for text in texts if text.strip()), SEE_ALL])
@@ -98,7 +117,7 @@ def _unreadable(error: OverrideParseException) -> str:
 
 def _missing(file: str, options: Sequence[str] | None) -> str:
     group, _, choice = file.rpartition("/")
-    if not group or options is None:
+    if not group or not options:
         return f"there is no config {file}; leave out --config-name to use config"
     example = (get_close_matches(choice.lower(), options, n=1, cutoff=0.5) or [*options, choice])[0]
     hint = "; launchers come with pip install -e '.[launchers]'" if group == "hydra/launcher" else ""
@@ -106,6 +125,29 @@ def _missing(file: str, options: Sequence[str] | None) -> str:
         f"{group}={choice}: there is no such {group.rpartition('/')[2]}; "
         f"choose one of {', '.join(options)}, for example {group}={example}{hint}"
     )
+
+
+def _may_name_a_file(value: Any) -> bool:
+    return isinstance(value, str) and "${" not in value and len(value.encode()) < 200
+
+
+def _place(overrides: list[str], groups: list[Override], loader: ConfigLoader, name: str) -> str | None:
+    """Return the config file that cannot be read, or else the choice without which all is well."""
+    for source in loader.get_sources():
+        for path in sorted(Path(source.path).rglob("*.yaml")) if source.scheme() == "file" else ():
+            try:
+                OmegaConf.load(path)
+            except Exception:
+                return str(path)
+    for each in groups:
+        try:
+            loader.load_configuration(
+                name, [line for line in overrides if line != each.input_line], RunMode.RUN
+            )
+        except Exception:
+            continue
+        return each.input_line
+    return None
 
 
 def _no_choice(line: str, options: Sequence[str]) -> str:
@@ -145,6 +187,11 @@ def _base(groups: list[Override], loader: ConfigLoader, name: str) -> dict[str, 
     settings = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(settings, dict)
     return dotted(settings)
+
+
+def _example(key: str, settings: Mapping[str, Any]) -> str:
+    found = next((each for each in settings if f"{each}.".startswith(f"{key}.")), None)
+    return f"; for example {assignment(found, settings[found])}" if found else ""
 
 
 def _expected(key: str) -> str | None:

@@ -132,6 +132,15 @@ class RunDirectory:
         merged["updated"] = datetime.now(UTC).isoformat(timespec="seconds")
         files.write_json(self.path / "status.json", merged)
 
+    def write_failed(self, config: Config, message: str) -> None:
+        """Mark a run of `config` as failed, wherever it stood."""
+        self.write_config(config)
+        self.write_status(
+            **{"step": 0, "steps": config.train.steps}
+            | (self.read_status() or {})
+            | {"status": "failed", "message": message}
+        )
+
     def read_status(self) -> dict[str, Any] | None:
         """Return the status as it was written, None when there is none; `state` says what it means."""
         return files.read_json(self.path / "status.json", records.Status)

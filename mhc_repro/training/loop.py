@@ -23,7 +23,7 @@ from mhc_repro.runs.directory import ENDED, LOCAL, RunBusy, RunDirectory, is_rec
 from mhc_repro.runs.identity import PROTOCOL_VERSION
 from mhc_repro.runs.reader import read_run
 from mhc_repro.runs.schema import UNITS
-from mhc_repro.training import runtime, stops
+from mhc_repro.training import memory, runtime, stops
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
 from mhc_repro.training.progress import Reporter
 from mhc_repro.training.tracking import Tracker
@@ -67,9 +67,7 @@ def _train_locked(config: Config, run: RunDirectory) -> str:
         raise
     except Exception as error:
         print(f"{run.run_id}  failed before it could train\n{traceback.format_exc()}", file=sys.stderr)
-        run.write_config(config)
-        known = {"step": 0, "steps": config.train.steps} | (before or {})
-        run.write_status(**known | {"status": "failed", "message": repr(error)})
+        run.write_failed(config, repr(error))
         return "failed"
 
 
@@ -94,13 +92,8 @@ class Session:
             )
         device, self.fingerprint = runtime.set_up(config.runtime, self.recorded.get("fingerprint", {}))
         self.exact = self._goes_on_exactly()
-        try:
+        with memory.enough(config, device):
             self.trainer = Trainer(config, device)
-        except (RuntimeError, MemoryError) as error:
-            if "alloc" not in str(error) and "memory" not in str(error):
-                raise
-            size = f"model.dim={config.model.dim} connection.n={config.connection.n}"
-            raise UserError(f"{size}: more than the memory of this machine holds; choose less") from None
         if self.fingerprint["compile"]:
             torch.compiler.reset()  # a sweep compiles for each arm and shape, and torch stops at the ninth
             self.trainer.model.compile_connections()
@@ -126,7 +119,10 @@ class Session:
             if self.recorded:
                 self.reporter.say(f"resuming at step {trainer.done}")
             try:
-                with Tracker(self.config, run, trainer.done, self.reporter.say) as tracker:
+                with (
+                    memory.enough(self.config, trainer.device),
+                    Tracker(self.config, run, trainer.done, self.reporter.say) as tracker,
+                ):
                     return self._train(tracker)
             except (UserError, OSError):  # such as a full disk, on which no status can be written either
                 raise

@@ -74,6 +74,21 @@ def listen(first: Callable[[int], None] = lambda number: None) -> Callable[[], N
     return restore
 
 
+@contextmanager
+def held() -> Iterator[None]:
+    """Hold the signals back while the block runs; a process begun in it holds them until it lets go."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def let_go() -> None:
+    """Take the signals that were held back, and those to come."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
 def say(number: int) -> None:
     """Tell that a request came; whoever read this may be gone."""
     with suppress(OSError, RuntimeError):

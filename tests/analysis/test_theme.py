@@ -1,3 +1,5 @@
+import matplotlib
+from cycler import cycler
 from matplotlib.figure import Figure
 
 from mhc_repro.analysis import theme
@@ -12,3 +14,34 @@ def test_svg_has_plain_ids_and_short_coordinates() -> None:
     assert not any(
         len(number.rpartition(".")[2]) > 2 for number in svg.split('<path d="M ')[2].split('"')[0].split()
     )
+
+
+def test_a_users_own_settings_draw_nothing() -> None:
+    @theme.styled
+    def draw() -> Figure:
+        figure = Figure(figsize=(3, 2))
+        axes = figure.subplots()
+        axes.plot([0, 1], [1, 10], label="a")
+        axes.set_yscale("log")
+        axes.legend()
+        return figure
+
+    def drawn() -> tuple[str, bytes]:
+        return theme.to_svg(draw()), theme.to_png(draw())
+
+    plain = drawn()
+    styled = {
+        "text.usetex": True,
+        "mathtext.fontset": "stix",
+        "lines.linewidth": 7,
+        "axes.prop_cycle": cycler(color=["k"]),
+        "axes.edgecolor": "r",
+        "figure.dpi": 300,
+        "savefig.bbox": "tight",
+        "path.sketch": (1, 100, 2),
+        "ytick.direction": "in",
+    }
+    with matplotlib.rc_context(styled):
+        own = dict(matplotlib.rcParams)
+        assert drawn() == plain
+        assert dict(matplotlib.rcParams) == own

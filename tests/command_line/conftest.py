@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import train
+from mhc_repro.command_line import jobs
 from mhc_repro.config import Config
 from mhc_repro.training import loop
 from tiny_runs import SCRIPT
@@ -40,7 +41,18 @@ def main(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
 
 
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
+def instead_of_training(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Config], str]], None]:
+    """Let a function take the place of training; of what it leaves, nothing can be found."""
+
+    def put(train: Callable[[Config], str]) -> None:
+        monkeypatch.setattr(loop, "train", train)
+        monkeypatch.setattr(jobs, "tell_findings", lambda config: None)
+
+    return put
+
+
+@pytest.fixture
+def trained(instead_of_training: Callable[[Callable[[Config], str]], None]) -> list[Config]:
     """The configs that reach training, which is skipped."""
     configs: list[Config] = []
 
@@ -48,5 +60,5 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
         configs.append(config)
         return "finished"
 
-    monkeypatch.setattr(loop, "train", train)
+    instead_of_training(train)
     return configs

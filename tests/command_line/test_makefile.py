@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 
 import pytest
@@ -16,20 +17,24 @@ def test_the_makefile_types_what_can_be_run(target: str, jobs: int) -> None:
     command = ["make", "--dry-run", "--no-print-directory", "VENV=venv", f"JOBS={jobs}", *target.split()]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CONF.parent).stdout
     (line,) = [line for line in printed.splitlines() if "experiments/train.py" in line]
-    configs = compose_jobs(line.partition("experiments/train.py")[2].split())
+    configs = compose_jobs(shlex.split(line)[2:])
     study = {"reproduce": "stability", "quick": "quick"}.get(target, target.partition("=")[2])
     assert {config.study for config in configs} == {study}
     assert (" hydra.launcher.n_jobs=2 " in line) == (jobs == 2 and target != "quick")
 
 
 @pytest.mark.parametrize("target", ["study STUDY=depth", "reproduce", "reproduce-all", "quick"])
-def test_what_is_trained_elsewhere_is_shown_from_there(target: str) -> None:
-    command = ["make", "--dry-run", "--no-print-directory", "VENV=venv", "RESULTS=elsewhere", *target.split()]
+@pytest.mark.parametrize("folder", ["elsewhere", "my results", "it's $HOME"])
+def test_what_is_trained_elsewhere_is_shown_from_there(target: str, folder: str) -> None:
+    given = ["VENV=my env", f"RESULTS={folder.replace('$', '$$')}"]
+    command = ["make", "--dry-run", "--no-print-directory", *given, *target.split()]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CONF.parent).stdout
-    (trained,) = [line for line in printed.splitlines() if "experiments/train.py" in line]
-    (shown,) = [line for line in printed.splitlines() if "experiments/report.py" in line]
-    assert " runtime.results=elsewhere" in trained
-    assert " --root elsewhere" in shown
+    (trained,) = [shlex.split(line) for line in printed.splitlines() if "experiments/train.py" in line]
+    (shown,) = [shlex.split(line) for line in printed.splitlines() if "experiments/report.py" in line]
+    assert {"my env/bin/python"} <= set(trained) & set(shown)
+    (config, *_) = compose_jobs([word for word in trained if word.startswith("runtime.")])
+    assert config.runtime.results == folder
+    assert shown[shown.index("--root") + 1] == folder
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no process is bound to cores here")

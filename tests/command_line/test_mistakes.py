@@ -13,14 +13,14 @@ Main = Callable[..., int]
 
 MISTAKES = [
     # unknown names: the nearest, as an override
-    ("train.stepz=100", ["train.stepz=100", "steps, val_every", "train.steps=100"]),
+    ("train.stepz=100", ["train.stepz=100", "val_every, val_windows", "train.steps=100"]),
     ("lr=1e-3", ["lr=1e-3", "optim.lr=1e-3"]),
     ("batch_size=8", ["data.batch=8"]),
     ("sead=1", ["seed, study, connection", "seed=1"]),
     ("+train.warmup=3", ["+train.warmup=3", "optim.warmup=3"]),
     ("foo@bar=x", ["foo@bar=x"]),
     ("connection=mch", ["connection=mch", "baseline, baseline_quarter, ", "connection=mhc"]),
-    ("study=stabilty", ["arms, depth, published, quick, rates, seeds, stability, stress", "study=stability"]),
+    ("study=stabilty", ["choose one of arms, ", "quick, rates, ", "for example study=stability"]),
     ("protocol=tiny", ["quick, reference, small, stress", "protocol="]),
     ("hydra/launcher=joblibb", ["joblib", "hydra/launcher=joblib", "launchers"]),
     ("hydra.sweeper.parms=1", ["hydra.sweeper.params=1"]),
@@ -43,6 +43,31 @@ MISTAKES = [
     ("connection=3", ["baseline, baseline_quarter, ", "connection=baseline"]),
     ("connection=[hc,mhc]", ["baseline, baseline_quarter, ", "-m connection="]),
     ("~connection", ["baseline, baseline_quarter, "]),
+    # what an interpolation stands for has a type, too
+    ("seed=${oc.env:HOME}", ["seed=${oc.env:HOME}: seed must be a whole number; for example seed=0"]),
+    ("optim.betas=${oc.env:HOME}", ["optim.betas=${oc.env:HOME}", "a list of numbers"]),
+    ("optim.betas=[0.9,${nope}]", ["optim.betas=[0.9,${nope}]", "a list of numbers"]),
+    ("connection.mixing=${seed}", ["connection.mixing=${seed}", "a mapping"]),
+    ("connection=mhc connection.mixing.iterations=${nope}", ["connection.mixing.iterations=${nope}", "nope"]),
+    ("seed=${seed}", ["seed=${seed}", "a whole number"]),
+    ("connection.name=${runtime.threads}", ["connection.name=${runtime.threads}", "text"]),
+    ("study=${seed}", ["study=${seed}: choose one of arms, ", "study=arms"]),
+    ("study=${hydra:job.name}", ["study=${hydra:job.name}: choose one of"]),
+    ("-m seed=0,1 optim.lr=${nope}", ["optim.lr=${nope}", "a number"]),
+    ("model.dim=???", ["model.dim=???", "a whole number", "model.dim=256"]),
+    # too long, too large, too deep
+    ("study=[1,2]", ["study=[1,2]: choose one of arms, "]),
+    (f"study={300 * 'x'}", ["study=xxx", " ... ", "choose one of arms, "]),
+    (f"runtime.results={300 * 'x'}", ["runtime.results=xxx", "must be a folder", "results/local"]),
+    (f"runtime.cache={300 * 'x'}", ["runtime.cache=xxx", "a folder", "runtime.cache=null"]),
+    (f"runtime.enwik8={300 * 'x'}", ["runtime.enwik8=xxx", "a file", "runtime.enwik8=null"]),
+    (f"seed={5000 * '1'}", ["seed=111", "cannot be read"]),
+    (f"seed={500 * '[' + 500 * ']'}", ["seed=[[[", "nested too deeply"]),
+    ("model.dim=99999999999999999999", ["model.dim=99999999999999999999", "from 1 to 1048576"]),
+    ("runtime.accumulate=99999999999999999999", ["from 1 to 1048576"]),
+    # a name that a YAML file cannot say without quotes: no is False there, 010 is 8
+    ("connection.name=no", ["connection.name=no", "plain name"]),
+    ("connection.name=7", ["connection.name=7", "no number"]),
     # grammar
     ("seed", ["seed", "key=value", "seed=0"]),
     ("=3", ["=3", "key=value", "seed=0"]),
@@ -93,7 +118,14 @@ MISTAKES = [
         ["connection=glob(zzz*)", "matches nothing", "baseline, baseline_quarter, "],
     ),
     ("-m seed=range(0)", ["seed=range(0)", "matches nothing"]),
+    # how the jobs are run
     ("-m seed=0,1 hydra/launcher=joblib hydra.launcher.n_jobs=0", ["n_jobs=0", "1 or more"]),
+    ("-m seed=0,1 hydra/launcher=joblib ++hydra.launcher.n_jobs=${seed}", ["n_jobs=0", "1 or more"]),
+    ("-m seed=0,1 hydra/launcher=joblib hydra.launcher.n_jobs=${oc.env:HOME}", ["${oc.env:HOME}"]),
+    (
+        "-m seed=0,1 hydra/launcher=joblib hydra.launcher.timeout=3",
+        ["timeout=3", "only hydra.launcher.n_jobs"],
+    ),
     # flags
     ("--multi seed=1,2 --foo", ["--foo"]),
     ("--cfg jobs", ["'job', 'hydra', 'all'"]),
@@ -139,6 +171,14 @@ def test_mistake_is_one_line(
         ("name: [mine\nn: 1\n", ["mine.yaml", "line 2"]),
         ("- mine\n", ["connection/mine"]),
         ("name: mine\nkind: streams\nn: 2\nmixing: {kind: sinkhrn}\n", ["identity, free, "]),
+        ("3\n", ["connection=mine", "int"]),
+        ("name: &a [*a]\n", ["connection=mine", "refers to itself"]),
+        (f"mixing: {3000 * '{a: '}1{3000 * '}'}\n", ["connection=mine", "nested too deeply"]),
+        ("name: mine\nn: 9" + 5000 * "9" + "\n", ["connection=mine", "limit (4300 digits)"]),
+        ("name: no\n", ["connection.name=False", "plain name"]),
+        ("name: 1e3\n", ["connection.name=1000.0", "plain name"]),
+        ("name: null\n", ["connection/mine.yaml", "text"]),
+        ("defaults: [mine]\n", ["connection=mine", "refers to itself"]),
     ],
 )
 def test_mistake_in_a_file_is_one_line(

@@ -1,65 +1,102 @@
-"""Runs side by side: the same jobs, and a signal that reaches them all."""
+"""Runs side by side: the same jobs, a signal that reaches them all, a death that is one run's alone."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import torch
 
-from mhc_repro.command_line import compose
+from mhc_repro.command_line import jobs
+from mhc_repro.command_line.compose import check_command_line
 from mhc_repro.errors import UserError
 from mhc_repro.runs import read_runs
 from mhc_repro.training import runtime
 from tiny_runs import SCRIPT, TINY, assert_no_litter
 
+STUDY = """# @package _global_
+defaults: [{override /hydra/launcher: joblib}]
+study: mine
+hydra: {mode: MULTIRUN, launcher: {n_jobs: 3}, sweeper: {params: {seed: "0,1"}}}
+"""
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "file", "size"),
-    [
-        (signal.SIGINT, "metrics.jsonl", 3000),
-        (signal.SIGTERM, "metrics.jsonl", 3000),
-        (signal.SIGTERM, ".lock", 0),  # while the runs are prepared
-    ],
-)
-def test_a_signal_to_a_parallel_multirun_stops_and_saves_every_run(
-    number: int, file: str, size: int, elsewhere: Path, tmp_path: Path
-) -> None:
-    """To the parent alone, as a scheduler sends it; a terminal's Ctrl-C reaches the others twice."""
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    results = tmp_path / "results"
-    argv = (
-        "-m",
-        "hydra/launcher=joblib",
-        "hydra.launcher.n_jobs=3",
-        "seed=0,1",
-        *TINY,
-        "train.steps=100000",
-    )
+
+@pytest.fixture
+def results(tmp_path: Path, elsewhere: Path) -> Path:
+    return tmp_path / "results"
+
+
+@contextmanager
+def started(results: Path, *argv: str, steps: int = 3) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), *argv, f"runtime.results={results}"],
+        [sys.executable, str(SCRIPT), *argv, *TINY, f"train.steps={steps}", f"runtime.results={results}"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    limit = time.monotonic() + 180
     try:
-        while len([path for path in results.glob(f"*/*/{file}") if path.stat().st_size >= size]) < 2:
-            assert process.poll() is None
-            assert time.monotonic() < limit
-            time.sleep(0.02)
-        process.send_signal(number)
-        _, said = process.communicate(timeout=120)
+        yield process
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_until(holds: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
+    limit = time.monotonic() + 180
+    while not holds():
+        assert process is None or process.poll() is None
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def begun(results: Path, file: str = "metrics.jsonl", size: int = 3000) -> list[Path]:
+    return [path.parent for path in results.glob(f"*/*/{file}") if path.stat().st_size >= size]
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        pytest.skip("no list of a process's children here")
+    return [
+        pid
+        for pid in map(int, children.read_text().split())
+        if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "file", "size", "launcher"),
+    [
+        (signal.SIGINT, "metrics.jsonl", 3000, "-m seed=0,1 hydra/launcher=joblib hydra.launcher.n_jobs=3"),
+        (signal.SIGTERM, "metrics.jsonl", 3000, "study=mine"),
+        # while the runs are prepared
+        (
+            signal.SIGTERM,
+            ".lock",
+            0,
+            "-m seed=0,1 hydra/launcher='joblib' ++hydra.launcher.n_jobs=${model.heads}",
+        ),
+    ],
+)
+def test_a_signal_to_a_parallel_multirun_stops_and_saves_every_run(
+    number: int, file: str, size: int, launcher: str, results: Path, tmp_path: Path
+) -> None:
+    """To the parent alone, as a scheduler sends it; a terminal's Ctrl-C reaches the others twice."""
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "mine.yaml").write_text(STUDY)
+    argv = ("--config-dir", str(tmp_path), *launcher.split())
+    with started(results, *argv, steps=100000) as process:
+        wait_until(lambda: len(begun(results, file, size)) == 2, process)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     runs = read_runs(results)
     assert [run.state for run in runs] == ["interrupted"] * 2
@@ -68,27 +105,54 @@ def test_a_signal_to_a_parallel_multirun_stops_and_saves_every_run(
 
 
 @pytest.mark.slow
-def test_joblib_runs_the_same_jobs(elsewhere: Path, tmp_path: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    argv = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1", *TINY)
-    command = [sys.executable, str(SCRIPT), *argv, f"runtime.results={tmp_path / 'results'}"]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-    assert done.returncode == 0, done.stderr
-    assert [(run.seed, run.state) for run in read_runs(tmp_path / "results")] == [
-        (0, "finished"),
-        (1, "finished"),
-    ]
-    assert "job 2: seed=1\n" in done.stderr
+def test_a_killed_run_has_failed_and_the_others_go_on(results: Path, elsewhere: Path) -> None:
+    argv = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1,2")
+    with started(results, *argv, steps=500) as process:
+        wait_until(lambda: len(begun(results)) == 2, process)
+        os.kill(workers_of(process)[0], signal.SIGKILL)
+        _, said = process.communicate(timeout=300)
+    assert process.returncode == 1, said
+    runs = read_runs(results)
+    assert sorted(run.state for run in runs) == ["failed", "finished", "finished"]
+    (lost,) = [run for run in runs if run.state == "failed"]
+    assert f"{lost.run_id}  failed: its process was killed by SIGKILL" in said
+    assert said.splitlines()[-1] == f"1 of 3 runs did not finish: {lost.run_id} (failed)"
+    assert "Traceback" not in said
+
+    with started(results, *argv, steps=500) as process:
+        _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert [(run.seed, run.state) for run in read_runs(results)] == [(n, "finished") for n in range(3)]
+    assert said.count("already finished") == 2
+    assert "job 3: seed=2\n" in said
     assert_no_litter(elsewhere)
 
 
-@pytest.mark.parametrize("line", ["", "hydra.launcher.n_jobs=2", "hydra.launcher.n_jobs=-1"])
+@pytest.mark.slow
+def test_runs_whose_parent_was_killed_save_and_let_go(results: Path) -> None:
+    argv = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1")
+    with started(results, *argv, steps=100000) as process:
+        wait_until(lambda: len(begun(results)) == 2, process)
+        process.kill()
+        wait_until(lambda: [run.status["status"] for run in read_runs(results)] == ["interrupted"] * 2)
+
+
+@pytest.mark.parametrize("line", ["", "hydra.launcher.n_jobs=2", "++hydra.launcher.n_jobs=${data.batch}"])
 def test_runs_side_by_side_do_not_share_a_gpu(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    argv = ["-m", "hydra/launcher=joblib", "seed=0,1", *line.split()]
-    configs = compose.compose_jobs(argv)
-    monkeypatch.setattr(compose, "cores", lambda: 8)
-    assert compose.limit_workers(argv, configs)[-1] == "hydra.launcher.n_jobs=2"
+    sweep = check_command_line(["-m", "hydra/launcher=joblib", "seed=0,1", *line.split()])
+    assert sweep.n_jobs is not None
+    monkeypatch.setattr(jobs, "cores", lambda: 8)
+    assert jobs.workers(sweep.n_jobs, sweep.configs) == 2  # no more than runs
     monkeypatch.setattr(runtime, "device_of", lambda config: torch.device("cuda:0"))
     with pytest.raises(UserError, match=r"n_jobs=2: .* share cuda:0; use hydra.launcher.n_jobs=1"):
-        compose.limit_workers(argv, configs)
-    assert compose.limit_workers([*argv, "hydra.launcher.n_jobs=1"], configs)[-1] == "hydra.launcher.n_jobs=1"
+        jobs.workers(sweep.n_jobs, sweep.configs)
+    assert jobs.workers(1, sweep.configs) == 1
+
+
+def test_a_run_named_twice_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    monkeypatch.setattr(jobs, "_has_ended", lambda config: True)  # else it is made in another process
+    monkeypatch.setattr(jobs, "train_here", lambda config: made.append(config.seed) or 0)
+    sweep = check_command_line(["-m", "hydra/launcher=joblib", "seed=0,1,0", "runtime.threads=1,2"])
+    assert jobs.side_by_side(sweep.configs, sweep.labels, 2) == dict.fromkeys(range(6), 0)
+    assert made == [0, 1]

@@ -3,17 +3,15 @@
 import os
 import signal
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-import train
 from mhc_repro.command_line.compose import compose_jobs
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.runs import read_runs
-from mhc_repro.training import data, loop, stops
+from mhc_repro.training import data, stops
 from tiny_runs import TINY, assert_no_litter
 
 Main = Callable[..., int]
@@ -67,7 +65,7 @@ def test_exit_code(
     code: int,
     ran: int,
     main: Main,
-    monkeypatch: pytest.MonkeyPatch,
+    instead_of_training: Callable,
     capsys: pytest.CaptureFixture,
     tmp_path: Path,
 ) -> None:
@@ -79,44 +77,29 @@ def test_exit_code(
             raise ending
         return ending
 
-    monkeypatch.setattr(loop, "train", train)
+    instead_of_training(train)
     assert main("-m", "seed=0,1,2", f"runtime.results={tmp_path}") == code
     assert len(list(left)) == 3 - ran
     err = capsys.readouterr().err
     assert ("error: no GPU here; use runtime.device=cpu\n" in err) == (code == 2)
 
 
-def test_a_stop_at_the_end_of_a_run_begins_no_other(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_at_the_end_of_a_run_begins_no_other(main: Main, instead_of_training: Callable) -> None:
     def train(config: Config) -> str:
         with stops.taken():
             os.kill(os.getpid(), signal.SIGTERM)
         return "finished"
 
-    monkeypatch.setattr(loop, "train", train)
+    instead_of_training(train)
     assert main("-m", "seed=0,1") == 130
     assert main("seed=0") == 0  # what was asked for is done
 
 
-@pytest.mark.parametrize("asked", [True, False])
-def test_a_process_that_was_stopped_before_it_could_listen_is_no_failure(
-    asked: bool, main: Main, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def job() -> None:
-        if asked:
-            os.kill(os.getpid(), signal.SIGTERM)
-        raise RuntimeError("a process died")
-
-    monkeypatch.setattr(train, "job", job)
-    argv = ("-m", "hydra/launcher=joblib", "seed=0,1")
-    with nullcontext() if asked else pytest.raises(RuntimeError, match="a process died"):
-        assert main(*argv) == 130
-
-
-def test_ctrl_c_outside_training(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_outside_training(main: Main, instead_of_training: Callable) -> None:
     def train(config: Config) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "train", train)
+    instead_of_training(train)
     assert main("seed=1") == 130
 
 

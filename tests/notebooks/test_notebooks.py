@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -130,6 +131,25 @@ def test_stored_notebook_shows_what_is_recorded_now(
     executed: Callable[[str], nbformat.NotebookNode], name: str
 ) -> None:
     assert texts(stored(name)) == texts(executed(name))[:-1], "make notebooks, and commit what it changes"
+
+
+def test_a_users_own_settings_do_not_come_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    startup = tmp_path / "profile_default" / "startup" / "mine.py"
+    startup.parent.mkdir(parents=True)
+    startup.write_text("mine = True\n")
+    for name, value in {"IPYTHONDIR": tmp_path, "PYTHONSTARTUP": startup, "HOME": "/dev/null"}.items():
+        monkeypatch.setenv(name, str(value))
+    lines = (
+        "import matplotlib, sys",
+        "print('mine' in dir(), matplotlib.get_configdir() != '')",
+        "print('warning:', sys.prefix, file=sys.stderr)",
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("\n".join(lines))])
+    assert texts(notebooks.execute(notebook)) == [["False True\n"]]
+    assert [output.output_type for output in notebook.cells[0].outputs] == ["stream"]
+    assert f"warning: {sys.prefix}" in capfd.readouterr().err
 
 
 def chosen() -> list[Run]:

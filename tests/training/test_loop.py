@@ -76,8 +76,9 @@ def test_what_is_dead_and_what_is_a_control_follows_from_what_was_recorded(confi
     assert verdicts["sound"] == verdicts["frozen"] == ((), ("h_res_identity",))
 
 
-def test_a_divergence_is_a_result(config, capsys):
-    diverging = config("hc", steps=50, train={"precision": "float32"})
+@pytest.mark.parametrize("of", ["hc", "history_simplex"])  # the latter's weights sort what is NaN
+def test_a_divergence_is_a_result(of, config, capsys):
+    diverging = config(of, steps=50, train={"precision": "float32"})
     diverging.optim.lr, diverging.optim.warmup, diverging.optim.clip = 1e30, 0.0, 0.0
     assert train(diverging) == "diverged"
     run = RunDirectory.of(diverging)
@@ -89,6 +90,20 @@ def test_a_divergence_is_a_result(config, capsys):
     assert not run.table("metrics").jsonl.exists()
     assert train(diverging) == "diverged"
     assert "already diverged" in capsys.readouterr().err
+
+
+def test_what_memory_cannot_hold_is_a_mistake(config, monkeypatch):
+    with pytest.raises(UserError, match=r"model.dim=1048576 .* more than the memory of this machine"):
+        train(config("baseline", model={"dim": 2**20, "blocks": 4096}))
+
+    def step(trainer):
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: 9 bytes"
+        )
+
+    monkeypatch.setattr(Trainer, "step", step)
+    with pytest.raises(UserError, match=r"data.batch=2 .* choose less"):
+        train(config("baseline"))
 
 
 def test_a_divergence_at_the_last_update_is_one_too(config):
