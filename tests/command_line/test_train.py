@@ -93,7 +93,7 @@ def test_a_stop_at_the_end_of_a_run_begins_no_other(main: Main, monkeypatch: pyt
         return "finished"
 
     monkeypatch.setattr(loop, "train", train)
-    assert main("-m", "seed=0,1") == 130
+    assert main("-m", "seed=0,1") == 143
     assert main("seed=0") == 0  # what was asked for is done
 
 
@@ -109,7 +109,7 @@ def test_a_process_that_was_stopped_before_it_could_listen_is_no_failure(
     monkeypatch.setattr(train, "job", job)
     argv = ("-m", "hydra/launcher=joblib", "seed=0,1")
     with nullcontext() if asked else pytest.raises(RuntimeError, match="a process died"):
-        assert main(*argv) == 130
+        assert main(*argv) == 143
 
 
 def test_ctrl_c_outside_training(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
