@@ -228,7 +228,7 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
 
     def command(name: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-        text = (run.__doc__ or "").splitlines()[0]
+        text = (run.__doc__ or name).splitlines()[0]  # python -OO has no docstrings
         added = commands.add_parser(name, help=text, description=text)
         added.set_defaults(run=run)
         return added
