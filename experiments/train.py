@@ -5,7 +5,7 @@
     python experiments/train.py study=stability
 
 Exit codes: 0 all runs finished or diverged, 1 one failed or another process has it, 2 a mistake of the user's,
-130 interrupted.
+130 interrupted by Ctrl-C, 143 by SIGTERM.
 """
 
 import os
@@ -44,13 +44,14 @@ def job(composed: DictConfig) -> None:
     jobs.announce(number, labels[number])
     codes.append(jobs.train_here(compose.to_config(composed)))
     if codes[-1] == INTERRUPTED:
-        sys.exit(INTERRUPTED)
+        sys.exit(stops.exit_code())
 
 
 def main(argv: list[str]) -> int:
     """Check the whole command line, show the plan of a multirun, run it; return the exit code."""
     argv = compose.flag_first(argv)
-    return exit_code(lambda: _run(argv), unread=1)
+    code = exit_code(lambda: _run(argv), unread=1)
+    return stops.exit_code() if code == INTERRUPTED else code
 
 
 def _run(argv: list[str]) -> int:

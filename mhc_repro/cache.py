@@ -1,6 +1,8 @@
 """Folders that a person names, and the cache: data set and checkpoints, outside the checkout, shared by all."""
 
 import os
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
@@ -19,9 +21,23 @@ def expanded(path: str) -> Path:
 
 
 def cache_directory(given: str | None) -> Path:
-    """Return `given` (runtime.cache), else $MHC_REPRO_CACHE, else the platform's user cache, made or not."""
-    chosen = given or os.environ.get(VARIABLE) or platformdirs.user_cache_dir("mhc-repro", appauthor=False)
-    return expanded(chosen).absolute()
+    """Return `given` (runtime.cache), else $MHC_REPRO_CACHE, else the platform's user cache, made or not.
+
+    Who has no home that can be written, as in many containers, gets a temporary folder.
+    """
+    if chosen := given or os.environ.get(VARIABLE):
+        return expanded(chosen).absolute()
+    with suppress(RuntimeError):  # there is no home at all
+        folder = Path(platformdirs.user_cache_dir("mhc-repro", appauthor=False))
+        if folder.is_absolute() and can_be_written(folder):
+            return folder
+    return Path(tempfile.gettempdir(), f"mhc-repro-{os.getuid()}")
+
+
+def can_be_written(folder: Path) -> bool:
+    """Say whether a folder can be written, or made where it is not there."""
+    there = next(each for each in (folder, *folder.parents) if os.path.exists(each))
+    return os.access(there, os.W_OK | os.X_OK)
 
 
 def make(folder: Path) -> None:

@@ -1,5 +1,22 @@
-"""The one exception that stands for a mistake of the user's: a line that teaches, and exit code 2."""
+"""The one exception that stands for a mistake of the user's, and how much is kept of anybody else's error."""
+
+SCREEN, WIDTH, LINE = 40, 160, 300  # lines, characters of each; characters of a single line
 
 
 class UserError(Exception):
     """Say in one line the value, what is allowed, and the override that fixes it."""
+
+
+def one_line(text: object) -> str:
+    """Return a text as one line, cut where it is long."""
+    joined = " ".join(str(text).split())
+    return joined if len(joined) <= LINE else f"{joined[: LINE - 4]} ..."
+
+
+def screenful(text: str) -> str:
+    """Return the beginning and the end of a text that may have thousands of lines, such as a compiler's."""
+    lines = [line if len(line) <= WIDTH else f"{line[: WIDTH - 4]} ..." for line in text.splitlines()]
+    if len(lines) > SCREEN:
+        head, tail = SCREEN // 4, SCREEN - SCREEN // 4 - 1
+        lines[head:-tail] = [f"... {len(lines) - head - tail} lines left out ..."]
+    return "\n".join(lines)

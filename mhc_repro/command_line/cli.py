@@ -1,6 +1,7 @@
 """`mhc-repro`: look before a run, at a run, at two runs side by side. `experiments/train.py` trains."""
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -156,18 +157,21 @@ def doctor(args: argparse.Namespace) -> int:
     import torch
 
     from mhc_repro.config import RuntimeConfig
-    from mhc_repro.training import enwik8, runtime
+    from mhc_repro.training import compiler, enwik8, kernels, runtime
 
     cache = cache_directory(args.cache)
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     fault = enwik8.fault(cache / "enwik8") if (cache / "enwik8").exists() else "not there yet; mhc-repro data"
-    device = runtime.device_of(RuntimeConfig())
+    config = RuntimeConfig(cache=args.cache)
+    device = runtime.device_of(config)
+    compiler.configure()
+    why = runtime.why_uncompiled(config, device, trusting=False)
     found = {
         **manifest.versions(),
         "cpu": f"{manifest.cpu_model()} ({torch.backends.cpu.get_cpu_capability()})",
         "device": f"{device} ({torch.cuda.get_device_name()})" if device.type == "cuda" else str(device),
         "threads": runtime.default_threads(),
-        "compile": f"no: without {missing}" if (missing := runtime.missing_to_compile(device)) else "yes",
+        "compile": f"no: {why}" if why else f"yes, kernels in {os.environ[kernels.FOLDER]}",
         "cache": cache,
         "disk": f"{shutil.disk_usage(existing).free / 1e9:.0f} GB free",
         "enwik8": fault or "whole",
@@ -224,7 +228,7 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
 
     def command(name: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-        text = (run.__doc__ or "").splitlines()[0]
+        text = (run.__doc__ or name).splitlines()[0]  # python -OO has no docstrings
         added = commands.add_parser(name, help=text, description=text)
         added.set_defaults(run=run)
         return added

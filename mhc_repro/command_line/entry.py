@@ -1,13 +1,14 @@
 """What every command does alike: it reads its arguments, and says a mistake of the user's in one line."""
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from mhc_repro.command_line import terminal
 from mhc_repro.errors import UserError
 
 DAMAGED, MISTAKE, INTERRUPTED = 1, 2, 130
@@ -28,18 +29,23 @@ def exit_code(command: Callable[[], int], unread: int = 0) -> int:
 
     `unread`: the code where nobody reads what it prints any more.
     """
+    terminal.mend()
     try:
-        return command()
+        code = command()
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"error: {shortened(str(error))}", file=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # piped into head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        terminal.silence(sys.stdout.fileno())
         return unread
     except OSError as error:  # a folder that cannot be written, a full disk
         print(f"error: {error.strerror or error}: {error.filename or 'no file named'}", file=sys.stderr)
+        with suppress(OSError):
+            terminal.silence(sys.stdout.fileno())  # it may be what is full
         return MISTAKE
 
 

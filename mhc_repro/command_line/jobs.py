@@ -146,7 +146,7 @@ def _code(config: Config, exitcode: int | None) -> int:
     try:
         with run.locked():
             if (run.read_status() or {}).get("status", "running") == "running":
-                run.write_failed(config, why)
+                run.write_ended(config, "failed", why)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
     return FAILED

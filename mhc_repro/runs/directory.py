@@ -132,13 +132,13 @@ class RunDirectory:
         merged["updated"] = datetime.now(UTC).isoformat(timespec="seconds")
         files.write_json(self.path / "status.json", merged)
 
-    def write_failed(self, config: Config, message: str) -> None:
-        """Mark a run of `config` as failed, wherever it stood."""
+    def write_ended(self, config: Config, status: str, message: str) -> None:
+        """Say how a run of `config` ended that could not say so itself, wherever it stood."""
         self.write_config(config)
         self.write_status(
             **{"step": 0, "steps": config.train.steps}
             | (self.read_status() or {})
-            | {"status": "failed", "message": message}
+            | {"status": status, "message": message}
         )
 
     def read_status(self) -> dict[str, Any] | None:

@@ -17,17 +17,20 @@ import torch
 from mhc_repro import cache
 from mhc_repro.config import Config
 from mhc_repro.connections import nature
-from mhc_repro.errors import UserError
+from mhc_repro.errors import UserError, one_line, screenful
 from mhc_repro.runs import files, manifest
 from mhc_repro.runs.directory import ENDED, LOCAL, RunBusy, RunDirectory, is_recorded
 from mhc_repro.runs.identity import PROTOCOL_VERSION
 from mhc_repro.runs.reader import read_run
 from mhc_repro.runs.schema import UNITS
-from mhc_repro.training import memory, runtime, stops
+from mhc_repro.runs.table import Row
+from mhc_repro.training import compiler, kernels, memory, runtime, stops
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
 from mhc_repro.training.progress import Reporter
 from mhc_repro.training.tracking import Tracker
 from mhc_repro.training.trainer import Trainer
+
+STOPPED = "stopped by a signal"
 
 
 def train(config: Config) -> str:
@@ -37,8 +40,10 @@ def train(config: Config) -> str:
     """
     run = RunDirectory.of(config)
     try:
-        with run.locked():
+        with stops.taken(stops.leave), run.locked():
             return _train_locked(config, run)
+    except stops.Stopped:  # before the run was locked
+        return "interrupted"
     except RunBusy as busy:
         print(busy, file=sys.stderr)
         return "busy"
@@ -62,12 +67,22 @@ def _train_locked(config: Config, run: RunDirectory) -> str:
     if before is None and run.table("metrics").parquet.exists():  # finished once: not to be trained over
         raise files.broken(run.path / "status.json", "no such file")
     try:
-        return Session(config, run).go()
+        if stops.requested():
+            raise stops.Stopped
+        try:
+            return Session(config, run).go()
+        except compiler.Failed:
+            return Session(config, run).go()
+    except stops.Stopped:
+        print(f"{run.run_id}  interrupted before a step; repeat the command to go on", file=sys.stderr)
+        run.write_ended(config, "interrupted", STOPPED)
+        return "interrupted"
     except (UserError, OSError):
         raise
     except Exception as error:
-        print(f"{run.run_id}  failed before it could train\n{traceback.format_exc()}", file=sys.stderr)
-        run.write_failed(config, repr(error))
+        text = screenful(traceback.format_exc())
+        print(f"{run.run_id}  failed before it could train\n{text}", file=sys.stderr)
+        run.write_ended(config, "failed", one_line(repr(error)))
         return "failed"
 
 
@@ -84,14 +99,14 @@ class Session:
         steps = self.tables["metrics"].read()["step"]
         state, self.warnings = self.checkpoints.load(steps.iloc[-1] if before and len(steps) else -1)
         self.recorded = before if state else {}
-        if before and not state and len(steps):
+        if before and not state and steps.max() > 0:
             self.warnings.append(
                 f"no checkpoint in {folder}, so its {steps.iloc[-1]} steps are made again: it was killed before "
                 f"the first (one every {config.runtime.checkpoint_seconds:g} s), or that is in another cache "
                 "(runtime.cache=)"
             )
         device, self.fingerprint = runtime.set_up(config.runtime, self.recorded.get("fingerprint", {}))
-        self.exact = self._goes_on_exactly()
+        self.exact = self._goes_on_exactly(device)
         with memory.enough(config, device):
             self.trainer = Trainer(config, device)
         if self.fingerprint["compile"]:
@@ -126,27 +141,31 @@ class Session:
                     return self._train(tracker)
             except (UserError, OSError):  # such as a full disk, on which no status can be written either
                 raise
+            except compiler.Failed:
+                raise
             except Exception as error:
-                self.reporter.say(f"failed at step {trainer.done}: {error!r}\n{traceback.format_exc()}")
-                self._write_status("failed", message=repr(error))
+                text = screenful(traceback.format_exc())
+                self.reporter.say(f"failed at step {trainer.done}: {one_line(repr(error))}\n{text}")
+                self._write_status("failed", message=one_line(repr(error)))
                 return "failed"
 
     def _how_connections_run(self) -> str:
         if self.fingerprint["compile"]:
             return "compiling the connections: half a minute the first time, then cached"
+        why = runtime.why_uncompiled(self.config.runtime, self.trainer.device)
         if self.config.runtime.compile == "off":
-            return "connections run uncompiled, as asked"
-        missing = runtime.missing_to_compile(self.trainer.device)
-        return f"without {missing}, connections run uncompiled: up to 1.6 times as slow on a CPU"
+            return f"connections run uncompiled, {why}"
+        return f"connections run uncompiled, up to 1.6 times as slow on a CPU: {why}"
 
     def _train(self, tracker: Tracker) -> str:
         trainer, steps = self.trainer, self.config.train.steps
+        compiles_at = trainer.done if self.fingerprint["compile"] else None
         if trainer.done == 0:
             row = {"step": 0} | self._measure()
             self.tables["metrics"].append(row)
             tracker.log(row)
         while trainer.done < steps:
-            row = trainer.step()
+            row = self._first_step() if trainer.done == compiles_at else trainer.step()
             if trainer.done == steps:
                 self._announce_test(row["time/step"])
             if math.isfinite(row["loss/train"]):
@@ -161,7 +180,7 @@ class Session:
             self.reporter.step(trainer.done, row)
             if stops.requested():
                 self._save()
-                self._write_status("interrupted", message="stopped by a signal")
+                self._write_status("interrupted", message=STOPPED)
                 self.reporter.say(
                     f"interrupted at step {trainer.done} and saved; repeat the command to go on"
                 )
@@ -169,6 +188,32 @@ class Session:
             if self.checkpoints.due():
                 self._save()
         return self._finish("finished", "")
+
+    def _first_step(self) -> Row:
+        """Make the step that compiles, with new kernels where the kept ones are broken; a stop has nothing to save.
+
+        Raises compiler.Failed where new kernels do not work either.
+        """
+        began = time.time()
+        with stops.taken(stops.leave):
+            if stops.requested():
+                raise stops.Stopped
+            try:
+                return self.trainer.step()
+            except Exception as error:
+                if stops.requested():  # a Ctrl-C goes to the compiler too
+                    raise stops.Stopped from None
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
+                self.reporter.say(f"warning: compiling anew: a kernel is broken: {compiler.cause(error)}")
+            kernels.start_over(began)
+            try:
+                return self.trainer.step()
+            except Exception as error:
+                if stops.requested():
+                    raise stops.Stopped from None
+                compiler.give_up(self.trainer.device, error)
+                raise compiler.Failed from error
 
     def _announce_test(self, step_seconds: float) -> None:
         config = self.config
@@ -200,12 +245,14 @@ class Session:
         self.checkpoints.drop()
         return status
 
-    def _goes_on_exactly(self) -> bool:
+    def _goes_on_exactly(self, device: torch.device) -> bool:
         if not self.recorded:
             return True
-        unsaid = {"accumulate": 1}  # by a fingerprint where it is so
-        differences = manifest.differences(unsaid | self.recorded["fingerprint"], unsaid | self.fingerprint)
+        was, unsaid = self.recorded["fingerprint"], {"accumulate": 1}  # by a fingerprint where it is so
+        differences = manifest.differences(unsaid | was, unsaid | self.fingerprint)
         if differences and self.config.runtime.resume == "exact":
+            if was["compile"] and not self.fingerprint["compile"]:
+                differences.append(f"uncompiled: {runtime.why_uncompiled(self.config.runtime, device)}")
             raise UserError(
                 f"{self.run.run_id} cannot be resumed exactly: {'; '.join(differences)}; "
                 "set it as it was, or go on all the same and have the run marked with runtime.resume=any"

@@ -3,20 +3,17 @@
 import ctypes
 import hashlib
 import os
-import shutil
-import subprocess
 import sys
-import sysconfig
-from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 
+from mhc_repro.cache import cache_directory
 from mhc_repro.config import RuntimeConfig
 from mhc_repro.cores import cores
 from mhc_repro.errors import UserError
 from mhc_repro.runs.manifest import fingerprint
+from mhc_repro.training import compiler
 
 CONCURRENT = "MHC_REPRO_CONCURRENT"  # set by experiments/train.py for the processes of a parallel launcher
 
@@ -29,7 +26,7 @@ def set_up(config: RuntimeConfig, recorded: dict[str, Any]) -> tuple[torch.devic
     device = device_of(config)
     threads = config.threads or recorded.get("threads") or default_threads()
     torch.set_num_threads(threads)
-    start_compiler_sooner()  # before the deterministic mode, which imports it
+    compiler.configure()  # before the deterministic mode, which imports it
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # older torch asks for it on a GPU
     torch.use_deterministic_algorithms(True)
     # Else every new tensor is first filled with NaN.
@@ -65,45 +62,25 @@ def default_threads() -> int:
 
 
 def compiles(config: RuntimeConfig, device: torch.device) -> bool:
-    """Say whether connections are compiled: wherever nothing is missing, and on mps where it is asked for.
+    """Say whether connections are compiled: wherever that works, and on mps, a prototype, where it is asked for.
 
     UserError where runtime.compile=on asks for what cannot be.
     """
     if config.compile == "off":
         return False
-    missing = missing_to_compile(device)
-    if config.compile == "on" and device.type == "mps":
-        return True
-    if config.compile == "on" and missing:
-        raise UserError(
-            f"runtime.compile=on needs {missing}, not found here; use runtime.compile=auto (slower without)"
-        )
-    return not missing
+    fault = why_uncompiled(config, device)
+    if config.compile == "on" and fault:
+        raise UserError(f"runtime.compile=on: {fault}; use runtime.compile=auto (slower without)")
+    return not fault
 
 
-def missing_to_compile(device: torch.device) -> str:
-    """Name what the connections cannot be compiled without on `device`; empty where nothing is missing."""
-    if device.type == "mps":
-        return "a torch whose compiler for mps is more than a prototype"
-    if device.type == "cpu":
-        compilers, header = (os.environ.get("CXX", "g++"), "clang++"), "#include <omp.h>\n"
-        found = _compiles_extensions(compilers, ["-x", "c++", "-std=c++20", "-fopenmp"], header)
-        return "" if found else "a C++20 compiler with OpenMP and Python's headers"
-    if torch.cuda.get_device_capability(device) < (7, 0):
-        return "a GPU of compute capability 7.0 or more"
-    if find_spec("triton") is None:
-        return "the package triton"
-    found = _compiles_extensions((os.environ.get("CC", "gcc"), "clang"), ["-x", "c"])  # Triton's launcher
-    return "" if found else "a C compiler with Python's headers"
-
-
-def _compiles_extensions(compilers: Sequence[str], flags: Sequence[str], more: str = "") -> bool:
-    compiler = next(filter(None, map(shutil.which, compilers)), None)
-    if compiler is None:
-        return False
-    command = [compiler, *flags, "-fsyntax-only", "-I", sysconfig.get_path("include"), "-"]
-    source = f"#include <Python.h>\n{more}"
-    return subprocess.run(command, input=source, text=True, capture_output=True, check=False).returncode == 0
+def why_uncompiled(config: RuntimeConfig, device: torch.device, trusting: bool = True) -> str:
+    """Say in a phrase why connections are not compiled; empty where they are. `trusting`: an earlier proof."""
+    if config.compile == "off":
+        return "as asked"
+    if config.compile == "auto" and device.type == "mps":
+        return "torch's compiler for mps is a prototype"
+    return compiler.fault(device, cache_directory(config.cache), trusting)
 
 
 def keep_freed_memory() -> None:
@@ -116,14 +93,6 @@ def keep_freed_memory() -> None:
         mallopt(m_mmap_threshold, 32 << 20)
         mallopt(m_trim_threshold, (1 << 31) - 1)
         mallopt(m_arena_max, 1)
-
-
-def start_compiler_sooner() -> None:
-    """Spare every process two things that torch's compiler does anew; it reads these when it is first imported."""
-    # Trust the CPU's list of its vector instructions: a test of each takes 8 s, or 1 s when made before.
-    os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
-    # Keep what Sinkhorn's own gradient was traced to. The key of this cache covers the gradient's code.
-    os.environ.setdefault("TORCHINDUCTOR_AUTOGRAD_CACHE_ALLOW_CUSTOM_AUTOGRAD", "1")
 
 
 def stream_seed(*key: int | str) -> int:

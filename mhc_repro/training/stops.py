@@ -18,7 +18,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SAME_REQUEST = 1.0  # seconds
 
 _asked_at: float | None = None  # in this process
+_asked_by: int = signal.SIGINT
 _listeners = 0
+
+
+class Stopped(BaseException):
+    """Ends at once what there is nothing to save of."""
 
 
 def requested() -> bool:
@@ -26,10 +31,15 @@ def requested() -> bool:
     return _asked_at is not None
 
 
+def exit_code() -> int:
+    """Return what a shell calls a process that a request ended: 130 after Ctrl-C, 143 after SIGTERM."""
+    return 128 + _asked_by
+
+
 def forget() -> None:
     """Begin anew: whatever was asked before is done with."""
-    global _asked_at
-    _asked_at = None
+    global _asked_at, _asked_by
+    _asked_at, _asked_by = None, signal.SIGINT
 
 
 @contextmanager
@@ -51,10 +61,10 @@ def listen(first: Callable[[int], None] = lambda number: None) -> Callable[[], N
     before: dict[signal.Signals, Any] = {}
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        global _asked_at
+        global _asked_at, _asked_by
         now = time.monotonic()
         if _asked_at is None:
-            _asked_at = now
+            _asked_at, _asked_by = now, number
             first(number)
         elif now - _asked_at > SAME_REQUEST:
             restore()
@@ -87,6 +97,11 @@ def held() -> Iterator[None]:
 def let_go() -> None:
     """Take the signals that were held back, and those to come."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def leave(number: int) -> None:
+    """Stop here and now."""
+    raise Stopped
 
 
 def say(number: int) -> None:

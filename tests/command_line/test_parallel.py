@@ -97,7 +97,7 @@ def test_a_signal_to_a_parallel_multirun_stops_and_saves_every_run(
         wait_until(lambda: len(begun(results, file, size)) == 2, process)
         process.send_signal(number)
         _, said = process.communicate(timeout=120)
-    assert process.returncode == 130, said
+    assert process.returncode == 128 + number, said
     runs = read_runs(results)
     assert [run.state for run in runs] == ["interrupted"] * 2
     assert all(run.status["status"] == "interrupted" for run in runs)  # saved, not killed

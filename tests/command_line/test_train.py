@@ -91,7 +91,7 @@ def test_a_stop_at_the_end_of_a_run_begins_no_other(main: Main, instead_of_train
         return "finished"
 
     instead_of_training(train)
-    assert main("-m", "seed=0,1") == 130
+    assert main("-m", "seed=0,1") == 143
     assert main("seed=0") == 0  # what was asked for is done
 
 

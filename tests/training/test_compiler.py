@@ -1,0 +1,266 @@
+"""Does the compiler work here: found out by using it, once, and told in one line."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from mhc_repro.config import RuntimeConfig
+from mhc_repro.errors import LINE, UserError
+from mhc_repro.training import compiler, kernels, runtime
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+WORKS, FAILS = shutil.which("true"), shutil.which("false")  # in a compiler's place
+able = pytest.mark.skipif(bool(compiler.missing_to_compile(CPU)), reason="there is no C++20 compiler")
+
+
+@pytest.fixture(autouse=True)
+def as_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing asked yet, and nothing set that outlasts the test."""
+    monkeypatch.setattr(compiler, "_faults", {})
+    for name in (kernels.FOLDER, "TRITON_CACHE_DIR"):
+        monkeypatch.setenv(name, "")
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Pretend that there is a GPU, and a compiler; gpu(capability=(6, 1)) an older one."""
+
+    def make(capability: tuple[int, int] = (8, 0), triton: bool = True, program: str | None = WORKS) -> None:
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Maker A1")
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        monkeypatch.setattr(compiler, "find_spec", lambda name: triton or None)
+        monkeypatch.setattr(shutil, "which", lambda name: program)
+
+    return make
+
+
+@pytest.fixture
+def proofs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
+    """The folders in which a kernel was tried; the results are taken from `answers`, else all is well."""
+    tried: list[Path] = []
+
+    def prove(device: torch.device) -> tuple[str, bool]:
+        tried.append(Path(os.environ[kernels.FOLDER]))
+        return ANSWERS.pop(0) if ANSWERS else ("", False)
+
+    ANSWERS.clear()
+    monkeypatch.setattr(compiler, "prove", prove)
+    temporary = str(tmp_path / "temporary")
+    monkeypatch.setattr(tempfile, "tempdir", temporary)
+    monkeypatch.setattr(kernels, "TEMPORARY", (temporary,))
+    return tried
+
+
+ANSWERS: list[tuple[str, bool]] = []
+
+
+# --- what is not even there ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("has", "missing"),
+    [
+        ({}, ""),
+        ({"capability": (6, 1)}, "compute capability 7.0"),
+        ({"triton": False}, "triton"),
+        ({"program": None}, "C compiler"),
+        ({"program": FAILS}, "Python's headers"),
+    ],
+)
+def test_a_gpu_that_cannot_compile_goes_without_unless_told_to(
+    gpu: Callable[..., None], proofs: list[Path], tmp_path: Path, has: dict, missing: str
+) -> None:
+    gpu(**has)
+    cache = str(tmp_path)
+    assert runtime.compiles(RuntimeConfig(compile="auto", cache=cache), GPU) == (not missing)
+    assert not runtime.compiles(RuntimeConfig(compile="off", cache=cache), GPU)
+    assert len(proofs) == (not missing)
+    if missing:
+        with pytest.raises(UserError, match=f"{missing}.* is missing; use runtime.compile=auto"):
+            runtime.compiles(RuntimeConfig(compile="on", cache=cache), GPU)
+
+
+def test_mps_compiles_only_where_asked(proofs: list[Path], gpu: Callable[..., None], tmp_path: Path) -> None:
+    gpu()
+    asked = {
+        choice: runtime.compiles(RuntimeConfig(compile=choice, cache=str(tmp_path)), torch.device("mps"))
+        for choice in ("auto", "on", "off")
+    }
+    assert asked == {"auto": False, "on": True, "off": False}
+
+
+@pytest.mark.parametrize(("program", "able"), [(WORKS, True), (FAILS, False), (None, False)])
+def test_a_cpu_compiles_where_a_compiler_finds_the_headers(
+    gpu: Callable[..., None], proofs: list[Path], tmp_path: Path, program: str | None, able: bool
+) -> None:
+    gpu(program=program)
+    assert runtime.compiles(RuntimeConfig(cache=str(tmp_path)), CPU) == able
+    if not able:
+        with pytest.raises(UserError, match=r"runtime.compile=on: a C\+\+20 compiler .* is missing; use"):
+            runtime.compiles(RuntimeConfig(compile="on", cache=str(tmp_path)), CPU)
+
+
+# --- what is there and may not work -------------------------------------------------------------------------
+
+
+def test_a_proof_is_made_once_for_each_surroundings(
+    gpu: Callable[..., None], proofs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu()
+    for _ in range(2):
+        assert compiler.fault(CPU, tmp_path) == ""
+        compiler._faults.clear()  # as in another process
+    assert len(proofs) == 1
+    monkeypatch.setenv("LIBRARY_PATH", "/somewhere/else")
+    assert compiler.fault(CPU, tmp_path) == ""
+    compiler._faults.clear()
+    gpu(program=FAILS)  # another compiler
+    monkeypatch.setattr(compiler, "missing_to_compile", lambda device: "")
+    assert compiler.fault(CPU, tmp_path) == ""
+    assert len(proofs) == 3
+    compiler._faults.clear()
+    assert compiler.fault(CPU, tmp_path, trusting=False) == ""
+    assert len(proofs) == 4
+
+
+def test_where_the_folder_is_to_blame_another_is_tried(
+    gpu: Callable[..., None], proofs: list[Path], tmp_path: Path
+) -> None:
+    gpu()
+    ANSWERS[:] = [("OSError: failed to map segment", True)]
+    assert compiler.fault(CPU, tmp_path / "cache") == ""
+    assert proofs[0].parent == tmp_path / "cache"
+    assert len(set(proofs)) == 2
+    compiler._faults.clear()
+    assert compiler.fault(CPU, tmp_path / "cache") == ""
+    assert len(proofs) == 2
+    assert os.environ[kernels.FOLDER] == str(proofs[1])
+
+
+def test_where_the_compiler_is_to_blame_no_other_folder_is_tried(
+    gpu: Callable[..., None], proofs: list[Path], tmp_path: Path
+) -> None:
+    gpu()
+    ANSWERS[:] = [("CppCompileError: collect2: error: ld returned 1 exit status", False)]
+    with pytest.raises(UserError, match=r"runtime.compile=on: .*ld returned 1 exit status; use runtime"):
+        runtime.compiles(RuntimeConfig(compile="on", cache=str(tmp_path)), CPU)
+    assert not runtime.compiles(RuntimeConfig(cache=str(tmp_path)), CPU)
+    assert len(proofs) == 1
+    compiler._faults.clear()
+    assert compiler.fault(CPU, tmp_path) == ""  # it was mended; a fault is not remembered
+
+
+HOSTILE = """
+import os, sys, tempfile, torch
+from pathlib import Path
+from mhc_repro.config import RuntimeConfig
+from mhc_repro.training import kernels, runtime
+kernels.TEMPORARY = (sys.argv[1],)
+assert " " in torch.__file__ and " " in tempfile.gettempdir()
+device, fingerprint = runtime.set_up(RuntimeConfig(device="cpu", cache=sys.argv[2]), {})
+why = runtime.why_uncompiled(RuntimeConfig(cache=sys.argv[2]), device)
+print(fingerprint["compile"], why or os.environ[kernels.FOLDER], sep="\\n")
+"""
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], tuple[str, str, str]]:
+    """Set a process up where torch, temporary files and cache have a space in their paths, and no home."""
+    folder = tmp_path_factory.mktemp("hostile")
+    spaced = folder / "a checkout"
+    (spaced / "tmp").mkdir(parents=True)
+    (spaced / "torch").symlink_to(Path(torch.__file__).parent)
+    (folder / "plain").mkdir()
+    env = {name: value for name, value in os.environ.items() if not name.startswith("TORCHINDUCTOR")}
+    env |= {"PYTHONPATH": str(spaced), "TMPDIR": str(spaced / "tmp"), "HOME": str(spaced)}
+    command = [sys.executable, "-c", HOSTILE, str(folder / "plain"), str(spaced / "cache")]
+
+    def call() -> tuple[str, str, str]:
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        compiled, where = done.stdout.splitlines()
+        return compiled, where, done.stderr
+
+    return call
+
+
+@able
+def test_kernels_work_where_every_path_has_a_space_and_torn_ones_are_made_anew(
+    hostile: Callable[[], tuple[str, str, str]],
+) -> None:
+    compiled, where, said = hostile()
+    assert compiled == "True", where
+    folder = Path(where)
+    assert folder.parent.name == "plain"
+    assert said == "trying the compiler, once, for some seconds\n"
+    library = next(folder.rglob("*.main.so"))
+    whole = library.stat().st_size
+    os.truncate(library, whole // 4)  # where loading it kills the process
+    for proof in folder.glob("works-*"):
+        proof.unlink()
+    assert hostile()[:2] == ("True", where)
+    assert library.stat().st_size == whole
+
+
+UNLOADABLE = """#!/bin/sh
+for word; do [ "$last" = -o ] && echo nonsense >"$word" && exit; last=$word; done
+exec {real} "$@"  # says its version, reads headers
+"""
+
+
+@able
+def test_a_compiler_whose_libraries_cannot_be_loaded_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = tmp_path / "c++"
+    fake.write_text(UNLOADABLE.format(real=compiler._program(CPU)))
+    fake.chmod(0o755)
+    monkeypatch.setenv("CXX", str(fake))
+    monkeypatch.setenv(kernels.FOLDER, str(tmp_path))
+    assert compiler.missing_to_compile(CPU) == ""
+    found, elsewhere = compiler.prove(CPU)
+    assert re.fullmatch(r"ImportError: \S+\.so: (file too short|invalid ELF header)", found)
+    assert elsewhere
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        ("seq 100000; echo CppCompileError: x.cpp: error: y; exit 1", "CppCompileError: x.cpp: error: y"),
+        ("seq 100000 | tr -d '\\n'; exit 1", "1234567891011.* \\.\\.\\."),
+        ("seq 100000 >&2; exit 1", "100000"),
+        ("exit 1", "exit code 1"),
+        ("kill -BUS $$", "it was killed by signal 7"),
+        ("sleep 60", "it was not done after 1 s"),
+    ],
+)
+def test_what_is_wrong_is_one_line_however_it_went_wrong(
+    script: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(compiler, "PROOF_SECONDS", 1.0)
+    said, _ = compiler.prove(CPU)
+    assert re.fullmatch(found, said)
+    assert len(said) <= LINE
+
+
+def test_the_line_that_tells_is_found_among_thousands() -> None:
+    noise = "\n".join(f"vec.h:{line}:19: warning: overflow in conversion" for line in range(5000))
+    error = RuntimeError(
+        f"C++ compile error\n\nCommand:\ng++ x.cpp\n\nOutput:\n{noise}\n/usr/bin/ld: cannot find -lgomp\n{noise}"
+    )
+    assert compiler.cause(error) == "RuntimeError: /usr/bin/ld: cannot find -lgomp"
+    assert compiler.cause(ImportError("x.so: file too short\n\nSet TORCHDYNAMO_VERBOSE=1")) == (
+        "ImportError: x.so: file too short"
+    )
+    assert compiler.cause(KeyError()) == "KeyError:"

@@ -1,0 +1,263 @@
+"""The step that compiles: kernels that break, and signals that come while they are made."""
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import mhc_repro
+from mhc_repro.config import Config
+from mhc_repro.errors import LINE, SCREEN, WIDTH, UserError
+from mhc_repro.runs import RunDirectory
+from mhc_repro.training import compiler, kernels
+from mhc_repro.training.loop import train
+from mhc_repro.training.model import Transformer
+from mhc_repro.training.trainer import Trainer
+from stopping import assert_same_run, elsewhere, interrupt
+from tiny_runs import SCRIPT, TINY
+
+pytestmark = pytest.mark.usefixtures("checkpoints_at_every_step")
+
+# --- kernels that break -------------------------------------------------------------------------------------
+
+HUGE = RuntimeError("x.cpp: error: no such thing\n" * 5000)
+
+
+@pytest.fixture
+def breaks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[float]]:
+    """breaks(2): the next two steps fail as long as they are compiled; return when kernels were made anew."""
+    made_anew: list[float] = []
+
+    def make(times: int) -> list[float]:
+        left, step = [HUGE] * times, Trainer.step
+
+        def stepped(trainer: Trainer) -> dict[str, Any]:
+            if left and getattr(trainer.model, "is_compiled", False):
+                raise left.pop()
+            return step(trainer)
+
+        monkeypatch.setattr(Trainer, "step", stepped)
+        return made_anew
+
+    monkeypatch.setattr(compiler, "_faults", {torch.device("cpu"): ""})
+    monkeypatch.setattr(Transformer, "compile_connections", lambda model: setattr(model, "is_compiled", True))
+    monkeypatch.setattr(kernels, "start_over", made_anew.append)
+    return make
+
+
+def compiling(config: Callable[..., Config], choice: str = "auto") -> Config:
+    return config("hc", runtime={"compile": choice})
+
+
+def test_a_broken_kernel_is_made_anew_and_costs_nothing_but_a_line(
+    config: Callable[..., Config], breaks: Callable[[int], list[float]], tmp_path: Path
+) -> None:
+    whole = elsewhere(compiling(config), tmp_path / "whole")
+    assert train(whole) == "finished"
+    broken, before = compiling(config), time.time()
+    made_anew = breaks(1)
+    assert train(broken) == "finished"
+    assert before <= made_anew[0] <= time.time()
+    assert len(made_anew) == 1
+    assert_same_run(broken, whole)
+    run = RunDirectory.of(broken)
+    assert run.read_manifest()["fingerprint"]["compile"] is True
+    assert "warning: compiling anew: a kernel is broken: RuntimeError: x.cpp: error" in run.log.read_text()
+
+
+def test_where_new_kernels_break_too_the_run_goes_on_without(
+    config: Callable[..., Config], breaks: Callable[[int], list[float]], tmp_path: Path
+) -> None:
+    whole = elsewhere(compiling(config, "off"), tmp_path / "whole")
+    assert train(whole) == "finished"
+    broken = compiling(config)
+    breaks(2)
+    assert train(broken) == "finished"
+    assert_same_run(broken, whole)
+    run = RunDirectory.of(broken)
+    assert run.read_manifest()["fingerprint"]["compile"] is False
+    assert "on a CPU: a kernel does not work: RuntimeError: x.cpp: error: no such" in run.log.read_text()
+    assert "made again" not in run.log.read_text()
+
+
+def test_what_was_compiled_does_not_go_on_uncompiled_by_itself(
+    config: Callable[..., Config], breaks: Callable[[int], list[float]]
+) -> None:
+    broken = compiling(config)
+    assert interrupt(broken, 2) == "interrupted"
+    breaks(2)
+    with pytest.raises(UserError, match=r"compile was True, is False; uncompiled: a kernel does not work: "):
+        train(broken)
+    assert RunDirectory.of(broken).state() == "interrupted"
+    broken.runtime.resume = "any"
+    assert train(broken) == "finished"
+    assert RunDirectory.of(broken).read_manifest()["exact"] is False
+
+
+def test_a_run_told_to_compile_ends_in_one_line(
+    config: Callable[..., Config], breaks: Callable[[int], list[float]]
+) -> None:
+    breaks(2)
+    with pytest.raises(
+        UserError, match=r"^runtime.compile=on: a kernel does not work: .*; use runtime.comp"
+    ) as one:
+        train(compiling(config, "on"))
+    assert "\n" not in str(one.value)
+
+
+@pytest.mark.parametrize("where", [(Trainer, "step"), (Trainer, "__init__")])
+def test_no_more_than_a_screen_of_an_error_is_kept(
+    config: Callable[..., Config],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    where: tuple[type, str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise HUGE
+
+    monkeypatch.setattr(*where, fail)
+    failing = config("hc")
+    assert train(failing) == "failed"
+    run = RunDirectory.of(failing)
+    assert len(run.read_status()["message"]) <= LINE
+    for text in (run.log.read_text() if run.log.exists() else "", capsys.readouterr().err):
+        assert len(text.splitlines()) < SCREEN + 5
+        assert all(len(line) < WIDTH + LINE for line in text.splitlines())
+
+
+# --- stopped while kernels are made -------------------------------------------------------------------------
+
+# A C++ compiler that answers what is asked of it, and takes its time over a kernel.
+SLOW = """#!/bin/sh
+case "$*" in *" -o "*) echo >>"$STARTED"; exec sleep 600;; esac
+exec g++ "$@"
+"""
+
+# Loads torch once and forks a process group for each line it is given; says its pid and, later, its exit code.
+SERVER = """
+import os, pickle, sys
+import torch._dynamo, torch._inductor.compile_fx
+from mhc_repro.training import compiler, data
+from mhc_repro.training.loop import train
+
+text = data.synthetic()
+data.synthetic = lambda: text
+compiler.configure()
+compiler._faults[torch.device("cpu")] = ""
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        with open(line.rstrip(), "rb") as file:
+            config = pickle.load(file)
+        os._exit(["finished", "interrupted", "failed"].index(train(config)))
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a compiler in place that is never done; return the file that it writes a line to when it starts."""
+    program, started = tmp_path / "slow-c++", tmp_path / "started"
+    program.write_text(SLOW)
+    program.chmod(0o755)
+    for name, value in (("CXX", program), ("STARTED", started), (kernels.FOLDER, tmp_path / "kernels")):
+        monkeypatch.setenv(name, str(value))
+    return started
+
+
+needs_gcc = pytest.mark.skipif(bool(compiler.missing_to_compile(torch.device("cpu"))), reason="no compiler")
+TO_ITSELF, TO_ALL = os.kill, os.killpg  # as a scheduler does, as a terminal does
+
+
+@pytest.fixture
+def stop(tmp_path: Path, slow: Path) -> Iterator[Callable[..., dict[str, Any]]]:
+    """stop(config, ...): start the run, wait for a file and then some, signal; return exit code and status."""
+    pickled, errors = tmp_path / "config.pickle", tmp_path / "errors.txt"
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors.open("w"),
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(mhc_repro.__file__).parents[1]), "OMP_NUM_THREADS": "1"},
+    )
+
+    def call(
+        config: Config, there: Path, wait: float, number: int, to: Callable[[int, int], None]
+    ) -> tuple[int, dict[str, Any]]:
+        run = RunDirectory.of(config)
+        shutil.rmtree(run.path, ignore_errors=True)
+        slow.unlink(missing_ok=True)
+        pickled.write_bytes(pickle.dumps(config))
+        print(pickled, file=process.stdin, flush=True)
+        pid, limit = int(process.stdout.readline()), time.monotonic() + 120
+        while not there.exists():
+            assert time.monotonic() < limit, errors.read_text()
+            time.sleep(0.002)
+        time.sleep(wait)
+        asked = time.monotonic()
+        to(pid, number)
+        code = int(process.stdout.readline())
+        assert time.monotonic() - asked < 10  # not when the compiler is done
+        assert "Traceback" not in errors.read_text()
+        return code, run.read_status()
+
+    yield call
+    process.stdin.close()
+    process.wait(60)
+
+
+@needs_gcc
+def test_a_signal_while_kernels_are_made_is_an_interruption_and_the_run_goes_on_later(
+    config: Callable[..., Config], stop: Callable[..., Any], slow: Path
+) -> None:
+    """From before the first step to when the compiler is long at work."""
+    stopped, random = compiling(config), np.random.Generator(np.random.Philox(1))
+    begun = RunDirectory.of(stopped).path / "manifest.json"
+    for number, to, there in (
+        (signal.SIGINT, TO_ALL, slow),
+        (signal.SIGINT, TO_ITSELF, begun),
+        (signal.SIGTERM, TO_ALL, begun),
+        (signal.SIGTERM, TO_ITSELF, slow),
+    ):
+        code, status = stop(stopped, there, wait := random.uniform(0, 0.3), number, to)
+        assert (code, status["status"], status["step"]) == (1, "interrupted", 0), (number, to, wait)
+        assert status["message"] == "stopped by a signal"
+    stopped.runtime.compile = "off"
+    assert train(stopped) == "finished"
+
+
+@needs_gcc
+@pytest.mark.slow  # two fresh processes
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_compiler_is_tried_ends_it_and_the_exit_code_tells_which(
+    slow: Path, tmp_path: Path, number: int
+) -> None:
+    where = [f"runtime.results={tmp_path / 'results'}", f"runtime.cache={tmp_path / 'cache'}"]
+    argv = [sys.executable, str(SCRIPT), "connection=hc", *TINY, "runtime.compile=auto", *where]
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    limit = time.monotonic() + 120
+    while not slow.exists():
+        assert process.poll() is None
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    os.killpg(process.pid, number)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + number
+    assert said.splitlines()[-1].endswith("repeat the command to go on")
+    assert "Traceback" not in said
+    status = next((tmp_path / "results").glob("*/*/status.json"))
+    assert json.loads(status.read_text())["status"] == "interrupted"
