@@ -13,14 +13,14 @@ Main = Callable[..., int]
 
 MISTAKES = [
     # unknown names: the nearest, as an override
-    ("train.stepz=100", ["train.stepz=100", "steps, val_every", "train.steps=100"]),
+    ("train.stepz=100", ["train.stepz=100", "train has steps, ", "train.steps=100"]),
     ("lr=1e-3", ["lr=1e-3", "optim.lr=1e-3"]),
     ("batch_size=8", ["data.batch=8"]),
     ("sead=1", ["seed, study, connection", "seed=1"]),
     ("+train.warmup=3", ["+train.warmup=3", "optim.warmup=3"]),
     ("foo@bar=x", ["foo@bar=x"]),
     ("connection=mch", ["connection=mch", "baseline, baseline_quarter, ", "connection=mhc"]),
-    ("study=stabilty", ["arms, depth, published, quick, rates, seeds, stability, stress", "study=stability"]),
+    ("study=stabilty", ["choose one of arms, ", "study=stability"]),
     ("protocol=tiny", ["quick, reference, small, stress", "protocol="]),
     ("hydra/launcher=joblibb", ["joblib", "hydra/launcher=joblib", "launchers"]),
     ("hydra.sweeper.parms=1", ["hydra.sweeper.params=1"]),
