@@ -20,7 +20,7 @@ MISTAKES = [
     ("+train.warmup=3", ["+train.warmup=3", "optim.warmup=3"]),
     ("foo@bar=x", ["foo@bar=x"]),
     ("connection=mch", ["connection=mch", "baseline, baseline_quarter, ", "connection=mhc"]),
-    ("study=stabilty", ["choose one of arms, ", "quick, rates, ", "for example study=stability"]),
+    ("study=stabilty", ["choose one of arms, ", "for example study=stability"]),
     ("protocol=tiny", ["quick, reference, small, stress", "protocol="]),
     ("hydra/launcher=joblibb", ["joblib", "hydra/launcher=joblib", "launchers"]),
     ("hydra.sweeper.parms=1", ["hydra.sweeper.params=1"]),

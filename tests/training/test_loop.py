@@ -115,7 +115,7 @@ def test_a_divergence_at_the_last_update_is_one_too(config):
 
 def test_weights_that_are_no_numbers_are_a_divergence(config, monkeypatch):
     """After the last update, where only the measurements see them."""
-    made = config("history_simplex", steps=2, model={"dtype": "float32"})
+    made = config("history_simplex", steps=2, train={"precision": "float32"})
     step = Trainer.step
 
     def poisoned(self):
