@@ -244,13 +244,30 @@ def test_study_sweeps(
     assert {(job.optim.lr, job.train.steps) for job in jobs} == {(lr, steps)}
 
 
-def test_rates_are_those_around_the_one_of_seeds() -> None:
-    rates: dict[tuple[str, int], list[float]] = {}
-    for job in jobs_of("study=rates"):
-        rates.setdefault((job.connection.name, job.seed), []).append(job.optim.lr)
-    assert set(rates) == {(arm, seed) for arm in THREE for seed in (2, 3, 4)}
-    assert set(rates) < {(job.connection.name, job.seed) for job in jobs_of("study=seeds")}
-    assert all(found == [1e-3, 1e-2] for found in rates.values())
+@pytest.mark.parametrize(
+    ("study", "swept", "values", "arms", "seeds"),
+    [
+        (
+            "edge",
+            "lr",
+            [3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1],
+            {*THREE, "identity", "mhc_unconstrained"},
+            3,
+        ),
+        (
+            "maps",
+            "connection_lr",
+            [1, 3, 10, 30, 100],
+            {"identity", "hc", "mhc", "mhc_lite", "mhc_unconstrained", "mhc_spectral", "mhc_signed_rows"},
+            6,
+        ),
+    ],
+)
+def test_a_grid_is_whole(study: str, swept: str, values: list[float], arms: set[str], seeds: int) -> None:
+    jobs = jobs_of(f"study={study}")
+    cells = {(job.connection.name, getattr(job.optim, swept), job.seed) for job in jobs}
+    assert cells == {(arm, value, seed) for arm in arms for value in values for seed in range(seeds)}
+    assert len(jobs) == len(cells)
 
 
 def test_study_is_a_multirun_without_the_flag() -> None:
