@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import pandas as pd
-import yaml
+from msgspec import Meta, Struct
 
 from mhc_repro.analysis.figures.front import CAPTION
 from mhc_repro.analysis.tables import cells, pairs
-from mhc_repro.errors import UserError
 from mhc_repro.evidence.comparison import Comparison, Studies, joined
-from mhc_repro.runs import checkout
+from mhc_repro.evidence.kept import kept
 
 FILE = Path("experiments/front.yaml")
 PICTURE, HALF = "figures/gain-and-loss.svg", "figures/gain-and-loss-half.svg"
@@ -26,21 +25,24 @@ COLUMNS = {
 }
 
 
+class Chosen(Struct, forbid_unknown_fields=True):
+    """The file."""
+
+    settings: list[str]
+    arms: Annotated[dict[str, str], Meta(min_length=2)]  # labels
+
+
 @cache
-def chosen() -> dict[str, Any]:
+def chosen() -> Chosen:
     """Read what is chosen; UserError when the file cannot be understood."""
-    try:
-        found = yaml.safe_load((checkout() / FILE).read_text(encoding="utf-8"))
-        return {"settings": list(map(str, found["settings"])), "arms": dict(found["arms"])}
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-        raise UserError(f"{FILE}: {' '.join(str(error).split())}; git checkout {FILE} restores it") from None
+    return kept(FILE, Chosen)
 
 
 def settings(studies: Studies) -> list[Comparison]:
     """Find the chosen settings that have runs, in the order chosen; studies that train the same nets are one."""
     found: dict[str, Comparison] = {}
     every = joined(studies)
-    for name in chosen()["settings"]:
+    for name in chosen().settings:
         for each in every:
             if any(f"{part} ".startswith(f"{name} ") for part in each.name.split(" + ")):
                 found.setdefault(each.name, each)

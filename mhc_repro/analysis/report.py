@@ -69,7 +69,7 @@ def _pictures(shown: list[Comparison]) -> dict[str, str]:
     if not shown:
         return {}
     gains = paper_gains()
-    arms = front.chosen()["arms"]
+    arms = front.chosen().arms
     given = (
         {front.label(each): each for each in shown},
         arms,

@@ -30,7 +30,7 @@ class Origin(Struct, forbid_unknown_fields=True):
 
     source: str
     setting: str
-    quantities: dict[str, Any]  # of Row
+    quantities: Annotated[dict[str, Any], Meta(min_length=1)]  # of Row
 
 
 class Sources(Struct, forbid_unknown_fields=True):

@@ -125,7 +125,7 @@ def test_the_front_page_takes_little_room_and_shows_what_is_chosen() -> None:
     assert len(text.encode()) <= 12_288
     studies = read_studies(SCRIPT.parents[1] / "results")
     shown = front.settings(studies)
-    assert len(shown) == len(front.chosen()["settings"])
+    assert len(shown) == len(front.chosen().settings)
     for setting in shown:
         assert f"[{front.label(setting)}](results/" in text
 

@@ -13,12 +13,12 @@ import yaml
 import report
 from damage import NO_FILES, NO_VALUES, as_json, as_yaml, mutants
 from made_runs import make_run
-from mhc_repro.analysis import figures
-from mhc_repro.analysis import report as whole_report
+from mhc_repro.analysis import figures, front, parts
 from mhc_repro.command_line import cli
 from mhc_repro.errors import UserError
 from mhc_repro.evidence import arms, claims, kept, published
-from mhc_repro.runs import checkout, files, read_run, results_root
+from mhc_repro.evidence.comparison import read_studies
+from mhc_repro.runs import checkout, files, read_run
 
 READ = {"status.json": json.loads, "manifest.json": json.loads, "config.yaml": yaml.safe_load}
 Said = Callable[..., tuple[int, list[str], str]]
@@ -163,18 +163,21 @@ KEPT: dict[Path, tuple[Callable[[], Any], Callable[[bytes], Any]]] = {
     arms.FILE: (arms.promises, yaml.safe_load),
     claims.FILE: (claims.load, yaml.safe_load),
     published.FILE: (published.load, lambda text: yaml.load(text, yaml.BaseLoader)),
+    front.FILE: (front.chosen.__wrapped__, yaml.safe_load),
 }
 
 
 @pytest.mark.parametrize("file", KEPT, ids=str)
 def test_what_is_kept_by_hand_costs_a_line(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is understood, and then the report can do with it, or it is told with the file's name."""
+    studies = read_studies(root)
     (tmp_path / "experiments").mkdir()
     for each in KEPT:
         shutil.copy(checkout() / each, tmp_path / each)
     monkeypatch.setattr(kept, "checkout", lambda: tmp_path)
+    monkeypatch.setattr(front, "chosen", front.chosen.__wrapped__)
     load, read = KEPT[file]
     path = tmp_path / file
     original = path.read_bytes()
@@ -185,7 +188,8 @@ def test_what_is_kept_by_hand_costs_a_line(
         path.write_bytes(text)
         try:
             load()
-            whole_report.parts({}, results_root("results"))
+            for name in ("settings", "claims", "claims-in-short", "arms", "published"):
+                parts.part(name, {}, studies, front.settings(studies), root, "")
             understood.append(text)
         except UserError as error:
             lines.append(str(error))

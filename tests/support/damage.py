@@ -37,7 +37,9 @@ def places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
 def mutants(document: Any, count: int | None = None) -> Iterator[tuple[str, Any]]:
     """Name and make documents in which one thing has another type, is gone, or is new: all, or some."""
     changes = [(place, wrong) for place in places(document) for wrong in (*WRONG, GONE, NEW)]
-    for place, wrong in changes if count is None else random.Random(0).sample(changes, count):
+    for place, wrong in (
+        changes if count is None else random.Random(0).sample(changes, min(count, len(changes)))
+    ):
         changed = copy.deepcopy(document)
         parent = changed
         for key in place[:-1]:
