@@ -255,6 +255,7 @@ def test_another_process_makes_the_same_bytes_without_torch(root: Path, texts: d
     code = (
         "import runpy, sys\n"
         f"sys.argv = [{str(SCRIPT)!r}, '--root', {str(root)!r}]\n"
+        f"sys.path.insert(0, {str(SCRIPT.parent)!r})\n"  # as Python does for a script
         "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
         "except SystemExit as end: assert end.code == 0, end.code\n"
         "assert 'torch' not in sys.modules\n"
