@@ -21,7 +21,9 @@ COLUMNS = {
     "mHC − baseline": "mHC − baseline",
     "mHC − HC": "mHC − HC",
     "HC's gain, largest": "HC's gain",
+    **{name: name for name in cells.beside_gain([], "HC's ")},
     "mHC's, largest": "mHC's gain",
+    **{name: name for name in cells.beside_gain([], "mHC's ")},
 }
 
 
@@ -65,7 +67,8 @@ def table(found: Sequence[Comparison], folder: str) -> str:
             rows.append({"setting": name} | pairs.row(setting, runs))
     if not rows:
         return pairs.EMPTY
-    return cells.markdown(pd.DataFrame(rows, dtype=object)[list(COLUMNS)].rename(columns=COLUMNS))
+    frame = cells.without_unknown(pd.DataFrame(rows, dtype=object)[list(COLUMNS)], *pairs.KERNEL)
+    return cells.markdown(frame.rename(columns=COLUMNS))
 
 
 def picture(folder: str) -> str:

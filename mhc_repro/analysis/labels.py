@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mhc_repro.evidence.comparison import Comparison
+from mhc_repro.evidence.sweeps import LR, MAPS_LR, rate
 from mhc_repro.runs import Run
 
 NO_RUNS = "No runs yet: `make quick` makes the first."
@@ -31,12 +32,31 @@ def protocol(comparison: Comparison) -> str:
         [
             f"{'/'.join(map(str, blocks))} blocks × {config['model']['dim']}",
             *([f"n = {'/'.join(map(str, streams))}"] if streams else []),
-            f"peak learning rate {config['optim']['lr']:g}",
+            f"peak learning rate {_spanned(comparison, LR)}",
+            *(
+                [f"that of the maps {factors} times it"]
+                if (factors := _spanned(comparison, MAPS_LR)) != "1"
+                else []
+            ),
             *([] if config["optim"]["clip"] else ["no gradient clipped"]),
             f"{config['train']['steps']} steps of {data['batch']} × {data['sequence']}",
             data["name"] if data["name"] != "synthetic" else "SYNTHETIC DATA",
         ]
     )
+
+
+def _spanned(comparison: Comparison, key: str) -> str:
+    """Print a setting's value, its smallest and largest where it is swept."""
+    found = sorted({rate(run, key) for run in comparison.runs})
+    return " to ".join(f"{each:g}" for each in dict.fromkeys((found[0], found[-1])))
+
+
+def status(run: Run) -> str:
+    """Say how a run ended, of one that did not finish at which step, and where it broke."""
+    if run.state == "finished":
+        return run.state
+    broke = run.status.get("broke")
+    return f"{run.state} at {run.progress}" + (f" ({broke})" if broke else "")
 
 
 def seeds_text(comparison: Comparison) -> str:

@@ -81,10 +81,11 @@ def _runs(comparisons: Sequence[Comparison]) -> pd.DataFrame:
             "setting": comparison.setting,
             "arm": style(arm).label,
             "run": f"[`{run.run_id}`]({run.run_id})",
-            "status": run.state if run.state == "finished" else f"{run.state} at {run.progress}",
+            "status": labels.status(run),
             "verdict": "; ".join(verdict(run).words()) or ("sound" if run.n > 1 else cells.DASH),
             "held-out bpc": cells.held_out_bpc([run]),
             "gain": cells.shown([run], "composite"),
+            **cells.beside_gain([run]),
             "minutes": cells.number((run.status.get("wall_seconds") or 0) / 60, 1),
             "commit": labels.commit(run),
         }
@@ -92,5 +93,5 @@ def _runs(comparisons: Sequence[Comparison]) -> pd.DataFrame:
         for arm, runs in comparison.arms.items()
         for run in runs
     ]
-    frame = pd.DataFrame(rows, dtype=object)
+    frame = cells.without_unknown(pd.DataFrame(rows, dtype=object), *cells.beside_gain([]))
     return frame if any(frame["setting"]) else frame.drop(columns="setting")

@@ -62,7 +62,9 @@ def show_plan(args: argparse.Namespace) -> int:
 
 def ls(args: argparse.Namespace) -> int:
     """List runs: status, progress, held-out bits per character, what is wrong with their mixing."""
-    table = _table("folder", "run", "status", "step", "bpc", "gain", "notes", "updated")
+    table = _table(
+        *("folder", "run", "status", "step", "bpc", "gain"), *cells.beside_gain([]), "notes", "updated"
+    )
     faults: Faults = {}
     runs = _runs(args.root, faults)
     code = tell(faults)
@@ -76,7 +78,8 @@ def ls(args: argparse.Namespace) -> int:
                 run.progress,
                 inspection.held_out(run),
                 cells.shown([run], "composite"),
-                "; ".join(verdict(run).words()),
+                *cells.beside_gain([run]).values(),
+                "; ".join([*filter(None, [run.status.get("broke")]), *verdict(run).words()]),
                 when,
             )
     studies = dict.fromkeys(run.study for run in runs)

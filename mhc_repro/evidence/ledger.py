@@ -139,12 +139,29 @@ def _held_out(recorded: Recorded) -> float:
     return val if isnan(test) else test
 
 
-def _clipped(recorded: Recorded) -> float:
+def _in_clip(recorded: Recorded) -> pd.Series:
+    """Say of each step whether its gradient was clipped; empty where that was not recorded."""
     if not len(column(recorded.steps, "grad/clipped")):
-        return nan
+        return pd.Series(dtype=bool)
     norms = recorded.steps[["grad/norm", "grad/clipped"]].dropna(subset="grad/norm")
     # of an infinite norm the clip leaves no number
-    return 100 * float((norms["grad/norm"] > 1.001 * norms["grad/clipped"].fillna(0)).mean())
+    return norms["grad/norm"] > 1.001 * norms["grad/clipped"].fillna(0)
+
+
+def _clipped(recorded: Recorded) -> float:
+    return 100 * float(_in_clip(recorded).mean())
+
+
+def _clip_by_maps(recorded: Recorded) -> float:
+    clipped = _in_clip(recorded)
+    maps, norm = (column(recorded.steps, f"grad/{name}") for name in ("norm_connection", "norm"))
+    share = (maps / norm).reindex(clipped.index[clipped]) ** 2
+    return 100 * float(share[np.isfinite(share)].mean())
+
+
+def _lost(part: str) -> Read:
+    """Read what the validation loss gains when a part of the sub-layers falls silent at the end."""
+    return lambda recorded: at_end(f"ablation/{part}")(recorded) - at_end("loss/val")(recorded)
 
 
 def _spikes(key: str) -> Read:
@@ -197,16 +214,18 @@ LEDGER = _ledger(
     Quantity("grad_body_median", "median body grad norm", NATS, median("grad/norm_body"), 0.02, ratio=True),
     Quantity("grad_body_max", "max body grad norm", NATS, over("judged", "grad/norm_body", "max")),
     Quantity("clipped", "steps clipped (%)", "per cent", _clipped, decimals=0),
+    Quantity("clip_by_maps", "clip by maps (%)", "per cent", _clip_by_maps, decimals=0),
     Quantity("composite_forward", "max composite gain, fwd", ONE, largest(COMPOSITE[0]), 0.1, ratio=True),
     Quantity("composite_backward", "max composite gain, bwd", ONE, largest(COMPOSITE[1]), 0.1, ratio=True),
     Quantity("composite", "max composite gain", ONE, largest(*COMPOSITE), 0.1, ratio=True),
     Quantity("composite_end", "composite gain at the end", ONE, _composite_end, 0.1, ratio=True),
-    Quantity("late_share", "late share", ONE, at_end("kernel/late_share")),
+    Quantity("late_share", "late share", ONE, at_end("kernel/late_share"), decimals=3),
+    Quantity("early_share", "early share", ONE, at_end("kernel/early_share"), decimals=3),
     Quantity("cancellation", "C", ONE, at_end("kernel/cancellation")),
     Quantity("effective", "outputs the readout hears", ONE, at_end("kernel/effective")),
     Quantity("logit_max", "max attention logit", ONE, largest("attention/logit")),
-    Quantity("without_last_quarter", "loss without the last quarter", NATS, at_end("ablation/last_quarter")),
-    Quantity("without_last_half", "loss without the last half", NATS, at_end("ablation/last_half")),
+    Quantity("lost_last_quarter", "lost without the last quarter", NATS, _lost("last_quarter"), decimals=3),
+    Quantity("lost_last_half", "lost without the last half", NATS, _lost("last_half"), decimals=3),
     Quantity("jacobian_random", "Jacobian, random direction", ONE, at_end("jacobian/random")),
     Quantity("jacobian_worst", "Jacobian, worst direction", ONE, at_end("jacobian/worst")),
     Quantity("from_identity_start", "‖H_res − I‖ at the start", ONE, _from_identity(0), decimals=3),

@@ -77,6 +77,10 @@ class Run:
     def tokens(self) -> pd.DataFrame:
         return self.table("tokens").read()
 
+    @cached_property
+    def kernel(self) -> pd.DataFrame:
+        return self.table("kernel").read()
+
     def probe(self, step: int | None = None) -> pd.DataFrame:
         """Return the gains of one probe by sub-layer: of the one at a step, or of the last."""
         at = self.gains["step"].max() if step is None else step

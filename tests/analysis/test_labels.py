@@ -22,6 +22,17 @@ def test_the_protocol_names_a_missing_clip(fake: Fake) -> None:
     assert "peak learning rate 0.0003, no gradient clipped, 60 steps" in labels.protocol(found)
 
 
+def test_the_protocol_names_the_rate_of_the_maps_where_it_is_another(fake: Fake) -> None:
+    (found,) = comparisons([fake("hc", optim__connection_lr=100.0)])
+    assert "peak learning rate 0.0003, that of the maps 100 times it, 60 steps" in labels.protocol(found)
+
+
+def test_the_protocol_of_a_sweep_names_the_ends_of_its_rates(fake: Fake) -> None:
+    runs = [fake("hc", optim__lr=rate) for rate in (1e-2, 1e-3, 3e-3)]
+    (found,) = comparisons(runs, swept="optim.lr")
+    assert "peak learning rate 0.001 to 0.01, 60 steps" in labels.protocol(found)
+
+
 def test_seeds_are_counted_and_named(fake: Fake) -> None:
     (found,) = comparisons([fake("mhc", seed=7), fake("hc"), fake("mhc")])
     assert labels.seeds_text(found) == "2 seeds (0, 7)"

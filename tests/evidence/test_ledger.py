@@ -18,10 +18,12 @@ SAYS = {  # of a column, its values at two steps, and at the last of them
     "gain/composite_forward": (5.0, 4.0),
     "gain/composite_backward": (7.0, 6.5),
     "kernel/late_share": (0.1, 0.2),
+    "kernel/early_share": (0.3, 0.15),
     "kernel/cancellation": (11.0, 12.0),
     "kernel/effective": (13.0, 14.0),
     "attention/logit": (16.0, 15.0),
     "bpc/val": (4.0, 3.5),
+    "loss/val": (1.3, 1.25),
 }
 ONCE = {
     "bpc/test": 3.25,
@@ -45,16 +47,18 @@ EXPECTED = {
     "grad_body_median": 0.5,
     "grad_body_max": 9.0,
     "clipped": 100 * 8 / 160,
+    "clip_by_maps": 25.0,  # of a norm of 2, 1 is the maps': a quarter of the square
     "composite_forward": 5.0,
     "composite_backward": 7.0,
     "composite": 7.0,
     "composite_end": 6.5,
     "late_share": 0.2,
+    "early_share": 0.15,
     "cancellation": 12.0,
     "effective": 14.0,
     "logit_max": 16.0,
-    "without_last_quarter": 1.5,
-    "without_last_half": 1.75,
+    "lost_last_quarter": 0.25,
+    "lost_last_half": 0.5,
     "jacobian_random": 0.5,
     "jacobian_worst": 2.5,
     "from_identity_start": 0.2,
@@ -77,6 +81,7 @@ def made(state: str = "finished", n: int = 4, drop: tuple[str, ...] = ()) -> Run
                 "loss/train": 2.0 - 0.001 * step,
                 "grad/norm": 2.0 if printed else 1.0,
                 "grad/norm_body": body,
+                "grad/norm_connection": 1.0 if printed else 0.9,
                 "grad/clipped": 1.0,
                 "time/step": 0.1,
             }
@@ -112,7 +117,14 @@ def test_a_run_that_diverged_has_lost_everything_and_keeps_what_it_measured() ->
 def test_what_was_not_recorded_is_no_number() -> None:
     """Old runs have no kernel, a baseline has no H_res to move, and a run under way has nothing yet."""
     old = values(made(n=1, drop=("kernel/late_share", "kernel/cancellation", "grad/clipped")))
-    missing = {"late_share", "cancellation", "clipped", "from_identity_start", "from_identity_end"}
+    missing = {
+        "late_share",
+        "cancellation",
+        "clipped",
+        "clip_by_maps",
+        "from_identity_start",
+        "from_identity_end",
+    }
     assert {name for name, value in old.items() if isnan(value)} == missing
     assert all(map(isnan, values(made("running")).values()))
 

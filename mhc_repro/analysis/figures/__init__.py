@@ -5,14 +5,17 @@ The bench's figure (`scaling`) and those of the notebooks (`gain_curves`, `publi
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from matplotlib.figure import Figure as Drawing
 
 from mhc_repro.analysis import labels
-from mhc_repro.analysis.figures import depth, details, mappings, training
+from mhc_repro.analysis.figures import depth, details, heard, mappings, rates, training
 from mhc_repro.evidence.arms import BASELINE, promises
 from mhc_repro.evidence.comparison import Comparison
+from mhc_repro.evidence.heard import measured
+from mhc_repro.evidence.sweeps import SWEPT, drawn, sweeps
 
 Draw = Callable[[Comparison], Drawing]
 
@@ -23,6 +26,11 @@ FIGURES: tuple[tuple[str, str, Draw], ...] = (
     ("loss-gap", training.LOSS_GAP, training.loss_gap),
     ("mappings", mappings.CAPTION, mappings.mappings),
     ("details", details.CAPTION, details.details),
+)
+HEARD: tuple[tuple[str, str, Draw], ...] = (  # of what recorded its depth kernel
+    ("kernel", heard.KERNEL, heard.kernel),
+    ("late-share", heard.SHARES, heard.shares),
+    ("ablation", heard.ABLATION, heard.ablation),
 )
 OF_FAMILIES = FIGURES[:2]  # where many arms are drawn by family: pictures are heavy
 MANY = 10  # arms, more than which a figure cannot show
@@ -44,11 +52,15 @@ class Figure(NamedTuple):
 
 
 def of_study(comparisons: Sequence[Comparison]) -> list[Figure]:
-    """List the figures of a study, the one by depth first."""
+    """List the figures of a study, those over all its settings first."""
     swept = depth.by_depth(comparisons)
     found = [Figure(depth.NAME, depth.CAPTION, depth.gain_by_depth, swept)] if swept else []
-    for comparison in comparisons:
+    for key in SWEPT:
+        over_rates = rates.NAMES[key], rates.caption(key), partial(rates.rates, key=key)
+        found += [Figure(*over_rates, sweep.whole) for sweep in sweeps(comparisons, key)]
+    for comparison in drawn(comparisons):
         wanted = OF_FAMILIES if len(comparison.arms) > MANY else FIGURES
+        wanted += HEARD if measured(comparison.runs) else ()
         found += [Figure(*each, part) for part in families(comparison) for each in wanted]
     return found
 

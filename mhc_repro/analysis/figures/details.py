@@ -20,8 +20,9 @@ from mhc_repro.evidence.curves import by_layer, curves, smooth, thin
 from mhc_repro.runs import Run
 
 CAPTION = (
-    "For diagnosis. Gradient norms before clipping, of the body and of the connections' own parameters; grey: how "
-    "the learning rate goes. By sub-layer at the last probe: the relative spread between the streams (0: they are "
+    "For diagnosis. Gradient norms before clipping, of the body and of the connections' own parameters; the "
+    "latter is a matter of the streams' basis, as the gain is, and the body's is what answers; grey: how the "
+    "learning rate goes. By sub-layer at the last probe: the relative spread between the streams (0: they are "
     "one); how far H_res is from I and from J/n; the second singular value of the composite from the input (1: "
     "differences between streams survive, 0: they are averaged away); the smallest |column sum| of the composite "
     "to the end (how little of a stream's gradient comes back, where the gain shows the most); the slope of the "

@@ -34,10 +34,14 @@ CROSS: dict[str, Any] = {"linestyle": "", "marker": "X", "markersize": 8, "marke
 
 
 def canvas(
-    comparison: Comparison, title: str, rows: int, columns: int, height: float = PANEL
+    comparison: Comparison, title: str, rows: int, columns: int, height: float = PANEL, of_seeds: str = ""
 ) -> tuple[Figure, np.ndarray]:
-    """Make a figure headed by what it shows, its protocol and seeds, and its axes (rows, columns)."""
-    seeds = "; thin: seeds, thick: their mean" if len(comparison.seeds) >= stats.FEWEST else ""
+    """Make a figure headed by what it shows, its protocol and seeds, and its axes (rows, columns).
+
+    `of_seeds` says how several are drawn, where that is not as lines are.
+    """
+    fewest, as_drawn = (2, of_seeds) if of_seeds else (stats.FEWEST, "thin: seeds, thick: their mean")
+    seeds = f"; {as_drawn}" if len(comparison.seeds) >= fewest else ""
     which = f"study {comparison.study}, {labels.seeds_text(comparison)}{seeds}"
     return panels(f"{title}: {which}\n{labels.protocol(comparison)}", rows, columns, height)
 
@@ -261,7 +265,12 @@ def partial(comparison: Comparison) -> list[str]:
     return [arm for arm, count in seeds.items() if count < most] if most >= stats.FEWEST else []
 
 
+def counted(arm: str, runs: Sequence[Run], comparison: Comparison) -> str:
+    """Label an arm, with the number of its seeds where others have more."""
+    few = f", n = {len({run.seed for run in runs})}" if arm in partial(comparison) else ""
+    return label(arm, runs) + few
+
+
 def _key(arm: str, runs: Sequence[Run], comparison: Comparison) -> Line2D:
     own = style(arm)
-    few = f", n = {len(runs)}" if arm in partial(comparison) else ""
-    return Line2D([], [], **own.line(marker=own.marker, label=label(arm, runs) + few))
+    return Line2D([], [], **own.line(marker=own.marker, label=counted(arm, runs, comparison)))

@@ -43,7 +43,8 @@ def part(studies: Studies, root: Path) -> str:
         labels.provenance(comparisons),
         *(f"*{overhead.provenance(record)}*" for record in measured[:1]),
     ]
-    return "\n\n".join([cells.markdown(frame), CAPTION, *sources])
+    kernel = [cells.KERNEL] if {*cells.beside_gain([])} & {*frame} else []
+    return "\n\n".join([cells.markdown(frame), " ".join([CAPTION, *kernel]), *sources])
 
 
 def parameters(run: Run) -> float:
@@ -79,11 +80,12 @@ def table(
                 "memory": _ratio(arm, cost, "peak_memory_ratio"),
                 "from I": from_identity(runs),
                 "gain": _gain(runs),
+                **cells.beside_gain(runs),
                 "bpc": cells.held_out_bpc(runs),
                 "note": _notes(runs),
             }
         )
-    return pd.DataFrame(rows, dtype=object)
+    return cells.without_unknown(pd.DataFrame(rows, dtype=object), *cells.beside_gain([]))
 
 
 def _ratio(arm: str, cost: Record, key: str) -> str:
@@ -96,5 +98,5 @@ def _gain(runs: list[Run]) -> str:
 
 
 def _notes(runs: list[Run]) -> str:
-    states = dict.fromkeys(run.state for run in runs if run.state != "finished")
+    states = dict.fromkeys(labels.status(run) for run in runs if run.state != "finished")
     return "; ".join([*states, *dict.fromkeys(words for run in runs for words in verdict(run).words())])

@@ -20,6 +20,11 @@ SEVERAL = (
     "Two values are two seeds; of three or more, losses are mean ± half-width of the 95 % t interval, all else is "
     "median (smallest to largest)."
 )
+BESIDE_GAIN = ("late_share", "cancellation")  # of the ledger: what no basis moves, where it was measured
+KERNEL = (
+    "Late share: of the last quarter of the sub-layers in what the readout reads at the end. C: the largest sum of "
+    "relative sizes in what a sub-layer reads; 1: nothing cancels. Unlike the gain, these are no matter of basis."
+)
 # set to the left; the others are numbers
 TEXT_COLUMNS = (
     "study",
@@ -84,6 +89,16 @@ def held_out_bpc(runs: Collection[Run]) -> str:
 
 def _counted(text: str, known: Sequence[float], values: Sequence[float]) -> str:
     return text if len(known) == len(values) else f"{text} ({len(known)} of {len(values)})"
+
+
+def beside_gain(runs: Collection[Run], whose: str = "") -> dict[str, str]:
+    """Print late share and C of an arm's runs under their labels, which may say `whose` they are."""
+    return {f"{whose}{LEDGER[name].label}": shown(runs, name) for name in BESIDE_GAIN}
+
+
+def without_unknown(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Drop those of some columns that hold nothing but dashes."""
+    return frame.drop(columns=[name for name in columns if name in frame and set(frame[name]) <= {DASH}])
 
 
 def number(value: float, decimals: int | None = None) -> str:

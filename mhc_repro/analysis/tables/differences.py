@@ -87,8 +87,6 @@ def _rows(comparison: Comparison) -> Iterator[dict[str, str]]:
             "gradient spikes (− baseline)": cells.cell(
                 [each["grad_spikes"] - of["grad_spikes"] for each, of in with_baseline], decimals=1
             ),
-            **{
-                LEDGER[name].label: cells.shown(comparison.ended(arm).values(), name)
-                for name in ("composite", "late_share", "cancellation")
-            },
+            LEDGER["composite"].label: cells.shown(comparison.ended(arm).values(), "composite"),
+            **cells.beside_gain(comparison.ended(arm).values()),
         }

@@ -17,6 +17,7 @@ from mhc_repro.runs import Run
 
 # mHC's reads and writes without the mixing; x + F(x)/4, to tell what scaling a branch does without streams
 IDENTITY, QUARTER = "identity", "baseline_quarter"
+KERNEL = {**cells.beside_gain([], "HC's "), **cells.beside_gain([], "mHC's ")}.keys()  # columns
 EMPTY = (
     f"No study has runs that ended of {', '.join(EXPECTED)} of one seed yet: `make quick` makes the first."
 )
@@ -32,7 +33,10 @@ CAPTION = (
 def part(studies: Studies) -> str:
     """Write a page's part: the table and its caption."""
     frame = table(studies)
-    return EMPTY if frame.empty else f"{cells.markdown(frame)}\n\n{CAPTION}"
+    if frame.empty:
+        return EMPTY
+    kernel = f" {cells.KERNEL}" if KERNEL & {*frame} else ""
+    return f"{cells.markdown(frame)}\n\n{CAPTION}{kernel}"
 
 
 def table(studies: Studies) -> pd.DataFrame:
@@ -42,7 +46,8 @@ def table(studies: Studies) -> pd.DataFrame:
     """
     settings = sorted(joined(studies), key=lambda each: -each.kind.tokens)
     found = [(each, paired_runs(each)) for each in settings]
-    return pd.DataFrame([row(*each) for each in found if each[1][BASELINE]], dtype=object)
+    frame = pd.DataFrame([row(*each) for each in found if each[1][BASELINE]], dtype=object)
+    return cells.without_unknown(frame, *KERNEL)
 
 
 def paired_runs(comparison: Comparison) -> dict[str, dict[int, Run]]:
@@ -73,5 +78,7 @@ def row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, s
         "quarter − baseline": gap(QUARTER, BASELINE),
         "HC's gain, largest": cells.shown(found["hc"].values(), "composite"),
         "at the end": cells.shown(found["hc"].values(), "composite_end"),
+        **cells.beside_gain(found["hc"].values(), "HC's "),
         "mHC's, largest": cells.shown(found["mhc"].values(), "composite"),
+        **cells.beside_gain(found["mhc"].values(), "mHC's "),
     }

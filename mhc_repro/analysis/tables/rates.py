@@ -1,4 +1,4 @@
-"""A study's arms over its learning rates: each at its own best, how much it minds, and where it breaks."""
+"""A study's arms over the rates it sweeps: each at its own best, how much it minds, and where it breaks."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,48 +9,49 @@ import pandas as pd
 from mhc_repro.analysis.tables import cells
 from mhc_repro.evidence import stats
 from mhc_repro.evidence.arms import BASELINE, style
-from mhc_repro.evidence.comparison import Comparison, comparisons
-from mhc_repro.evidence.ledger import column, values
+from mhc_repro.evidence.comparison import Comparison
+from mhc_repro.evidence.ledger import column
 from mhc_repro.evidence.sensitivity import best, largest_stable, sensitivity
+from mhc_repro.evidence.sweeps import FREQUENCIES, LR, MAPS_LR, Sweep, sweeps
 from mhc_repro.runs import Run
 
-TITLE = "Over learning rates"
-RATE = "optim.lr"
-FEWEST = 3  # rates that make a grid
-# Bits of a held-out byte under the frequencies of the training text's bytes: what a net knows without any context.
-FREQUENCIES = {"enwik8": 5.11}
-CAPTION = (
+TITLES = {LR: "Over learning rates", MAPS_LR: "Over the rate of the maps"}
+GRID = (
     "Held-out bits per character at the end. The grid is all rates that the study has in a setting; what lacks one "
-    "has no number over the grid, only a dash. Best: the rate with the lowest loss, and that loss. Sensitivity: "
-    "mean over the grid of min(loss, loss at the start) minus the lowest of the grid (Wortsman et al., arXiv "
-    "2309.14322, there in nats), a run that diverged counting as the start. Largest stable: the largest rate up to "
-    "which no run diverged or, above the best rate, ended at or above what the frequencies of bytes alone give "
-    "({frequencies} bits of enwik8); ≥: the grid ends there. A difference is that of the same seeds, with the 95 % "
-    "t interval from {fewest} on; below zero the arm of the row has the lower loss, or minds less. None of this "
-    "sees spikes that heal, and none compares arms that differ in what a rate means."
+    "has no number over the grid, only a dash. Best: the rate with the lowest loss, and that loss. "
+)
+CAPTION = (
+    "Sensitivity: mean over the grid of min(loss, loss at the start) minus the lowest of the grid (Wortsman et "
+    "al., arXiv 2309.14322, there in nats), a run that diverged counting as the start. Largest stable: the "
+    "largest rate up to which no run diverged or, above the best rate, ended at or above what the frequencies of "
+    "bytes alone give ({frequencies} bits of enwik8); ≥: the grid ends there. A difference is that of the same "
+    "seeds, with the 95 % t interval from {fewest} on; below zero the arm of the row has the lower loss, or "
+    "minds less. None of this sees spikes that heal, and none compares arms that differ in what a rate means."
+)
+OF_MAPS = (
+    "The rates are those of the connections' own parameters, as a factor on the body's. No sensitivity: the same "
+    "factor is another step in each way to write the maps."
 )
 
 
-def caption() -> str:
+def caption(key: str = LR) -> str:
     """Explain the table."""
-    return CAPTION.format(frequencies=FREQUENCIES["enwik8"], fewest=stats.FEWEST)
+    if key == MAPS_LR:
+        return GRID + OF_MAPS
+    return GRID + CAPTION.format(frequencies=FREQUENCIES["enwik8"], fewest=stats.FEWEST)
 
 
-def table(of_study: Sequence[Comparison]) -> pd.DataFrame:
-    """Lay out a row for each arm and setting of a study that sweeps its rate, as finished text."""
-    runs = [run for each in of_study for run in each.runs]
-    rows = [row for each in comparisons(runs, swept=RATE) for row in _rows(each)]
+def table(of_study: Sequence[Comparison], key: str = LR) -> pd.DataFrame:
+    """Lay out a row for each arm and setting of a study that sweeps a rate, as finished text."""
+    rows = [row for each in sweeps(of_study, key) for row in _rows(each)]
     frame = pd.DataFrame(rows, dtype=object).fillna(cells.DASH)
     return frame.drop(columns="setting") if len(frame) and not any(frame["setting"]) else frame
 
 
-def _rows(sweep: Comparison) -> Iterator[dict[str, str]]:
-    rates = sorted({_rate(run) for run in sweep.runs})
-    if len(rates) < FEWEST:
-        return
-    found = {arm: _over(rates, runs) for arm, runs in sweep.arms.items()}
-    broken = FREQUENCIES.get(str(sweep.runs[0].config["data"]["name"]), nan)
-    start = {arm: _start(runs) for arm, runs in sweep.arms.items()}
+def _rows(sweep: Sweep) -> Iterator[dict[str, str]]:
+    rates, arms = sweep.grid, sweep.whole.arms
+    found = {arm: sweep.bits(arm) for arm in arms}
+    start = {arm: _start(runs) for arm, runs in arms.items()}
     lowest = {arm: {seed: best(rates, each) for seed, each in of.items()} for arm, of in found.items()}
     bits = {arm: {seed: float(loss) for seed, (_, loss) in of.items()} for arm, of in lowest.items()}
     minds = {
@@ -58,9 +59,15 @@ def _rows(sweep: Comparison) -> Iterator[dict[str, str]]:
         for arm, of in found.items()
     }
     for arm, of in found.items():
-        stable = [float(largest_stable(rates, each, broken)) for each in of.values()]
+        stable = [float(largest_stable(rates, each, sweep.broken)) for each in of.values()]
+        judged = {
+            "bits − baseline": _gap(bits, arm),
+            "sensitivity": cells.cell(list(minds[arm].values()), 3),
+            "sensitivity − baseline": _gap(minds, arm),
+            "largest stable": _counted(stable, end=rates[-1]),
+        }
         yield {
-            "setting": sweep.setting,
+            "setting": sweep.whole.setting,
             "arm": style(arm).label,
             "seeds": str(len(of)),
             **{
@@ -69,10 +76,7 @@ def _rows(sweep: Comparison) -> Iterator[dict[str, str]]:
             },
             "best rate": _counted([float(rate) for rate, _ in lowest[arm].values()]),
             "bits there": cells.cell(list(bits[arm].values()), 3),
-            "bits − baseline": _gap(bits, arm),
-            "sensitivity": cells.cell(list(minds[arm].values()), 3),
-            "sensitivity − baseline": _gap(minds, arm),
-            "largest stable": _counted(stable, end=rates[-1]),
+            **(judged if sweep.key == LR else {}),
         }
 
 
@@ -93,17 +97,6 @@ def _gap(of: dict[str, dict[int, float]], arm: str) -> str:
     return cells.cell([gap for gap in gaps.values() if not isnan(gap)], 3)
 
 
-def _over(rates: Sequence[float], runs: Sequence[Run]) -> dict[int, list[float]]:
-    bits = {(run.seed, _rate(run)): values(run)["bpc"] for run in runs}
-    return {
-        seed: [bits.get((seed, rate), nan) for rate in rates] for seed in sorted({run.seed for run in runs})
-    }
-
-
 def _start(runs: Sequence[Run]) -> dict[int, float]:
     before = {run.seed: column(run.metrics[run.metrics["step"] == 0], "bpc/val") for run in runs}
     return {seed: float(bits.iloc[0]) for seed, bits in before.items() if len(bits)}
-
-
-def _rate(run: Run) -> float:
-    return float(run.config["optim"]["lr"])

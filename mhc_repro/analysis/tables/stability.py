@@ -38,13 +38,25 @@ STABILITY_CAPTION = (
     f"the first {WINDOW} cannot be judged), in loss and in body gradient norm, mean over the runs. "
     f"{cells.SEVERAL}"
 )
+HEARD_TITLE = "Which end of the depth is heard"
+HEARD_CAPTION = (
+    f"{cells.KERNEL} Early share: of the first quarter. The outputs that the readout hears: to how many equally "
+    "loud ones that comes. Lost: what the validation loss gains, in nats, when these sub-layers fall silent. "
+    "Jacobian: how far a small change of a token's embedding moves what the head reads there, both relative to "
+    "their size. Attention logit: largest of the training. Clip by maps: the maps' share of the squared gradient "
+    "norm, mean over clipped steps; it alone of these is a matter of basis, as the norm of the maps' gradient "
+    "is."
+)
 
 
 PUBLISHED = ("loss_final", "loss_min", "grad_mean", "grad_max", "activation_mean", "activation_max")
-KERNEL = ("late_share", "cancellation")  # beside the gain, where it was measured
 STABILITY = (
     *("grad_body_median", "grad_body_max", "clipped", "composite_forward", "composite_backward"),
-    *KERNEL,
+    *cells.BESIDE_GAIN,
+)
+HEARD = (
+    *("late_share", "early_share", "effective", "cancellation", "lost_last_quarter", "lost_last_half"),
+    *("jacobian_random", "jacobian_worst", "logit_max", "clip_by_maps"),
 )
 Write = Callable[[Sequence[Run]], str]
 
@@ -69,12 +81,21 @@ class Table:
 
 def tables(comparisons: Sequence[Comparison]) -> list[Table]:
     """Build the tables of a study: paired differences once there are seeds enough, a grid where it sweeps rates."""
-    found, paired, over_rates = rows(comparisons), differences.table(comparisons), rates.table(comparisons)
+    found = rows(comparisons)
+    answers = stability_columns(found)
+    known = LEDGER[cells.BESIDE_GAIN[0]].label in answers
+    optional = [
+        Table(differences.TITLE, differences.table(comparisons), differences.CAPTION),
+        *(
+            Table(rates.TITLES[key], rates.table(comparisons, key), rates.caption(key))
+            for key in rates.TITLES
+        ),
+    ]
     return [
-        Table(STABILITY_TITLE, stability_columns(found), STABILITY_CAPTION),
+        Table(STABILITY_TITLE, answers, STABILITY_CAPTION + (f" {cells.KERNEL}" if known else "")),
+        *([Table(HEARD_TITLE, heard_columns(found), HEARD_CAPTION)] if known else []),
         Table(PUBLISHED_TITLE, published_columns(found), PUBLISHED_CAPTION),
-        *([] if paired.empty else [Table(differences.TITLE, paired, differences.CAPTION)]),
-        *([] if over_rates.empty else [Table(rates.TITLE, over_rates, rates.caption())]),
+        *(each for each in optional if not each.frame.empty),
     ]
 
 
@@ -115,8 +136,12 @@ def stability_columns(rows: Sequence[Row]) -> pd.DataFrame:
     """Build the columns that say whether an arm is stable, learns, and at what cost."""
     own = {"spikes a run (loss + gradient)": _spikes, "status": _status}
     frame = _frame(rows, {LEDGER["bpc"].label: cells.held_out_bpc} | _shown(*STABILITY) | own)
-    unknown = [LEDGER[name].label for name in KERNEL if set(frame[LEDGER[name].label]) <= {cells.DASH}]
-    return frame.drop(columns=unknown)
+    return cells.without_unknown(frame, *(LEDGER[name].label for name in cells.BESIDE_GAIN))
+
+
+def heard_columns(rows: Sequence[Row]) -> pd.DataFrame:
+    """Build the columns that say what of the depth a net hears, in terms that are no matter of basis."""
+    return _frame(rows, _shown(*HEARD))
 
 
 def _shown(*names: str) -> dict[str, Write]:
@@ -174,5 +199,7 @@ def _status(runs: Sequence[Run]) -> str:
             word if count == len(runs) else f"{word} (×{count})" for word, count in Counter(words).items()
         ]
 
-    states = [run.state if run.state == "finished" else f"{run.state} at {run.progress}" for run in runs]
-    return "; ".join(counted(states) + counted([words for run in runs for words in verdict(run).words()]))
+    return "; ".join(
+        counted(list(map(labels.status, runs)))
+        + counted([words for run in runs for words in verdict(run).words()])
+    )

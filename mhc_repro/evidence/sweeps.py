@@ -1,0 +1,63 @@
+"""A study's runs over a rate that it sweeps: one grid for every arm, held-out bits at each of its rates by seed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import nan
+
+from mhc_repro.evidence.comparison import Comparison, comparisons, settings
+from mhc_repro.evidence.ledger import values
+from mhc_repro.runs import Run
+
+LR, MAPS_LR = "optim.lr", "optim.connection_lr"
+SWEPT = {LR: "peak learning rate", MAPS_LR: "rate of the maps over the body's"}
+# What the figures of single settings show of a sweep, chosen before any was recorded
+DRAWN = {LR: (1e-3, 3e-3, 1e-2), MAPS_LR: (1.0, 10.0, 100.0)}
+FEWEST = 3  # rates that make a grid
+# Bits of a held-out byte under the frequencies of the training text's bytes: what a net knows without any context.
+FREQUENCIES = {"enwik8": 5.11}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The runs of a setting at all values of one rate."""
+
+    key: str  # of SWEPT
+    whole: Comparison
+
+    @cached_property
+    def grid(self) -> list[float]:
+        """All rates that any arm has, ascending: what lacks one has a hole there."""
+        return sorted({rate(run, self.key) for run in self.whole.runs})
+
+    @property
+    def broken(self) -> float:
+        """The bits from which on a net has lost its way; NaN where they are not known for the data."""
+        return FREQUENCIES.get(str(self.whole.runs[0].config["data"]["name"]), nan)
+
+    def bits(self, arm: str) -> dict[int, list[float]]:
+        """Return bits at the end by seed, one a rate: infinite where a run diverged, NaN where there is none."""
+        runs = self.whole.arms[arm]
+        found = {(run.seed, rate(run, self.key)): values(run)["bpc"] for run in runs}
+        seeds = sorted({run.seed for run in runs})
+        return {seed: [found.get((seed, each), nan) for each in self.grid] for seed in seeds}
+
+
+def rate(run: Run, key: str) -> float:
+    """Read a run's value of a setting that may be swept."""
+    return float(settings(run).get(key, nan))
+
+
+def sweeps(of_study: Sequence[Comparison], key: str) -> list[Sweep]:
+    """Find the settings of a study in which `key` takes rates enough for a grid."""
+    found = comparisons([run for each in of_study for run in each.runs], swept=key) if of_study else []
+    return [sweep for sweep in (Sweep(key, each) for each in found) if len(sweep.grid) >= FEWEST]
+
+
+def drawn(of_study: Sequence[Comparison]) -> list[Comparison]:
+    """Choose the settings that have figures of their own: all, but of a sweep the rates of DRAWN if it has any."""
+    found = list(of_study)
+    for key, few in DRAWN.items():
+        if sweeps(of_study, key):
+            found = [each for each in found if rate(each.runs[0], key) in few] or found
+    return found
