@@ -139,9 +139,7 @@ class Session:
                     Tracker(self.config, run, trainer.done, self.reporter.say) as tracker,
                 ):
                     return self._train(tracker)
-            except (UserError, OSError):  # such as a full disk, on which no status can be written either
-                raise
-            except compiler.Failed:
+            except (UserError, OSError, compiler.Failed):  # a full disk takes no status either
                 raise
             except Exception as error:
                 text = screenful(traceback.format_exc())
@@ -189,31 +187,28 @@ class Session:
                 self._save()
         return self._finish("finished", "")
 
-    def _first_step(self) -> Row:
+    def _first_step(self, is_new: bool = False) -> Row:
         """Make the step that compiles, with new kernels where the kept ones are broken; a stop has nothing to save.
 
-        Raises compiler.Failed where new kernels do not work either.
+        Raises compiler.Failed where the kernels are new and broken.
         """
         began = time.time()
-        with stops.taken(stops.leave):
-            if stops.requested():
-                raise stops.Stopped
-            try:
-                return self.trainer.step()
-            except Exception as error:
-                if stops.requested():  # a Ctrl-C goes to the compiler too
-                    raise stops.Stopped from None
-                if isinstance(error, torch.OutOfMemoryError):
-                    raise
-                self.reporter.say(f"warning: compiling anew: a kernel is broken: {compiler.cause(error)}")
-            kernels.start_over(began)
-            try:
-                return self.trainer.step()
-            except Exception as error:
+        try:
+            with stops.taken(stops.leave):
                 if stops.requested():
-                    raise stops.Stopped from None
+                    raise stops.Stopped
+                return self.trainer.step()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if stops.requested():  # a Ctrl-C goes to the compiler too
+                raise stops.Stopped from None
+            if is_new:
                 compiler.give_up(self.trainer.device, error)
                 raise compiler.Failed from error
+            self.reporter.say(f"warning: compiling anew, for a kernel is broken: {compiler.cause(error)}")
+        kernels.start_over(began)
+        return self._first_step(is_new=True)
 
     def _announce_test(self, step_seconds: float) -> None:
         config = self.config

@@ -14,7 +14,7 @@ from mhc_repro.command_line import cli, compose, inspection
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.ledger import values
 from mhc_repro.runs import Run, plan, read_runs
-from mhc_repro.training import enwik8
+from mhc_repro.training import compiler, enwik8, kernels
 
 ROOT = Path(__file__).parents[1] / "analysis" / "fixture"
 RUNS = {run.connection: run for run in read_runs(ROOT)}
@@ -159,7 +159,32 @@ def test_data_says_where_it_is(
     assert capsys.readouterr().out == f"{path}  100,000,000 bytes  sha256 {enwik8.SHA256}\n"
 
 
-def test_doctor_notices_a_broken_data_set(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+@pytest.fixture
+def compiler_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """What is wrong with the compiler, else nothing; whoever trusts an earlier proof is not told."""
+    found: list[str] = []
+
+    def fault(device: Any, cache: Path, trusting: bool) -> str:
+        return "" if trusting else "; ".join(found)
+
+    monkeypatch.setattr(compiler, "fault", fault)
+    monkeypatch.setenv(kernels.FOLDER, str(tmp_path / "kernels"))
+    return found
+
+
+def test_doctor_tells_whether_the_compiler_works(
+    tmp_path: Path, compiler_fault: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    assert call("doctor", "--cache", str(tmp_path)) == 0
+    assert f"yes, kernels in {tmp_path / 'kernels'}" in capsys.readouterr().out
+    compiler_fault.append("a small kernel does not work: ImportError: file too short")
+    assert call("doctor", "--cache", str(tmp_path)) == 0
+    assert "no: a small kernel does not work: ImportError: file too short" in capsys.readouterr().out
+
+
+def test_doctor_notices_a_broken_data_set(
+    tmp_path: Path, compiler_fault: list[str], capsys: pytest.CaptureFixture
+) -> None:
     assert call("doctor", "--cache", str(tmp_path / "none")) == 0
     assert "not there yet" in capsys.readouterr().out
     (tmp_path / "enwik8").write_bytes(b"short")

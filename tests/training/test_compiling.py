@@ -73,7 +73,9 @@ def test_a_broken_kernel_is_made_anew_and_costs_nothing_but_a_line(
     assert_same_run(broken, whole)
     run = RunDirectory.of(broken)
     assert run.read_manifest()["fingerprint"]["compile"] is True
-    assert "warning: compiling anew: a kernel is broken: RuntimeError: x.cpp: error" in run.log.read_text()
+    assert (
+        "warning: compiling anew, for a kernel is broken: RuntimeError: x.cpp: error" in run.log.read_text()
+    )
 
 
 def test_where_new_kernels_break_too_the_run_goes_on_without(
