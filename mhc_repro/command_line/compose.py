@@ -5,10 +5,12 @@ after hours. Grammar, sweeps and composition are Hydra's own, so the jobs checke
 """
 
 import argparse
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -16,16 +18,16 @@ from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from mhc_repro import config
 from mhc_repro.cache import cache_directory
-from mhc_repro.command_line import mistakes
+from mhc_repro.command_line import launcher, mistakes
 from mhc_repro.config import Config, ConnectionConfig
 from mhc_repro.errors import UserError
 from mhc_repro.runs.directory import LOCAL, checkout, is_recorded, results_root
@@ -34,6 +36,7 @@ from mhc_repro.validation import assignment, validate
 
 CONF = checkout() / "conf"
 NAME = "config"
+MOST = 10_000  # jobs of one command line
 # What the command line may say of a recorded study: which of its runs ...
 CHOSEN = ("study", "connection", "seed")
 EXECUTION = re.compile(r"(runtime|hydra)\b|data\.path$")  # ... and how they are executed
@@ -135,7 +138,7 @@ def _compose(args: argparse.Namespace) -> Sweep:
         jobs, multirun = _jobs(loader, args)
         for job in jobs:
             _refuse_merged_groups(job, loader)
-        n_jobs = _n_jobs(jobs[0]) if multirun else None  # Hydra's own part is the same in all of them
+        n_jobs = launcher.n_jobs(jobs[0]) if multirun else None  # Hydra's own part is the same in all
         lines = [_typed(job) for job in jobs]
         configs = [to_config(job) for job in jobs]
         for each in configs:
@@ -149,29 +152,6 @@ def _compose(args: argparse.Namespace) -> Sweep:
 def _typed(job: DictConfig) -> list[str]:
     """Return the overrides of a job as they were typed, not what their interpolations stand for."""
     return cast(list[str], OmegaConf.to_container(job.hydra.overrides.task, resolve=False))
-
-
-def _n_jobs(job: DictConfig) -> int | None:
-    """Return the n_jobs of hydra/launcher=joblib, all that is used of it; null of any other launcher."""
-    try:
-        launcher = cast(dict[str, Any], OmegaConf.to_container(job.hydra.launcher, resolve=True))
-        if "n_jobs" not in launcher:
-            return None
-        usual = ConfigStore.instance().load("hydra/launcher/joblib.yaml").node
-    except Exception as error:  # whatever Hydra and OmegaConf raise for what they did not foresee
-        raise UserError(mistakes.one_line(error)) from None
-    n_jobs = launcher.pop("n_jobs")
-    if n_jobs < 1 and n_jobs != -1:
-        raise UserError(
-            f"hydra.launcher.n_jobs={n_jobs}: must be 1 or more, or hydra.launcher.n_jobs=-1 (all cores)"
-        )
-    for key, value in launcher.items():
-        if value != usual.get(key):
-            line = assignment(f"hydra.launcher.{key}", value)
-            raise UserError(
-                f"{line}: only hydra.launcher.n_jobs can be set of runs side by side; leave it out"
-            )
-    return n_jobs
 
 
 def _refuse_changed_study(args: argparse.Namespace, loader: ConfigLoader, configs: Sequence[Config]) -> None:
@@ -201,23 +181,37 @@ def _jobs(loader: ConfigLoader, args: argparse.Namespace) -> tuple[list[DictConf
     master = _load(loader, args, RunMode.MULTIRUN)
     if not args.multirun and (args.run or master.hydra.mode != RunMode.MULTIRUN):
         given = OverridesParser.create(config_loader=loader).parse_overrides(args.overrides)
-        swept = any(each.is_sweep_override() for each in given)
-        return [_load(loader, args, RunMode.RUN) if swept else master], False
+        sweeps = any(each.is_sweep_override() for each in given)
+        return [_load(loader, args, RunMode.RUN) if sweeps else master], False
     params = master.hydra.sweeper.get("params") or {}
     lines = [f"{key}={value}" for key, value in params.items()] + _typed(master)
     try:
         overrides = OverridesParser.create(config_loader=loader).parse_overrides(lines)
+        sizes = [(each, _size(each)) for each in overrides if each.is_sweep_override()]
+        _refuse_no_or_too_many(sizes, loader)
         batches = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-        empty = [
-            each for each in overrides if each.is_sweep_override() and not list(each.sweep_string_iterator())
-        ]
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(mistakes.explain(error, lines, loader, _name(args), multirun=True)) from None
-    for each in empty:
-        options = loader.get_group_options(each.key_or_group)
-        allowed = f"; there are {', '.join(options)}" if options else ""
-        raise UserError(f"{each.input_line}: matches nothing, so there is nothing to run{allowed}")
     return [_load_job(loader, args, master, job) for batch in batches for job in batch], True
+
+
+def _size(sweep: Override) -> int:
+    """Count what a sweep stands for, as far as it matters; an interval has no end."""
+    values = sweep.sweep_string_iterator() if sweep.is_discrete_sweep() else repeat("")
+    return sum(1 for _ in islice(values, MOST + 1))
+
+
+def _refuse_no_or_too_many(sizes: Sequence[tuple[Override, int]], loader: ConfigLoader) -> None:
+    for sweep, size in sizes:
+        if size == 0:
+            options = loader.get_group_options(sweep.key_or_group)
+            allowed = f"; there are {', '.join(options)}" if options else ""
+            raise UserError(f"{sweep.input_line}: matches nothing, so there is nothing to run{allowed}")
+    if math.prod(size for _, size in sizes) > MOST:
+        named = " ".join(str(sweep.input_line) for sweep, _ in sizes)
+        raise UserError(f"{named}: more than {MOST:,} runs; make them fewer, for example seed=0,1,2")
 
 
 def _load(loader: ConfigLoader, args: argparse.Namespace, mode: RunMode) -> DictConfig:

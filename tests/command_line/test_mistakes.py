@@ -118,6 +118,10 @@ MISTAKES = [
         ["connection=glob(zzz*)", "matches nothing", "baseline, baseline_quarter, "],
     ),
     ("-m seed=range(0)", ["seed=range(0)", "matches nothing"]),
+    # and of too much
+    ("-m seed=interval(0,1)", ["seed=interval(0,1)", "more than 10,000 runs"]),
+    ("-m seed=range(1000000000)", ["seed=range(1000000000)", "more than 10,000 runs"]),
+    ("-m seed=range(200) optim.lr=range(1,200)", ["seed=range(200) optim.lr=range(1,200)", "10,000"]),
     # how the jobs are run
     ("-m seed=0,1 hydra/launcher=joblib hydra.launcher.n_jobs=0", ["n_jobs=0", "1 or more"]),
     ("-m seed=0,1 hydra/launcher=joblib ++hydra.launcher.n_jobs=${seed}", ["n_jobs=0", "1 or more"]),

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict
 from functools import cache
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from types import FrameType, NoneType
 from typing import Any
@@ -42,7 +42,8 @@ LONGEST = 2_000  # characters that a person reads as one line
 STEPS = 2
 
 DEFAULTS = dotted(asdict(Config()))
-FIELDS = [key for key in DEFAULTS if key != "runtime.compile"]  # which takes a minute to try
+FIELDS = list(DEFAULTS)
+TRIED = [key for key in FIELDS if key != "runtime.compile"]  # which takes minutes to train with
 WORDS = """
 groups: connection model data optim train probe runtime protocol study precision
 
@@ -51,8 +52,9 @@ arms: baseline hc mhc mhc_static mhc_lite kromhc identity identity_mix history_s
 odd: null true no [] [1,2] [[1]] {a:1} {} '' "" nan inf -inf -1 0 1 0.5 1e3 1e400 1e-400 0x10 1_000 -0 007 +5 ???
 99999999999999999999 1000000000000000000000000000000 a/b ../x .. . /etc/passwd /dev/null/x ~nobody-here/x ~ - -- é
 💥 '\\t' ${seed} ${study} ${model} ${nope} ${oc.env:HOME} ${oc.env:NO_SUCH_VARIABLE} ${oc.env:HOME,1} ${oc.decode:[}
-${} ${ $ \\ a=b a:b [1 {a 'a "a a,b range(3) range(0) glob(*) choice(1,2) interval(0,1) sort(2,1) int(x) str(3)
-float(nan) int(3) json_str([1]) extend_list(1) ${.} ${..} ${${seed}} ${hydra:job.name} ${now:%s} {0} !!str
+${} ${ $ \\ a=b a:b [1 {a 'a "a a,b range(3) range(0) range(9999999999) glob(*) choice(1,2) interval(0,1) sort(2,1)
+int(x) str(3) float(nan) int(3) json_str([1]) extend_list(1) ${.} ${..} ${${seed}} ${hydra:job.name} ${now:%s}
+{0} !!str
 
 hydra: hydra.mode hydra.verbose hydra.job.chdir hydra.job.name hydra.run.dir hydra.sweep.dir hydra.sweep.subdir
 hydra.output_subdir hydra.sweeper.params hydra.sweeper.max_batch_size hydra.launcher.n_jobs hydra/launcher
@@ -101,9 +103,10 @@ def command_lines(seed: int) -> Iterator[tuple[list[str], str]]:
             )
             wrong = [f"{sign}{key}{tail}" + ("" if sign == "~" and draw.random() < 0.5 else f"={odd()}")]
         elif kind < 0.75:
+            key = draw.choice(TRIED)
             flags, wrong = ["-m"], [f"{key}={odd()},{fitting(key)}"]
         else:  # each may be right, and contradict another
-            wrong = [f"{each}={fitting(each)}" for each in draw.choices(FIELDS, k=draw.randint(2, 4))]
+            wrong = [f"{each}={fitting(each)}" for each in draw.choices(TRIED, k=draw.randint(2, 4))]
         yield [*flags, f"connection={arm}", *TINY, *wrong], alone
 
 
@@ -115,9 +118,11 @@ class Hang(BaseException):
 def workshop(folder: Path) -> Iterator[None]:
     """Train for two steps where `train.py` would train a run, and under `folder` wherever it is to write."""
 
+    tried = count()
+
     def briefly(config: Config) -> int:
-        given = Path(config.runtime.results)
-        config.runtime.results = str(folder / ("elsewhere" if given.is_absolute() else given))
+        given, anew = Path(config.runtime.results), folder / str(next(tried))
+        config.runtime.results = str(anew / ("elsewhere" if given.is_absolute() else given))
         config.runtime.cache = str(folder / "cache")
         with at_step(STEPS, lambda: os.kill(os.getpid(), signal.SIGTERM)):
             return exit_code(lambda: 1 if loop.train(config) in ("failed", "busy") else 0)
@@ -167,12 +172,12 @@ def outcome(argv: list[str], key: str = "") -> str:
     return "refused" if key in line else f"does not name {key}: {line}"
 
 
-def main(count: int, seconds: float, seed: int = 0) -> int:
+def main(number: int, seconds: float, seed: int = 0) -> int:
     """Try command lines; print the figures and every one that came to neither end; return the exit code."""
     resource.setrlimit(resource.RLIMIT_AS, (16 << 30, resource.RLIM_INFINITY))
     found, limit = Counter[str](), time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as folder, workshop(Path(folder)):
-        for argv, key in islice(command_lines(seed), count):
+        for argv, key in islice(command_lines(seed), number):
             if time.monotonic() > limit:
                 break
             ending = outcome(argv, key)

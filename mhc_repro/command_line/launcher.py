@@ -1,0 +1,37 @@
+"""What was composed says how the jobs of a multirun are run, however it was typed: by Hydra, or side by side."""
+
+from typing import Any, cast
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from mhc_repro.command_line import mistakes
+from mhc_repro.errors import UserError
+from mhc_repro.validation import assignment
+
+
+def n_jobs(job: DictConfig) -> int | None:
+    """Return the n_jobs of hydra/launcher=joblib, all that is used of it; null of any other launcher."""
+    try:
+        launcher = cast(dict[str, Any], OmegaConf.to_container(job.hydra.launcher, resolve=True))
+        if "n_jobs" not in launcher:
+            return None
+        usual = ConfigStore.instance().load("hydra/launcher/joblib.yaml").node
+    except Exception as error:  # of Hydra's own settings, which have no schema of ours
+        raise UserError(mistakes.one_line(error)) from None
+    wanted = launcher.pop("n_jobs")
+    if type(wanted) is not int or (wanted < 1 and wanted != -1):
+        raise UserError(
+            f"hydra.launcher.n_jobs={wanted}: must be 1 or more, or hydra.launcher.n_jobs=-1 (all cores)"
+        )
+    if job.hydra.job.env_set:
+        raise UserError(
+            "hydra.job.env_set: runs side by side have the environment of the command; set it there"
+        )
+    for key, value in launcher.items():
+        if value != usual.get(key):
+            line = assignment(f"hydra.launcher.{key}", value)
+            raise UserError(
+                f"{line}: only hydra.launcher.n_jobs can be set of runs side by side; leave it out"
+            )
+    return wanted
