@@ -262,7 +262,8 @@ def test_recorded_runs_are_judged_by_todays_guard(recorded):
     dead = {name for name, each in found.items() if each.dead}
     assert {name.rpartition("-s0")[0] for _, name in dead} == {*FAULTS} - {*TOO_SHORT}
     off = {name for name, each in found.items() if each.off_the_constraint}
-    assert off == {("depth", "mhc-s0-7d2e9d7b"), ("stress", "mhc-s1-b3fecffe")}
+    assert off >= {("depth", "mhc-s0-7d2e9d7b"), ("stress", "mhc-s1-b3fecffe"), ("maps", "mhc-s0-17a67aa7")}
+    assert {name.rpartition("-s")[0] for _, name in off} == {"mhc"}  # no arm that is exact by construction
 
 
 def test_a_try_of_a_few_steps_is_not_blamed_for_what_has_not_moved_yet(tables):

@@ -43,7 +43,7 @@ def tables(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> dict[str, pd.Dat
     """Build every table that shows a gain."""
     of_study = comparisons(runs)
     by_name = {"made-up": of_study}
-    monkeypatch.setattr(front, "chosen", lambda: {"settings": ["made-up"], "arms": {}})
+    monkeypatch.setattr(front, "chosen", lambda: front.Chosen(["made-up"], {}))
     of_arms = {arm: of for each in of_study for arm, of in each.arms.items()}
     return {
         "stability": stability.stability_columns(stability.rows(of_study)),
