@@ -1,26 +1,21 @@
-"""What each field of a config may hold: `validate` raises UserError with the first one that is wrong.
+"""Is a config one that can run? `validate` raises UserError with the first field that is wrong.
 
-Types are Hydra's business, the forms of H_res are `connections.check`'s. What is left are ranges, choices,
-names that become folders, and fields that only fit together.
+Types are Hydra's business, what each field may hold alone is said in the schema, the forms of H_res are
+`connections.check`'s. What is left are fields that only fit together.
 """
 
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from mhc_repro.cache import expanded
-from mhc_repro.config import Config, ConnectionConfig, OptimConfig
+from mhc_repro.config import Config, ConnectionConfig, OptimConfig, rules
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.verdicts import REASONS
+from mhc_repro.rules import folder, some_of
 from mhc_repro.runs.directory import LOCAL, is_recorded, results_root
-from mhc_repro.texts import TEXTS, Text
+from mhc_repro.texts import GIVEN, TEXTS, Text
 from mhc_repro.training import given
 from mhc_repro.training.tracking import PACKAGES
 
@@ -39,133 +34,9 @@ UNUSED = {"residual": (*MAPS, "mixing"), "history": MAPS}  # by kind of connecti
 RESERVED = ("bench", "figures", "local", "tables")  # folders beside the studies under a results root
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What a field may hold, in words and as a test."""
-
-    allowed: str
-    holds: Callable[[Any], bool]
-
-
-def at_least(low: float) -> Rule:
-    return Rule(f"{low} or more", lambda value: low <= value < math.inf)
-
-
-def within(low: float, high: float) -> Rule:
-    return Rule(f"from {low} to {high}", lambda value: low <= value <= high)
-
-
-def below_one() -> Rule:
-    return Rule("0 or more and less than 1", lambda value: 0 <= value < 1)
-
-
-def positive() -> Rule:
-    return Rule("more than 0 and finite", lambda value: 0 < value < math.inf)
-
-
-def one_of(*choices: str) -> Rule:
-    return Rule(f"one of {', '.join(choices)}", lambda value: value in choices)
-
-
-def some_of(*choices: str) -> Rule:
-    return Rule(
-        f"a list of some of {', '.join(choices)}, each once",
-        lambda value: set(value) <= set(choices) and len(set(value)) == len(value),
-    )
-
-
-def pair(of: Rule | None = None) -> Rule:
-    """Two numbers, each finite or as `of` says."""
-    each = of or Rule("finite", math.isfinite)
-    return Rule(
-        f"two numbers, each {each.allowed}", lambda value: len(value) == 2 and all(map(each.holds, value))
-    )
-
-
-def or_null(rule: Rule) -> Rule:
-    return Rule(f"null, or {rule.allowed}", lambda value: value is None or rule.holds(value))
-
-
-def matching(pattern: str, allowed: str) -> Rule:
-    return Rule(allowed, lambda value: re.fullmatch(pattern, value) is not None)
-
-
-def size() -> Rule:
-    return within(1, 2**20)
-
-
-def _is_name(text: str) -> bool:
-    # No separators, no leading dot, nothing to quote, and what YAML reads as it is written: `no` is False there.
-    plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", text)
-    return plain is not None and isinstance(yaml.safe_load(text), str)
-
-
-NAME = Rule(
-    "a plain name of letters, digits and . _ + -, no number or date, not yes, no, true or false", _is_name
-)
-
-RULES: dict[str, Rule] = {
-    "seed": within(0, 2**32 - 1),
-    "study": NAME,
-    "connection.name": NAME,
-    "connection.kind": one_of("residual", "streams", "history"),
-    "connection.n": size(),
-    "connection.coefficients": one_of("flat", "stream", "stream_layer_norm", "static"),
-    "connection.gate": one_of("sigmoid", "tanh", "softmax"),
-    "connection.alpha": Rule("a finite number", math.isfinite),
-    "connection.freeze": some_of("read", "write", "mix"),
-    "connection.branch_scale": Rule("a finite number", math.isfinite),
-    "connection.read_start": pair(),
-    "connection.write_start": pair(),
-    "connection.expand": one_of("copy", "lss"),
-    "connection.reduce": one_of("sum", "mean", "head"),
+RULES = rules() | {  # and those whose words are another module's
     "connection.expects": some_of(*REASONS),
-    "model.blocks": within(1, 4096),
-    "model.dim": size(),
-    "model.heads": size(),
-    "model.mlp_ratio": size(),
-    "model.norm_eps": positive(),
-    "model.init_std": positive(),
-    "model.dropout": below_one(),
-    "model.norm": one_of("pre", "post"),
-    "model.position": one_of("learned", "rope"),
-    "data.name": one_of(*TEXTS, *given.GIVEN),
-    "data.path": or_null(Rule("a file or folder that exists", lambda path: expanded(path).exists())),
-    "data.tokeniser": one_of("none", "gpt2"),
-    "data.vocab": within(256, 2**16),  # byte values are the symbols
-    "data.batch": size(),
-    "data.sequence": size(),
-    "optim.lr": positive(),
-    "optim.betas": pair(below_one()),
-    "optim.eps": positive(),
-    "optim.weight_decay": at_least(0),
-    "optim.connection_lr": positive(),
-    "optim.warmup": within(0, 1),
-    "optim.schedule": one_of("cosine", "constant"),
-    "optim.final_lr": within(0, 1),
-    "optim.clip": at_least(0),
-    "train.steps": at_least(1),
-    "train.precision": one_of("float64", "float32", "bfloat16", "float16"),
-    "train.streams": one_of("wide", "bfloat16", "float16"),
-    "train.val_every": at_least(1),
-    "train.val_windows": at_least(1),
-    "train.test_windows": at_least(1),
-    "probe.every": at_least(1),
-    "probe.windows": at_least(1),
-    "probe.token_maps": at_least(0),
-    "probe.token_map_times": at_least(0),
-    "probe.activation": one_of("probe", "batch"),
-    "runtime.device": matching(r"auto|cpu|mps|cuda(:\d+)?", "auto, cpu, mps, cuda or cuda:<number>"),
-    "runtime.threads": or_null(within(1, 1024)),
-    "runtime.compile": one_of("auto", "on", "off"),
-    "runtime.results": Rule("a folder", lambda path: path != "" and _folder(results_root(path))),
-    "runtime.cache": or_null(Rule("a folder", lambda path: path != "" and _folder(expanded(path)))),
-    "runtime.enwik8": or_null(Rule("a file that exists", lambda path: expanded(path).is_file())),
-    "runtime.accumulate": size(),
-    "runtime.checkpoint_seconds": at_least(0),
-    "runtime.progress": one_of("auto", "bar", "lines"),
-    "runtime.track": or_null(one_of(*PACKAGES)),
-    "runtime.resume": one_of("exact", "any"),
+    "runtime.results": folder(results_root),
 }
 
 
@@ -174,7 +45,7 @@ def validate(config: Config) -> None:
     defaults = Config()
     for key, rule in RULES.items():
         value = attrgetter(key)(config)
-        if not _holds(rule, value):
+        if not rule.holds(value):
             raise _wrong(key, value, f"must be {rule.allowed}", attrgetter(key)(defaults))
     _check_body(config)
     _check_optim(config)
@@ -188,13 +59,6 @@ def validate(config: Config) -> None:
 def assignment(key: str, value: Any) -> str:
     """Write an override as one would type it."""
     return f"{key}={_text(value)}"
-
-
-def _holds(rule: Rule, value: Any) -> bool:
-    try:
-        return rule.holds(value)
-    except (TypeError, ValueError, OSError):  # a list in a list, a path that is too long
-        return False
 
 
 def _wrong(key: str, value: Any, why: str, example: Any) -> UserError:
@@ -280,7 +144,7 @@ def _check_parts(config: Config) -> None:
 
 def _check_data(config: Config) -> Text:
     data = config.data
-    if data.name in given.GIVEN:
+    if data.name in GIVEN:
         text = given.find(data).text()
         given.require(data, text.sha256)
     else:
@@ -333,11 +197,6 @@ def _check_tracker(track: str | None) -> None:
     if track and (found is None or found.origin is None):  # the latter of a mere folder called so
         why = f"the package {PACKAGES[track]} is not installed: pip install -e '.[tracking]', or leave it out"
         raise _wrong("runtime.track", track, why, None)
-
-
-def _folder(path: Path) -> bool:
-    there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
-    return there.is_dir()
 
 
 def _text(value: Any) -> str:

@@ -171,9 +171,10 @@ def _refuse_changed_study(args: argparse.Namespace, loader: ConfigLoader, config
 def _refuse_merged_groups(job: DictConfig, loader: ConfigLoader) -> None:
     """Hydra merges `connection=[hc,mhc]` into an arm that is neither, and lets `~connection` leave none."""
     for group in (f.name for f in fields(Config) if is_dataclass(f.type)):
-        if group not in job.hydra.runtime.choices:
-            options = ", ".join(loader.get_group_options(group))
-            raise UserError(f"{group}: a run has one of {options}; for a run of each write -m {group}=a,b")
+        options = loader.get_group_options(group)
+        if options and group not in job.hydra.runtime.choices:
+            of = ", ".join(options)
+            raise UserError(f"{group}: a run has one of {of}; for a run of each write -m {group}=a,b")
 
 
 def _jobs(loader: ConfigLoader, args: argparse.Namespace) -> tuple[list[DictConfig], bool]:

@@ -6,7 +6,7 @@ refuses.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType
@@ -53,6 +53,14 @@ def explain(error: Exception, overrides: list[str], loader: ConfigLoader, name: 
             return _no_choice(str(each.input_line), loader.get_group_options(each.key_or_group))
     if not multirun and (sweep := next((each for each in parsed if each.is_sweep_override()), None)):
         return _not_one_value(sweep, is_group=sweep in groups)
+    for each in parsed:
+        if (
+            is_dataclass(_type(each.key_or_group))
+            and each not in groups
+            and not isinstance(each.value(), dict)
+        ):
+            example = _example(each.key_or_group, dotted(asdict(Config())))
+            return f"{each.input_line}: {each.key_or_group} is several settings{example}"
     cause = next((each for each in _chain(error) if isinstance(each, OmegaConfBaseException)), None)
     if cause is None or not cause.full_key or isinstance(error, RecursionError):
         place = _place(overrides, groups, loader, name)
@@ -196,13 +204,18 @@ def _example(key: str, settings: Mapping[str, Any]) -> str:
 
 def _expected(key: str) -> str | None:
     """Return in words what the schema wants at a dotted key."""
-    hint: Any = Config
-    for part in key.split("."):
-        hint = get_type_hints(hint).get(part) if isinstance(hint, type) else None
+    hint = _type(key)
     parts = get_args(hint)
     if NoneType in parts:
         return f"{WORDS.get(parts[0], 'a value')} or null"
     return WORDS.get(hint)
+
+
+def _type(key: str) -> Any:
+    hint: Any = Config
+    for part in key.split("."):
+        hint = get_type_hints(hint).get(part) if isinstance(hint, type) else None
+    return hint
 
 
 def _nearest(key: str, known: Iterable[str]) -> str | None:

@@ -16,7 +16,7 @@ import torch
 from mhc_repro.cache import cache_directory
 from mhc_repro.config import DataConfig, RuntimeConfig
 from mhc_repro.errors import UserError
-from mhc_repro.texts import TEXTS
+from mhc_repro.texts import GIVEN, TEXTS
 from mhc_repro.training import enwik8, given
 from mhc_repro.training.characters import to_symbols
 from mhc_repro.training.joined import Joined
@@ -58,12 +58,12 @@ def open_corpus(config: DataConfig, runtime: RuntimeConfig) -> Corpus:
         digest = hashlib.sha256(text.data).hexdigest()
         _require(config, digest)
         return _split(text, digest)
-    if config.name in given.GIVEN:
+    if config.name in GIVEN:
         found = given.find(config)
         given.require(config, found.sha256)
         tokens = config.name == "tokens"
         return Corpus(*found.splits(), found.sha256, tokens, given.lengths(config.tokeniser, config.vocab))
-    choices = ", ".join(f"data={name}" for name in (*TEXTS, *given.GIVEN))
+    choices = ", ".join(f"data={name}" for name in (*TEXTS, *GIVEN))
     raise UserError(f"data.name={config.name} is no corpus; choose one of {choices}")
 
 

@@ -15,11 +15,10 @@ import numpy.typing as npt
 from mhc_repro.cache import expanded
 from mhc_repro.config import DataConfig
 from mhc_repro.errors import UserError
-from mhc_repro.texts import Text
+from mhc_repro.texts import GIVEN, Text
 from mhc_repro.training import shards
 from mhc_repro.training.joined import Joined, Piece, fingerprint
 
-GIVEN = ("text", "tokens")
 FILES = 10_000  # each is mapped for as long as a run goes on
 GPT2 = 50_257  # its tokens; a model's vocabulary is often rounded up
 LENGTHS = Path(__file__).with_name("gpt2_lengths.bin")  # bytes of text in each of them
