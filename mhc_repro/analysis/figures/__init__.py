@@ -19,11 +19,12 @@ from mhc_repro.evidence.sweeps import SWEPT, drawn, sweeps
 
 Draw = Callable[[Comparison], Drawing]
 
+GAP = "loss-gap"  # to a baseline, where there is one
 # of every comparison: end of the file's name, caption, drawing
 FIGURES: tuple[tuple[str, str, Draw], ...] = (
     ("training", training.TRAINING, training.training),
     ("gain-by-layer", training.GAIN_BY_LAYER, training.gain_by_layer),
-    ("loss-gap", training.LOSS_GAP, training.loss_gap),
+    (GAP, training.LOSS_GAP, training.loss_gap),
     ("mappings", mappings.CAPTION, mappings.mappings),
     ("details", details.CAPTION, details.details),
 )
@@ -61,6 +62,7 @@ def of_study(comparisons: Sequence[Comparison]) -> list[Figure]:
     for comparison in drawn(comparisons):
         wanted = OF_FAMILIES if len(comparison.arms) > MANY else FIGURES
         wanted += HEARD if measured(comparison.runs) else ()
+        wanted = tuple(each for each in wanted if each[0] != GAP or BASELINE in comparison.arms)
         found += [Figure(*each, part) for part in families(comparison) for each in wanted]
     return found
 

@@ -12,7 +12,7 @@ ALL = [name for name, *_ in figures.FIGURES]
 
 
 def test_every_setting_gets_every_figure(fake: Fake) -> None:
-    found = figures.of_study(comparisons([fake("hc", optim__lr=lr) for lr in (0.1, 0.2)]))
+    found = figures.of_study(comparisons([fake(optim__lr=lr) for lr in (0.1, 0.2)]))
     assert [each.name for each in found] == ALL * 2
     assert len({each.path for each in found}) == 2 * len(ALL)
     assert found[0].path == "figures/made-up-lr-0.1-training.svg"
@@ -20,7 +20,7 @@ def test_every_setting_gets_every_figure(fake: Fake) -> None:
 
 
 def test_a_sweep_of_depth_gets_one_more_and_first(fake: Fake) -> None:
-    first, *rest = figures.of_study(comparisons([fake("hc", model__blocks=blocks) for blocks in (4, 8)]))
+    first, *rest = figures.of_study(comparisons([fake(model__blocks=blocks) for blocks in (4, 8)]))
     assert first.path == "figures/made-up-gain-by-depth.svg"
     assert [run.layers for run in first.comparison.runs] == [8, 16]
     assert [each.name for each in rest] == ALL * 2
@@ -42,7 +42,7 @@ def test_figures_of_many_arms_are_by_family_and_none_is_lost(fake: Fake) -> None
 
 
 def test_a_part_shows_every_picture_of_its_name_under_one_caption(fake: Fake) -> None:
-    found = comparisons([fake("hc", optim__lr=lr) for lr in (0.1, 0.2)])
+    found = comparisons([fake(optim__lr=lr) for lr in (0.1, 0.2)])
     *images, caption = figures.part("loss-gap", found, "here/").split("\n\n")
     assert images == [
         f"![Figure: loss gap](here/figures/made-up-lr-{lr}-loss-gap.svg)" for lr in ("0.1", "0.2")
@@ -51,3 +51,8 @@ def test_a_part_shows_every_picture_of_its_name_under_one_caption(fake: Fake) ->
     assert caption.endswith("2 runs, commit abcdef0. Regenerate: `make report`.*")
     said = figures.part("gain-by-depth", found, "here/")
     assert said == "*Study `made-up`: no figure 'gain-by-depth'.*"
+
+
+def test_without_a_baseline_there_is_no_gap_to_it(fake: Fake) -> None:
+    names = [each.name for each in figures.of_study(comparisons([fake("hc"), fake("mhc")]))]
+    assert names == [name for name in ALL if name != figures.GAP]
