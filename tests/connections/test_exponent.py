@@ -149,6 +149,7 @@ def test_compiled_code_carries_the_same_state(tiny):
     results = []
     for compiled in (False, True):
         torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
         model = amplifying(tiny, "mhc_exponent", 1e11, "float32")
         if compiled:
             model.compile_connections()
