@@ -133,7 +133,7 @@ class OptimConfig:
 class TrainConfig:
     """How long, in which numbers, and when the held-out data is read: the same windows each time."""
 
-    steps: int = setting(2000, at_least(1))
+    steps: int = setting(2000, within(1, 10**9))
     # bfloat16 and float16: of the body's products alone (autocast), with weights, maps and loss in float32, and
     # for float16 a scaled loss
     precision: str = setting("float32", one_of("float64", "float32", "bfloat16", "float16"))
@@ -151,7 +151,7 @@ class ProbeConfig:
     every: int = setting(20, at_least(1))
     windows: int = setting(8, at_least(1))
     token_maps: int = setting(64, at_least(0))  # probe tokens whose own H_res are kept ...
-    token_map_times: int = setting(5, at_least(0))  # ... at this many steps
+    token_map_times: int = setting(5, within(0, 2**20))  # ... at this many steps
     # What gain/activation is measured on: probe, or batch: the batch just trained on, forwarded once more in
     # train mode with dropout, at steps 1, 1 + every, ...: what the enwik8 reproduction prints
     activation: str = setting("probe", one_of("probe", "batch"))

@@ -135,7 +135,10 @@ def _loader(args: argparse.Namespace) -> Iterator[ConfigLoader]:
 
 def _compose(args: argparse.Namespace) -> Sweep:
     with _loader(args) as loader:
-        jobs, multirun = _jobs(loader, args)
+        try:
+            jobs, multirun = _jobs(loader, args)
+        except OmegaConfBaseException as error:  # an interpolation among Hydra's own settings
+            raise UserError(mistakes.unresolved(error, {})) from None
         for job in jobs:
             _refuse_merged_groups(job, loader)
         n_jobs = launcher.n_jobs(jobs[0]) if multirun else None  # Hydra's own part is the same in all

@@ -82,7 +82,7 @@ def unresolved(error: OmegaConfBaseException, written: Mapping[str, Any]) -> str
     """Return the line for a value that is missing or none of its field's, among dotted settings as `written`."""
     key = (error.full_key or "").partition("[")[0]
     if key not in written:
-        return one_line(error)
+        return f"{key}: {one_line(error)}" if key else one_line(error)
     line, expected = assignment(key, written[key]), _expected(key)
     if expected is None:
         return f"{line}: {one_line(error)}"

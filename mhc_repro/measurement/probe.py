@@ -55,9 +55,9 @@ class Probe:
         self.every = config.every
         self.tokens = tokens
         self.steps = steps
-        probed = [step for step in range(steps + 1) if self.due(step)]
-        times = min(config.token_map_times, len(probed))
-        self.token_map_steps = {probed[round(i)] for i in np.linspace(0, len(probed) - 1, times)}
+        last = -(-steps // self.every)  # probe, from 0, at step min(last * every, steps)
+        times = np.linspace(0, last, min(config.token_map_times, last + 1))
+        self.token_map_steps = {min(round(i) * self.every, steps) for i in times}
         self.kept = torch.linspace(0, tokens.numel() - 1, config.token_maps).long()
 
     def due(self, step: int) -> bool:

@@ -78,7 +78,7 @@ MISTAKES = [
     ("optim.lr=${nope}", ["nope"]),
     ("seed=???", ["seed"]),
     # ranges and places
-    ("train.steps=0", ["train.steps=0", "1 or more", "train.steps=2000"]),
+    ("train.steps=0", ["train.steps=0", "from 1 to", "train.steps=2000"]),
     ("runtime.enwik8=/no/such/file", ["/no/such/file", "a file that exists", "runtime.enwik8=null"]),
     # only in one job of many
     ("-m connection=baseline,mch", ["connection=mch", "connection=mhc"]),
