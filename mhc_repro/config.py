@@ -56,6 +56,9 @@ class ModelConfig:
     # X' = norm(H_res X + H_post^T F(H_pre X)), known to be fragile: a positive control
     norm: str = "pre"
     qk_norm: bool = False  # LayerNorm on queries and keys, which bounds attention's logits (2309.14322)
+    # A model of one's own under GainMonitor, which nothing here trains: what it is, in words, and its sub-layers
+    own: str = ""
+    layers: int = 0  # two a block
 
 
 @dataclass
