@@ -88,9 +88,15 @@ class ModelConfig:
     # pre: each branch normalises what it reads | post: each stream is normalised behind the connection instead,
     # X' = norm(H_res X + H_post^T F(H_pre X)), known to be fragile: a positive control
     norm: str = setting("pre", one_of("pre", "post"))
-    qk_norm: bool = setting(
-        False
-    )  # LayerNorm on queries and keys, which bounds attention's logits (2309.14322)
+    # LayerNorm on queries and keys, which bounds attention's logits (2309.14322)
+    qk_norm: bool = setting(False)
+    # A model of one's own under GainMonitor, which nothing here trains: what it is, in words, and its sub-layers
+    own: str = setting(
+        "", Rule("empty: GainMonitor alone names a model of one's own", lambda value: value == "")
+    )
+    layers: int = setting(
+        0, Rule("0: GainMonitor alone counts such a model's sub-layers", lambda value: value == 0)
+    )
 
 
 @dataclass
