@@ -94,9 +94,7 @@ class ModelConfig:
     own: str = setting(
         "", Rule("empty: GainMonitor alone names a model of one's own", lambda value: value == "")
     )
-    layers: int = setting(
-        0, Rule("0: GainMonitor alone counts such a model's sub-layers", lambda value: value == 0)
-    )
+    layers: int = setting(0, Rule("0: GainMonitor alone counts them", lambda value: value == 0))
 
 
 @dataclass

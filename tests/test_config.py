@@ -196,7 +196,7 @@ def test_every_field_has_a_rule_that_its_default_meets() -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ("train.steps=0", ["must be 1 or more", "train.steps=2000"]),
+        ("train.steps=0", ["must be from 1 to 1000000000", "train.steps=2000"]),
         ("seed=-1", ["from 0 to", "seed=0"]),
         ("optim.lr=nan", ["more than 0 and finite", "optim.lr=0.0003"]),
         ("optim.lr=inf", ["more than 0 and finite"]),
