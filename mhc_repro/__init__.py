@@ -1,3 +1,29 @@
 """Do Hyper-Connections destabilise training, and does mHC's doubly stochastic H_res cure it?"""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mhc_repro.library.arms import arm_names, connection_config
+    from mhc_repro.library.wrapping import expand_and_reduce, hyper_connection
+
 __version__ = "0.1.0"
+__all__ = ["arm_names", "connection_config", "expand_and_reduce", "hyper_connection"]
+
+# Where each lives: torch is loaded by whoever uses what needs it, not by `import mhc_repro`.
+PUBLIC = {
+    "arm_names": "arms",
+    "connection_config": "arms",
+    "expand_and_reduce": "wrapping",
+    "hyper_connection": "wrapping",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in PUBLIC:
+        return getattr(import_module(f"mhc_repro.library.{PUBLIC[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *PUBLIC})

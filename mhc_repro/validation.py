@@ -5,7 +5,7 @@ Types are Hydra's business, what each field may hold alone is said in the schema
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from operator import attrgetter
 from typing import Any
@@ -42,11 +42,7 @@ RULES = rules() | {  # and those whose words are another module's
 
 def validate(config: Config) -> None:
     """Raise UserError for the first field that is out of range or does not fit the others."""
-    defaults = Config()
-    for key, rule in RULES.items():
-        value = attrgetter(key)(config)
-        if not rule.holds(value):
-            raise _wrong(key, value, f"must be {rule.allowed}", attrgetter(key)(defaults))
+    _check_ranges(config, RULES)
     _check_body(config)
     _check_optim(config)
     _check_streams(config)
@@ -54,6 +50,20 @@ def validate(config: Config) -> None:
     _check_windows(config, _check_data(config))
     _check_place(config)
     _check_tracker(config.runtime.track)
+
+
+def validate_connection(config: Config) -> None:
+    """Raise UserError for the first field of `connection` that is out of range or does not fit the others."""
+    _check_ranges(config, [key for key in RULES if key.startswith("connection.")])
+    _check_streams(config)
+
+
+def _check_ranges(config: Config, keys: Iterable[str]) -> None:
+    defaults = Config()
+    for key in keys:
+        rule, value = RULES[key], attrgetter(key)(config)
+        if not rule.holds(value):
+            raise _wrong(key, value, f"must be {rule.allowed}", attrgetter(key)(defaults))
 
 
 def assignment(key: str, value: Any) -> str:

@@ -51,18 +51,20 @@ def write_stage(
     return rescaled(mixed + to_write(write, exponent)[..., None] * output[:, None], exponent)
 
 
-@lru_cache
 def stages(form: Form, compiled: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return what precedes and what follows the branch, compiled or as written.
+    """Return what precedes and what follows the branch, compiled or as written."""
+    return compiled_stages(form) if compiled else (partial(read_stage, form), write_stage)
 
-    Compiled code is shared by all sub-layers of all arms of one form and one shape, so a cold start
-    compiles two small graphs, not a model.
+
+@lru_cache
+def compiled_stages(form: Form) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Compile both once.
+
+    The code is shared by all sub-layers of all arms of one form and one shape, so a cold start compiles two small
+    graphs, not a model.
     """
-    read = partial(read_stage, form)
-    if not compiled:
-        return read, write_stage
     return (
-        torch.compile(read, dynamic=False, fullgraph=True),
+        torch.compile(partial(read_stage, form), dynamic=False, fullgraph=True),
         torch.compile(write_stage, dynamic=False, fullgraph=True),
     )
 
@@ -162,7 +164,9 @@ class HyperConnection(Connection):
             exponent = streams.new_zeros(len(streams), dtype=torch.int32)
         before, after = stages(self.form, self.compiled and self.training and torch.is_grad_enabled())
         with torch.autocast(kind, enabled=False):
-            h, read, write, mix = before(streams, exponent, *self.joined())
+            # Of a model whose parameters are all narrow, bfloat16 say, the maps are made wide all the same.
+            numbers = (part if part is None else part.to(wide) for part in self.joined())
+            h, read, write, mix = before(streams, exponent, *numbers)
         output = branch(h.unflatten(0, shape[:2])).flatten(0, 1)
         with torch.autocast(kind, enabled=False):
             mixes = None if self.keeps_streams else mix

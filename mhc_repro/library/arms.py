@@ -1,0 +1,59 @@
+"""The arms by name, without Hydra: a YAML file each, in conf/connection or, installed, beside the code."""
+
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import mhc_repro
+from mhc_repro.config import Config, ConnectionConfig
+from mhc_repro.errors import UserError
+
+PACKAGE = Path(mhc_repro.__file__).resolve().parent
+FOLDERS = (PACKAGE / "arms", PACKAGE.parent / "conf" / "connection")  # of a wheel, of a checkout
+
+
+def folder() -> Path:
+    """Return the folder of the arms' files."""
+    return next(each for each in FOLDERS if each.is_dir())
+
+
+@cache
+def arm_names() -> tuple[str, ...]:
+    """Return the names of all arms, such as `hc` and `mhc`."""
+    return tuple(sorted(path.stem for path in folder().glob("*.yaml")))
+
+
+def connection_config(arm: str | ConnectionConfig = "mhc", **changes: Any) -> ConnectionConfig:
+    """Return the settings of an arm, or settings of one's own, with `changes` such as n=2 made and checked.
+
+    A change of `mixing` is merged into the arm's: mixing={"iterations": 5}. UserError where there is no such arm or
+    setting, or where the settings do not fit together.
+    """
+    if isinstance(arm, str):
+        if arm not in arm_names():
+            near = get_close_matches(arm, arm_names(), n=3)
+            known = (
+                f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(arm_names())}"
+            )
+            raise UserError(f"arm={arm}: no such arm; {known}")
+        text = (folder() / f"{arm}.yaml").read_text(encoding="utf-8")
+        config = ConnectionConfig(**yaml.safe_load(text))
+    else:
+        config = arm
+    known_fields = {each.name: each.type for each in fields(ConnectionConfig)}
+    for key in changes:
+        if key not in known_fields:
+            near = get_close_matches(key, known_fields, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known_fields)}"
+            raise UserError(f"{key}={changes[key]}: no setting of a connection; {hint}")
+    if "mixing" in changes:
+        changes["mixing"] = config.mixing | changes["mixing"]
+    config = replace(config, **changes)
+    from mhc_repro.validation import validate_connection
+
+    validate_connection(Config(connection=config))
+    return config

@@ -1,0 +1,149 @@
+"""An arm around any branch, as a module of its own: streams (..., n, dim) in, streams (..., n, dim) out.
+
+    expand, reduce = expand_and_reduce("mhc", dim=64)
+    attention = hyper_connection(Attention(64), "mhc", dim=64, layer=0)
+    x = reduce(attention(expand(x)))
+
+Streams keep the dtype in which they come; maps are float32 or wider, under autocast too. An arm with an exponent
+(mhc_exponent) hands on a pair, (streams, exponent), which `expand` makes and `reduce` takes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mhc_repro import connections
+from mhc_repro.config import ConnectionConfig
+from mhc_repro.connections.exponent import to_read
+from mhc_repro.errors import UserError
+from mhc_repro.library.arms import connection_config
+
+State = Tensor | tuple[Tensor, Tensor]  # streams, or streams and exponent
+
+
+class Wrapped(nn.Module):
+    """A branch and the connection around it; whatever else the branch takes is passed on to it."""
+
+    def __init__(self, config: ConnectionConfig, branch: Callable[..., Any], dim: int, layer: int) -> None:
+        super().__init__()
+        self.dim, self.layer, self.arm = dim, layer, config.name
+        self.connection = connections.build(config, layer, dim)
+        self.n = config.n
+        self.branch = branch
+
+    def extra_repr(self) -> str:
+        return f"arm={self.arm}, n={self.n}, dim={self.dim}, layer={self.layer}"
+
+    def forward(self, state: State, *args: Any, **kwargs: Any) -> Any:
+        """Carry the streams (..., n, dim) past the branch, (..., dim) -> (..., dim), with its other arguments.
+
+        Of a branch that returns a tuple the first is written, and the rest returned behind the streams.
+        """
+        streams, exponent = state if isinstance(state, tuple) else (state, None)
+        check_streams(streams, self.n, self.dim)
+        lead, rest = streams.shape[:-2], ()
+
+        def work(h: Tensor) -> Tensor:
+            nonlocal rest
+            output = self.branch(h.to(streams.dtype).view(*lead, self.dim), *args, **kwargs)
+            output, *more = output if isinstance(output, tuple) else (output,)
+            rest = tuple(more)
+            if output.shape != (*lead, self.dim):
+                raise UserError(
+                    f"the branch made {tuple(output.shape)} of {(*lead, self.dim)}; a connection needs one that "
+                    "returns what it is given, (..., dim), in shape"
+                )
+            return output.reshape(1, -1, self.dim)
+
+        passed = self.connection(streams.reshape(1, -1, self.n, self.dim), work, exponent)
+        made = passed.streams.view(streams.shape).to(streams.dtype)
+        carried: State = made if exponent is None else (made, passed.exponent)
+        return (carried, *rest) if rest else carried
+
+
+class Expand(nn.Module):
+    """Make the streams: (..., dim) -> (..., n, dim), copies or, with LSS, scaled copies."""
+
+    def __init__(self, config: ConnectionConfig, dim: int) -> None:
+        super().__init__()
+        self.n, self.dim, self.has_exponent = config.n, dim, config.exponent
+        self.scaled = connections.make_expansion(config, dim)
+        if self.scaled is not None:
+            self.scaled.draw(torch.default_generator)
+
+    def forward(self, x: Tensor) -> State:
+        """Make the streams of x (..., dim)."""
+        if x.shape[-1] != self.dim:
+            raise UserError(f"x is {tuple(x.shape)}; these streams were made for dim={self.dim}")
+        flat = x.reshape(1, -1, self.dim)
+        made = connections.expand(flat, self.n) if self.scaled is None else self.scaled(flat)
+        streams = made.view(*x.shape[:-1], self.n, self.dim).to(x.dtype)
+        if not self.has_exponent:
+            return streams
+        return streams, streams.new_zeros(flat.shape[1], dtype=torch.int32)
+
+
+class Reduce(nn.Module):
+    """Join the streams: (..., n, dim) -> (..., dim), as the arm's `reduce` says."""
+
+    def __init__(self, config: ConnectionConfig, dim: int) -> None:
+        super().__init__()
+        self.n, self.dim = config.n, dim
+        self.join = connections.make_reduction(config, dim)
+
+    def forward(self, state: State) -> Tensor:
+        """Join streams (..., n, dim), whose last norm is yet to come."""
+        streams, exponent = state if isinstance(state, tuple) else (state, None)
+        check_streams(streams, self.n, self.dim)
+        flat = to_read(streams.reshape(1, -1, self.n, self.dim), exponent)
+        return self.join(flat).view(*streams.shape[:-2], self.dim).to(streams.dtype)
+
+
+def hyper_connection(
+    branch: Callable[..., Any],
+    arm: str | ConnectionConfig = "mhc",
+    *,
+    dim: int,
+    layer: int = 0,
+    **changes: Any,
+) -> Wrapped:
+    """Put an arm, by name or settings, around `branch`, (..., dim) -> (..., dim); draws nothing at random.
+
+    `layer` counts sub-layers from 0 along the depth: the home stream is e_(layer mod n), and a history knows
+    layer + 1 states. `changes` are settings of the arm, such as n=2 (docs/your-model.md). UserError as
+    `connection_config`, and for dim or layer that cannot be.
+
+    h = H_pre X, y = branch(h), X' = H_res X + H_post^T y (arXiv 2512.24880, Eq. 3).
+    """
+    config = connection_config(arm, **changes)
+    _check_count("dim", dim, 1)
+    _check_count("layer", layer, 0)
+    return Wrapped(config, branch, dim, layer)
+
+
+def expand_and_reduce(
+    arm: str | ConnectionConfig = "mhc", *, dim: int, **changes: Any
+) -> tuple[Expand, Reduce]:
+    """Make what stands before an arm's first sub-layer and behind its last, once each; arguments as there.
+
+    LSS's scales are drawn from torch's global generator.
+    """
+    config = connection_config(arm, **changes)
+    _check_count("dim", dim, 1)
+    return Expand(config, dim), Reduce(config, dim)
+
+
+def check_streams(streams: Tensor, n: int, dim: int) -> None:
+    """Raise UserError unless streams are (..., n, dim)."""
+    if streams.shape[-2:] != (n, dim):
+        raise UserError(
+            f"streams are {tuple(streams.shape)}; this connection carries (..., {n}, {dim}): "
+            "expand once before the first sub-layer, reduce once behind the last"
+        )
+
+
+def _check_count(name: str, value: int, least: int) -> None:
+    if not isinstance(value, int) or value < least:
+        raise UserError(f"{name}={value}: must be a whole number, {least} or more")

@@ -1,0 +1,169 @@
+"""An arm taken out of the suite computes what it computes in it, around any branch and in any shape."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from mhc_repro import arm_names, connection_config, expand_and_reduce, hyper_connection
+from mhc_repro.errors import UserError
+from mhc_repro.library import arms
+
+ROOT = Path(__file__).parents[2]
+X = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def awake(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Move every parameter of the connections off its start."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if "connection." in name:
+                parameter += 0.3 * torch.randn(parameter.shape, generator=generator).to(parameter)
+    return module
+
+
+@pytest.mark.parametrize("name", ["baseline", "hc", "mhc", "mhc_exponent", "history", "mhc_lss", "kromhc"])
+def test_a_stack_of_wrapped_branches_is_the_suites_model(tiny, name):
+    model = tiny(name, awake=0.3)
+    expand, reduce = expand_and_reduce(name, dim=8)
+    if model.expansion:
+        expand.scaled = model.expansion
+    tokens = torch.arange(12).view(2, 6) % 17
+    with torch.no_grad():
+        state = expand(model.embed(tokens))
+        for layer, branch in enumerate(model.branches):
+            wrapped = hyper_connection(branch, name, dim=8, layer=layer)
+            wrapped.connection.double().load_state_dict(model.connections[layer].state_dict())
+            state = wrapped(state)
+        ours = model.norm(reduce(state)) @ model.embedding.weight.T
+        assert torch.equal(ours, model(tokens))
+
+
+@pytest.mark.parametrize("name", ["hc", "mhc", "history"])
+def test_leading_axes_are_the_callers(name):
+    wrapped = awake(hyper_connection(nn.Linear(8, 8), name, dim=8, layer=2)).double()
+    expand, reduce = expand_and_reduce(name, dim=8)
+    flat = reduce(wrapped(expand(X.reshape(-1, 8))))
+    deep = reduce(wrapped(expand(X.view(2, 1, 5, 8))))
+    assert torch.allclose(deep.reshape(-1, 8), flat, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["hc", "mhc"])
+def test_starts_as_the_residual_net_it_replaces(name):
+    branch = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8)).double()
+    expand, reduce = expand_and_reduce(name, dim=8)
+    wrapped = hyper_connection(branch, name, dim=8, layer=0).double()
+    streams = wrapped(expand(X))
+    read = {"hc": 1.0, "mhc": torch.sigmoid(torch.tensor([3.0, -3, -3, -3])).sum()}[name]
+    assert torch.allclose(reduce(streams) / 4, X + branch(read * X), atol=1e-9)
+
+
+def test_further_arguments_and_results_of_the_branch_pass_through():
+    class Attention(nn.Module):
+        def forward(self, x, mask, scale=1.0):
+            return scale * x * mask, "weights"
+
+    wrapped = hyper_connection(Attention(), "hc", dim=8).double()
+    expand, _ = expand_and_reduce("hc", dim=8)
+    streams, weights = wrapped(expand(X), torch.tensor(0.5), scale=2.0)
+    assert weights == "weights"
+    assert torch.allclose(streams, 2 * expand(X))
+
+
+def test_maps_stay_float32_under_autocast_and_of_narrow_parameters():
+    seen = []
+    branch = nn.Linear(8, 8)
+    branch.register_forward_hook(lambda _, given, made: seen.append((given[0].dtype, made.dtype)))
+    wrapped = awake(hyper_connection(branch, "mhc", dim=8))
+    maps = []
+    wrapped.connection.register_forward_hook(lambda _, __, passed: maps.append(passed.maps))
+    expand, _ = expand_and_reduce("mhc", dim=8)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert wrapped(expand(X.float())).dtype == torch.float32
+    assert seen == [(torch.float32, torch.bfloat16)]
+    wrapped.bfloat16()
+    assert wrapped(expand(X.bfloat16())).dtype == torch.bfloat16
+    assert seen[1] == (torch.bfloat16, torch.bfloat16)
+    for each in maps:
+        assert each.mix.dtype == torch.float32
+        assert (each.mix.sum(1) - 1).abs().max() < 1e-6  # rows, which bfloat16 would miss by 1e-3
+
+
+@pytest.mark.parametrize("name", ["hc", "mhc", "mhc_exponent", "history"])
+def test_compiles_as_one_graph(name):
+    torch._dynamo.reset()
+    wrapped = awake(hyper_connection(nn.Linear(8, 8), name, dim=8, layer=3))
+    expand, reduce = expand_and_reduce(name, dim=8)
+    x = X.float()
+
+    def step(x):
+        return reduce(wrapped(expand(x)))
+
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+    assert torch.allclose(compiled(x), step(x), rtol=1e-6, atol=1e-6)
+    gradients = []
+    for each in (compiled, step):
+        wrapped.zero_grad()
+        each(x).square().sum().backward()
+        gradients.append([p.grad.clone() for p in wrapped.parameters()])
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("name", arm_names())
+def test_every_arm_by_its_name_and_its_state_comes_back(name):
+    first, second = (hyper_connection(nn.Linear(8, 8), name, dim=8, layer=1).double() for _ in range(2))
+    awake(first)
+    expand, reduce = expand_and_reduce(name, dim=8)
+    second.load_state_dict(first.state_dict())
+    state = expand(X)
+    assert torch.equal(reduce(first(state)), reduce(second(state)))
+    assert first.connection.n == yaml.safe_load((ROOT / f"conf/connection/{name}.yaml").read_text())["n"]
+
+
+def test_settings_change_the_arm():
+    wrapped = hyper_connection(nn.Identity(), "mhc", dim=8, n=2, mixing={"iterations": 3})
+    assert wrapped.n == 2
+    assert wrapped.connection.form.mixing.iterations == 3
+    assert wrapped.connection.form.mixing.start == (-3, 3)
+    again = hyper_connection(nn.Identity(), connection_config("mhc", n=2), dim=8)
+    assert again.connection.form == hyper_connection(nn.Identity(), "mhc", dim=8, n=2).connection.form
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: connection_config("mch"), "arm=mch: no such arm; did you mean mhc"),
+        (lambda: connection_config("mhc", streams=2), "streams=2: no setting of a connection"),
+        (lambda: connection_config("mhc_lite", n=5), "n may be 1 to 4"),
+        (lambda: connection_config("kromhc", n=3), "n must be a power of two"),
+        (lambda: connection_config("baseline", n=2), "a plain residual connection has one stream"),
+        (lambda: hyper_connection(nn.Identity(), dim=0), "dim=0: must be a whole number, 1 or more"),
+        (lambda: hyper_connection(nn.Identity(), dim=8, layer=-1), "layer=-1"),
+        (lambda: hyper_connection(nn.Identity(), dim=7)(torch.zeros(2, 4, 8)), r"carries \(..., 4, 7\)"),
+        (lambda: hyper_connection(nn.Linear(8, 7), dim=8)(torch.zeros(2, 4, 8)), "returns what it is given"),
+        (lambda: expand_and_reduce(dim=8)[0](torch.zeros(2, 7)), "made for dim=8"),
+    ],
+)
+def test_a_mistake_is_one_line_that_teaches(make, said):
+    with pytest.raises(UserError, match=said) as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+def test_import_needs_no_torch():
+    code = (
+        "import sys, mhc_repro; mhc_repro.arm_names(); sys.exit(bool({'torch', 'hydra'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_wheel_holds_the_arms_where_they_are_looked_for():
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    inside, beside = (each.relative_to(ROOT).as_posix() for each in arms.FOLDERS)
+    assert built["force-include"] == {beside: inside}
