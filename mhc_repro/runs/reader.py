@@ -58,7 +58,7 @@ class Run:
     @property
     def layers(self) -> int:
         """Number of sub-layers: two a block."""
-        return 2 * int(self.config["model"]["blocks"])
+        return int(2 * self.config["model"]["blocks"])
 
     @property
     def progress(self) -> str:

@@ -16,7 +16,8 @@ from torch.nn import functional
 from mhc_repro.config import Config
 from mhc_repro.measurement import jacobian
 from mhc_repro.measurement.breaks import first_break
-from mhc_repro.measurement.probe import NOTHING, Measured, Probe
+from mhc_repro.measurement.probe import Probe
+from mhc_repro.measurement.seen import NOTHING, Measured
 from mhc_repro.runs.table import Row
 from mhc_repro.training import runtime
 from mhc_repro.training.data import batch, open_corpus, windows

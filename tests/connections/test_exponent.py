@@ -12,7 +12,8 @@ from torch.nn import functional
 from mhc_repro.config import ProbeConfig
 from mhc_repro.connections.exponent import power_of_two, rescaled
 from mhc_repro.errors import UserError
-from mhc_repro.measurement.probe import Measured, Probe
+from mhc_repro.measurement.probe import Probe
+from mhc_repro.measurement.seen import Measured
 from mhc_repro.validation import validate
 
 ARMS = ("mhc_unconstrained", "mhc_exponent")

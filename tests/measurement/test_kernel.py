@@ -9,7 +9,8 @@ from torch import Tensor
 from mhc_repro.linear import linear
 from mhc_repro.measurement import kernel
 from mhc_repro.measurement.gains import composite_forward, forward_gain
-from mhc_repro.measurement.probe import kernels, look
+from mhc_repro.measurement.probe import look
+from mhc_repro.measurement.seen import kernels
 
 TOKENS = torch.arange(18).view(3, 6) % 17
 LAYERS = 4
@@ -95,7 +96,7 @@ def net_of(model) -> Net:
 @torch.no_grad()
 def test_the_kernel_alone_makes_the_logits(tiny, name):
     model = tiny(name, awake=0.5)
-    made, _ = kernels(model, look(model, TOKENS))
+    made, _ = kernels(look(model, TOKENS))
     model.eval()
     outputs = [model.embed(TOKENS).flatten(0, 1)]
     for row, branch in zip(made, model.branches, strict=False):
@@ -151,7 +152,7 @@ def test_relative_sizes_do_not_see_the_scale_of_a_row_or_of_an_output(tiny):
 @torch.no_grad()
 def test_a_residual_net_hears_all_alike(tiny):
     model = tiny("baseline")
-    made, kappa = kernels(model, look(model, TOKENS))
+    made, kappa = kernels(look(model, TOKENS))
     assert torch.equal(made, torch.ones(5, 5, dtype=torch.float64).tril()[..., None].expand(-1, -1, 18))
     rows = kernel.kernel_rows(made, kappa)
     assert [row["k_hat"] for row in rows] == [[1.0] * count for count in range(1, 6)]

@@ -1,0 +1,136 @@
+"""What the monitor asks of an adapter, and what an adapter may ask of the monitor.
+
+Some modules do not hand out the maps they apply. They are then asked by their own code: with the norm's output held
+at what it is for the true streams, the maps are held too, and what unit streams become is the maps, row by row. So
+nothing is typed in again, and what is found is what is applied, in the order in which it is applied.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mhc_repro.connections.base import Maps
+from mhc_repro.errors import UserError
+
+Undo = Callable[[], None]
+
+
+@dataclass
+class Sighting:
+    """What one call of a hyper-connection showed of K tokens."""
+
+    maps: Maps  # tokens last; as the code declares them
+    before: Tensor | None = None  # streams (K, n, C) that were read
+    after: Tensor | None = None  # streams (K, n, C) that were passed on; if None, what the next one reads
+    slope: Tensor | None = None  # of the gates, where it is known
+    detached: bool = False
+    doubly_stochastic: bool = False  # H_res is meant to be
+
+
+class Watch:
+    """What adapters report to during one forward."""
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self.sightings: list[Sighting] = []
+        self.shape: tuple[int, ...] = ()  # of the batch, (B, T) say
+        self.last: Tensor | None = None  # streams at the end
+        self.readout: Tensor | None = None  # how they are joined: (n, K or 1)
+
+    def pick(self, x: Tensor) -> Tensor:
+        """Keep `tokens` of x (N, ...) at equal distances, or all if there are fewer."""
+        if len(x) <= self.tokens:
+            return x
+        return x[torch.linspace(0, len(x) - 1, self.tokens, device=x.device).long()]
+
+    def saw(self, lead: torch.Size, sighting: Sighting) -> Sighting:
+        """Take down a sighting of a batch of `lead` tokens, in the order of the calls."""
+        self.shape = self.shape or tuple(lead)
+        self.sightings.append(sighting)
+        return sighting
+
+    def joined(self, streams: Tensor, weights: Tensor) -> None:
+        """Take down the streams (K, n, C) at the end and the weights (n, K or 1) that they are read with."""
+        self.last, self.readout = streams, weights
+
+
+class Adapter(ABC):
+    """Reads the hyper-connections of one code base."""
+
+    name: str  # of the arm, in a run
+
+    @abstractmethod
+    def matches(self, module: nn.Module) -> bool:
+        """Say whether this module is, or joins the streams of, a hyper-connection of this code base."""
+
+    def counts(self, module: nn.Module) -> bool:
+        """Say whether a module that matches is a hyper-connection, rather than what comes after the last."""
+        return True
+
+    @abstractmethod
+    def attach(self, module: nn.Module, watch: Watch) -> Undo:
+        """Let `watch` see the module's calls; return what undoes it."""
+
+    def arm(self, module: nn.Module) -> str:
+        """Name the arm that this module is."""
+        return self.name
+
+    def parameters(self, module: nn.Module) -> Iterator[nn.Parameter]:
+        """Return the parameters of the connection itself, without its branch."""
+        return (p for name, p in module.named_parameters() if not name.startswith("branch."))
+
+
+def shadow(module: nn.Module, name: str, method: Callable[..., Any]) -> Undo:
+    """Let `method` stand in for the module's own method of that name; return what undoes it."""
+    before = module.__dict__.get(name)
+    module.__dict__[name] = method
+
+    def undo() -> None:
+        if before is None:
+            module.__dict__.pop(name, None)
+        else:
+            module.__dict__[name] = before
+
+    return undo
+
+
+def all_of(*undo: Undo) -> Undo:
+    """Return what undoes them all."""
+
+    def undo_all() -> None:
+        for each in undo:
+            each()
+
+    return undo_all
+
+
+def with_held_norm(norm: nn.Module, streams: Tensor, call: Callable[[Tensor], Any]) -> Any:
+    """Return `call` of unit streams with the norm's output held at that of `streams` (K, n, C).
+
+    Unit stream j is 1 in feature j and 0 elsewhere; `call` takes streams (K, n, C).
+    """
+    n, features = streams.shape[1:]
+    if features < n:
+        raise UserError(f"{n} streams of {features} features: maps are read off unit streams, of {n} or more")
+    kept: list[Tensor] = []
+    handle = norm.register_forward_hook(lambda _, __, output: kept.append(output))
+    try:
+        call(streams)
+    finally:
+        handle.remove()
+    held = norm.register_forward_hook(lambda _, __, ___: kept[0])
+    try:
+        units = torch.eye(n, features, dtype=streams.dtype, device=streams.device)
+        return call(units.expand(len(streams), -1, -1))
+    finally:
+        held.remove()
+
+
+def tokens_last(read: Tensor, write: Tensor, mix: Tensor) -> Maps:
+    """Make Maps of H_pre (K, n), H_post (K, n) and H_res (K, n, n), in float32 or wider."""
+    wide = [x.detach().to(torch.promote_types(x.dtype, torch.float32)) for x in (read, write, mix)]
+    return Maps(wide[0].T, wide[1].T, wide[2].permute(1, 2, 0))

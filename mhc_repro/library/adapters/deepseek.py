@@ -1,0 +1,136 @@
+"""DeepSeek's mHC: in Hugging Face's transformers, and in code with the reference's own methods.
+
+Both hold `comb`, with which out_i = sum_j comb[j, i] x_j: H_res transposed. Public ports have multiplied by it as
+it stands, which the monitor finds out from the streams.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mhc_repro.library.adapters.base import (
+    Adapter,
+    Sighting,
+    Undo,
+    Watch,
+    all_of,
+    shadow,
+    tokens_last,
+    with_held_norm,
+)
+
+EPS = 1e-6  # of the reference, where a module does not say its own
+
+
+class DeepseekV4(Adapter):
+    """transformers' DeepseekV4HyperConnection, which returns (post, comb, h), and its head."""
+
+    name = "deepseek_v4"
+
+    def matches(self, module: nn.Module) -> bool:
+        return self.counts(module) or (
+            type(module).__name__ == "DeepseekV4HyperHead" and hasattr(module, "input_norm")
+        )
+
+    def counts(self, module: nn.Module) -> bool:
+        return type(module).__name__ == "DeepseekV4HyperConnection" and hasattr(module, "input_norm")
+
+    def attach(self, module: nn.Module, watch: Watch) -> Undo:
+        look = self._mixed if self.counts(module) else self._joined
+        return module.register_forward_hook(
+            lambda _, given, output: look(module, given[0].detach(), output, watch)
+        ).remove
+
+    @torch.no_grad()
+    def _mixed(self, module: Any, streams: Tensor, output: tuple[Tensor, ...], watch: Watch) -> None:
+        post, comb, _ = output
+        n = streams.shape[-2]
+        before = watch.pick(streams.flatten(0, 1))
+        # By `forward`, past the hooks: this call is not the model's.
+        read = self._of_units(module, before, lambda units: module.forward(units)[2])
+        write, turned = (watch.pick(each.flatten(0, 1)) for each in (post, comb))
+        maps = tokens_last(read[:, :n], write, turned.mT)
+        watch.saw(streams.shape[:2], Sighting(maps, before, doubly_stochastic=True))
+
+    @torch.no_grad()
+    def _joined(self, module: Any, streams: Tensor, output: Tensor, watch: Watch) -> None:
+        last = watch.pick(streams.flatten(0, 1))
+        weights = self._of_units(module, last, module.forward)[:, : streams.shape[-2]]
+        watch.joined(last, weights.T)
+
+    def _of_units(self, module: Any, streams: Tensor, call: Any) -> Tensor:
+        made: Tensor = with_held_norm(module.input_norm, streams, lambda units: call(units.unsqueeze(0)))
+        return made.squeeze(0)
+
+
+class DeepseekReference(Adapter):
+    """Any module with the reference's methods hc_pre(x, fn, scale, base) and hc_post(y, x, post, comb)."""
+
+    name = "deepseek"
+
+    def matches(self, module: nn.Module) -> bool:
+        return self.counts(module) or callable(getattr(type(module), "hc_head", None))
+
+    def counts(self, module: nn.Module) -> bool:
+        return all(callable(getattr(type(module), name, None)) for name in ("hc_pre", "hc_post"))
+
+    def attach(self, module: nn.Module, watch: Watch) -> Undo:
+        if not self.counts(module):
+            return shadow(module, "hc_head", self._head(module, watch))
+        under_way: list[Sighting] = []
+        return all_of(
+            shadow(module, "hc_pre", self._pre(module, watch, under_way)),
+            shadow(module, "hc_post", self._post(module, watch, under_way)),
+        )
+
+    def parameters(self, module: nn.Module) -> Any:
+        return (p for name, p in module.named_parameters() if "hc_" in name)
+
+    def _pre(self, module: Any, watch: Watch, under_way: list[Sighting]) -> Any:
+        original = module.hc_pre
+
+        def hc_pre(x: Tensor, fn: Tensor, scale: Tensor, base: Tensor) -> Any:
+            made = original(x, fn, scale, base)
+            with torch.no_grad():
+                n = x.shape[-2]
+                before = watch.pick(x.detach().flatten(0, -3))
+                read = weights_of(module, before, fn[:n], scale[0], base[:n])
+                write, comb = (watch.pick(each.detach().flatten(0, x.dim() - 3)) for each in made[1:])
+                maps = tokens_last(read, write, comb.mT)
+                under_way.append(watch.saw(x.shape[:-2], Sighting(maps, before, doubly_stochastic=True)))
+            return made
+
+        return hc_pre
+
+    def _post(self, module: Any, watch: Watch, under_way: list[Sighting]) -> Any:
+        original = module.hc_post
+
+        def hc_post(y: Tensor, streams: Tensor, post: Tensor, comb: Tensor) -> Tensor:
+            made: Tensor = original(y, streams, post, comb)
+            under_way.pop().after = watch.pick(made.detach().flatten(0, -3))
+            return made
+
+        return hc_post
+
+    def _head(self, module: Any, watch: Watch) -> Any:
+        original = module.hc_head
+
+        def hc_head(x: Tensor, fn: Tensor, scale: Tensor, base: Tensor) -> Tensor:
+            with torch.no_grad():
+                last = watch.pick(x.detach().flatten(0, -3))
+                watch.joined(last, weights_of(module, last, fn, scale, base).T)
+            made: Tensor = original(x, fn, scale, base)
+            return made
+
+        return hc_head
+
+
+def weights_of(module: Any, streams: Tensor, fn: Tensor, scale: Tensor, base: Tensor) -> Tensor:
+    """Return sigmoid(scale (x~ fn^T) + base) + eps, x~ = vec(X) under RMSNorm: (K, n, C) -> (K, n)."""
+    flat = streams.flatten(1).float()
+    norm = (flat.square().mean(-1, keepdim=True) + getattr(module, "norm_eps", EPS)).rsqrt()
+    return (functional.linear(flat, fn.float()) * norm * scale + base).sigmoid() + getattr(
+        module, "hc_eps", EPS
+    )

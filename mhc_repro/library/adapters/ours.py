@@ -1,0 +1,52 @@
+"""The connections of this package, wrapped, injected or in its own Transformer."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mhc_repro.connections.base import Connection, Maps, Passed
+from mhc_repro.connections.ends import readout_weights
+from mhc_repro.connections.exponent import multiplied_out
+from mhc_repro.connections.hyper import HyperConnection
+from mhc_repro.library.adapters.base import Adapter, Sighting, Undo, Watch
+from mhc_repro.library.wrapping import Reduce
+
+
+class Ours(Adapter):
+    """Hands out its maps and both ends of its streams."""
+
+    name = "mhc_repro"
+
+    def matches(self, module: nn.Module) -> bool:
+        return isinstance(module, Connection | Reduce)
+
+    def counts(self, module: nn.Module) -> bool:
+        return isinstance(module, Connection)
+
+    def attach(self, module: Any, watch: Watch) -> Undo:
+        if isinstance(module, Reduce):
+            return module.register_forward_pre_hook(
+                lambda _, given: self._joined(module, given, watch)
+            ).remove
+        return module.register_forward_hook(
+            lambda _, given, passed: self._passed(module, given, passed, watch)
+        ).remove
+
+    @torch.no_grad()
+    def _passed(self, module: Connection, given: tuple[Any, ...], passed: Passed, watch: Watch) -> None:
+        streams, exponent = given[0], given[2] if len(given) > 2 else None
+        states = (multiplied_out(streams, exponent), multiplied_out(passed.streams, passed.exponent))
+        maps = Maps(*(watch.pick(each.detach().movedim(-1, 0)).movedim(0, -1) for each in passed.maps))
+        before, after = (watch.pick(state.detach().flatten(0, 1)) for state in states)
+        meant = isinstance(module, HyperConnection) and module.form.mixing.doubly_stochastic
+        slope = module.gate_slope(passed.maps)
+        watch.saw(streams.shape[:2], Sighting(maps, before, after, slope, module.detached, meant))
+
+    @torch.no_grad()
+    def _joined(self, module: Reduce, given: tuple[Any, ...], watch: Watch) -> None:
+        streams, exponent = given[0] if isinstance(given[0], tuple) else (given[0], None)
+        flat = streams.reshape(1, -1, *streams.shape[-2:])
+        picked: Tensor = watch.pick(multiplied_out(flat, exponent)[0])
+        weights = readout_weights(module.join, watch.pick(flat[0])[None])
+        watch.joined(picked, weights)

@@ -1,0 +1,296 @@
+"""GainMonitor: the gains of a model of your own, during its own training, as a run that this suite can read.
+
+Step s is the state after s updates. The maps of step s are those that the forward of the next batch applies, so
+they are seen in that forward and cost no other; the row of step s is written one step late. With a `probe` batch,
+or of a compiled model, they are seen in a forward of their own instead, in eval mode and without gradients.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from mhc_repro.errors import UserError
+from mhc_repro.library.adapters import Watch
+from mhc_repro.library.finding import Found, find, inner, is_compiled
+from mhc_repro.library.record import Record
+from mhc_repro.library.sighted import Applied, seen_by
+from mhc_repro.measurement.guards import REASONS
+from mhc_repro.measurement.seen import Seen, measured
+from mhc_repro.runs.table import Row
+
+Maps = Callable[[nn.Module, tuple[Any, ...], Any], tuple[Tensor, Tensor, Tensor]]
+
+
+class GainMonitor:
+    """Records gains, maps, kernel, spread and verdicts of the hyper-connections in `model`.
+
+        with GainMonitor(model, every=20, out="runs/mine") as monitor:
+            for x, y in batches:
+                loss = train_on(x, y)       # forward, backward, update: as ever
+                monitor.step(loss)
+
+    `out` is the folder of a study; the run in it is read by `mhc-repro ls/show/compare --root runs`, by
+    experiments/report.py and by the notebooks. `name` names the arm (by default the adapter's), `seed` and
+    `settings` (plain values) tell runs apart. `steps` is how many there will be, if that is known. `adapters` maps
+    a class, or a pattern of module names, to a function (module, inputs, outputs) -> (H_pre (..., n), H_post
+    (..., n), H_res (..., n, n)), row i of H_res the weights of output stream i. Of a batch it sees `tokens` tokens.
+    `probe`, a tensor, tuple or dict of the model's inputs, is measured on instead of the training's own batches.
+    `start` goes on after that many steps of an interrupted run; `overwrite` replaces a finished one.
+
+    It changes no bit of the training. Under DistributedDataParallel rank 0 measures its part of a batch and writes.
+    Raises UserError where nothing is found to measure, or where a run is in the way.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        every: int = 20,
+        out: str = "runs/mine",
+        *,
+        name: str | None = None,
+        seed: int = 0,
+        steps: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+        adapters: Mapping[type | str, Maps] | None = None,
+        probe: Any = None,
+        tokens: int = 1024,
+        start: int = 0,
+        overwrite: bool = False,
+    ) -> None:
+        if every < 1:
+            raise UserError(f"every={every}: must be 1 or more")
+        self.every, self.tokens, self.done = every, tokens, start
+        self.outer, self.model = model, inner(model)
+        self.compiled = is_compiled(model)
+        self.found: list[Found] = find(self.model, adapters or {})
+        self.probe = probe
+        self.writes = not _other_rank()
+        arm = name or self.found[0].arm
+        self.record = Record(out, arm, seed, steps, every, start, overwrite, settings or {})
+        self.pending: Row | None = {"step": start}
+        self.looked = 0.0  # seconds, in this step
+        self.applied: Applied | None = None
+        self.detached = False
+        self._seen: tuple[Seen, tuple[int, ...]] | None = None
+        self._stack = ExitStack()
+        self._shape: tuple[int, ...] = ()  # of what the model was given
+        self._undo: list[Callable[[], None]] = []
+        self._watch: Watch | None = None
+        self._last = time.perf_counter()
+        if self.writes and probe is None:
+            if getattr(model, "_compiled_call_impl", None) is not None:
+                raise UserError(
+                    "model.compile() compiles hooks with the model; use torch.compile(model), or give a probe batch"
+                )
+            before = model.register_forward_pre_hook(self._before, with_kwargs=True)
+            after = model.register_forward_hook(self._after, with_kwargs=True, always_call=True)
+            self._undo += [before.remove, after.remove]
+
+    def __enter__(self) -> Self:
+        if self.probe is not None and self.writes:
+            self._look(self.probe)
+            self._take(self.pending or {})
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.close("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", repr(error))
+
+    @property
+    def path(self) -> Any:
+        """Return the run's folder, None before its first row."""
+        return self.record.path
+
+    def step(self, loss: Any = None, lr: float | None = None, **metrics: Any) -> None:
+        """Count one update, and write what was seen: call it once a step, behind the optimiser's.
+
+        `loss` in nats a symbol, as a number or tensor; `metrics` are further columns, such as **{"loss/val": 1.2}.
+        Gradients are normed every `every` steps, if they are still there.
+        """
+        self.done += 1
+        if not self.writes:
+            return
+        now = time.perf_counter()
+        row: Row = {"step": self.done}
+        named = {"loss/train": loss, "lr": lr, **metrics}
+        row |= {key: value.detach() if isinstance(value, Tensor) else value for key, value in named.items()}
+        row["time/step"] = now - self._last - self.looked
+        if self._due(self.done - 1):
+            row |= self._gradients()
+        if self.pending is not None:
+            self._take(self.pending)
+            self._flush(self.pending)
+        self.pending = row
+        if self.probe is not None and self._due(self.done):
+            self._look(self.probe)
+            self._take(row)
+        self.looked, self._last = 0.0, time.perf_counter()
+
+    def close(self, status: str = "finished", message: str = "") -> None:
+        """End the run: write its last row, its verdicts and its tables; say what the guards found."""
+        while self._undo:
+            self._undo.pop()()
+        if not self.writes or self.record.closed:
+            return
+        if self.pending is not None:
+            if self.probe is not None and not self._due(self.done) and status == "finished":
+                self._look(self.probe)
+                self._take(self.pending)
+            self._flush(self.pending)
+            self.pending = None
+        for reason in self.record.close(status, message):
+            self.say(f"{reason}: {REASONS[reason]}")
+
+    def say(self, text: str) -> None:
+        """Say something to the user."""
+        print(f"GainMonitor: {text}", file=sys.stderr)
+
+    def _due(self, step: int) -> bool:
+        return step % self.every == 0
+
+    # One forward of the model
+
+    def _before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._watch is None and self._seen is None and self._due(self.done) and torch.is_grad_enabled():
+            if not self.outer.training:
+                return
+            if self.compiled:
+                self._watch = Watch(self.tokens)
+            else:
+                self._watch = self._attached(self._stack)
+                self._given(args, kwargs)
+
+    def _after(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        watch, self._watch = self._watch, None
+        if watch is None:
+            return
+        if self.compiled:
+            self._look((args, kwargs))
+            return
+        self._stack.close()
+        self._digest(watch)
+
+    def _given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        shapes = (each.shape for each in (*args, *kwargs.values()) if isinstance(each, Tensor))
+        self._shape = tuple(next(shapes, ()))[:2]
+
+    def _attached(self, stack: ExitStack) -> Watch:
+        watch = Watch(self.tokens)
+        for found in self.found:
+            stack.callback(found.adapter.attach(found.module, watch))
+        return watch
+
+    def _look(self, inputs: Any) -> None:
+        """See a forward of its own, which leaves no trace: modes, random numbers and buffers stay as they were."""
+        started = time.perf_counter()
+        args, kwargs = _call(inputs)
+        device = next(self.model.parameters()).device
+        devices = [device] if device.type == "cuda" else []
+        with ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng(devices))
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(_evaluating(self.model))
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            watch = self._attached(stack)
+            self._given(args, kwargs)
+            self.model(*args, **kwargs)
+        self.looked += time.perf_counter() - started
+        self._digest(watch)
+
+    def _digest(self, watch: Watch) -> None:
+        started = time.perf_counter()
+        if watch.sightings:
+            seen, how = seen_by(watch)
+            same = math.prod(self._shape) == math.prod(watch.shape)  # streams may be folded into the batch
+            self._seen = seen, self._shape if same else watch.shape
+            self.record.means(any(each.doubly_stochastic for each in watch.sightings))
+            if how is not None:
+                self.record.found(how.finding)
+                if how.finding and (self.applied is None or self.applied.finding != how.finding):
+                    self.say(
+                        f"{how.finding}: {REASONS[how.finding]} (off by {how.straight:.1e} of the streams, "
+                        f"transposed by {how.transposed:.1e})"
+                    )
+                self.applied = how
+        self.looked += time.perf_counter() - started
+
+    # Rows
+
+    def _take(self, row: Row) -> None:
+        """Put what was seen into the run, under the step of `row`."""
+        if self._seen is None:
+            if self.record.path is None:
+                raise UserError(
+                    "no hyper-connection was seen in this step's forward: the monitor looks at calls of the model "
+                    "it was given, in train mode and with gradients; or give it a probe batch"
+                )
+            return
+        started = time.perf_counter()
+        (seen, shape), self._seen = self._seen, None
+        self.record.open(self.outer, self.model, seen, shape, self.found)
+        made = measured(seen, row["step"], self._kept(seen))
+        self.record.add(made)
+        row |= made.metrics | {"time/probe": self.looked + time.perf_counter() - started}
+
+    def _kept(self, seen: Seen) -> Tensor | None:
+        count = seen.maps[0].mix.shape[-1]
+        return torch.linspace(0, count - 1, min(64, count)).long() if self.record.keeps_tokens() else None
+
+    def _flush(self, row: Row) -> None:
+        plain = {key: _plain(value) for key, value in row.items() if value is not None}
+        loss = plain.get("loss/train")
+        self.record.write(plain)
+        if loss is not None and not math.isfinite(loss):
+            self.record.diverged(f"loss/train is {loss} at step {plain['step']}")
+
+    @torch.no_grad()
+    def _gradients(self) -> Row:
+        own = {id(p) for found in self.found for p in found.adapter.parameters(found.module)}
+        parts: dict[str, list[Tensor]] = {"body": [], "connection": []}
+        for parameter in self.model.parameters():
+            if parameter.grad is not None:
+                parts["connection" if id(parameter) in own else "body"].append(parameter.grad)
+        if not parts["body"] and not parts["connection"]:
+            return {}
+        norms = {name: torch.nn.utils.get_total_norm(grads, foreach=True) for name, grads in parts.items()}
+        named: Row = {f"grad/norm_{name}": norm for name, norm in norms.items()}
+        return named | {"grad/norm": torch.hypot(*(norm.cpu() for norm in norms.values()))}
+
+
+def _call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    if isinstance(inputs, tuple) and len(inputs) == 2 and isinstance(inputs[1], dict):
+        return tuple(inputs[0]), inputs[1]
+    return (tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)), {}
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _other_rank() -> bool:
+    distributed = torch.distributed
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_rank() != 0
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, Tensor) else value

@@ -1,0 +1,199 @@
+"""The run directory of a model of one's own: the same files as the suite's, so that everything here reads them.
+
+What the suite's config has no field for stands in its `model` group: the model's class and the user's settings. How
+many steps there will be may not be known: it is then 0 in the config, and the status says how many there were.
+"""
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+from torch import nn
+
+from mhc_repro import cache
+from mhc_repro.config import Config, ConnectionConfig
+from mhc_repro.errors import UserError
+from mhc_repro.library.finding import Found, is_compiled
+from mhc_repro.measurement.guards import judge
+from mhc_repro.measurement.seen import Measured, Seen
+from mhc_repro.runs import files, manifest
+from mhc_repro.runs.directory import ENDED, RunDirectory
+from mhc_repro.runs.identity import PROTOCOL_VERSION, identify, resolved
+from mhc_repro.runs.schema import UNITS
+from mhc_repro.runs.table import Row, Table
+from mhc_repro.training.runtime import device_name
+from mhc_repro.validation import NAME
+
+TOKEN_MAPS_EVERY = 5  # probes: how often the maps of single tokens are kept
+ROUNDING, DRIFT = 1e-5, 1e-4  # of sums that are exact, and of sums that a Sinkhorn was stopped short of
+
+
+class Record:
+    """One run's folder, opened when its first measurement says what it is of."""
+
+    def __init__(
+        self,
+        out: str,
+        name: str,
+        seed: int,
+        steps: int | None,
+        every: int,
+        start: int,
+        overwrite: bool,
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.folder = cache.expanded(out).absolute()
+        for key, value in (("name", name), ("out", self.folder.name)):
+            if not NAME.holds(value):
+                raise UserError(f"{key}={value}: must be {NAME.allowed}")
+        self.config = Config(seed=seed, study=self.folder.name)
+        self.config.connection = ConnectionConfig(name=name, kind="streams", mixing={"kind": "measured"})
+        self.config.train.steps, self.config.probe.every = steps or 0, every
+        self.config.data.name = "own"
+        self.settings, self.start, self.overwrite = dict(settings), start, overwrite
+        self.path: Path | None = None
+        self.closed = False
+        self.last = start
+        self.doubly_stochastic = False
+        self.findings: list[str] = []
+        self.message = ""
+        self._tables: dict[str, Table] = {}
+        self._held = ExitStack()
+        self._started = time.monotonic()
+        self._probes = 0
+
+    def open(
+        self, outer: nn.Module, model: nn.Module, seen: Seen, shape: tuple[int, ...], found: Sequence[Found]
+    ) -> None:
+        """Make the folder, once; UserError where a finished run is in the way."""
+        if self.path is not None:
+            return
+        resolved_config = self._describe(model, seen, shape)
+        self.run = RunDirectory(self.folder / identify(resolved_config))
+        before = self.run.read_status() or {}
+        if before.get("status") in ENDED and not self.overwrite and not self.start:
+            raise UserError(
+                f"{self.run.path}: a run that has {before['status']}; give another name=, seed= or settings=, "
+                "overwrite=True to replace it, or start= to go on"
+            )
+        self._held.enter_context(self.run.locked())
+        self.path = self.run.path
+        self._tables = {name: self.run.table(name) for name in UNITS}
+        for table in self._tables.values():
+            table.truncate(self.start - 1 if self.start else -1)
+        text = yaml.safe_dump(resolved_config, sort_keys=False, allow_unicode=True)
+        files.write_bytes(self.path / "config.yaml", text.encode())
+        self.run.write_manifest(self._manifest(outer, model, found))
+        self._status("running", message="", degenerate=[], control=[])
+
+    def _describe(self, model: nn.Module, seen: Seen, shape: tuple[int, ...]) -> dict[str, Any]:
+        config, layers = self.config, len(seen.maps)
+        config.connection.n = seen.maps[0].mix.shape[0]
+        config.model.blocks = layers // 2 if layers % 2 == 0 else layers / 2  # type: ignore[assignment]
+        config.data.batch = shape[0] if shape else 1
+        config.data.sequence = max(1, int(torch.tensor(shape[1:]).prod())) if shape else 1
+        made = resolved(config)
+        own = {"class": type(model).__name__, **self.settings}
+        made["model"] |= {key: value for key, value in own.items()}
+        return made
+
+    def _manifest(self, outer: nn.Module, model: nn.Module, found: Sequence[Found]) -> dict[str, Any]:
+        own = {id(p): p.numel() for each in found for p in each.adapter.parameters(each.module)}
+        total, connection = sum(p.numel() for p in model.parameters()), sum(own.values())
+        environment = manifest.environment()
+        device = next(model.parameters()).device
+        return {
+            "run_id": self.run.run_id,
+            "protocol_version": PROTOCOL_VERSION,
+            **environment,
+            "data_sha256": "",
+            "parameters": {"body": total - connection, "connection": connection, "total": total},
+            "fingerprint": manifest.fingerprint(
+                device_name(device),
+                torch.get_num_threads(),
+                is_compiled(outer),
+                torch.__version__,
+                torch.backends.cpu.get_cpu_capability(),
+            ),
+            "monitored": {each.name: type(each.module).__name__ for each in found},
+            "sessions": [
+                {
+                    "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                    **{key: environment[key] for key in manifest.CODE_FIELDS},
+                    "from_step": self.start,
+                }
+            ],
+            "exact": True,
+        }
+
+    def keeps_tokens(self) -> bool:
+        """Say whether the maps of single tokens are to be kept this time."""
+        return self._probes % TOKEN_MAPS_EVERY == 0
+
+    def add(self, made: Measured) -> None:
+        """Write the rows of the tables of sub-layers."""
+        self._probes += 1
+        for name in ("gains", "kernel", "tokens"):
+            for row in getattr(made, name):
+                self._tables[name].append(row)
+
+    def write(self, row: Row) -> None:
+        """Write a row of the metrics."""
+        if self.path is None:
+            return
+        self._tables["metrics"].append(row)
+        self.last = row["step"]
+        if "time/probe" in row:
+            self._status("running")
+
+    def means(self, doubly_stochastic: bool) -> None:
+        """Take down that H_res is meant to be doubly stochastic."""
+        self.doubly_stochastic |= doubly_stochastic
+
+    def found(self, reason: str | None) -> None:
+        """Take down what no table says."""
+        if reason is not None and reason not in self.findings:
+            self.findings.append(reason)
+
+    def diverged(self, message: str) -> None:
+        """Take down that a loss was not finite."""
+        self.message = self.message or message
+
+    def close(self, status: str, message: str) -> list[str]:
+        """Finish the tables, judge, write the status; return the reasons found."""
+        self.closed = True
+        if self.path is None:
+            return []
+        gains, metrics = self._tables["gains"].read(), self._tables["metrics"].read()
+        judged = copy.deepcopy(self.config)
+        judged.train.steps = max(self.config.train.steps, self.last)
+        verdict = judge(gains, metrics, judged, doubly_stochastic=self.doubly_stochastic)
+        for name, table in self._tables.items():
+            if status != "interrupted":
+                table.finish(UNITS[name])
+        if status == "finished" and self.message:
+            status, message = "diverged", self.message
+        degenerate, control = [*self.findings, *verdict.degenerate], [*verdict.control, *columns_exact(gains)]
+        self._status(status, message=message, degenerate=degenerate, control=control)
+        self._held.close()
+        return [*degenerate, *control]
+
+    def _status(self, status: str, **fields: Any) -> None:
+        wall = round(time.monotonic() - self._started, 1)
+        steps = max(self.config.train.steps, self.last)
+        self.run.write_status(status=status, step=self.last, steps=steps, wall_seconds=wall, **fields)
+
+
+def columns_exact(gains: pd.DataFrame) -> list[str]:
+    """Return the finding that columns of H_res sum to 1 where rows do not, if it is one."""
+    if gains.empty:
+        return []
+    found = gains["column_error"].max() < ROUNDING and gains["row_error"].max() > DRIFT
+    return ["columns_exact"] if found else []

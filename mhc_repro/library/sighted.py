@@ -1,0 +1,127 @@
+"""From what adapters saw to what the suite's own probe sees; and which way round H_res is applied.
+
+X' = H_res X + H_post^T y holds for some y, so what of X' - H_res X is not along H_post must vanish. Where it does
+for the transpose instead, H_res is used transposed, and it is the transpose that is measured.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mhc_repro.library.adapters.base import Sighting, Watch
+from mhc_repro.measurement.seen import Seen, read_rms, rms, spread
+
+CLEARLY = 10.0  # times as well as the other way round
+FINE = 100.0  # rounding errors of the streams' numbers, relative to the streams
+WRONG = 0.05  # of the streams unexplained: these are not the maps
+
+
+class Applied(NamedTuple):
+    """How well the declared maps explain the streams that were passed on, relative to them."""
+
+    straight: float
+    transposed: float
+    rounding: float
+
+    @property
+    def finding(self) -> str | None:
+        """Return the guard's reason, if there is one: h_res_transposed or maps_unexplained."""
+        if self.straight > max(CLEARLY * self.transposed, FINE * self.rounding):
+            return "h_res_transposed"
+        return "maps_unexplained" if self.straight > max(WRONG, FINE * self.rounding) else None
+
+
+def linked(watch: Watch) -> list[Sighting]:
+    """Return the sightings, with what a connection passed on taken from the next one where it was not seen."""
+    found = watch.sightings
+    reads = [each.before for each in found[1:]] + [watch.last]
+    for each, read in zip(found, reads, strict=True):
+        if each.after is None and each.before is not None and read is not None:
+            each.after = read if read.shape == each.before.shape else None
+    return found
+
+
+def applied(sightings: list[Sighting]) -> Applied | None:
+    """Compare maps and streams; None where no connection shows both."""
+    shown = [each for each in sightings if each.before is not None and each.after is not None]
+    if not shown:
+        return None
+    straight, transposed, size = 0.0, 0.0, 0.0
+    for each in shown:
+        assert each.before is not None
+        assert each.after is not None
+        streams, after = each.before.double(), each.after.double()
+        mix, write = each.maps.mix.permute(2, 0, 1).double(), each.maps.write.T.double()
+        straight += _off(mix, write, streams, after)
+        transposed += _off(mix.mT, write, streams, after)
+        size += after.square().sum().item()
+    kept = min(
+        (each.after.dtype for each in shown if each.after is not None),
+        key=lambda kind: -torch.finfo(kind).eps,
+    )
+    return Applied((straight / size) ** 0.5, (transposed / size) ** 0.5, torch.finfo(kept).eps)
+
+
+def _off(mix: Tensor, write: Tensor, streams: Tensor, after: Tensor) -> float:
+    """Return the square of X' - H_res X off the direction of H_post."""
+    rest = after - mix @ streams
+    return (rest - write[..., None] * _written(write, rest)[:, None]).square().sum().item()
+
+
+def _written(write: Tensor, rest: Tensor) -> Tensor:
+    """Return y (K, C), of which `rest` (K, n, C) is H_post^T y."""
+    return (write[..., None] * rest).sum(1) / write.square().sum(1, keepdim=True).clamp_min(1e-30)
+
+
+@torch.no_grad()
+def seen_by(watch: Watch) -> tuple[Seen, Applied | None]:
+    """Make what rows are made of; of an H_res used transposed, the transpose."""
+    sightings = linked(watch)
+    how = applied(sightings)
+    if how is not None and how.finding == "h_res_transposed":
+        for each in sightings:
+            each.maps = each.maps._replace(mix=each.maps.mix.transpose(0, 1))
+    seen = Seen(
+        maps=[each.maps for each in sightings],
+        slope=[each.slope for each in sightings if each.slope is not None],
+        detached=any(each.detached for each in sightings),
+    )
+    if any(each.before is None or each.after is None for each in sightings):
+        return seen, how
+    _add_streams(seen, sightings)
+    if watch.last is not None and watch.readout is not None:
+        readout, last = watch.readout, watch.last
+    else:
+        assert sightings[-1].after is not None
+        last = sightings[-1].after
+        readout = last.new_ones(last.shape[1], 1)  # the sum, or the mean: to a norm they are one
+    seen.readout = readout.to(sightings[-1].maps.read)
+    seen.inputs.append(read_rms(seen.readout, wide(last)))
+    return seen, how
+
+
+def _add_streams(seen: Seen, sightings: list[Sighting]) -> None:
+    first = sightings[0].before
+    assert first is not None
+    # Copies of the embedding, scaled or not, are so many times their mean.
+    mean = wide(first).mean(1)
+    seen.start = (
+        (wide(first) * mean[:, None]).sum(2) / mean.square().sum(1, keepdim=True).clamp_min(1e-30)
+    ).T
+    seen.outputs.append(rms(mean))
+    seen.amax.append(first.abs().amax())
+    for each in sightings:
+        assert each.before is not None
+        assert each.after is not None
+        before, after = wide(each.before), wide(each.after)
+        seen.amax.append(after.abs().amax())
+        seen.spread.append(spread(after))
+        seen.inputs.append(read_rms(each.maps.read.to(before), before))
+        rest = after - each.maps.mix.permute(2, 0, 1).to(before) @ before
+        seen.outputs.append(rms(_written(each.maps.write.T.to(before), rest)))
+
+
+def wide(x: Tensor) -> Tensor:
+    """Return x in float32 or wider."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,0 +1,374 @@
+"""GainMonitor writes what the suite's own probe would, changes nothing, and says what is wrong."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from mhc_repro import GainMonitor
+from mhc_repro.command_line.cli import main
+from mhc_repro.config import ProbeConfig
+from mhc_repro.errors import UserError
+from mhc_repro.library import monitor as module
+from mhc_repro.measurement.probe import Probe
+from mhc_repro.runs import read_run
+from own_models import LAYERS, Reference, Stack, batches, seeded, stirred, train
+
+TOKENS = torch.arange(18).view(3, 6) % 17
+
+
+@pytest.fixture
+def watched(tmp_path):
+    """watched(model, steps): train it under a monitor; return the run and the monitor."""
+
+    def run(model, steps=6, every=2, forward=None, seed=0, **options):
+        watching = model if forward is None else forward
+        with GainMonitor(watching, every, tmp_path / "runs" / "mine", seed=seed, **options) as monitor:
+            train(model, steps, monitor.step, forward, seed)
+        return SimpleNamespace(run=read_run(monitor.path), monitor=monitor)
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["hc", "mhc", "mhc_exponent", "kromhc", "history", "mhc_lss"])
+def test_rows_are_those_of_the_suites_probe(tiny, tmp_path, name):
+    model = tiny(name, awake=0.3)
+    probe = Probe(ProbeConfig(every=2, windows=3, token_maps=5), TOKENS, 2).measure(model, 0)
+    ends = model.reduction
+
+    class Model(nn.Module):  # the suite's joins its streams by a plain function, the sum by default
+        def __init__(self):
+            super().__init__()
+            self.body = model
+
+        def forward(self, tokens):
+            return self.body(tokens)
+
+    with GainMonitor(Model(), 2, tmp_path / "mine", probe=TOKENS) as monitor:
+        monitor.step()
+    run = read_run(monitor.path)
+    gains = run.gains[run.gains["step"] == 0]
+    for column in probe.gains[0]:
+        if column in gains and column not in ("attention_logit",):
+            expected = [row[column] for row in probe.gains]
+            found = gains[column].tolist()
+            if isinstance(expected[0], list):
+                expected, found = ([x for each in lists for x in each] for lists in (expected, found))
+            assert found == pytest.approx(expected, rel=1e-6, abs=1e-7), column
+    assert {"spread", "gate_slope", "row_error", "h_pre", "h_single"} <= set(gains)
+    first = run.metrics.iloc[0]
+    summed = getattr(ends, "keywords", {}).get("how") == "sum"
+    copies = name != "mhc_lss"  # whose scale differs by feature, so no weight says what a stream starts as
+    for key, value in probe.metrics.items():
+        if key.startswith("gain/") or (key.startswith("kernel/") and summed and copies):
+            assert first[key] == pytest.approx(value, rel=1e-6), key
+
+
+def test_in_training_each_probe_sees_the_weights_of_its_step(watched):
+    """What the passive look records under step s is what a separate look at the model after s updates shows."""
+    states = []
+
+    def keep(model):
+        return lambda _: states.append({k: v.clone() for k, v in model.state_dict().items()})
+
+    model = seeded(Stack)
+    states.append({k: v.clone() for k, v in model.state_dict().items()})
+    train(model, 6, keep(model))
+    run = watched(seeded(Stack)).run
+    assert run.gains["step"].unique().tolist() == [0, 2, 4]
+    assert run.metrics["step"].tolist() == list(range(7))
+    assert run.metrics["loss/train"].notna().tolist() == [False] + [True] * 6
+    inputs = batches(6)
+    for step in (0, 2, 4):
+        model.load_state_dict(states[step])
+        seen = []
+        for layer in model.layers:
+            layer.connection.register_forward_hook(lambda _, __, p, seen=seen: seen.append(p.maps.mix))
+        model(inputs[step])
+        rows = run.probe(step)
+        for layer, mix in enumerate(seen[-LAYERS:], 1):
+            assert rows.loc[layer, "h_single"].tolist() == pytest.approx(
+                mix.mean(2).flatten().tolist(), abs=1e-6
+            )
+
+
+@pytest.mark.parametrize("how", ["passive", "probe", "compiled"])
+def test_no_bit_of_the_training_changes(watched, how):
+    plain, other = (seeded(lambda: Stack(dropout=0.2)) for _ in range(2))
+    losses = []
+    if how == "compiled":
+        torch._dynamo.reset()
+        forward = torch.compile(plain, backend="aot_eager")
+        train(plain, 6, losses.append, forward)
+        torch._dynamo.reset()
+        result = watched(other, forward=torch.compile(other, backend="aot_eager"))
+    else:
+        train(plain, 6, losses.append)
+        result = watched(other, probe=batches(1, 9)[0] if how == "probe" else None)
+    assert torch.equal(torch.rand(4), torch.rand(4)) is False  # the generator is alive ...
+    for mine, theirs in zip(plain.state_dict().values(), other.state_dict().values(), strict=True):
+        assert torch.equal(mine, theirs)
+    recorded = result.run.metrics["loss/train"].dropna().tolist()
+    assert recorded == [loss.item() for loss in losses]
+    assert other.training
+    assert not any(hooks for m in other.modules() for hooks in (m._forward_hooks, m._forward_pre_hooks))
+    assert len(result.run.gains) == LAYERS * (4 if how == "probe" else 3)
+
+
+def test_random_numbers_go_on_as_without(watched):
+    after = []
+    for monitored in (False, True):
+        model = seeded(lambda: Stack(dropout=0.2))
+        if monitored:
+            watched(model, probe=batches(1, 9)[0])
+        else:
+            train(model, 6)
+        after.append(torch.rand(4))
+    assert torch.equal(*after)
+
+
+def test_evaluations_accumulation_and_checkpointing_count_once(tmp_path):
+    class Checkpointed(Stack):
+        def forward(self, x):
+            x = self.expand(x)
+            for layer in self.layers:
+                x = torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False)
+            return self.norm(self.reduce(x))
+
+    model = seeded(Checkpointed)
+    with GainMonitor(model, 1, tmp_path / "mine") as monitor:
+        for x in batches(3):
+            for part in x.split(1):  # three parts of a batch
+                model(part).square().sum().backward()
+            model.eval()(x)
+            model.train()
+            with torch.no_grad():
+                model(x)
+            monitor.step()
+    rows = read_run(monitor.path).gains
+    assert rows.groupby("step").size().tolist() == [LAYERS] * 3
+
+
+def test_narrow_products_wide_maps(tmp_path):
+    model = seeded(Stack)
+
+    def forward(x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return model(x).float()
+
+    with GainMonitor(model, 2, tmp_path / "mine") as monitor:
+        train(model, 4, monitor.step, forward)
+    run = read_run(monitor.path)
+    assert run.gains["row_error"].max() < 1e-6
+    assert run.status["degenerate"] == []
+
+
+def test_the_run_is_one_that_the_commands_read(watched, tmp_path, capsys):
+    a = watched(seeded(Stack), name="mhc", settings={"lr": 0.01}).run
+    b = watched(seeded(lambda: Stack("hc")), name="hc").run
+    root = str(tmp_path / "runs")
+    assert main(["ls", "--root", root]) == 0
+    listed = capsys.readouterr().out
+    assert a.run_id in listed
+    assert "6/6" in listed
+    assert main(["show", a.run_id, "--root", root]) == 0
+    shown = capsys.readouterr().out
+    assert "class: Stack" in shown
+    assert "composite gain forward, max" in shown
+    assert main(["compare", a.run_id, b.run_id, "--root", root]) == 0
+    assert "connection.name" in capsys.readouterr().out
+    assert a.layers == LAYERS
+    assert (a.config["data"]["batch"], a.config["data"]["sequence"]) == (3, 5)
+    assert a.manifest["parameters"]["connection"] == sum(
+        p.numel() for n, p in Stack().named_parameters() if ".connection." in n
+    )
+
+
+def test_the_report_reads_it(watched, tmp_path):
+    from mhc_repro.analysis.comparison import read_studies
+    from mhc_repro.analysis.report import render
+
+    for seed in (0, 1):
+        watched(seeded(Stack), name="mhc", seed=seed)
+        watched(seeded(lambda: Stack("hc")), name="hc", seed=seed)
+    texts = render(tmp_path / "runs", read_studies(tmp_path / "runs"), with_readme=False)
+    assert "tables/mine-stability.md" in texts
+    assert any(name.endswith("gain-by-layer.svg") for name in texts)
+
+
+def test_an_h_res_used_transposed_is_named_and_measured_as_used(watched, capsys):
+    straight = watched(seeded(Reference), name="straight", steps=2)
+    assert straight.monitor.applied.finding is None
+    turned = watched(seeded(lambda: Reference(turned=True)), name="turned", steps=2)
+    assert turned.run.status["degenerate"] == ["h_res_transposed"]
+    assert "h_res_transposed: H_res is applied transposed" in capsys.readouterr().err
+    assert turned.monitor.applied.straight > 100 * turned.monitor.applied.transposed
+    rows = {name: each.run.probe(0) for name, each in (("straight", straight), ("turned", turned))}
+    # two iterations: what is normalised last is exact, and that is the rows only if comb is used as it should be
+    assert rows["straight"]["row_error"].max() < 1e-5 < 1e-3 < rows["straight"]["column_error"].min()
+    assert rows["turned"]["column_error"].max() < 1e-5 < 1e-3 < rows["turned"]["row_error"].min()
+    assert turned.run.status["control"] == ["columns_exact"]
+
+
+def test_what_the_streams_do_not_bear_out_is_named(watched, tmp_path):
+    def wrong(module, inputs, outputs):
+        return torch.full((4,), 0.25), torch.ones(4), torch.full((4, 4), 0.25)
+
+    model = stirred(seeded(lambda: Stack("hc")))
+    run = watched(model, steps=1, adapters={"HyperConnection": wrong}).run
+    assert run.status["degenerate"] == ["maps_unexplained"]
+    assert run.connection == "HyperConnection"
+
+
+def test_a_callable_says_the_maps(watched):
+    """The reference's own step as a module of the user's: the same rows as by the adapter of its methods."""
+
+    class Step(nn.Module):
+        def __init__(self, whole, layer):
+            super().__init__()
+            self.whole, self.layer = [whole], layer
+
+        def forward(self, x):
+            whole, layer = self.whole[0], self.layer
+            given, post, comb = Reference.hc_pre(
+                whole, x, whole.hc_fn[layer], whole.hc_scale[layer], whole.hc_base[layer]
+            )
+            self.kept = post, comb
+            return Reference.hc_post(whole, whole.branches[layer](given), x, post, comb)
+
+    class Steps(Reference):
+        hc_pre = hc_post = None
+
+        def __init__(self):
+            super().__init__()
+            self.steps = nn.ModuleList(Step(self, layer) for layer in range(LAYERS))
+            self.inner = Reference._parts
+
+        def forward(self, x):
+            x = x[:, :, None].repeat(1, 1, self.n, 1)
+            for step in self.steps:
+                x = step(x)
+            return x.sum(2)
+
+    def maps(step, inputs, outputs):
+        post, comb = step.kept
+        whole, layer = step.whole[0], step.layer
+        flat = inputs[0].flatten(2)
+        numbers = flat @ whole.hc_fn[layer][:4].T * (flat.square().mean(-1, keepdim=True) + 1e-6).rsqrt()
+        return (numbers + whole.hc_base[layer][:4]).sigmoid() + 1e-6, post, comb.mT
+
+    by_method = watched(seeded(Reference), name="by_method", steps=2).run.probe(0)
+    by_callable = watched(seeded(Steps), name="by_callable", steps=2, adapters={Step: maps}).run.probe(0)
+    for column in ("composite_forward", "composite_backward", "sigma2", "spread"):
+        assert by_callable[column].tolist() == pytest.approx(by_method[column].tolist(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("mhc_tokenbender", "h_res_identity"),
+        ("mhc_uniform", "h_res_uniform"),
+        ("mhc_uniform", "streams_never_separated"),
+    ],
+)
+def test_guards_speak(watched, capsys, name, reason):
+    run = watched(seeded(lambda: Stack(name)), steps=24, every=4).run
+    assert reason in run.status["degenerate"]
+    assert f"GainMonitor: {reason}: " in capsys.readouterr().err
+
+
+def test_a_sound_arm_is_left_alone(watched, capsys):
+    run = watched(seeded(Stack), steps=24, every=4).run
+    assert run.status["degenerate"] == run.status["control"] == []
+    assert capsys.readouterr().err == ""
+
+
+def test_how_it_ended(tmp_path):
+    model = seeded(Stack)
+
+    def loop(error=None, loss=1.0):
+        with GainMonitor(model, 1, tmp_path / "mine", overwrite=True) as monitor:
+            for x in batches(2):
+                model(x).sum().backward()
+                monitor.step(loss)
+            path.append(monitor.path)
+            if error:
+                raise error
+
+    path = []
+    for error, status in ((KeyboardInterrupt(), "interrupted"), (ValueError("no"), "failed")):
+        with pytest.raises(type(error)):
+            loop(error)
+        assert read_run(path[-1]).state == status
+    loop(loss=float("nan"))
+    run = read_run(path[-1])
+    assert run.state == "diverged"
+    assert "step 1" in run.status["message"]
+    loop()
+    assert read_run(path[-1]).state == "finished"
+
+
+def test_goes_on_and_never_over_a_finished_run(watched, tmp_path):
+    model = seeded(Stack)
+    first = watched(model, steps=4).run
+    with pytest.raises(UserError, match=r"a run that has finished; give another name=, seed= or settings="):
+        watched(model, steps=4)
+    assert read_run(first.path).metrics.equals(first.metrics)
+    again = watched(model, steps=4, start=4).run
+    assert again.path == first.path
+    assert again.metrics["step"].tolist() == list(range(9))
+    assert again.gains["step"].unique().tolist() == [0, 2, 4, 6]
+    anew = watched(model, steps=2, overwrite=True).run
+    assert anew.metrics["step"].tolist() == [0, 1, 2]
+
+
+def test_other_ranks_do_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_other_rank", lambda: True)
+    model = seeded(Stack)
+    with GainMonitor(model, 1, tmp_path / "mine") as monitor:
+        assert not model._forward_hooks
+        train(model, 2, monitor.step)
+    assert not (tmp_path / "mine").exists()
+
+
+def test_under_distributed_data_parallel(tmp_path):
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        model, plain = seeded(Stack), seeded(Stack)
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        with GainMonitor(wrapped, 2, tmp_path / "mine") as monitor:
+            train(model, 4, monitor.step, wrapped)
+    finally:
+        torch.distributed.destroy_process_group()
+    train(plain, 4)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), plain.parameters(), strict=True))
+    run = read_run(monitor.path)
+    assert run.gains["step"].unique().tolist() == [0, 2]
+    assert run.config["model"]["class"] == "Stack"
+
+
+@pytest.mark.parametrize(
+    ("use", "said"),
+    [
+        (lambda out: GainMonitor(nn.Linear(2, 2), out=out), "has no hyper-connection that is known"),
+        (lambda out: GainMonitor(Stack(), 0, out), "every=0: must be 1 or more"),
+        (lambda out: GainMonitor(Stack(), out=out, name="my arm"), "name=my arm: must be a plain name"),
+        (lambda out: GainMonitor(Stack(), out=out, adapters={"Wraped": max}), "nearest: Wrapped"),
+        (
+            lambda out: GainMonitor(Stack(), 1, out).step(),
+            "no hyper-connection was seen in this step's forward",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_that_teaches(use, said, tmp_path):
+    with pytest.raises(UserError, match=said):
+        use(tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
+
+
+def test_an_adapter_of_other_shapes_is_told(watched):
+    with pytest.raises(UserError, match=r"must return H_pre \(..., n\), H_post \(..., n\) and H_res"):
+        watched(
+            Stack(), adapters={"HyperConnection": lambda *_: (torch.ones(4), torch.ones(3), torch.eye(4))}
+        )
