@@ -5,19 +5,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mhc_repro.library.arms import arm_names, connection_config
+    from mhc_repro.library.injection import eject, inject, parameter_groups
     from mhc_repro.library.monitor import GainMonitor
     from mhc_repro.library.wrapping import expand_and_reduce, hyper_connection
 
 __version__ = "0.1.0"
-__all__ = ["GainMonitor", "arm_names", "connection_config", "expand_and_reduce", "hyper_connection"]
+__all__ = [
+    "GainMonitor",
+    "arm_names",
+    "connection_config",
+    "eject",
+    "expand_and_reduce",
+    "hyper_connection",
+    "inject",
+    "parameter_groups",
+]
 
 # Where each lives: torch is loaded by whoever uses what needs it, not by `import mhc_repro`.
 PUBLIC = {
     "GainMonitor": "monitor",
     "arm_names": "arms",
     "connection_config": "arms",
+    "eject": "injection",
     "expand_and_reduce": "wrapping",
     "hyper_connection": "wrapping",
+    "inject": "injection",
+    "parameter_groups": "injection",
 }
 
 

@@ -66,7 +66,9 @@ def matching(model: nn.Module, target: type | str) -> list[nn.Module]:
 
 def _fits(name: str, module: nn.Module, target: type | str) -> bool:
     if isinstance(target, str):
-        return target == type(module).__name__ or fnmatchcase(name, target)
+        places, wanted = name.split("."), target.split(".")  # a * does not reach over a dot
+        named = len(places) == len(wanted) and all(map(fnmatchcase, places, wanted))
+        return target == type(module).__name__ or named
     return isinstance(module, target)
 
 

@@ -8,8 +8,8 @@ or of a compiled model, they are seen in a forward of their own instead, in eval
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mhc_repro.errors import UserError
 from mhc_repro.library.adapters import Watch
 from mhc_repro.library.finding import Found, find, inner, is_compiled
+from mhc_repro.library.quiet import call_of, evaluating
 from mhc_repro.library.record import Record
 from mhc_repro.library.sighted import Applied, seen_by
 from mhc_repro.measurement.guards import REASONS
@@ -60,7 +61,7 @@ class GainMonitor:
         settings: Mapping[str, Any] | None = None,
         adapters: Mapping[type | str, Maps] | None = None,
         probe: Any = None,
-        tokens: int = 1024,
+        tokens: int = 256,
         start: int = 0,
         overwrite: bool = False,
     ) -> None:
@@ -192,16 +193,11 @@ class GainMonitor:
         return watch
 
     def _look(self, inputs: Any) -> None:
-        """See a forward of its own, which leaves no trace: modes, random numbers and buffers stay as they were."""
+        """See a forward of its own."""
         started = time.perf_counter()
-        args, kwargs = _call(inputs)
-        device = next(self.model.parameters()).device
-        devices = [device] if device.type == "cuda" else []
+        args, kwargs = call_of(inputs)
         with ExitStack() as stack:
-            stack.enter_context(torch.random.fork_rng(devices))
-            stack.enter_context(torch.no_grad())
-            stack.enter_context(_evaluating(self.model))
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(evaluating(self.model))
             watch = self._attached(stack)
             self._given(args, kwargs)
             self.model(*args, **kwargs)
@@ -266,25 +262,6 @@ class GainMonitor:
         norms = {name: torch.nn.utils.get_total_norm(grads, foreach=True) for name, grads in parts.items()}
         named: Row = {f"grad/norm_{name}": norm for name, norm in norms.items()}
         return named | {"grad/norm": torch.hypot(*(norm.cpu() for norm in norms.values()))}
-
-
-def _call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(inputs, Mapping):
-        return (), dict(inputs)
-    if isinstance(inputs, tuple) and len(inputs) == 2 and isinstance(inputs[1], dict):
-        return tuple(inputs[0]), inputs[1]
-    return (tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)), {}
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _other_rank() -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 from mhc_repro.library.adapters.base import Sighting, Watch
 from mhc_repro.measurement.seen import Seen, read_rms, rms, spread
 
+ENOUGH = 64  # tokens, to tell which way round
 CLEARLY = 10.0  # times as well as the other way round
 FINE = 100.0  # rounding errors of the streams' numbers, relative to the streams
 WRONG = 0.05  # of the streams unexplained: these are not the maps
@@ -51,8 +52,8 @@ def applied(sightings: list[Sighting]) -> Applied | None:
     for each in shown:
         assert each.before is not None
         assert each.after is not None
-        streams, after = each.before.double(), each.after.double()
-        mix, write = each.maps.mix.permute(2, 0, 1).double(), each.maps.write.T.double()
+        streams, after = (wide(x[:ENOUGH]) for x in (each.before, each.after))
+        mix, write = (x[:ENOUGH].to(streams) for x in (each.maps.mix.permute(2, 0, 1), each.maps.write.T))
         straight += _off(mix, write, streams, after)
         transposed += _off(mix.mT, write, streams, after)
         size += after.square().sum().item()
