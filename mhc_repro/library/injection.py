@@ -220,6 +220,7 @@ def _injected(config: ConnectionConfig, name: str, block: nn.Module, layer: int,
     wrapped = Wrapped(config, Increment(block), dim, layer)
     if config.kind == "history":
         wrapped.connection = AnchoredHistory(config, layer, wide)
+        wrapped.connection.arm = config.name  # type: ignore[assignment]
     wrapped.connection.to(x.device, wide)
     if isinstance(wrapped.connection, HyperConnection):
         keep_function(wrapped.connection, wide)

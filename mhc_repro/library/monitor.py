@@ -150,8 +150,10 @@ class GainMonitor:
                 self._take(self.pending)
             self._flush(self.pending)
             self.pending = None
+        said = [*self.record.findings]  # as they were found
         for reason in self.record.close(status, message):
-            self.say(f"{reason}: {REASONS[reason]}")
+            if reason not in said:
+                self.say(f"{reason}: {REASONS[reason]}")
 
     def say(self, text: str) -> None:
         """Say something to the user."""

@@ -28,8 +28,9 @@ class Wrapped(nn.Module):
 
     def __init__(self, config: ConnectionConfig, branch: Callable[..., Any], dim: int, layer: int) -> None:
         super().__init__()
-        self.dim, self.layer, self.arm = dim, layer, config.name
+        self.dim, self.layer = dim, layer
         self.connection = connections.build(config, layer, dim)
+        self.connection.arm = self.arm = config.name  # type: ignore[assignment]
         self.n = config.n
         self.branch = branch
 

@@ -85,7 +85,7 @@ def measured() -> list[tuple[str, str, str]]:
             "gradients flow past the layers",
             f"by default {of_package():.0f} of the gradient, {of_package(detach_history=False):.0f} with "
             "`detach_history=False`",
-            f"{of_ours('history'):.0f} of it (`history`), {of_ours('history_detached'):.0f} only in `history_detached`",
+            f"{of_ours('history'):.0f} of it (`history`); {of_ours('history_detached'):.0f} in `history_detached`",
         ),
         (
             "weights are projected onto the simplex",

@@ -24,6 +24,9 @@ class Ours(Adapter):
     def counts(self, module: nn.Module) -> bool:
         return isinstance(module, Connection)
 
+    def arm(self, module: nn.Module) -> str:
+        return str(getattr(module, "arm", self.name))
+
     def attach(self, module: Any, watch: Watch) -> Undo:
         if isinstance(module, Reduce):
             return module.register_forward_pre_hook(

@@ -1,0 +1,26 @@
+"""The code on docs/your-model.md, run as it stands, one block after the other."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mhc_repro.runs import read_runs
+
+PAGE = Path(__file__).parents[2] / "docs" / "your-model.md"
+
+
+def test_the_page_runs(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("transformers")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 6
+    names = {"__file__": str(PAGE), "__name__": "page"}
+    for block in blocks:
+        exec(compile(block, str(PAGE), "exec"), names)
+    runs = {run.connection: run for run in read_runs(tmp_path / "runs")}
+    assert set(runs) == {"mhc", "static", "mhc_gpt2"}
+    assert {run.state for run in runs.values()} == {"finished"}
+    assert runs["mhc_gpt2"].status["degenerate"] == []
+    assert runs["mhc_gpt2"].metrics["gain/composite_forward"].max() == pytest.approx(1, abs=1e-5)
+    assert "gain/composite_forward" in capsys.readouterr().out
