@@ -13,7 +13,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 VERSIONS = ("pyproject.toml", "experiments/constraints-py311.txt")
-PACKAGES = ".[launchers,notebooks,tracking,dev]"
+PACKAGES = ".[launchers,notebooks,tracking,models,dev]"
 # What a person's settings may tell pip of another place to install to; an empty one counts as none.
 HERE = {"PIP_USER": "0", "PIP_TARGET": "", "PIP_PREFIX": "", "PIP_ROOT": ""}
 SOURCE = "import os, mhc_repro; print(os.path.realpath(os.path.dirname(mhc_repro.__path__[0])))"

@@ -135,7 +135,6 @@ Image(to_png(training.gain_by_layer(study)))
 # Public code has multiplied by the transpose, and a doubly stochastic matrix hides it. The monitor asks the
 # streams. Here a function says the maps of the injected connections, once as they are and once transposed:
 
-
 # %%
 TOLD = RUNS / "told"
 
