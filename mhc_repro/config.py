@@ -91,6 +91,9 @@ class ModelConfig:
     qk_norm: bool = setting(
         False
     )  # LayerNorm on queries and keys, which bounds attention's logits (2309.14322)
+    # A model of one's own, which nothing here trains: what GainMonitor says it is, and its sub-layers (0: two a block)
+    own: str = setting("", Rule("empty, for GainMonitor to fill in", lambda text: text == ""))
+    layers: int = setting(0, Rule("0: two a block", lambda count: count == 0))
 
 
 @dataclass

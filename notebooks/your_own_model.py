@@ -28,10 +28,11 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging
 
 from mhc_repro import GainMonitor, eject, inject, parameter_groups
-from mhc_repro.analysis.comparison import read_studies
 from mhc_repro.analysis.figures import gain_curves, training
 from mhc_repro.analysis.theme import to_png
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.comparison import read_studies
+from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import read_run
 
 logging.set_verbosity_error()
@@ -114,7 +115,7 @@ for name, model in models.items():
     run = read_run(monitor.path)
     last = run.metrics.dropna(subset="gain/composite_forward").iloc[-1]
     forward, backward = last["gain/composite_forward"], last["gain/composite_backward"]
-    found = ", ".join(run.status["degenerate"]) or "nothing"
+    found = ", ".join(verdict(run).dead + verdict(run).off_the_constraint) or "nothing"
     print(
         f"{name}: {loss:.1f} nats a byte; forward gain 1: {abs(forward - 1) < 1e-3}; the guards found {found}"
     )
@@ -157,7 +158,7 @@ for function in (straight, transposed):
     with GainMonitor(models["hc"], every=5, out=str(TOLD), name=name, adapters=adapters) as monitor:
         monitor.say = print
         train(models["hc"], 1, monitor=monitor)
-    print(f"told {name}: {', '.join(read_run(monitor.path).status['degenerate']) or 'as it is'}")
+    print(f"told {name}: {', '.join(verdict(read_run(monitor.path)).off_the_constraint) or 'as it is'}")
 
 # %% [markdown]
 # ## Eject

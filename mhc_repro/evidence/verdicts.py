@@ -55,8 +55,26 @@ REASONS = {  # of each: what a table's cell says, and what it means
         "rows or columns of an H_res that should be doubly stochastic do not sum to 1; usually "
         "too few iterations for logits this far apart",
     ),
+    # Of models of one's own alone (library/monitor.py), which finds them and puts them into the run's nature
+    "h_res_transposed": (
+        "H_res used transposed",
+        "what a sub-layer passes on is H_res^T X + H_post^T y; what is measured is what is applied, whose forward "
+        "and backward gains have changed places",
+    ),
+    "maps_unexplained": (
+        "maps do not explain the streams",
+        "what is passed on is not H_res X + H_post^T y, whatever y; usually another release of the code than its "
+        "adapter knows, or something between connections that is not one",
+    ),
+    "columns_exact": (
+        "columns exact, rows not",
+        "the columns of H_res sum to 1 and its rows do not, where mHC's Eq. 9 normalises rows last; usually a "
+        "Sinkhorn that ends on the other side, or H_res used transposed",
+    ),
 }
-OFF = "constraint_missed"  # every other reason is one of death
+TOLD = ("h_res_transposed", "maps_unexplained", "columns_exact")  # by the run's nature, whatever was recorded
+OFF = "constraint_missed"
+LIVING = (OFF, *TOLD)  # every other reason is one of death
 
 
 class Limits(NamedTuple):
@@ -103,7 +121,8 @@ def verdict(run: Run) -> Verdict:
     """Judge a run that has ended."""
     if run.state not in ENDED:
         return Verdict()
-    return judge(run.gains, run.metrics, run.config, run.manifest.get("nature") or {})
+    known = {**run.config, "train": {**run.config["train"], "steps": run.steps}}
+    return judge(run.gains, run.metrics, known, run.manifest.get("nature") or {})
 
 
 def judge(
@@ -123,8 +142,10 @@ def judge(
     late = gains[gains["step"] >= max(1, int(np.ceil(limits.judged_after * steps)))]
     if arm["n"] == 1:
         return Verdict()
+    told = {code: nature.get(code, False) for code in TOLD}
     if late.empty:
-        return Verdict(not_judged=tuple(REASONS))
+        known = any(told.values())
+        return _sorted({code: told.get(code) if known else None for code in REASONS}, arm)
     moving = steps >= limits.shortest
 
     def below(column: str, limit: float) -> bool | None:
@@ -147,12 +168,18 @@ def judge(
         "gates_saturated": below("gate_slope", limits.slope),
         "connection_gradients_dead": _without_gradient(metrics, limits),
         OFF: not settled and _off_the_constraint(late, nature.get("doubly_stochastic"), limits),
+        **told,
     }
-    expects = [*arm["expects"], *(["h_res_identity"] if "mix" in arm["freeze"] else [])]
+    return _sorted(found, arm)
+
+
+def _sorted(found: Mapping[str, bool | None], arm: Mapping[str, Any]) -> Verdict:
+    """Make a verdict of what holds, does not, and could not be judged (None)."""
+    expects = [*arm["expects"], "columns_exact", *(["h_res_identity"] if "mix" in arm["freeze"] else [])]
     faults = [code for code, holds in found.items() if holds and code not in expects]
     return Verdict(
-        tuple(code for code in faults if code != OFF),
-        tuple(code for code in faults if code == OFF),
+        tuple(code for code in faults if code not in LIVING),
+        tuple(code for code in faults if code in LIVING),
         tuple(code for code, holds in found.items() if holds and code in expects),
         tuple(code for code, holds in found.items() if holds is None),
     )

@@ -27,7 +27,7 @@ from mhc_repro.library.arms import connection_config
 from mhc_repro.library.finding import matching
 from mhc_repro.library.quiet import call_of, evaluating
 from mhc_repro.library.residual_form import check, observe
-from mhc_repro.library.wrapping import Expand, Reduce, State, Wrapped
+from mhc_repro.library.wrapping import Expand, Reduce, State, Wrapped, known
 
 STREAMS = "_mhc_repro_streams"  # on the tensor that an injected block returns
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -219,8 +219,7 @@ def _injected(config: ConnectionConfig, name: str, block: nn.Module, layer: int,
     wide = torch.promote_types(x.dtype, torch.float32)
     wrapped = Wrapped(config, Increment(block), dim, layer)
     if config.kind == "history":
-        wrapped.connection = AnchoredHistory(config, layer, wide)
-        wrapped.connection.arm = config.name  # type: ignore[assignment]
+        wrapped.connection = known(AnchoredHistory(config, layer, wide), config)
     wrapped.connection.to(x.device, wide)
     if isinstance(wrapped.connection, HyperConnection):
         keep_function(wrapped.connection, wide)

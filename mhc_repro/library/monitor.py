@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.verdicts import REASONS
 from mhc_repro.library.adapters import Watch
 from mhc_repro.library.finding import Found, find, inner, is_compiled
 from mhc_repro.library.quiet import call_of, evaluating
 from mhc_repro.library.record import Record
 from mhc_repro.library.sighted import Applied, seen_by
-from mhc_repro.measurement.guards import REASONS
 from mhc_repro.measurement.seen import Seen, measured
 from mhc_repro.runs.table import Row
 
@@ -150,14 +150,18 @@ class GainMonitor:
                 self._take(self.pending)
             self._flush(self.pending)
             self.pending = None
-        said = [*self.record.findings]  # as they were found
-        for reason in self.record.close(status, message):
-            if reason not in said:
-                self.say(f"{reason}: {REASONS[reason]}")
+        said = {code for code in REASONS if self.record.nature.get(code)}  # as it was found
+        for code in self.record.close(status, message):
+            if code not in said:
+                self._tell(code)
 
     def say(self, text: str) -> None:
         """Say something to the user."""
         print(f"GainMonitor: {text}", file=sys.stderr)
+
+    def _tell(self, code: str, how: str = "") -> None:
+        short, why = REASONS[code]
+        self.say(f"{code}: {short}: {why}" + (f" ({how} of the streams)" if how else ""))
 
     def _due(self, step: int) -> bool:
         return step % self.every == 0
@@ -212,14 +216,15 @@ class GainMonitor:
             seen, how = seen_by(watch)
             same = math.prod(self._shape) == math.prod(watch.shape)  # streams may be folded into the batch
             self._seen = seen, self._shape if same else watch.shape
-            self.record.means(any(each.doubly_stochastic for each in watch.sightings))
+            self.record.knows("doubly_stochastic", any(each.doubly_stochastic for each in watch.sightings))
+            alike = [each.exchangeable for each in watch.sightings]
+            if None not in alike:
+                self.record.knows("exchangeable", all(alike))
+            if how is not None and how.finding:
+                self.record.knows(how.finding, True)
             if how is not None:
-                self.record.found(how.finding)
                 if how.finding and (self.applied is None or self.applied.finding != how.finding):
-                    self.say(
-                        f"{how.finding}: {REASONS[how.finding]} (off by {how.straight:.1e} of the streams, "
-                        f"transposed by {how.transposed:.1e})"
-                    )
+                    self._tell(how.finding, f"off by {how.straight:.1e}, transposed by {how.transposed:.1e}")
                 self.applied = how
         self.looked += time.perf_counter() - started
 

@@ -1,10 +1,9 @@
 """The run directory of a model of one's own: the same files as the suite's, so that everything here reads them.
 
-What the suite's config has no field for stands in its `model` group: the model's class and the user's settings. How
-many steps there will be may not be known: it is then 0 in the config, and the status says how many there were.
+What the model is, its class and its user's settings, stands in `model.own`. How many steps there will be may not be
+known: it is then 0 in the config, and the status says how many there were.
 """
 
-import copy
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -20,16 +19,16 @@ from torch import nn
 from mhc_repro import cache
 from mhc_repro.config import Config, ConnectionConfig
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.library.finding import Found, is_compiled
-from mhc_repro.measurement.guards import judge
 from mhc_repro.measurement.seen import Measured, Seen
-from mhc_repro.runs import files, manifest
+from mhc_repro.runs import files, manifest, read_run
 from mhc_repro.runs.directory import ENDED, RunDirectory
 from mhc_repro.runs.identity import PROTOCOL_VERSION, identify, resolved
 from mhc_repro.runs.schema import UNITS
 from mhc_repro.runs.table import Row, Table
 from mhc_repro.training.runtime import device_name
-from mhc_repro.validation import NAME
+from mhc_repro.rules import NAME
 
 TOKEN_MAPS_EVERY = 5  # probes: how often the maps of single tokens are kept
 ROUNDING, DRIFT = 1e-5, 1e-4  # of sums that are exact, and of sums that a Sinkhorn was stopped short of
@@ -61,8 +60,7 @@ class Record:
         self.path: Path | None = None
         self.closed = False
         self.last = start
-        self.doubly_stochastic = False
-        self.findings: list[str] = []
+        self.nature: dict[str, bool] = {}
         self.message = ""
         self._tables: dict[str, Table] = {}
         self._held = ExitStack()
@@ -91,18 +89,17 @@ class Record:
         text = yaml.safe_dump(resolved_config, sort_keys=False, allow_unicode=True)
         files.write_bytes(self.path / "config.yaml", text.encode())
         self.run.write_manifest(self._manifest(outer, model, found))
-        self._status("running", message="", degenerate=[], control=[])
+        self._status("running", message="")
 
     def _describe(self, model: nn.Module, seen: Seen, shape: tuple[int, ...]) -> dict[str, Any]:
         config, layers = self.config, len(seen.maps)
         config.connection.n = seen.maps[0].mix.shape[0]
-        config.model.blocks = layers // 2 if layers % 2 == 0 else layers / 2  # type: ignore[assignment]
+        config.model.layers, config.model.blocks = layers, (layers + 1) // 2
         config.data.batch = shape[0] if shape else 1
         config.data.sequence = max(1, int(torch.tensor(shape[1:]).prod())) if shape else 1
-        made = resolved(config)
-        own = {"class": type(model).__name__, **self.settings}
-        made["model"] |= {key: value for key, value in own.items()}
-        return made
+        settings = (f"{key}={value}" for key, value in self.settings.items())
+        config.model.own = ", ".join([type(model).__name__, *settings])
+        return resolved(config)
 
     def _manifest(self, outer: nn.Module, model: nn.Module, found: Sequence[Found]) -> dict[str, Any]:
         own = {id(p): p.numel() for each in found for p in each.adapter.parameters(each.module)}
@@ -153,37 +150,28 @@ class Record:
         if "time/probe" in row:
             self._status("running")
 
-    def means(self, doubly_stochastic: bool) -> None:
-        """Take down that H_res is meant to be doubly stochastic."""
-        self.doubly_stochastic |= doubly_stochastic
-
-    def found(self, reason: str | None) -> None:
-        """Take down what no table says."""
-        if reason is not None and reason not in self.findings:
-            self.findings.append(reason)
+    def knows(self, code: str, holds: bool) -> None:
+        """Take down what no table says: what H_res is meant to be, and how it is used."""
+        self.nature[code] = self.nature.get(code, False) or holds
 
     def diverged(self, message: str) -> None:
         """Take down that a loss was not finite."""
         self.message = self.message or message
 
     def close(self, status: str, message: str) -> list[str]:
-        """Finish the tables, judge, write the status; return the reasons found."""
+        """Finish the tables and write the status; return the codes of what the guards found, if it has ended."""
         self.closed = True
         if self.path is None:
             return []
-        gains, metrics = self._tables["gains"].read(), self._tables["metrics"].read()
-        judged = copy.deepcopy(self.config)
-        judged.train.steps = max(self.config.train.steps, self.last)
-        verdict = judge(gains, metrics, judged, doubly_stochastic=self.doubly_stochastic)
-        for name, table in self._tables.items():
-            if status != "interrupted":
-                table.finish(UNITS[name])
         if status == "finished" and self.message:
             status, message = "diverged", self.message
-        degenerate, control = [*self.findings, *verdict.degenerate], [*verdict.control, *columns_exact(gains)]
-        self._status(status, message=message, degenerate=degenerate, control=control)
+        if status in ENDED:
+            nature = {**self.nature, "columns_exact": columns_exact(self._tables["gains"].read())}
+            self.run.write_manifest((self.run.read_manifest() or {}) | {"nature": nature})
+            self.run.finish_tables()
+        self._status(status, message=message)
         self._held.close()
-        return [*degenerate, *control]
+        return [code for word, code in verdict(read_run(self.path)).notes() if word != "not judged"]
 
     def _status(self, status: str, **fields: Any) -> None:
         wall = round(time.monotonic() - self._started, 1)
@@ -191,9 +179,6 @@ class Record:
         self.run.write_status(status=status, step=self.last, steps=steps, wall_seconds=wall, **fields)
 
 
-def columns_exact(gains: pd.DataFrame) -> list[str]:
-    """Return the finding that columns of H_res sum to 1 where rows do not, if it is one."""
-    if gains.empty:
-        return []
-    found = gains["column_error"].max() < ROUNDING and gains["row_error"].max() > DRIFT
-    return ["columns_exact"] if found else []
+def columns_exact(gains: pd.DataFrame) -> bool:
+    """Say whether columns of H_res sum to 1 where rows do not."""
+    return bool(gains["column_error"].max() < ROUNDING and gains["row_error"].max() > DRIFT)

@@ -23,14 +23,20 @@ from mhc_repro.library.arms import connection_config
 State = Tensor | tuple[Tensor, Tensor]  # streams, or streams and exponent
 
 
+def known(connection: connections.Connection, config: ConnectionConfig) -> connections.Connection:
+    """Let a connection know what a monitor asks and no map shows: its arm, and if its streams may differ."""
+    connection.__dict__ |= {"arm": config.name, "exchangeable": connections.nature(config).exchangeable}
+    return connection
+
+
 class Wrapped(nn.Module):
     """A branch and the connection around it; whatever else the branch takes is passed on to it."""
 
     def __init__(self, config: ConnectionConfig, branch: Callable[..., Any], dim: int, layer: int) -> None:
         super().__init__()
         self.dim, self.layer = dim, layer
-        self.connection = connections.build(config, layer, dim)
-        self.connection.arm = self.arm = config.name  # type: ignore[assignment]
+        self.arm = config.name
+        self.connection = known(connections.build(config, layer, dim), config)
         self.n = config.n
         self.branch = branch
 

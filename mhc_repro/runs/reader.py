@@ -57,13 +57,18 @@ class Run:
 
     @property
     def layers(self) -> int:
-        """Number of sub-layers: two a block."""
-        return int(2 * self.config["model"]["blocks"])
+        """Number of sub-layers: two a block, or as many as a model of one's own has."""
+        return int(self.config["model"]["layers"] or 2 * self.config["model"]["blocks"])
+
+    @property
+    def steps(self) -> int:
+        """How many steps it is to have; as many as there are where nobody said."""
+        return int(self.config["train"]["steps"] or self.status.get("steps", 0))
 
     @property
     def progress(self) -> str:
         """How far it has come, of how far it goes: "130/160"."""
-        return f"{self.status.get('step', 0)}/{self.config['train']['steps']}"
+        return f"{self.status.get('step', 0)}/{self.steps}"
 
     @cached_property
     def metrics(self) -> pd.DataFrame:

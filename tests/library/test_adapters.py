@@ -8,6 +8,7 @@ from torch import nn
 
 from mhc_repro import GainMonitor
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.library.adapters import Watch
 from mhc_repro.library.finding import find
 from mhc_repro.library.sighted import linked, seen_by
@@ -117,8 +118,8 @@ def test_lucidrains_mhc_is_exact_in_the_columns(tmp_path):
     run = read_run(monitor.path)
     assert run.connection == "mhc_of_lucidrains"
     assert run.gains["column_error"].max() < 1e-5 < 1e-4 < run.gains["row_error"].max()
-    assert run.status["control"] == ["columns_exact"]
-    assert run.status["degenerate"] == []
+    assert verdict(run).control == ("columns_exact",)
+    assert verdict(run).dead == verdict(run).off_the_constraint == ()
 
 
 def test_maps_of_transformers_deepseek_v4_rebuild_its_streams():
@@ -164,9 +165,9 @@ def test_a_port_of_deepseek_v4_that_forgets_to_transpose_is_named(tmp_path, caps
         model(torch.arange(12).view(2, 6)).logits.sum().backward()
         monitor.step(1.0)
     run = read_run(monitor.path)
-    assert run.status["degenerate"][0] == "h_res_transposed"
+    assert verdict(run).off_the_constraint == ("h_res_transposed",)
     assert run.connection == "deepseek_v4"
-    assert "h_res_transposed: H_res is applied transposed" in capsys.readouterr().err
+    assert "h_res_transposed: H_res used transposed" in capsys.readouterr().err
     assert run.gains["column_error"].max() < 1e-4 < 1e-3 < run.gains["row_error"].max()
 
 

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from mhc_repro import GainMonitor, arm_names, eject, inject, parameter_groups
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.library.injection import Injected
 from mhc_repro.runs import read_run
 
@@ -175,7 +176,7 @@ def test_real_models_keep_their_function_and_fine_tune_beside_the_original(which
     assert tuned < 0.9 * loss(make()).item()
     assert tuned < 1.2 * beside
     run = read_run(monitor.path)
-    assert run.status["degenerate"] == []
+    assert verdict(run).dead == verdict(run).off_the_constraint == ()
     assert run.metrics["gain/composite_forward"].iloc[0] == pytest.approx(1, abs=1e-6)
     assert run.gains["distance_identity"].max() > 0
 

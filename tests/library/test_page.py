@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import read_runs
 
 PAGE = Path(__file__).parents[2] / "docs" / "your-model.md"
@@ -21,6 +22,6 @@ def test_the_page_runs(tmp_path, monkeypatch, capsys):
     runs = {run.connection: run for run in read_runs(tmp_path / "runs")}
     assert set(runs) == {"mhc", "static", "mhc_gpt2"}
     assert {run.state for run in runs.values()} == {"finished"}
-    assert runs["mhc_gpt2"].status["degenerate"] == []
+    assert verdict(runs["mhc_gpt2"]).dead == ()
     assert runs["mhc_gpt2"].metrics["gain/composite_forward"].max() == pytest.approx(1, abs=1e-5)
     assert "gain/composite_forward" in capsys.readouterr().out

@@ -135,7 +135,6 @@ def test_stored_notebook_shows_what_is_recorded_now(
     assert texts(stored(name)) == texts(executed(name))[:-1], "make notebooks, and commit what it changes"
 
 
-<<<<<<< HEAD
 def test_a_users_own_settings_do_not_come_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
@@ -153,7 +152,8 @@ def test_a_users_own_settings_do_not_come_in(
     assert texts(notebooks.execute(notebook)) == [["False True\n"]]
     assert [output.output_type for output in notebook.cells[0].outputs] == ["stream"]
     assert f"warning: {sys.prefix}" in capfd.readouterr().err
-=======
+
+
 def test_the_stored_training_tells_the_same_story(executed: Callable[[str], nbformat.NotebookNode]) -> None:
     """Training gives other last digits on another machine: words must agree, and numbers nearly."""
     number = re.compile(r"\d+(?:\.\d+)?(?:e-?\d+)?")
@@ -173,7 +173,6 @@ def test_the_stored_training_tells_the_same_story(executed: Callable[[str], nbfo
         "GPT2Block True",
     ):
         assert line in told
->>>>>>> f8da9f2 (Your own model: a page whose code is run, a third notebook, and the packages that the adapters are tested against)
 
 
 def chosen() -> list[Run]:

@@ -29,6 +29,7 @@ class Sighting:
     slope: Tensor | None = None  # of the gates, where it is known
     detached: bool = False
     doubly_stochastic: bool = False  # H_res is meant to be
+    exchangeable: bool | None = None  # nothing tells the streams apart at the start; None where nobody knows
 
 
 class Watch:

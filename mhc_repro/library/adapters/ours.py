@@ -44,7 +44,8 @@ class Ours(Adapter):
         before, after = (watch.pick(state.detach().flatten(0, 1)) for state in states)
         meant = isinstance(module, HyperConnection) and module.form.mixing.doubly_stochastic
         slope = module.gate_slope(passed.maps)
-        watch.saw(streams.shape[:2], Sighting(maps, before, after, slope, module.detached, meant))
+        alike = getattr(module, "exchangeable", None)
+        watch.saw(streams.shape[:2], Sighting(maps, before, after, slope, module.detached, meant, alike))
 
     @torch.no_grad()
     def _joined(self, module: Reduce, given: tuple[Any, ...], watch: Watch) -> None:
