@@ -64,6 +64,16 @@ def matching(model: nn.Module, target: type | str) -> list[nn.Module]:
     return found
 
 
+def named(model: nn.Module, name: str) -> nn.Module:
+    """Return the module of a name; UserError with the nearest ones where there is none."""
+    known = dict(model.named_modules())
+    if name not in known:
+        near = get_close_matches(name, known, n=3, cutoff=0.3)
+        hint = f"nearest: {', '.join(near)}" if near else f"the model is made of {classes(model)}"
+        raise UserError(f"{name}: no module of {type(model).__name__} is called so; {hint}")
+    return known[name]
+
+
 def _fits(name: str, module: nn.Module, target: type | str) -> bool:
     if isinstance(target, str):
         places, wanted = name.split("."), target.split(".")  # a * does not reach over a dot

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.verdicts import REASONS
 from mhc_repro.library.adapters import Watch
-from mhc_repro.library.finding import Found, find, inner, is_compiled
+from mhc_repro.library.finding import Found, find, inner, is_compiled, named
 from mhc_repro.library.quiet import call_of, evaluating
 from mhc_repro.library.record import Record
 from mhc_repro.library.sighted import Applied, seen_by
+from mhc_repro.measurement.jacobian import power_gains
 from mhc_repro.measurement.seen import Seen, measured
 from mhc_repro.runs.table import Row
 
@@ -43,6 +44,8 @@ class GainMonitor:
     a class, or a pattern of module names, to a function (module, inputs, outputs) -> (H_pre (..., n), H_post
     (..., n), H_res (..., n, n)), row i of H_res the weights of output stream i. Of a batch it sees `tokens` tokens.
     `probe`, a tensor, tuple or dict of the model's inputs, is measured on instead of the training's own batches.
+    `jacobian`, two names of modules, measures at the end how far a change of the first one's output moves the
+    second's (`jacobian/random` and `jacobian/worst`), which costs 40 forwards of one batch, once.
     `start` goes on after that many steps of an interrupted run; `overwrite` replaces a finished one.
 
     It changes no bit of the training. Under DistributedDataParallel rank 0 measures its part of a batch and writes.
@@ -62,6 +65,7 @@ class GainMonitor:
         adapters: Mapping[type | str, Maps] | None = None,
         probe: Any = None,
         tokens: int = 256,
+        jacobian: tuple[str, str] | None = None,
         start: int = 0,
         overwrite: bool = False,
     ) -> None:
@@ -71,7 +75,8 @@ class GainMonitor:
         self.outer, self.model = model, inner(model)
         self.compiled = is_compiled(model)
         self.found: list[Found] = find(self.model, adapters or {})
-        self.probe = probe
+        self.probe, self.inputs = probe, probe
+        self.ends = jacobian and [named(self.model, each) for each in jacobian]
         self.writes = not _other_rank()
         arm = name or self.found[0].arm
         self.record = Record(out, arm, seed, steps, every, start, overwrite, settings or {})
@@ -148,6 +153,8 @@ class GainMonitor:
             if self.probe is not None and not self._due(self.done) and status == "finished":
                 self._look(self.probe)
                 self._take(self.pending)
+            if self.ends and self.inputs is not None and status == "finished":
+                self.pending |= self._jacobian(*self.ends)
             self._flush(self.pending)
             self.pending = None
         said = {code for code in REASONS if self.record.nature.get(code)}  # as it was found
@@ -189,6 +196,7 @@ class GainMonitor:
         self._digest(watch)
 
     def _given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.inputs = args, kwargs
         shapes = (each.shape for each in (*args, *kwargs.values()) if isinstance(each, Tensor))
         self._shape = tuple(next(shapes, ()))[:2]
 
@@ -256,6 +264,29 @@ class GainMonitor:
         self.record.write(plain)
         if loss is not None and not math.isfinite(loss):
             self.record.diverged(f"loss/train is {loss} at step {plain['step']}")
+
+    def _jacobian(self, first: nn.Module, last: nn.Module) -> Row:
+        args, kwargs = call_of(self.inputs)
+        put: list[Tensor] = []
+        kept: list[Tensor] = []
+
+        def enter(_: nn.Module, __: Any, output: Tensor) -> Tensor | None:
+            kept.append(output)
+            return put[0] if put else None
+
+        def through(x: Tensor) -> Tensor:
+            put[:] = [x]
+            self.model(*args, **kwargs)
+            return kept[-1]
+
+        with ExitStack() as stack:
+            stack.enter_context(evaluating(self.model))
+            stack.callback(first.register_forward_hook(enter).remove)
+            self.model(*args, **kwargs)
+            x = kept[0]
+            stack.callback(last.register_forward_hook(lambda _, __, output: kept.append(output)).remove)
+            random, worst = power_gains(through, x, torch.Generator().manual_seed(0))
+        return {"jacobian/random": random, "jacobian/worst": worst}
 
     @torch.no_grad()
     def _gradients(self) -> Row:

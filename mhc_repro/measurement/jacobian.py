@@ -37,3 +37,29 @@ def relative_gains(trunk: Callable[[Tensor], Tensor], sequences: Tensor) -> tupl
         random.append(values.square().mean().sqrt())
         worst.append(values.max())
     return torch.stack(random).mean().item(), torch.stack(worst).mean().item()
+
+
+def power_gains(
+    function: Callable[[Tensor], Tensor], x: Tensor, generator: torch.Generator, iterations: int = 8
+) -> tuple[float, float]:
+    """Return the gain of a random and of the worst direction of x (...) through `function`, of all tokens at once.
+
+    Power iteration on J^T J, which makes no row of J: J v by central differences, J^T u by reverse mode. An
+    iteration costs five forwards; the worst gain is a lower bound, close where the first singular value is alone.
+    """
+    x = x.detach()
+    z = function(x)
+    unit = (x.norm() / z.norm()).item()
+    small = torch.finfo(x.dtype).eps ** (1 / 3) * x.norm()
+    v = torch.randn(x.shape, generator=generator).to(x)
+    gains = []
+    for _ in range(iterations):
+        step = small * v / v.norm()
+        moved = (function(x + step) - function(x - step)) / (2 * small)
+        gains.append(moved.norm().item() * unit)
+        with torch.enable_grad():
+            at = x.clone().requires_grad_()
+            (v,) = torch.autograd.grad(function(at), at, moved)
+        if not v.isfinite().all() or v.norm() == 0:
+            break
+    return gains[0], gains[-1]

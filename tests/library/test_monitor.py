@@ -289,6 +289,30 @@ def test_a_sound_arm_is_left_alone(watched, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("how", ["passive", "probe"])
+def test_the_jacobian_at_the_end_is_that_of_the_trained_model(watched, how):
+    """From expansion to the last sub-layer, stream to stream, against torch's own Jacobian."""
+    model = seeded(Stack)
+    probe = batches(1, 9, (1, 2))[0] if how == "probe" else None
+    run = watched(model, steps=3, probe=probe, jacobian=("expand", "norm")).run
+    x = model.expand(probe if probe is not None else batches(3)[2])
+    model.eval()
+
+    def whole(flat):
+        state = flat.view(x.shape)
+        for layer in model.layers:
+            state = layer(state)
+        return model.norm(model.reduce(state)).flatten()
+
+    found = run.metrics["jacobian/worst"].dropna().tolist()
+    assert run.metrics["step"][run.metrics["jacobian/worst"].notna()].tolist() == [3]
+    matrix = torch.autograd.functional.jacobian(whole, x.detach().flatten())
+    largest = torch.linalg.svdvals(matrix)[0] * x.norm() / whole(x.flatten()).norm()
+    assert found[0] == pytest.approx(largest.item(), rel=0.15)
+    assert found[0] <= 1.001 * largest.item()
+    assert 0 < run.metrics["jacobian/random"].dropna().item() < found[0]
+
+
 def test_how_it_ended(tmp_path):
     model = seeded(Stack)
 

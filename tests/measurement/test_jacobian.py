@@ -41,3 +41,21 @@ def test_a_net_without_numbers_has_no_gain():
     random, worst = jacobian.relative_gains(lambda x: x * torch.nan, torch.ones(1, 2, 4))
     assert random != random
     assert worst != worst
+
+
+def test_power_iteration_finds_the_largest_singular_value():
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(6, 6, generator=generator, dtype=torch.float64)
+    weight = weight + 4 * torch.outer(weight[0], weight[1]) / weight[0].norm() / weight[1].norm()
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(x @ weight.T)
+
+    x = 0.3 * torch.randn(2, 6, generator=generator, dtype=torch.float64)
+    whole = torch.autograd.functional.jacobian(lambda flat: function(flat.view(2, 6)).flatten(), x.flatten())
+    unit = x.norm() / function(x).norm()
+    random, worst = jacobian.power_gains(function, x, torch.Generator().manual_seed(1), iterations=60)
+    assert worst == pytest.approx((torch.linalg.svdvals(whole)[0] * unit).item(), rel=1e-6)
+    direction = torch.randn(2, 6, generator=torch.Generator().manual_seed(1)).double().flatten()
+    moved = (whole @ direction).norm() / direction.norm() * unit
+    assert random == pytest.approx(moved.item(), rel=1e-6)
