@@ -88,10 +88,9 @@ class ModelConfig:
     # pre: each branch normalises what it reads | post: each stream is normalised behind the connection instead,
     # X' = norm(H_res X + H_post^T F(H_pre X)), known to be fragile: a positive control
     norm: str = setting("pre", one_of("pre", "post"))
-    qk_norm: bool = setting(
-        False
-    )  # LayerNorm on queries and keys, which bounds attention's logits (2309.14322)
-    # A model of one's own, which nothing here trains: what GainMonitor says it is, and its sub-layers (0: two a block)
+    # LayerNorm on queries and keys, which bounds attention's logits (2309.14322)
+    qk_norm: bool = setting(False)
+    # A model of one's own, which nothing here trains: what GainMonitor says it is, and its sub-layers
     own: str = setting("", Rule("empty, for GainMonitor to fill in", lambda text: text == ""))
     layers: int = setting(0, Rule("0: two a block", lambda count: count == 0))
 

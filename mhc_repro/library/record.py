@@ -22,13 +22,13 @@ from mhc_repro.errors import UserError
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.library.finding import Found, is_compiled
 from mhc_repro.measurement.seen import Measured, Seen
+from mhc_repro.rules import NAME
 from mhc_repro.runs import files, manifest, read_run
 from mhc_repro.runs.directory import ENDED, RunDirectory
 from mhc_repro.runs.identity import PROTOCOL_VERSION, identify, resolved
 from mhc_repro.runs.schema import UNITS
 from mhc_repro.runs.table import Row, Table
 from mhc_repro.training.runtime import device_name
-from mhc_repro.rules import NAME
 
 TOKEN_MAPS_EVERY = 5  # probes: how often the maps of single tokens are kept
 ROUNDING, DRIFT = 1e-5, 1e-4  # of sums that are exact, and of sums that a Sinkhorn was stopped short of
