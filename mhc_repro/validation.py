@@ -186,7 +186,8 @@ def _check_windows(config: Config, text: Text) -> None:
         raise _wrong(many[0], attrgetter(many[0])(config), why, fitting)
     tokens = config.probe.windows * config.data.sequence
     if config.probe.token_maps > tokens:
-        raise _wrong("probe.token_maps", config.probe.token_maps, f"the probe has {tokens} tokens", tokens)
+        why = f"the probe has {tokens} tokens, of probe.windows={config.probe.windows}"
+        raise _wrong("probe.token_maps", config.probe.token_maps, why, tokens)
 
 
 def _check_place(config: Config) -> None:

@@ -63,7 +63,7 @@ def explain(error: Exception, overrides: list[str], loader: ConfigLoader, name: 
             return f"{each.input_line}: {each.key_or_group} is several settings{example}"
     cause = next((each for each in _chain(error) if isinstance(each, OmegaConfBaseException)), None)
     if cause is None or not cause.full_key or isinstance(error, RecursionError):
-        place = _place(overrides, groups, loader, name)
+        place = _place(overrides, loader, name)
         return f"{place}: {one_line(error)}" if place else one_line(error)
     key = cause.full_key.partition("[")[0]
     file = re.match(r"In '(.+?)'", str(error))
@@ -139,22 +139,20 @@ def _may_name_a_file(value: Any) -> bool:
     return isinstance(value, str) and "${" not in value and len(value.encode()) < 200
 
 
-def _place(overrides: list[str], groups: list[Override], loader: ConfigLoader, name: str) -> str | None:
-    """Return the config file that cannot be read, or else the choice without which all is well."""
+def _place(overrides: list[str], loader: ConfigLoader, name: str) -> str | None:
+    """Name the config file that cannot be read, or else the override without which all is well."""
     for source in loader.get_sources():
         for path in sorted(Path(source.path).rglob("*.yaml")) if source.scheme() == "file" else ():
             try:
                 OmegaConf.load(path)
             except Exception:
                 return str(path)
-    for each in groups:
+    for line in reversed(overrides):
         try:
-            loader.load_configuration(
-                name, [line for line in overrides if line != each.input_line], RunMode.RUN
-            )
+            loader.load_configuration(name, [each for each in overrides if each != line], RunMode.MULTIRUN)
         except Exception:
             continue
-        return each.input_line
+        return line
     return None
 
 

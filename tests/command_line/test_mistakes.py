@@ -63,6 +63,7 @@ MISTAKES = [
     (f"runtime.enwik8={300 * 'x'}", ["runtime.enwik8=xxx", "a file", "runtime.enwik8=null"]),
     (f"seed={5000 * '1'}", ["seed=111", "cannot be read"]),
     (f"seed={500 * '[' + 500 * ']'}", ["seed=[[[", "nested too deeply"]),
+    (f"connection.read_start={200 * '{a:'}1{200 * '}'}", ["connection.read_start={a:", "nested too deeply"]),
     ("model.dim=99999999999999999999", ["model.dim=99999999999999999999", "from 1 to 1048576"]),
     ("runtime.accumulate=99999999999999999999", ["from 1 to 1048576"]),
     # a name that a YAML file cannot say without quotes: no is False there, 010 is 8
