@@ -1,9 +1,9 @@
 """The notebooks, executed as they stand on the recorded runs, and the second on made-up runs of its study."""
 
 import json
+import os
 import re
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from made_runs import make_run
 from mhc_repro.runs import ENDED, Run, read_runs
 
 CHECKOUT = Path(__file__).parents[2]
-NAMES = ("amax_gain_curves", "published_table")
+READING = ("amax_gain_curves", "published_table")  # of recorded runs, without torch
+TRAINING = "your_own_model"
+NAMES = (*READING, TRAINING)
 Execute = Callable[..., nbformat.NotebookNode]
 
 
@@ -43,9 +45,11 @@ def executed(execute: Execute) -> Callable[[str], nbformat.NotebookNode]:
 
     def on_recorded_runs(name: str) -> nbformat.NotebookNode:
         if name not in done:
-            started = time.monotonic()
+            before = os.times()
             done[name] = execute(name)
-            assert time.monotonic() - started < 60
+            now = os.times()  # of the kernel, which has ended: a clock would measure who else is at work here
+            spent = now.children_user + now.children_system - before.children_user - before.children_system
+            assert 0.5 < spent < 60
         return done[name]
 
     return on_recorded_runs
@@ -116,17 +120,17 @@ def test_stored_notebook_holds_nothing_of_the_machine(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_executes_without_error_and_without_torch(
+def test_executes_without_error_and_mostly_without_torch(
     executed: Callable[[str], nbformat.NotebookNode], name: str
 ) -> None:
     notebook = executed(name)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert outputs
     assert not [output for output in outputs if output.output_type == "error"]
-    assert texts(notebook)[-1] == ["False\n"]
+    assert texts(notebook)[-1] == [f"{name == TRAINING}\n"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", READING)
 def test_stored_notebook_shows_what_is_recorded_now(
     executed: Callable[[str], nbformat.NotebookNode], name: str
 ) -> None:
@@ -150,6 +154,27 @@ def test_a_users_own_settings_do_not_come_in(
     assert texts(notebooks.execute(notebook)) == [["False True\n"]]
     assert [output.output_type for output in notebook.cells[0].outputs] == ["stream"]
     assert f"warning: {sys.prefix}" in capfd.readouterr().err
+
+
+def test_the_stored_training_tells_the_same_story(executed: Callable[[str], nbformat.NotebookNode]) -> None:
+    """Training gives other last digits on another machine: words must agree, and numbers nearly."""
+    number = re.compile(r"\d+(?:\.\d+)?(?:e-?\d+)?")
+    pair = [texts(stored(TRAINING)), texts(executed(TRAINING))[:-1]]
+    kept, told = ("\n".join(text for cell in cells for text in cell) for cells in pair)
+    words, numbers = zip(*((number.split(text), number.findall(text)) for text in (kept, told)), strict=True)
+    assert words[0] == words[1]
+    ours, now = ([float(each) for each in found] for found in numbers)
+    assert now == pytest.approx(ours, rel=0.3, abs=0.3)
+    for line in (
+        "hc: outputs differ by less than 1e-5: True",
+        "mhc: outputs differ by less than 1e-5: True",
+        "at the arm's start H_post is 0.25, not 1",
+        "forward gain 1: True; the guards found nothing",
+        "told straight: as it is",
+        "told transposed: h_res_transposed",
+        "GPT2Block True",
+    ):
+        assert line in told
 
 
 def chosen() -> list[Run]:
