@@ -187,24 +187,63 @@ def test_the_references_methods_show_their_maps(turned):
     assert torch.allclose(state.sum(1).view(x.shape), output, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["hc", "mhc"])
-def test_lucidrains_trains_the_same_to_the_last_bit(tmp_path, kind):
+def declared(module, inputs, outputs):
+    """The maps of lucidrains' HC as a user's function may say them: of constants, which is all that is asked."""
+    n = module.num_residual_streams
+    return torch.full((n,), 1 / n), torch.ones(n), torch.eye(n)
+
+
+def tokens_or_vectors(name):
+    """A model, the inputs of some steps, and a loss of what it makes of them."""
+    if name == "deepseek_v4":
+        model, inputs = seeded(deepseek_v4), torch.arange(48).view(4, 2, 6) % 32
+        return model, inputs, lambda output: output.logits.square().mean()
+    model = seeded(Reference if name == "reference" else lambda: Lucidrains(name.removesuffix("_declared")))
+    return model, batches(4), lambda output: (output - 1).square().mean()
+
+
+@pytest.mark.parametrize("name", ["hc", "mhc", "v2", "hc_declared", "reference", "deepseek_v4"])
+def test_no_adapter_changes_a_bit_of_the_training(tmp_path, name):
     pytest.importorskip("hyper_connections")
-    plain = seeded(lambda: Lucidrains(kind))
+    plain, inputs, loss_of = tokens_or_vectors(name)
     other = copy.deepcopy(plain)
-    train(plain, 4)
-    with GainMonitor(other, 2, tmp_path / "mine") as monitor:
-        train(other, 4, monitor.step)
-    for mine, theirs in zip(plain.parameters(), other.parameters(), strict=True):
-        assert torch.equal(mine, theirs)
-    assert "width_connection" not in vars(other.layers[0])
+    given = {"layers.*": declared} if name == "hc_declared" else None
+
+    def trained(model, each=lambda loss: None):
+        torch.manual_seed(1)
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        for x in inputs:
+            loss = loss_of(model(x))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            each(loss)
+        return torch.rand(4)
+
+    after = trained(plain)
+    with GainMonitor(other, 2, tmp_path / "mine", adapters=given) as monitor:
+        assert torch.equal(trained(other, monitor.step), after)
     run = read_run(monitor.path)
-    assert len(run.gains) == 2 * LAYERS
-    assert run.metrics["kernel/effective"].notna().sum() == 2
+    assert run.gains["step"].unique().tolist() == [0, 2]
+    if name != "hc_declared":  # nothing says how the streams of those are joined
+        assert run.metrics["kernel/effective"].notna().sum() == 2
+    for mine, theirs in zip(plain.state_dict().values(), other.state_dict().values(), strict=True):
+        assert torch.equal(mine, theirs)
+    for module in other.modules():
+        assert not module._forward_hooks and not module._forward_pre_hooks
+        assert not {"width_connection", "depth_connection", "hc_pre", "hc_post"} & vars(module).keys()
+
+
+@pytest.mark.parametrize("kind", ["hc", "mhc"])
+def test_lucidrains_own_parameters_are_counted_apart(tmp_path, kind):
+    pytest.importorskip("hyper_connections")
+    model = seeded(lambda: Lucidrains(kind))
+    with GainMonitor(model, 2, tmp_path / "mine") as monitor:
+        train(model, 1, monitor.step)
     own = sum(
-        p.numel() for name, p in plain.named_parameters() if "branch." not in name and "branches." not in name
+        p.numel() for name, p in model.named_parameters() if "branch." not in name and "branches." not in name
     )
-    assert run.manifest["parameters"]["connection"] == own
+    assert read_run(monitor.path).manifest["parameters"]["connection"] == own
 
 
 def test_what_is_not_measured_says_so():
