@@ -26,7 +26,7 @@ help: ## list the targets
 	@echo '  PYTHON=python3.12     the Python that setup builds on, 3.11 to 3.13 (default: $(PYTHON))'
 	@echo '  VENV=folder           the environment (default: $(VENV))'
 	@echo '  ARGS="train.steps=50" more overrides for quick, study, reproduce and bench'
-	@echo '  JOBS=1                how many runs of study and reproduce go on side by side, 1 on a GPU (default: $(JOBS))'
+	@echo '  JOBS=1                how many runs, or files of tests, go on side by side; 1 on a GPU (default: $(JOBS))'
 	@echo '  RESULTS=results/local where runs go, to train anew beside the recorded ones (quick goes there anyway)'
 
 setup: ## make the environment with pinned versions, bring it up to date, or mend it
@@ -68,8 +68,8 @@ verify: setup ## rebuild them elsewhere and compare every byte
 notebooks: setup ## execute the notebooks anew
 	$(run) experiments/notebooks.py
 
-test: setup ## run the tests
-	$(run) -m pytest
+test: setup ## run the tests, JOBS files at a time
+	$(run) -m pytest -n $(JOBS) --dist loadfile
 
 lint: setup ## check style, format and types
 	$(run) -m ruff check .
