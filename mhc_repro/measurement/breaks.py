@@ -45,10 +45,15 @@ def first_break(model: Any, tokens: Tensor, loss: Callable[[Tensor], Tensor]) ->
     def worked(branch: Any, given: tuple[Tensor], output: Tensor) -> None:
         of_branch.extend((given[0], output))
 
+    def normed(norm: Any, given: tuple[Tensor], output: Tensor) -> None:
+        look("readout", given[0])
+        look("final norm", output)
+
     compiled = [connection.compiled for connection in model.connections]
     with ExitStack() as hooks, torch.enable_grad():
         for branch in model.branches:
             hooks.callback(branch.register_forward_hook(worked).remove)
+        hooks.callback(model.norm.register_forward_hook(normed).remove)
         for connection in model.connections:
             connection.compiled = False
         logits = model(tokens, observe)

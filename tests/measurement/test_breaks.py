@@ -46,6 +46,16 @@ def test_the_first_tensor_without_a_number_is_named(tiny, name, where):
     assert first_break(model, TOKENS, loss) == f"forward: {place} sub-layer 3"
 
 
+def test_a_state_whose_square_is_no_number_breaks_in_the_final_norm(tiny):
+    model = tiny("mhc_unconstrained", awake=0.3, precision="float32").train()
+    with torch.no_grad():
+        model.connections[-1].mix.bias.fill_(1e25)
+    assert first_break(model, TOKENS, loss) == "forward: final norm"
+    with torch.no_grad():
+        model.connections[-1].mix.bias.fill_(3e38)
+    assert first_break(model, TOKENS, loss) == f"forward: streams after sub-layer {len(model.connections)}"
+
+
 def test_a_weight_without_a_number_comes_first(tiny):
     model = tiny("hc", awake=0.3)
     with torch.no_grad():
