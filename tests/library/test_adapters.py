@@ -230,7 +230,8 @@ def test_no_adapter_changes_a_bit_of_the_training(tmp_path, name):
     for mine, theirs in zip(plain.state_dict().values(), other.state_dict().values(), strict=True):
         assert torch.equal(mine, theirs)
     for module in other.modules():
-        assert not module._forward_hooks and not module._forward_pre_hooks
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
         assert not {"width_connection", "depth_connection", "hc_pre", "hc_post"} & vars(module).keys()
 
 
