@@ -3,6 +3,7 @@
     python experiments/train.py connection=mhc seed=1 train.steps=100
     python experiments/train.py -m connection=baseline,hc,mhc seed=0,1,2
     python experiments/train.py study=stability
+    torchrun --nproc-per-node=2 experiments/train.py connection=mhc      one run on two GPUs (or in two processes)
 
 Exit codes: 0 all runs finished or diverged, 1 one failed or another process has it, 2 a mistake of the user's,
 130 interrupted by Ctrl-C, 143 by SIGTERM.
@@ -23,8 +24,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 import beside  # noqa: F401
-from mhc_repro import cache
-from mhc_repro.command_line import compose, jobs, mistakes
+from mhc_repro import cache, world
+from mhc_repro.command_line import compose, jobs, mistakes, ranks
 from mhc_repro.command_line.compose import Sweep
 from mhc_repro.command_line.entry import INTERRUPTED, exit_code
 from mhc_repro.errors import UserError
@@ -45,18 +46,25 @@ def job(composed: DictConfig) -> None:
     codes.append(jobs.train_here(compose.to_config(composed)))
     if codes[-1] == INTERRUPTED:
         sys.exit(stops.exit_code())
+    if codes[-1] and world.size() > 1:  # the others are somewhere in that run
+        sys.exit(codes[-1])
 
 
 def main(argv: list[str]) -> int:
     """Check the whole command line, show the plan of a multirun, run it; return the exit code."""
     argv = compose.flag_first(argv)
-    code = exit_code(lambda: _run(argv), unread=1)
-    return stops.exit_code() if code == INTERRUPTED else code
+
+    def run() -> int:
+        code = exit_code(lambda: _run(argv), unread=1)
+        return stops.exit_code() if code == INTERRUPTED else code
+
+    return ranks.behind_rank_0(run) if world.rank() else run()
 
 
 def _run(argv: list[str]) -> int:
     stops.forget()
     sweep = compose.check_command_line(argv)
+    ranks.check(sweep)
     if len(sweep.configs) > 1:
         planned = plan.plan(sweep.configs)
         print(plan.table(planned), end="\n\n", flush=True)

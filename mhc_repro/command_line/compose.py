@@ -52,6 +52,7 @@ class Sweep:
     configs: list[Config]
     labels: list[str]  # what each job has that not all have, as one would type it
     n_jobs: int | None  # how many of a multirun go on side by side; null where Hydra's own launcher has them
+    launcher: str = "basic"  # of a multirun, as hydra/launcher= names it
 
 
 def compose_jobs(argv: Sequence[str]) -> list[Config]:
@@ -144,7 +145,9 @@ def _compose(args: argparse.Namespace) -> Sweep:
         for job in jobs:
             _refuse_merged_groups(job, loader)
             _check_about(job)
-        n_jobs = launcher.n_jobs(jobs[0]) if multirun else None  # Hydra's own part is the same in all
+        # Hydra's own part is the same in all.
+        n_jobs = launcher.n_jobs(jobs[0]) if multirun else None
+        name = jobs[0].hydra.runtime.choices["hydra/launcher"] if multirun else "basic"
         lines = [_typed(job) for job in jobs]
         configs = [to_config(job) for job in jobs]
         for each in configs:
@@ -152,7 +155,7 @@ def _compose(args: argparse.Namespace) -> Sweep:
         _refuse_changed_study(args, loader, configs)
     shared = set.intersection(*map(set, lines))
     labels = [" ".join(line for line in job if line not in shared) for job in lines]
-    return Sweep(configs, labels, n_jobs)
+    return Sweep(configs, labels, n_jobs, name)
 
 
 def _typed(job: DictConfig) -> list[str]:

@@ -164,6 +164,8 @@ def _pace(run: Run) -> Pace | None:
     if not step > 0:
         return None
     made = run.manifest.get("fingerprint", {})
+    if "world_size" in made:  # its step is a part of one process's
+        return None
     device = made.get("device", "cpu")
     device = device if device in ("cpu", "mps") else "cuda"  # which goes by its model's name
     return Pace(run.config, device, str(made.get("cpu", "")), float(step), float(probe) if probe > 0 else 0.0)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from mhc_repro import cache
+from mhc_repro import cache, world
 from mhc_repro.config import Config
 from mhc_repro.connections import nature
 from mhc_repro.errors import UserError, one_line, screenful
@@ -24,23 +24,28 @@ from mhc_repro.runs.identity import PROTOCOL_VERSION
 from mhc_repro.runs.reader import read_run
 from mhc_repro.runs.schema import UNITS
 from mhc_repro.runs.table import Row
-from mhc_repro.training import compiler, kernels, memory, runtime, stops
+from mhc_repro.training import compiler, follower, kernels, memory, runtime, stops, together
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
 from mhc_repro.training.progress import Reporter
 from mhc_repro.training.tracking import Tracker
 from mhc_repro.training.trainer import Trainer
 
 STOPPED = "stopped by a signal"
+LOST = "another of its processes died"
 
 
 def train(config: Config) -> str:
     """Make the run of `config`, or what is left of it; return its status, `busy` if another process has it.
 
-    Raises UserError for what the user can mend. Any other failure is recorded and returned as `failed`.
+    Of several processes that make it together, `lost` when another has died. Raises UserError for what the user can
+    mend. Any other failure is recorded and returned as `failed`.
     """
+    together.connect(runtime.device_of(config.runtime))
+    if world.rank():
+        return follower.follow(config)
     run = RunDirectory.of(config)
     try:
-        with stops.taken(stops.leave), run.locked():
+        with together.leading(), stops.taken(stops.leave), run.locked():
             return _train_locked(config, run)
     except stops.Stopped:  # before the run was locked
         return "interrupted"
@@ -79,6 +84,10 @@ def _train_locked(config: Config, run: RunDirectory) -> str:
         return "interrupted"
     except (UserError, OSError):
         raise
+    except together.Lost:
+        print(f"{run.run_id}  {LOST} before a step; repeat the command to go on", file=sys.stderr)
+        run.write_ended(config, "interrupted", LOST)
+        return "lost"
     except Exception as error:
         text = screenful(traceback.format_exc())
         print(f"{run.run_id}  failed before it could train\n{text}", file=sys.stderr)
@@ -110,10 +119,10 @@ class Session:
         with memory.enough(config, device):
             self.trainer = Trainer(config, device)
         if self.fingerprint["compile"]:
-            torch.compiler.reset()  # a sweep compiles for each arm and shape, and torch stops at the ninth
-            self.trainer.model.compile_connections()
+            self.trainer.compile()
         if state:
             self.trainer.load(state)
+        together.tell(together.Start(self.fingerprint, state))
         self.reporter = Reporter(config.runtime.progress, run.run_id, config.train.steps, run.log)
         self.started = time.monotonic()
         self.wall_before = (run.read_status() or {}).get("wall_seconds", 0.0) if state else 0.0
@@ -138,9 +147,13 @@ class Session:
                     memory.enough(self.config, trainer.device),
                     Tracker(self.config, run, trainer.done, self.reporter.say) as tracker,
                 ):
-                    return self._train(tracker)
+                    status = self._train(tracker)
+                    together.tell(None)  # nothing is left to be written, and the others may go
+                    return status
             except (UserError, OSError, compiler.Failed):  # a full disk takes no status either
                 raise
+            except together.Lost:
+                return self._interrupted(f"{LOST} at step {trainer.done}; saved", "lost", LOST)
             except Exception as error:
                 text = screenful(traceback.format_exc())
                 self.reporter.say(f"failed at step {trainer.done}: {one_line(repr(error))}\n{text}")
@@ -157,32 +170,34 @@ class Session:
 
     def _train(self, tracker: Tracker) -> str:
         trainer, steps = self.trainer, self.config.train.steps
-        compiles_at = trainer.done if self.fingerprint["compile"] else None
+        # Kernels are made anew by a process alone: the others have taken half of the step already.
+        compiles_at = trainer.done if self.fingerprint["compile"] and world.size() == 1 else None
         if trainer.done == 0:
             row = {"step": 0} | self._measure()
             self.tables["metrics"].append(row)
             tracker.log(row)
         while trainer.done < steps:
-            row = self._first_step() if trainer.done == compiles_at else trainer.step()
+            with together.noticing():
+                row = self._first_step() if trainer.done == compiles_at else trainer.step()
             if trainer.done == steps:
                 self._announce_test(row["time/step"])
             if math.isfinite(row["loss/train"]):
                 row |= self._measure()
             self.tables["metrics"].append(row)
             tracker.log(row)
-            for name, value in row.items():
-                if name.startswith(("loss/", "grad/")) and not math.isfinite(value):
-                    where = trainer.broke_at() or "nowhere when the step was made again"
-                    self.run.write_status(broke=where)
-                    return self._finish("diverged", f"{name} is {value} at step {trainer.done}; {where}")
+            checked = {k: v for k, v in row.items() if k.startswith(("loss/", "grad/"))}
+            broken = [f"{name} is {value}" for name, value in checked.items() if not math.isfinite(value)]
+            with together.noticing():
+                ends = together.end(over=bool(broken))
+            if broken:
+                where = trainer.broke_at() or "nowhere when the step was made again"
+                self.run.write_status(broke=where)
+                return self._finish("diverged", f"{broken[0]} at step {trainer.done}; {where}")
             self.reporter.step(trainer.done, row)
-            if stops.requested():
-                self._save()
-                self._write_status("interrupted", message=STOPPED)
-                self.reporter.say(
-                    f"interrupted at step {trainer.done} and saved; repeat the command to go on"
+            if ends:
+                return self._interrupted(
+                    f"interrupted at step {trainer.done} and saved", "interrupted", STOPPED
                 )
-                return "interrupted"
             if self.checkpoints.due():
                 self._save()
         return self._finish("finished", "")
@@ -225,6 +240,12 @@ class Session:
                     self.tables[name].append(each)
         return measured.metrics
 
+    def _interrupted(self, said: str, status: str, message: str) -> str:
+        self._save()
+        self._write_status("interrupted", message=message)
+        self.reporter.say(f"{said}; repeat the command to go on")
+        return status
+
     def _save(self) -> None:
         for table in self.tables.values():
             table.sync()
@@ -243,14 +264,16 @@ class Session:
     def _goes_on_exactly(self, device: torch.device) -> bool:
         if not self.recorded:
             return True
-        was, unsaid = self.recorded["fingerprint"], {"accumulate": 1}  # by a fingerprint where it is so
+        was, unsaid = self.recorded["fingerprint"], {"accumulate": 1, "world_size": 1}  # where it is so
         differences = manifest.differences(unsaid | was, unsaid | self.fingerprint)
         if differences and self.config.runtime.resume == "exact":
             if was["compile"] and not self.fingerprint["compile"]:
                 differences.append(f"uncompiled: {runtime.why_uncompiled(self.config.runtime, device)}")
+            count = was.get("world_size", 1)
+            how = f" (torchrun --nproc-per-node={count} ...)" if count not in (1, world.size()) else ""
             raise UserError(
                 f"{self.run.run_id} cannot be resumed exactly: {'; '.join(differences)}; "
-                "set it as it was, or go on all the same and have the run marked with runtime.resume=any"
+                f"set it as it was{how}, or go on all the same and have the run marked with runtime.resume=any"
             )
         return self.recorded.get("exact", True) and not differences
 

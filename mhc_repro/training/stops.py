@@ -31,6 +31,18 @@ def requested() -> bool:
     return _asked_at is not None
 
 
+def asked_by() -> int:
+    """Return the signal that asked this process to stop, 0 for none."""
+    return _asked_by if requested() else 0
+
+
+def ask(number: int) -> None:
+    """Ask this process to stop, as the signal `number` would."""
+    global _asked_at, _asked_by
+    if not requested():
+        _asked_at, _asked_by = time.monotonic(), number
+
+
 def exit_code() -> int:
     """Return what a shell calls a process that a request ended: 130 after Ctrl-C, 143 after SIGTERM."""
     return 128 + _asked_by
@@ -61,12 +73,10 @@ def listen(first: Callable[[int], None] = lambda number: None) -> Callable[[], N
     before: dict[signal.Signals, Any] = {}
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        global _asked_at, _asked_by
-        now = time.monotonic()
         if _asked_at is None:
-            _asked_at, _asked_by = now, number
+            ask(number)
             first(number)
-        elif now - _asked_at > SAME_REQUEST:
+        elif time.monotonic() - _asked_at > SAME_REQUEST:
             restore()
             signal.raise_signal(number)
 
