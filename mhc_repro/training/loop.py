@@ -18,7 +18,7 @@ from mhc_repro import cache, world
 from mhc_repro.config import Config
 from mhc_repro.connections import nature
 from mhc_repro.errors import UserError, one_line, screenful
-from mhc_repro.runs import files, manifest
+from mhc_repro.runs import files, locks, manifest
 from mhc_repro.runs.directory import ENDED, LOCAL, RunBusy, RunDirectory, is_recorded
 from mhc_repro.runs.identity import PROTOCOL_VERSION
 from mhc_repro.runs.reader import read_run
@@ -107,6 +107,8 @@ class Session:
         before = run.read_manifest() or {}
         steps = self.tables["metrics"].read()["step"]
         state, self.warnings = self.checkpoints.load(steps.iloc[-1] if before and len(steps) else -1)
+        if not run.guarded:
+            self.warnings.append(f"{run.path}: {locks.MISSING}")
         self.recorded = before if state else {}
         if before and not state and steps.max() > 0:
             self.warnings.append(
