@@ -9,6 +9,7 @@ Exit codes: 0 all runs finished or diverged, 1 one failed or another process has
 130 interrupted by Ctrl-C, 143 by SIGTERM.
 """
 
+import logging
 import os
 import sys
 
@@ -29,7 +30,7 @@ from mhc_repro.command_line import compose, jobs, mistakes, ranks
 from mhc_repro.command_line.compose import Sweep
 from mhc_repro.command_line.entry import INTERRUPTED, exit_code
 from mhc_repro.errors import UserError
-from mhc_repro.runs import RunDirectory, plan
+from mhc_repro.runs import ENDED, RunDirectory, plan
 from mhc_repro.training import stops
 
 labels: list[str] = []  # of the jobs
@@ -67,7 +68,7 @@ def _run(argv: list[str]) -> int:
     ranks.check(sweep)
     if len(sweep.configs) > 1:
         planned = plan.plan(sweep.configs)
-        print(plan.table(planned), end="\n\n", flush=True)
+        print(plan.table(planned, sweep.how), end="\n\n", flush=True)
         if done := plan.again(planned, sweep.configs[0].runtime.results):
             print(done, flush=True)
     if sweep.n_jobs is None:
@@ -87,6 +88,10 @@ def _run(argv: list[str]) -> int:
 def _by_hydra(sweep: Sweep, argv: list[str]) -> dict[int, int]:
     """Let Hydra show what it is asked for, or run the jobs; return their exit codes by their number."""
     labels[:], codes[:], sys.argv[1:] = sweep.labels, [], argv
+    if sweep.queue:
+        print(f"what the jobs print is in {sweep.queue.folder}; Ctrl-C here leaves them alone", flush=True)
+        # Where Slurm keeps no accounts, submitit says so again and again, and looks for results all the same.
+        logging.getLogger("submitit").setLevel(logging.ERROR)
     if len(sweep.configs) > 1:
         cache.make(cache.cache_directory(sweep.configs[0].runtime.cache) / "sweeps")  # of conf/config.yaml
     try:
@@ -101,7 +106,7 @@ def _by_hydra(sweep: Sweep, argv: list[str]) -> dict[int, int]:
         return dict(enumerate(codes))
     # A launcher such as submitit's runs the jobs elsewhere: then the run directories tell.
     states = [RunDirectory.of(config).state() for config in sweep.configs]
-    return {n: jobs.CODES.get(state, jobs.FAILED) for n, state in enumerate(states)}
+    return {n: 0 if state in ENDED else jobs.FAILED for n, state in enumerate(states)}
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ after hours. Grammar, sweeps and composition are Hydra's own, so the jobs checke
 import argparse
 import math
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -28,9 +29,10 @@ from omegaconf.errors import OmegaConfBaseException
 from mhc_repro import arm_files, config
 from mhc_repro.cache import cache_directory
 from mhc_repro.command_line import launcher, mistakes
+from mhc_repro.command_line.launcher import Queue
 from mhc_repro.config import Config, ConnectionConfig
 from mhc_repro.errors import UserError
-from mhc_repro.runs.directory import LOCAL, checkout, is_recorded, results_root
+from mhc_repro.runs.directory import ENDED, LOCAL, RunDirectory, checkout, is_recorded, results_root
 from mhc_repro.training import given as corpora
 from mhc_repro.validation import assignment, validate
 
@@ -50,9 +52,30 @@ class Sweep:
     """The jobs of a command line: one, or those of a multirun."""
 
     configs: list[Config]
-    labels: list[str]  # what each job has that not all have, as one would type it
-    n_jobs: int | None  # how many of a multirun go on side by side; null where Hydra's own launcher has them
+    lines: list[list[str]]  # the settings of each job, as one would type them
+    n_jobs: int | None  # how many of a multirun go on side by side; null where a launcher of Hydra's has them
     launcher: str = "basic"  # of a multirun, as hydra/launcher= names it
+    queue: Queue | None = None  # where it is Slurm's
+
+    @property
+    def labels(self) -> list[str]:
+        """What each job has that not all have."""
+        shared = set(self.lines[0]).intersection(*self.lines) if self.lines else set()
+        return [" ".join(line for line in job if line not in shared) for job in self.lines]
+
+    def left(self) -> list[str]:
+        """Return the settings of each run that has not ended, one run a line."""
+        runs = {
+            RunDirectory.of(config).path: line for config, line in zip(self.configs, self.lines, strict=True)
+        }
+        return [shlex.join(line) for path, line in runs.items() if RunDirectory(path).state() not in ENDED]
+
+    @property
+    def how(self) -> str:
+        """Say of several jobs how they follow one another."""
+        if self.queue:
+            return f"in all, as jobs of Slurm that have {self.queue.each}"
+        return "one after another" if self.n_jobs in (None, 1) else "in all, several side by side"
 
 
 def compose_jobs(argv: Sequence[str]) -> list[Config]:
@@ -147,15 +170,15 @@ def _compose(args: argparse.Namespace) -> Sweep:
             _check_about(job)
         # Hydra's own part is the same in all.
         n_jobs = launcher.n_jobs(jobs[0]) if multirun else None
+        queue = launcher.queue(jobs[0]) if multirun else None
         name = jobs[0].hydra.runtime.choices["hydra/launcher"] if multirun else "basic"
-        lines = [_typed(job) for job in jobs]
+        folder = ["--config-dir", args.config_dir] if args.config_dir else []
+        lines = [[*folder, *_typed(job)] for job in jobs]
         configs = [to_config(job) for job in jobs]
         for each in configs:
             validate(each)
         _refuse_changed_study(args, loader, configs)
-    shared = set.intersection(*map(set, lines))
-    labels = [" ".join(line for line in job if line not in shared) for job in lines]
-    return Sweep(configs, labels, n_jobs, name)
+    return Sweep(configs, lines, n_jobs, name, queue)
 
 
 def _typed(job: DictConfig) -> list[str]:

@@ -130,8 +130,9 @@ class RunDirectory:
         return files.read_json(self.path / "manifest.json", records.Manifest)
 
     def write_status(self, **fields: Any) -> None:
-        """Merge `fields` into the status, stamp it and replace the file atomically."""
+        """Merge `fields` into the status, stamp it and replace the file atomically; null takes a field away."""
         merged = {**(self.read_status() or {}), **fields}
+        merged = {key: value for key, value in merged.items() if value is not None}
         if merged.get("status") not in STATUSES:
             raise ValueError(f"status {merged.get('status')!r} is not one of {', '.join(STATUSES)}")
         merged["updated"] = datetime.now(UTC).isoformat(timespec="seconds")

@@ -26,7 +26,7 @@ from mhc_repro.runs.schema import UNITS
 from mhc_repro.runs.table import Row
 from mhc_repro.training import compiler, follower, kernels, memory, runtime, stops, together
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
-from mhc_repro.training.progress import Reporter
+from mhc_repro.training.progress import Reporter, printed_into
 from mhc_repro.training.tracking import Tracker
 from mhc_repro.training.trainer import Trainer
 
@@ -136,7 +136,7 @@ class Session:
             table.truncate(trainer.done if self.recorded else -1)
         run.write_config(self.config)
         run.write_manifest(self._manifest())
-        self._write_status("running", message="")
+        self._write_status("running", message="", log=printed_into())
         with self.reporter, stops.taken(stops.say):
             for warning in self.warnings:
                 self.reporter.say(f"warning: {warning}")
@@ -258,7 +258,7 @@ class Session:
         if status == "finished":  # a diverged run killed here must find the checkpoint before its last step
             self._save()
         self.run.finish_tables()
-        self._write_status(status, message=message)
+        self._write_status(status, message=message, log=None)
         self.reporter.say(f"{status} {message or f'after {self.trainer.done} steps'}")
         self.checkpoints.drop()
         return status
