@@ -7,6 +7,7 @@ ARM ?=
 # nproc counts the cores that may be used here, fewer than there are in a container; OMP_NUM_THREADS is about one run.
 JOBS ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 ARGS ?=
+MINUTES ?= 10
 
 # As one word of the shell, whatever is in it.
 quoted = '$(subst ','\'',$(1))'
@@ -25,7 +26,7 @@ define newline
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data quick try study reproduce reproduce-all bench report verify notebooks test lint clean
+.PHONY: help setup data quick try study reproduce reproduce-all bench gpu report verify notebooks test lint clean
 .SUFFIXES:
 
 help: ## list the targets
@@ -69,6 +70,9 @@ report: setup ## rebuild every page, table, figure and number from results/
 
 verify: setup ## rebuild them elsewhere and compare every byte
 	$(run) experiments/report.py --verify
+
+gpu: ## spend MINUTES of a GPU, with or without an environment: check, bench, train, pack what finished
+	$(if $(wildcard $(VENV)/bin/python),$(run),$(PYTHON)) experiments/gpu.py --minutes $(MINUTES) $(ARGS)
 
 notebooks: setup ## execute the notebooks anew
 	$(run) experiments/notebooks.py

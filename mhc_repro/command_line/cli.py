@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,7 +16,17 @@ from mhc_repro.command_line import fineweb, inspection
 from mhc_repro.command_line.entry import Faults, Parser, exit_code, tell
 from mhc_repro.command_line.listing import console, folder, ls, read, table
 from mhc_repro.errors import UserError
-from mhc_repro.runs import ENDED, RunDirectory, checkout, locks, manifest, plan, results_root
+from mhc_repro.runs import (
+    ENDED,
+    RECORDED,
+    RunDirectory,
+    archive,
+    checkout,
+    locks,
+    manifest,
+    plan,
+    results_root,
+)
 from mhc_repro.runs.directory import STATUSES
 
 
@@ -118,6 +129,13 @@ def seal(args: argparse.Namespace) -> int:
     return tell(faults)
 
 
+def bring(args: argparse.Namespace) -> int:
+    """Add the runs of an archive, such as make gpu leaves, to the results; each is checked first."""
+    added, known = archive.unpack(Path(args.archive), results_root(args.root or RECORDED))
+    print(f"added {len(added)} run{'s' * (len(added) != 1)}, {len(known)} were there", *added, sep="\n  ")
+    return 0
+
+
 def doctor(args: argparse.Namespace) -> int:
     """Say what this machine has: versions, device, threads, compiler, disk, and a data set that is whole."""
     import torch
@@ -197,6 +215,9 @@ def _parser() -> Parser:
     double = command("compare", compare)
     for name in "ab":
         double.add_argument(name, metavar=name.upper(), help="run id, or its unique beginning")
+    bringing = command("import", bring)
+    bringing.add_argument("archive", metavar="ARCHIVE")
+    bringing.add_argument("--root", help=f"results root (default: {RECORDED})")
     for each in (listing, single, double, command("seal", seal)):
         each.add_argument("--root", help=root)
     command("verify", verify)

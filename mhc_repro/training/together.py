@@ -17,10 +17,10 @@ from torch import Tensor, distributed, nn
 from mhc_repro import world
 from mhc_repro.training import stops
 
-PATIENCE = timedelta(
-    hours=2
-)  # of those that wait while rank 0 measures; a process that dies is noticed at once
+# Of those that wait while rank 0 measures; that one has died is noticed at once.
+PATIENCE = timedelta(hours=2)
 OVER = 1 << 10  # beyond every signal's number
+SIGNS = re.compile(r"gloo|nccl|(closed|reset) by peer", re.IGNORECASE)
 
 _told = False  # have the others heard of this run?
 
@@ -44,9 +44,8 @@ def connect(device: torch.device) -> None:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group(
-        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE
-    )
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, timeout=PATIENCE)
     atexit.register(distributed.destroy_process_group)
 
 
@@ -122,8 +121,6 @@ def noticing() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if world.size() > 1 and re.search(
-            r"gloo|nccl|closed by peer|reset by peer", str(error), re.IGNORECASE
-        ):
+        if world.size() > 1 and SIGNS.search(str(error)):
             raise Lost from None
         raise

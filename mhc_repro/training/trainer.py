@@ -90,13 +90,14 @@ class Trainer:
         loss = together.mean(loss)
         self.scaler.unscale_(self.optimizer)
         self.layer_gradients = layer_norms(self.model) if self.probe.due(step) else []
-        # One read of all numbers: on a GPU each would be a wait.
-        numbers = torch.cat([loss.view(1), self.clipper.clip()]).tolist()
-        if self.scaler.is_enabled() or all(map(math.isfinite, numbers)):  # a scaler looks for itself
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
+        numbers = torch.cat([loss.view(1), self.clipper.clip()])
+        if not self.scaler.is_enabled():  # which looks for itself, and tells the optimiser in the same way
+            self.optimizer.found_inf = (~numbers.isfinite().all()).float()  # type: ignore[attr-defined]
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.done = step
-        loss_value, total, body, connection, clipped = numbers
+        # One read of all numbers, when all work of the step has been handed over: on a GPU it is a wait.
+        loss_value, total, body, connection, clipped = numbers.tolist()
         row = {
             "step": step,
             "loss/train": loss_value,
@@ -191,7 +192,10 @@ class Trainer:
         """Return the inputs (B, T) and the flat targets of a step."""
         data = self.config.data
         inputs, targets = batch(self.corpus.train, self.config.seed, step, data.batch, data.sequence)
-        return inputs.to(self.device), targets.to(self.device).flatten()
+        if self.device.type == "cuda":  # only from such memory does a copy not wait
+            inputs, targets = inputs.pin_memory(), targets.pin_memory()
+        inputs, targets = (each.to(self.device, non_blocking=True) for each in (inputs, targets))
+        return inputs, targets.flatten()
 
     @property
     def _parts_of_batch(self) -> int:

@@ -12,9 +12,9 @@ from mhc_repro.command_line import cli
 from mhc_repro.command_line.compose import CONF, check_command_line, compose_jobs
 from mhc_repro.cores import cores
 from mhc_repro.runs import RunDirectory, read_run
-from slurm import cluster, wait_until
+from slurm import cluster
 from tiny_runs import SCRIPT, TINY
-from two_processes import assert_same
+from two_processes import assert_same, wait_until
 
 SHORT, LONG = 5, 300
 STUDY = (

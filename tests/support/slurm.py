@@ -9,12 +9,13 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+
+from two_processes import wait_until
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "srun")
 CONFIG = """\
@@ -83,22 +84,14 @@ def cluster() -> Iterator[Path]:
         munge = folder / "munge"
         files = [f"--{name}-file={munge / name}" for name in ("key", "pid", "seed", "log")]
         start("munged", "--foreground", f"--socket={munge / 'socket'}", *files, user="munge", group="munge")
-        wait_until((munge / "socket").exists)
+        wait_until((munge / "socket").exists, 60)
         start("slurmctld", "-D", "-c")
         start("slurmd", "-D", "-c")
         ask = ["sinfo", "--noheader", "--format=%T", "--partition=usual"]
         said = {**os.environ, "SLURM_CONF": str(config)}
-        wait_until(lambda: subprocess.run(ask, env=said, capture_output=True).stdout == b"idle\n")
+        wait_until(lambda: subprocess.run(ask, env=said, capture_output=True).stdout == b"idle\n", 60)
         stack.callback(subprocess.run, ["scancel", "--user=root"], env=said, timeout=30)
         yield config
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 300.0) -> None:
-    """Wait for something that another process does."""
-    limit = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < limit
-        time.sleep(0.05)
 
 
 def _free_ports(count: int) -> list[int]:

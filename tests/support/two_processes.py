@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +18,27 @@ def torchrun(script: str, *argv: str, **variables: str) -> tuple[int, str]:
     """Let two processes run a script of this folder; return the exit code and all that was said."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     path = os.pathsep.join(map(str, (SUPPORT.parents[1], SUPPORT)))
-    done = subprocess.run(
+    with subprocess.Popen(
         [*launch, str(SUPPORT / script), *argv],
         env=os.environ | {"PYTHONPATH": path} | variables,
-        capture_output=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         text=True,
-        timeout=600,
-        check=False,
-    )
-    return done.returncode, done.stderr
+    ) as process:
+        try:
+            _, said = process.communicate(timeout=300)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # which ends the two, too
+            raise
+    return process.returncode, said
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 300.0) -> None:
+    """Wait for something that another process does."""
+    limit = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
 
 
 def assert_same(one: Run, other: Run, exact: bool) -> None:

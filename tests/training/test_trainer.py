@@ -1,5 +1,6 @@
 """One step, one evaluation, and what is equal between arms and with the probe on or off."""
 
+import copy
 import math
 
 import numpy as np
@@ -13,6 +14,7 @@ from mhc_repro.runs.schema import UNITS
 from mhc_repro.training import data, runtime, trainer
 from mhc_repro.training.optim import learning_rate
 from mhc_repro.training.trainer import Trainer
+from stopping import assert_equal
 
 TIMES = ("time/step", "time/probe")
 
@@ -281,6 +283,22 @@ def test_parameters_are_counted_by_whom_they_belong_to(start, arm):
 def test_every_arm_learns(start, arm):
     rows = run(start(arm, steps=60, probe={"enabled": False}, train={"val_every": 60, "val_windows": 16}))
     assert rows[-1]["loss/val"] < rows[0]["loss/val"] - 1.0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_step_that_is_no_number_leaves_weights_and_optimiser_as_they_were(start, monkeypatch, bad):
+    """The update is handed over before its numbers are read: the optimiser itself looks whether they are any."""
+    made = start("hc", steps=3)
+    made.step()
+    before = copy.deepcopy(made.state())
+    with monkeypatch.context() as patch:
+        mean_loss = trainer.mean_loss
+        patch.setattr(trainer, "mean_loss", lambda *given: mean_loss(*given) * bad)
+        assert not math.isfinite(made.step()["loss/train"])
+    assert_equal(made.state()["model"], before["model"])
+    assert_equal(made.state()["optimizer"]["state"], before["optimizer"]["state"])
+    made.step()
+    assert not torch.equal(made.model.norm.weight, before["model"]["norm.weight"])
 
 
 @pytest.mark.gpu
