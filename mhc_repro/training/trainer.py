@@ -51,7 +51,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=scales)
         inputs, _ = windows(self.corpus.val, config.probe.windows, data.sequence)
         self.probe = Probe(config.probe, inputs.to(device), config.train.steps)
-        self.done = 0
+        self._at(0)
         self.layer_gradients: list[Row] = []  # of a probed step
 
     def step(self) -> Row:
@@ -77,7 +77,7 @@ class Trainer:
         if self.scaler.is_enabled() or all(map(math.isfinite, numbers)):  # a scaler looks for itself
             self.scaler.step(self.optimizer)
             self.scaler.update()
-        self.done = step
+        self._at(step)
         loss_value, total, body, connection, clipped = numbers
         row = {
             "step": step,
@@ -100,6 +100,7 @@ class Trainer:
     def broke_at(self) -> str:
         """Name the first tensor of the last step that is not finite; the step is made again, and not counted."""
         torch.manual_seed(runtime.stream_seed("dropout", self.config.seed, self.done))
+        self.model.at((self.done - 1) / self.config.train.steps)
         found = (first_break(self.model, x, partial(mean_loss, targets=y)) for x, y in self._parts(self.done))
         return next(filter(None, found), "")
 
@@ -169,6 +170,10 @@ class Trainer:
         self.model.train()
         return row
 
+    def _at(self, step: int) -> None:
+        self.done = step
+        self.model.at(step / self.config.train.steps)
+
     def _batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the inputs (B, T) and the flat targets of a step."""
         data = self.config.data
@@ -197,7 +202,7 @@ class Trainer:
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from a saved state."""
-        self.done = state["step"]
+        self._at(state["step"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state.get("scaler", {}))  # there was none once, nor any loss to scale
