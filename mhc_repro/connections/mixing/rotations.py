@@ -9,6 +9,19 @@ from mhc_repro.connections.mixing.base import Mixing, as_near_as_a6, tokens_last
 from mhc_repro.connections.mixing.orthogonal import cayley, skew
 from mhc_repro.errors import UserError
 
+
+def signs(rows: str) -> Tensor:
+    """Read a 4 x 4 table of quaternion parts 1 i j k, a minus before some: (4, 4, 4), the last axis the part."""
+    parts = {"1": 0, "i": 1, "j": 2, "k": 3}
+    table = torch.zeros(16, 4)
+    for at, word in enumerate(rows.split()):
+        table[at, parts[word[-1]]] = -1 if word[0] == "-" else 1
+    return table.view(4, 4, 4)
+
+
+# Of q, the matrix of x -> q x; of r, that of x -> x conj(r).
+LEFT = signs("1 -i -j -k  i 1 -k j  j k 1 -i  k -j i 1")
+RIGHT = signs("1 i j k  -i 1 -k j  -j k 1 -i  -k -j i 1")
 EPS = 1e-20  # beside 1 it rounds away, so that numbers of 0 are I to the last bit
 
 
@@ -37,16 +50,14 @@ class Quaternions(Mixing):
         return torch.zeros(8, dtype=torch.float64)
 
     def matrix(self, numbers: Tensor) -> Tensor:
-        one = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=numbers.dtype, device=numbers.device)[None, :, None]
-        pair = numbers.unflatten(0, (2, 4)) + one
-        (a, b, c, d), (e, f, g, h) = pair / (pair.square().sum(1, keepdim=True) + EPS).sqrt()
-        left = ((a, -b, -c, -d), (b, a, -d, c), (c, d, a, -b), (d, -c, b, a))
-        right = ((e, f, g, h), (-f, e, -h, g), (-g, h, e, -f), (-h, -g, f, e))
-        # Added up in this order a zero stays a zero, and I is exact.
-        rows = [
-            torch.stack([sum(x * right[k][j] for k, x in enumerate(row)) for j in range(4)]) for row in left
-        ]
-        return torch.stack(rows)
+        one = torch.eye(4, dtype=numbers.dtype, device=numbers.device)[0, :, None]
+        q, r = ((each + one) for each in numbers.split(4))
+        q, r = (each / (each.square().sum(0) + EPS).sqrt() for each in (q, r))
+        left, right = (
+            torch.tensordot(parts.to(numbers, non_blocking=True), each, 1)
+            for parts, each in ((LEFT, q), (RIGHT, r))
+        )
+        return (left[:, :, None] * right[None]).sum(1)
 
 
 @dataclass(frozen=True)
