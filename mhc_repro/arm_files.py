@@ -27,6 +27,7 @@ FAMILIES = {
     "exact": "Doubly stochastic by construction",
     "other": "Other constraints",
     "history": "A mean of earlier states instead of streams",
+    "beside": "Beside hyper-connections",
 }
 MARKERS = tuple("osD^v<>pPh*")  # of matplotlib; X says that a run diverged
 LINES: dict[str, Any] = {  # linestyles of matplotlib

@@ -45,8 +45,9 @@ class ConnectionConfig:
     """How a sub-layer reads from, writes to and mixes the residual streams."""
 
     name: str = setting("baseline", NAME)  # the arm's name in tables, figures and run ids
-    # residual: x + F(x) | streams: n mixed streams | history: x is a mean of the last n states
-    kind: str = setting("residual", one_of("residual", "streams", "history"))
+    # residual: x + F(x) | streams: n mixed streams | history: x is a mean of the last n states | outputs: all
+    # outputs so far are read by weights | gated: n streams that are not mixed, read feature by feature
+    kind: str = setting("residual", one_of("residual", "streams", "history", "outputs", "gated"))
     n: int = setting(1, SIZE)  # expansion rate
     # flat: from vec(X) under one RMSNorm (mHC Eq. 7) | stream: from each stream under its own (mHC Eq. 5)
     # | stream_layer_norm: the same under LayerNorm (2409.19606) | static: free numbers, the same for all tokens
@@ -64,6 +65,13 @@ class ConnectionConfig:
     write_start: list[float] = setting([1.0, 1.0], pair(FINITE))
     # How H_res is parametrised: a kind of connections/mixing and that kind's own fields
     mixing: dict[str, Any] = setting({"kind": "identity"})
+    single_pass: bool = setting(
+        False
+    )  # a sub-layer makes the H_pre of the next one, the last that of the readout
+    write_end: float = setting(1.0, POSITIVE)  # what H_post is times at the end of training; 1 at its start
+    eps: float = setting(
+        0.0, at_least(0)
+    )  # in the norm of vec(X), and added to a sigmoid H_pre (DeepSeek: 1e-6)
     exponent: bool = setting(False)  # the streams leave a power of two per token to an integer: no overflow
     # copy: the streams are copies of the embedding | lss: each scaled by learned numbers
     expand: str = setting("copy", one_of("copy", "lss"))

@@ -28,10 +28,18 @@ MAPS = (
     "freeze",
     "read_start",
     "write_start",
+    "single_pass",
+    "write_end",
+    "eps",
     "exponent",
     "expand",
 )
-UNUSED = {"residual": (*MAPS, "mixing"), "history": MAPS}  # by kind of connection
+UNUSED = {  # by kind of connection
+    "residual": (*MAPS, "mixing"),
+    "history": MAPS,
+    "outputs": MAPS,
+    "gated": ("mixing", *(key for key in MAPS if key not in ("alpha", "read_start", "write_start"))),
+}
 RESERVED = ("bench", "figures", "local", "tables")  # folders beside the studies under a results root
 
 
@@ -89,7 +97,7 @@ def _check_body(config: Config) -> None:
     if config.model.qk_norm and dim == heads:
         why = "a head of one feature has nothing left behind a LayerNorm"
         raise _wrong("model.qk_norm", True, why, f"false, or model.heads={max(1, heads // 2)}")
-    if config.model.norm == "post" and config.connection.kind == "history":
+    if config.model.norm == "post" and config.connection.kind in ("history", "outputs"):
         raise _wrong(
             "model.norm", "post", "its older states would be normalised at every sub-layer again", "pre"
         )
@@ -128,9 +136,14 @@ def _check_streams(config: Config) -> None:
         if getattr(connection, key) != getattr(default, key):
             why = f"nothing for {of}, and would only make another id"
             raise _wrong(f"connection.{key}", getattr(connection, key), why, getattr(default, key))
-    if connection.kind != "streams" and connection.reduce == "head":
+    if connection.kind in ("residual", "history") and connection.reduce == "head":
         why = f"a connection of kind {connection.kind} has one stream to read at the end"
         raise _wrong("connection.reduce", connection.reduce, why, default.reduce)
+    if (connection.kind == "outputs" or connection.single_pass) and connection.reduce != default.reduce:
+        why = "its last outputs are read as any sub-layer reads them"
+        raise _wrong("connection.reduce", connection.reduce, why, default.reduce)
+    if connection.kind == "outputs" and connection.n != 1:
+        raise _wrong("connection.n", connection.n, "all outputs are kept, and there is one at the start", 1)
     if connection.kind == "residual":
         return
     if connection.branch_scale != 1:

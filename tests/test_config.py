@@ -31,6 +31,7 @@ WITHOUT_RULE = {
     "connection.mixing.kind",
     "connection.exponent",
     "connection.share_alpha",
+    "connection.single_pass",
     "data.sha256",
     "model.qk_norm",
     "optim.clip_apart",

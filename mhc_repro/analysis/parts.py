@@ -5,7 +5,16 @@ from pathlib import Path
 
 from mhc_repro.analysis import figures, front, labels
 from mhc_repro.analysis.figures import scaling
-from mhc_repro.analysis.tables import arms, claims, differences, overhead, pairs, published, stability
+from mhc_repro.analysis.tables import (
+    agreement,
+    arms,
+    claims,
+    differences,
+    overhead,
+    pairs,
+    published,
+    stability,
+)
 from mhc_repro.bench.records import SCALING, newest
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.comparison import Comparison, Studies
@@ -29,6 +38,7 @@ def part(
         "arms-by-family": arms.by_family,
         "arms": lambda: arms.part(studies, root),
         "bench": lambda: "\n\n".join([overhead.part(root), *_scaling(root, folder)]),
+        "agreement": lambda: agreement.part(root),
         "published": lambda: published.part(studies),
     }
     of_study: dict[str, Callable[[list[Comparison]], str]] = {

@@ -32,6 +32,7 @@ PAGES = (
     "CLAIMS.md",
     "bench/README.md",
     "../conf/connection/README.md",
+    "../docs/agreement.md",
 )  # written by hand
 
 

@@ -24,13 +24,22 @@ def connection_flops(connection: ConnectionConfig, numbers: int, model: ModelCon
 
     Per token and sub-layer, forward: the norm's squares 2nC and the projection (2 nC each number from vec(X),
     2C each from one stream; neither where maps are static), H_pre X 2nC, H_res X 2n^2 C (nothing where it is
-    I), H_post^T y added to it 2nC; less the residual's C. A history: the mean of n states, 2nC.
+    I), H_post^T y added to it 2nC; less the residual's C. A history: the mean of n states, 2nC. All outputs, n on
+    average: squares and scores, or the hidden numbers, 4nC a read at most, and each read 2nC. A gated residual: its
+    two thin products, 2nC C/8 each, instead of H_pre's numbers.
     """
     if connection.kind == "residual":
         return 0
     n, c = connection.n, model.dim
     if connection.kind == "history":
         per_token = 2 * n * c - c
+    elif connection.kind == "outputs":
+        reads = (
+            1 if connection.mixing["kind"] == "attention" else 3
+        )  # on average: four of attention, two of an MLP
+        per_token = reads * 6 * outputs(model) * c - c
+    elif connection.kind == "gated":
+        per_token = 2 * n * c + 2 * 2 * n * c * (c // 8) + 2 * n * c + 2 * n * n * c + 2 * n * c - c
     else:
         norm = 2 * n * c if numbers else 0
         projection = 2 * numbers * (n * c if connection.coefficients == "flat" else c)
@@ -47,12 +56,13 @@ def connection_bytes(connection: ConnectionConfig, numbers: int, model: ModelCon
     write reads (2n+1)C + m (dX', X, y) and writes (n+1)C + m; the read and the projection read (3n+1)C + m
     (dh, X twice, dX) and write nC; a residual adds two gradients, 2C read and C written. Static maps spare
     the projection's reading of X both ways. A history reads n states and y and writes one; backward it reads
-    them, n gradients and one more, and writes n.
+    them, n gradients and one more, and writes n; all outputs are counted alike.
     """
     if connection.kind == "residual":
         return 0
     n, c = connection.n, model.dim
-    if connection.kind == "history":
+    if connection.kind in ("history", "outputs"):
+        n = n if connection.kind == "history" else outputs(model)
         forward, backward = (n + 2) * c, (3 * n + 1) * c
     else:
         forward = (3 * n + 1) * c + (n + 1) * c + 2 * numbers
@@ -61,6 +71,11 @@ def connection_bytes(connection: ConnectionConfig, numbers: int, model: ModelCon
             forward, backward = forward - n * c, backward - n * c
     per_token = forward + backward - 2 * 3 * c
     return FLOAT32 * 2 * model.blocks * data.batch * data.sequence * per_token
+
+
+def outputs(model: ModelConfig) -> int:
+    """Return how many outputs a sub-layer finds on average, rounded down: 1, 2, ... of 2 x blocks."""
+    return (2 * model.blocks + 1) // 2
 
 
 def keeps_streams(connection: ConnectionConfig) -> bool:

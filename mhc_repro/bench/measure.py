@@ -71,6 +71,8 @@ def counted(config: Config) -> dict[str, int]:
 
 def projected(connection: ConnectionConfig) -> int:
     """Count the numbers a token that are projected from the streams."""
+    if connection.kind == "gated":
+        return connection.n  # H_post's
     if connection.kind != "streams" or connection.coefficients == "static":
         return 0
     form = make_form(connection)

@@ -4,23 +4,40 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 
 class Maps(NamedTuple):
-    """The maps of one sub-layer for N tokens: H_pre (n, N), H_post (n, N), H_res (n, n, N)."""
+    """The maps of one sub-layer for N tokens: H_pre (n, N), H_post (n', N), H_res (n', n, N).
+
+    n' = n, but where a sub-layer adds a stream (connections/outputs.py): of it H_res has a row only if it is mixed.
+    """
 
     read: Tensor
     write: Tensor
     mix: Tensor
 
 
-class Passed(NamedTuple):
-    """What a sub-layer hands on: the streams, the maps it applied and, if the state is 2^e times the streams, e."""
+class Carry(NamedTuple):
+    """What a sub-layer hands to the next beside the streams, for N tokens; most arms nothing, which is false."""
 
-    streams: Tensor  # (B, T, n, C)
+    exponent: Tensor | None = None  # e (N,), integers, where the state is 2^e times the streams
+    read: Tensor | None = None  # the H_pre (n, N) of the next sub-layer, or of the readout
+
+    def __bool__(self) -> bool:
+        return any(each is not None for each in self)
+
+
+NOTHING = Carry()
+
+
+class Passed(NamedTuple):
+    """What a sub-layer hands on, and the maps that it applied."""
+
+    streams: Tensor  # (B, T, n', C)
     maps: Maps  # of the B T tokens
-    exponent: Tensor | None = None  # (B T,), integers
+    carry: Carry = NOTHING
 
 
 class Connection(nn.Module, ABC):
@@ -34,8 +51,12 @@ class Connection(nn.Module, ABC):
         """Return how far the gates are from saturation, 0 to 1; 1 where there are none."""
         return maps.read.new_ones(())
 
+    def draw(self, generator: torch.Generator) -> None:
+        """Draw what starts at random: of most arms nothing."""
+
+    def at(self, progress: float) -> None:
+        """Take note of how much of the training is done, 0 to 1: to most arms it does not matter."""
+
     @abstractmethod
-    def forward(
-        self, streams: Tensor, branch: Callable[[Tensor], Tensor], exponent: Tensor | None = None
-    ) -> Passed:
-        """Carry streams (B, T, n, C) past one sub-layer; `exponent` as its predecessor passed it on."""
+    def forward(self, streams: Tensor, branch: Callable[..., Tensor], carry: Carry = NOTHING) -> Passed:
+        """Carry streams (B, T, n, C) past one sub-layer; `carry` is what its predecessor handed on."""

@@ -1,13 +1,15 @@
 """How the streams are made from the embedding, and joined before the final norm: once each."""
 
-from collections.abc import Callable
-from functools import partial
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
 
 from mhc_repro.config import ConnectionConfig
-from mhc_repro.connections.maps import flat_features
+from mhc_repro.connections.base import NOTHING, Carry
+from mhc_repro.connections.exponent import to_read
+from mhc_repro.connections.maps import RMS_EPS, flat_features
+from mhc_repro.connections.outputs import Weights, make_weights
 
 LSS_SCALE = 0.6
 
@@ -15,13 +17,6 @@ LSS_SCALE = 0.6
 def expand(x: Tensor, n: int) -> Tensor:
     """Copy the embedding into n streams: (B, T, C) -> (B, T, n, C), once, before the trunk."""
     return x.unsqueeze(2).expand(-1, -1, n, -1).contiguous()
-
-
-def reduce(streams: Tensor, how: str) -> Tensor:
-    """Join the streams before the final norm: (B, T, n, C) -> (B, T, C); sum | mean | newest (of a history)."""
-    if how == "newest":
-        return streams[:, :, 0]
-    return streams.sum(2) if how == "sum" else streams.mean(2)
 
 
 class ScaledCopies(nn.Module):
@@ -41,42 +36,9 @@ class ScaledCopies(nn.Module):
         return x.unsqueeze(2) * self.scale
 
 
-class Head(nn.Module):
-    """A learned read of the last streams, sum_i sigmoid(alpha (x~ phi)_i + b_i) x_i (DeepSeek's TileKernels).
-
-    Starts at half the sum, whose factor the final norm removes.
-    """
-
-    def __init__(self, n: int, dim: int, alpha: float) -> None:
-        super().__init__()
-        self.phi = nn.Parameter(torch.zeros(n, n * dim))
-        self.alpha = nn.Parameter(torch.tensor(alpha))
-        self.bias = nn.Parameter(torch.zeros(n))
-
-    def weights(self, flat: Tensor) -> Tensor:
-        """Return how much of each stream is read: (N, n, C) -> (n, N)."""
-        return (self.alpha * flat_features(flat, self.phi) + self.bias[:, None]).sigmoid()
-
-    def forward(self, streams: Tensor) -> Tensor:
-        """Join the streams: (B, T, n, C) -> (B, T, C)."""
-        shape = streams.shape
-        wide = torch.promote_types(streams.dtype, torch.float32)
-        with torch.autocast(streams.device.type, enabled=False):
-            flat = streams.flatten(0, 1).to(wide)
-            return (self.weights(flat).T[..., None] * flat).sum(1).view(shape[0], shape[1], shape[3])
-
-
 def start_weights(expansion: ScaledCopies | None, n: int) -> Tensor:
     """Return how much of the embedding each stream starts with, (n, 1); LSS: the mean over features."""
     return torch.ones(n, 1) if expansion is None else expansion.scale.mean(1, keepdim=True)
-
-
-def readout_weights(reduction: Callable[[Tensor], Tensor], streams: Tensor) -> Tensor:
-    """Return how much of each last stream (B, T, n, C) is read: (n, B T), or (n, 1) where all tokens agree."""
-    if isinstance(reduction, Head):
-        return reduction.weights(streams.flatten(0, 1))
-    unit = torch.eye(streams.shape[2], dtype=streams.dtype, device=streams.device)
-    return reduction(unit[None, None]).flatten()[:, None]
 
 
 def make_expansion(config: ConnectionConfig, dim: int) -> ScaledCopies | None:
@@ -84,8 +46,94 @@ def make_expansion(config: ConnectionConfig, dim: int) -> ScaledCopies | None:
     return ScaledCopies(config.n, dim) if config.expand == "lss" else None
 
 
-def make_reduction(config: ConnectionConfig, dim: int) -> Callable[[Tensor], Tensor]:
-    """Make what joins the streams, (B, T, n, C) -> (B, T, C), as `connection.reduce` says."""
+class Reduction(nn.Module, ABC):
+    """A weighted sum of the last streams."""
+
+    def forward(self, streams: Tensor, carry: Carry = NOTHING) -> Tensor:
+        """Join the streams: (B, T, n, C) -> (B, T, C); `carry` is what the last sub-layer handed on."""
+        return self.join(to_read(streams, carry.exponent), carry)
+
+    def join(self, streams: Tensor, carry: Carry) -> Tensor:
+        """Join them by their weights, in float32 or wider."""
+        wide = torch.promote_types(streams.dtype, torch.float32)
+        with torch.autocast(streams.device.type, enabled=False):
+            flat = streams.flatten(0, 1).to(wide)
+            return (self.weights(flat, carry).T[..., None] * flat).sum(1).view(*streams.shape[:2], -1)
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Draw what starts at random: of most arms nothing."""
+
+    @abstractmethod
+    def weights(self, flat: Tensor, carry: Carry = NOTHING) -> Tensor:
+        """Return how much of each stream is read: (N, n, C) -> (n, N), or (n, 1) where all tokens agree."""
+
+
+class Plain(Reduction):
+    """sum | mean | newest (of a history, whose states come newest first)."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def join(self, streams: Tensor, carry: Carry) -> Tensor:
+        if self.how == "newest":
+            return streams[:, :, 0]
+        return streams.sum(2) if self.how == "sum" else streams.mean(2)
+
+    def weights(self, flat: Tensor, carry: Carry = NOTHING) -> Tensor:
+        n = flat.shape[1]
+        if self.how == "newest":
+            return torch.eye(n, dtype=flat.dtype, device=flat.device)[:, :1]
+        return flat.new_full((n, 1), 1 if self.how == "sum" else 1 / n)
+
+
+class Head(Reduction):
+    """A learned read of the last streams, sum_i (sigmoid(alpha (x~ phi)_i + b_i) + eps) x_i (DeepSeek's code).
+
+    Starts at half the sum, whose factor the final norm removes.
+    """
+
+    def __init__(self, n: int, dim: int, alpha: float, eps: float = 0.0) -> None:
+        super().__init__()
+        self.eps = eps
+        self.phi = nn.Parameter(torch.zeros(n, n * dim))
+        self.alpha = nn.Parameter(torch.tensor(alpha))
+        self.bias = nn.Parameter(torch.zeros(n))
+
+    def weights(self, flat: Tensor, carry: Carry = NOTHING) -> Tensor:
+        features = flat_features(flat, self.phi, self.eps or RMS_EPS)
+        return (self.alpha * features + self.bias[:, None]).sigmoid() + self.eps
+
+
+class Handed(Reduction):
+    """The read that the last sub-layer made, as if for one more (single-pass mHC)."""
+
+    def weights(self, flat: Tensor, carry: Carry = NOTHING) -> Tensor:
+        assert carry.read is not None, "only a single-pass connection hands on a read"
+        return carry.read
+
+
+class Weighed(Reduction):
+    """One more read of all outputs (connections/outputs.py)."""
+
+    def __init__(self, weigh: Weights) -> None:
+        super().__init__()
+        self.weigh = weigh
+
+    def draw(self, generator: torch.Generator) -> None:
+        self.weigh.draw(generator)
+
+    def weights(self, flat: Tensor, carry: Carry = NOTHING) -> Tensor:
+        made: Tensor = self.weigh(flat)
+        return made[0]
+
+
+def make_reduction(config: ConnectionConfig, dim: int, layers: int) -> Reduction:
+    """Make what joins the streams behind `layers` sub-layers, as `connection.reduce` says."""
+    if config.kind == "outputs":
+        return Weighed(make_weights(config, dim, layers, ways=1))
+    if config.single_pass:
+        return Handed()
     if config.reduce == "head":
-        return Head(config.n, dim, config.alpha)
-    return partial(reduce, how="newest" if config.kind == "history" else config.reduce)
+        return Head(config.n, dim, config.alpha, config.eps)
+    return Plain("newest" if config.kind == "history" else config.reduce)

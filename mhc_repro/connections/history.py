@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mhc_repro.config import ConnectionConfig
-from mhc_repro.connections.base import Connection, Maps, Passed
+from mhc_repro.connections.base import NOTHING, Carry, Connection, Maps, Passed
 from mhc_repro.connections.mixing import make_kind
 from mhc_repro.errors import UserError
 
@@ -116,9 +116,7 @@ class HistoryConnection(Connection):
         shift = torch.eye(self.n, dtype=weights.dtype, device=weights.device)[:-1]
         return torch.cat([first[None], shift])
 
-    def forward(
-        self, streams: Tensor, branch: Callable[[Tensor], Tensor], exponent: Tensor | None = None
-    ) -> Passed:
+    def forward(self, streams: Tensor, branch: Callable[..., Tensor], carry: Carry = NOTHING) -> Passed:
         """Carry the states (B, T, n, C), newest first, past one sub-layer, which reads and makes the newest."""
         wide = torch.promote_types(streams.dtype, torch.float32)
         streams = streams.to(wide)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mhc_repro.config import ConnectionConfig
-from mhc_repro.connections.base import Connection, Maps, Passed
+from mhc_repro.connections.base import NOTHING, Carry, Connection, Maps, Passed
 from mhc_repro.connections.exponent import rescaled, to_read, to_write
 from mhc_repro.connections.maps import Form, make_maps
 from mhc_repro.connections.mixing import Identity, make_mixing
@@ -25,17 +25,20 @@ def read_stage(
     form: Form,
     streams: Tensor,
     exponent: Tensor | None,
+    ahead: Tensor | None,
     phi: Tensor | None,
     alpha: Tensor | None,
     bias: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Do all that precedes the branch: make h = H_pre X (N, C), H_pre (N, n), H_post (N, n) and H_res (N, n, n).
 
-    `exponent` (N,): e, where the state is 2^e X.
+    `exponent` (N,): e, where the state is 2^e X. `ahead` (N, n): the H_pre that h is made with, where the
+    sub-layer before made it; the H_pre made here is then the next one's.
     """
     streams = to_read(streams, exponent)
     read, write, mix = make_maps(form, streams, phi, alpha, bias)
-    h = (read.T[..., None] * streams).sum(1)
+    used = read.T if ahead is None else ahead
+    h = (used[..., None] * streams).sum(1)
     return h, read.T, write.T.contiguous(), tokens_first(mix).contiguous()
 
 
@@ -73,19 +76,25 @@ class Coefficients(nn.Module):
     """The parameters behind one map: static part b, input-dependent part phi, its scalar gate alpha."""
 
     phi: nn.Parameter | None
-    alpha: nn.Parameter | None
+    alpha: Tensor | None
 
-    def __init__(self, rows: int, features: int, bias: Tensor, alpha: float) -> None:
+    def __init__(
+        self, rows: int, features: int, bias: Tensor, alpha: float, learns_alpha: bool = True
+    ) -> None:
         super().__init__()
         # No features: a static map, which has its b alone.
         self.phi = nn.Parameter(torch.zeros(rows, features)) if features else None
-        self.alpha = nn.Parameter(torch.tensor(alpha)) if features else None
+        gate = torch.tensor(alpha) if features else None
+        if gate is not None and learns_alpha:
+            self.alpha = nn.Parameter(gate)
+        else:
+            self.register_buffer("alpha", gate)
         self.bias = nn.Parameter(bias.float())
 
 
-def make_form(config: ConnectionConfig) -> Form:
-    """Say how `config` makes its maps; UserError where its settings do not fit together."""
-    mixing = make_mixing(config.mixing, config.n)  # of a frozen one too: it is part of the run's id
+def make_form(config: ConnectionConfig, layer: int = 0) -> Form:
+    """Say how `config` makes the maps of sub-layer `layer`; UserError where its settings do not fit together."""
+    mixing = make_mixing(config.mixing, config.n).at(layer)  # of a frozen one too: it is part of the run's id
     if "mix" in config.freeze:
         mixing = Identity(config.n)
     if config.coefficients.startswith("stream") and mixing.size not in (0, config.n**2):
@@ -94,15 +103,16 @@ def make_form(config: ConnectionConfig) -> Form:
             f"connection.mixing.kind={config.mixing['kind']} takes {mixing.size}; "
             "use connection.coefficients=flat"
         )
-    if config.share_alpha and not mixing.size and "mix" not in config.freeze:
+    if config.share_alpha and not (mixing.size and mixing.learns_alpha) and "mix" not in config.freeze:
+        why = "its gate is no parameter" if mixing.size else "takes no numbers, so H_res has no gate to share"
         raise UserError(
-            f"connection.share_alpha=true: connection.mixing.kind={config.mixing['kind']} takes no numbers, "
-            "so H_res has no gate to share; use connection.share_alpha=false"
+            f"connection.share_alpha=true: connection.mixing.kind={config.mixing['kind']}: {why}; "
+            "use connection.share_alpha=false"
         )
     learns = ("read" not in config.freeze, "write" not in config.freeze)
     if not any(learns) and not mixing.size:
         raise UserError("connection.freeze=[read,write,mix] leaves nothing to learn; drop one of them")
-    return Form(config.coefficients, config.gate, mixing, *learns)
+    return Form(config.coefficients, config.gate, mixing, *learns, config.eps)
 
 
 class HyperConnection(Connection):
@@ -112,21 +122,25 @@ class HyperConnection(Connection):
         super().__init__()
         n = config.n
         self.n = n
-        self.form = make_form(config)
-        home = torch.arange(n) == layer % n  # the home stream, e_{l mod n}
+        self.form = make_form(config, layer)
+        self.single_pass, self.first = config.single_pass, layer == 0
+        # The home stream, e_{l mod n}, of the sub-layer whose read is made here.
+        home = torch.arange(n) == (layer + self.single_pass) % n
         flat = config.coefficients == "flat"
         features = {"flat": n * dim, "static": 0}.get(config.coefficients, dim)
 
-        def learned(bias: Tensor) -> Coefficients | None:
+        def learned(bias: Tensor, learns_alpha: bool = True) -> Coefficients | None:
             rows = len(bias) if flat else len(bias) // n
-            return Coefficients(rows, features, bias, config.alpha) if len(bias) else None
+            return Coefficients(rows, features, bias, config.alpha, learns_alpha) if len(bias) else None
 
         def on_streams(learns: bool, start: list[float]) -> Tensor:
             return torch.where(home, start[1], start[0]) if learns else torch.zeros(0)
 
         self.read = learned(on_streams(self.form.learns_read, config.read_start))
         self.write = learned(on_streams(self.form.learns_write, config.write_start))
-        self.mix = learned(self.form.mixing.initial())
+        self.write_end = config.write_end
+        self.write_scale = 1.0
+        self.mix = learned(self.form.mixing.initial(), self.form.mixing.learns_alpha)
         if config.share_alpha and self.read and self.mix:
             self.mix.alpha = self.read.alpha
         self.keeps_streams = isinstance(self.form.mixing, Identity)
@@ -149,26 +163,43 @@ class HyperConnection(Connection):
         slopes = [maps.read.new_ones(())]
         if self.form.gate != "tanh":
             write = maps.write / 2 if self.form.gate == "sigmoid" else maps.write
-            learned = ((maps.read, self.form.learns_read), (write, self.form.learns_write))
+            reads = self.form.learns_read and not (self.single_pass and self.first)
+            learned = ((maps.read, reads), (write / self.write_scale, self.form.learns_write))
             slopes += [(4 * gate * (1 - gate)).mean(1).amax() for gate, learns in learned if learns]
         return torch.stack(slopes).amin()
 
-    def forward(
-        self, streams: Tensor, branch: Callable[[Tensor], Tensor], exponent: Tensor | None = None
-    ) -> Passed:
+    def at(self, progress: float) -> None:
+        """Let H_post go from what its gate makes to `write_end` times that, linearly in `progress`."""
+        self.write_scale = 1 + progress * (self.write_end - 1)
+
+    def forward(self, streams: Tensor, branch: Callable[..., Tensor], carry: Carry = NOTHING) -> Passed:
         """Carry streams (B, T, n, C) past one sub-layer; streams and maps stay float32 or wider under autocast."""
         shape, kind = streams.shape, streams.device.type
         wide = torch.promote_types(streams.dtype, torch.float32)
         streams = streams.flatten(0, 1).to(wide)
-        if self.has_exponent and exponent is None:
-            exponent = streams.new_zeros(len(streams), dtype=torch.int32)
+        exponent, ahead = self._handed(streams, carry)
         before, after = stages(self.form, self.compiled and self.training and torch.is_grad_enabled())
         with torch.autocast(kind, enabled=False):
             # Of a model whose parameters are all narrow, bfloat16 say, the maps are made wide all the same.
             numbers = (part if part is None else part.to(wide) for part in self.joined())
-            h, read, write, mix = before(streams, exponent, *numbers)
+            h, read, write, mix = before(streams, exponent, ahead, *numbers)
+            if self.write_end != 1:
+                write = write * self.write_scale
         output = branch(h.unflatten(0, shape[:2])).flatten(0, 1)
         with torch.autocast(kind, enabled=False):
             mixes = None if self.keeps_streams else mix
             streams, exponent = after(mixes, write, streams, output.to(wide), exponent)
-        return Passed(streams.view(shape), Maps(read.T, write.T, tokens_last(mix)), exponent)
+        used, following = (read, None) if ahead is None else (ahead, read.T)
+        maps = Maps(used.T, write.T, tokens_last(mix))
+        return Passed(streams.view(shape), maps, Carry(exponent, following))
+
+    def _handed(self, streams: Tensor, carry: Carry) -> tuple[Tensor | None, Tensor | None]:
+        """Return exponents (N,) and H_pre (N, n), where this arm is handed them or begins with them."""
+        exponent, ahead = carry
+        if self.has_exponent and exponent is None:
+            exponent = streams.new_zeros(len(streams), dtype=torch.int32)
+        if self.single_pass and ahead is None:
+            ahead = torch.eye(self.n, dtype=streams.dtype, device=streams.device)[:, :1].expand(
+                -1, len(streams)
+            )
+        return exponent, None if ahead is None else ahead.T.contiguous()

@@ -28,30 +28,31 @@ class Form(NamedTuple):
     mixing: Mixing
     learns_read: bool = True  # otherwise H_pre = 1/n
     learns_write: bool = True  # otherwise H_post = 1
+    eps: float = 0.0  # in the norm's mean square, and added to a sigmoid H_pre (DeepSeek's kernels)
 
 
-def flat_features(streams: Tensor, phi: Tensor) -> Tensor:
+def flat_features(streams: Tensor, phi: Tensor, eps: float = RMS_EPS) -> Tensor:
     """Project vec(X) after one RMSNorm over its nC features: (N, n, C), (m, nC) -> (m, N), mHC Eq. 7.
 
     The norm's factor is applied after the product, so the normalised state is never written.
     """
     mean_square = torch.linalg.vector_norm(streams, dim=(1, 2)).square() / phi.shape[1]
-    return linear(streams.flatten(1), phi).T * (mean_square + RMS_EPS).rsqrt()
+    return linear(streams.flatten(1), phi).T * (mean_square + eps).rsqrt()
 
 
-def stream_features(streams: Tensor, theta: Tensor) -> Tensor:
+def stream_features(streams: Tensor, theta: Tensor, eps: float = RMS_EPS) -> Tensor:
     """Project each stream after its own RMSNorm: (N, n, C), (k, C) -> (k n, N), mHC Eq. 5.
 
     Entry (k, j) is theta_k . x~_j, so column j of H_res depends on stream j.
     """
     mean_square = torch.linalg.vector_norm(streams, dim=2).square() / streams.shape[2]
-    features = functional.linear(streams, theta) * (mean_square + RMS_EPS).rsqrt()[..., None]
+    features = functional.linear(streams, theta) * (mean_square + eps).rsqrt()[..., None]
     return features.permute(2, 1, 0).flatten(0, 1)
 
 
-def layer_norm_features(streams: Tensor, theta: Tensor) -> Tensor:
+def layer_norm_features(streams: Tensor, theta: Tensor, eps: float = RMS_EPS) -> Tensor:
     """Project each stream after its own LayerNorm without parameters, as 2409.19606 does, Eq. 10-13."""
-    return stream_features(streams - streams.mean(2, keepdim=True), theta)
+    return stream_features(streams - streams.mean(2, keepdim=True), theta, eps)
 
 
 FEATURES = {"flat": flat_features, "stream": stream_features, "stream_layer_norm": layer_norm_features}
@@ -64,7 +65,7 @@ def make_numbers(
     n = streams.shape[1]
     numbers = bias[:, None]  # static: one token stands for all
     if phi is not None and alpha is not None:
-        features = FEATURES[form.coefficients](streams, phi)
+        features = FEATURES[form.coefficients](streams, phi, form.eps or RMS_EPS)
         if form.gate == "tanh":
             features = features.tanh()
         numbers = alpha[:, None] * features + numbers
@@ -75,6 +76,8 @@ def make_gates(form: Form, streams: Tensor, read: Tensor, write: Tensor) -> tupl
     """Make H_pre and H_post of every token, (n, N) each: mHC Eq. 5 for `tanh`, Eq. 8 for `sigmoid`."""
     tokens, n, _ = streams.shape
     read, write = gates(form.gate, read, write)
+    if form.eps:
+        read = read + form.eps
     if not form.learns_read:
         read = streams.new_full((n, 1), 1 / n)
     if not form.learns_write:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mhc_repro.connections.base import Connection, Maps, Passed
+from mhc_repro.connections.base import NOTHING, Carry, Connection, Maps, Passed
 
 
 class ResidualConnection(Connection):
@@ -20,9 +20,7 @@ class ResidualConnection(Connection):
         super().__init__()
         self.branch_scale = branch_scale
 
-    def forward(
-        self, streams: Tensor, branch: Callable[[Tensor], Tensor], exponent: Tensor | None = None
-    ) -> Passed:
+    def forward(self, streams: Tensor, branch: Callable[..., Tensor], carry: Carry = NOTHING) -> Passed:
         """Carry streams (B, T, 1, C) past one sub-layer; H_pre and H_res are 1, H_post is the branch's scale."""
         tokens = streams.shape[0] * streams.shape[1]
         one = torch.ones((), dtype=streams.dtype, device=streams.device)

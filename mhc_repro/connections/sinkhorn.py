@@ -21,33 +21,40 @@ from torch.autograd.function import once_differentiable
 RIDGE = 1e-7  # keeps the implicit gradient finite where M is a permutation and no logit matters
 
 
-def _iterates(logits: Tensor, iterations: int) -> list[Tensor]:
+def _iterates(logits: Tensor, iterations: int, eps: float = 0.0) -> list[Tensor]:
     """The matrices after each of the 2 x iterations normalisations, columns first."""
     tiny = torch.finfo(logits.dtype).tiny
     columns = torch.log_softmax(logits, dim=0)
-    matrices = [columns.exp(), torch.softmax(columns, dim=1)]
-    for step in range(2, 2 * iterations):
+    matrices = [columns.exp() + eps] if eps else [columns.exp(), torch.softmax(columns, dim=1)]
+    for step in range(len(matrices), 2 * iterations):
         last = matrices[-1]
-        matrices.append(last / last.sum(step % 2, keepdim=True).clamp_min(tiny))
+        total = last.sum(step % 2, keepdim=True)
+        matrices.append(last / (total + eps if eps else total.clamp_min(tiny)))
     return matrices
 
 
 class _Sinkhorn(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, iterations: int) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, iterations: int, eps: float) -> Tensor:
         ctx.save_for_backward(logits)
-        ctx.iterations = iterations
-        return _iterates(logits, iterations)[-1]
+        ctx.iterations, ctx.eps = iterations, eps
+        return _iterates(logits, iterations, eps)[-1]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (logits,) = ctx.saved_tensors
-        matrices = _iterates(logits, ctx.iterations)
+        matrices = _iterates(logits, ctx.iterations, ctx.eps)
         grad = grad * matrices[-1]
+        if ctx.eps:  # the first is a softmax that eps was added to
+            for step in reversed(range(1, 2 * ctx.iterations)):
+                grad = grad - matrices[step] * grad.sum(step % 2, keepdim=True)
+            softmax = matrices[0] - ctx.eps
+            grad = grad * softmax / matrices[0]
+            return grad - softmax * grad.sum(0, keepdim=True), None, None
         for step in reversed(range(2 * ctx.iterations)):
             grad = grad - matrices[step] * grad.sum(step % 2, keepdim=True)
-        return grad, None
+        return grad, None, None
 
 
 class _ImplicitSinkhorn(torch.autograd.Function):
@@ -58,14 +65,14 @@ class _ImplicitSinkhorn(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, iterations: int) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, iterations: int, _: float) -> Tensor:
         matrix = _iterates(logits, iterations)[-1]
         ctx.save_for_backward(matrix)
         return matrix
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (matrix,) = ctx.saved_tensors
         m, grad = (x.movedim((0, 1), (-2, -1)) for x in (matrix, matrix * grad))
         eye = torch.eye(m.shape[-1], dtype=m.dtype, device=m.device)
@@ -75,19 +82,20 @@ class _ImplicitSinkhorn(torch.autograd.Function):
         right = columns - (m.mT @ rows[..., None])[..., 0]
         b = torch.linalg.solve_ex(system, right).result  # solve would wait for a GPU to check the system
         a = rows - (m @ b[..., None])[..., 0]
-        return (grad - m * (a[..., None] + b[..., None, :])).movedim((-2, -1), (0, 1)), None
+        return (grad - m * (a[..., None] + b[..., None, :])).movedim((-2, -1), (0, 1)), None, None
 
 
-def sinkhorn(logits: Tensor, iterations: int = 20, gradient: str = "unrolled") -> Tensor:
+def sinkhorn(logits: Tensor, iterations: int = 20, gradient: str = "unrolled", eps: float = 0.0) -> Tensor:
     """Make every (n, n, ...) slice of exp(logits) doubly stochastic (mHC Eq. 9).
 
     Row sums are 1 to rounding, column sums to the truncation error of `iterations`. Finite, with
     a finite gradient through the unrolled iterations, for finite logits up to +-1e4. With `gradient`
     "implicit" the gradient is that of infinitely many iterations: another optimiser near I, where the
-    unrolled one has not converged (at App. A.6 the two differ by 60 %).
+    unrolled one has not converged (at App. A.6 the two differ by 60 %). With `eps`, it is added to the first
+    column softmax and to every sum after it, as DeepSeek's kernels do; sums are then 1 to eps.
     """
     function = _ImplicitSinkhorn if gradient == "implicit" else _Sinkhorn
-    return function.apply(logits, iterations)
+    return function.apply(logits, iterations, eps)
 
 
 def sinkhorn_reference(logits: Tensor, iterations: int = 20) -> Tensor:

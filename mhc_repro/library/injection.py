@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mhc_repro import connections
 from mhc_repro.config import ConnectionConfig
+from mhc_repro.connections import Carry
 from mhc_repro.connections.history import HistoryConnection
 from mhc_repro.connections.hyper import HyperConnection
 from mhc_repro.errors import UserError
@@ -107,16 +108,11 @@ class Injected(nn.Module):
 
 
 def _split(output: Any) -> tuple[State, tuple[Any, ...]]:
-    """Tell streams from what else a branch returned: a pair of tensors with integers is streams and exponent."""
+    """Tell streams from what else a branch returned: a pair with a Carry is streams and what is handed on."""
     if not isinstance(output, tuple):
         return output, ()
     first, *rest = output
-    if (
-        not isinstance(first, tuple)
-        and len(rest) == 1
-        and isinstance(rest[0], Tensor)
-        and rest[0].dtype == torch.int32
-    ):
+    if rest and isinstance(rest[0], Carry):
         return output, ()
     return first, tuple(rest)
 

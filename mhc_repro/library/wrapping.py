@@ -4,8 +4,8 @@
     attention = hyper_connection(Attention(64), "mhc", dim=64, layer=0)
     x = reduce(attention(expand(x)))
 
-Streams keep the dtype in which they come; maps are float32 or wider, under autocast too. An arm with an exponent
-(mhc_exponent) hands on a pair, (streams, exponent), which `expand` makes and `reduce` takes.
+Streams keep the dtype in which they come; maps are float32 or wider, under autocast too. An arm that hands on
+more than streams (mhc_exponent, single_pass) returns a pair, (streams, carry), for the next sub-layer and `reduce`.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from mhc_repro import connections
 from mhc_repro.config import ConnectionConfig
-from mhc_repro.connections.exponent import to_read
+from mhc_repro.connections import Carry
 from mhc_repro.errors import UserError
 from mhc_repro.library.arms import connection_config
 
-State = Tensor | tuple[Tensor, Tensor]  # streams, or streams and exponent
+State = Tensor | tuple[Tensor, Carry]  # streams, and what else is handed on
 
 
 def known(connection: connections.Connection, config: ConnectionConfig) -> connections.Connection:
@@ -29,14 +29,25 @@ def known(connection: connections.Connection, config: ConnectionConfig) -> conne
     return connection
 
 
+def check_kind(config: ConnectionConfig) -> None:
+    """Raise UserError for an arm whose state grows, which only this package's own Transformer carries."""
+    if config.kind == "outputs":
+        raise UserError(
+            f"arm={config.name}: it keeps the output of every sub-layer, which no module around one branch can; "
+            "train it in this package's own model, or choose an arm with streams, such as mhc"
+        )
+
+
 class Wrapped(nn.Module):
     """A branch and the connection around it; whatever else the branch takes is passed on to it."""
 
     def __init__(self, config: ConnectionConfig, branch: Callable[..., Any], dim: int, layer: int) -> None:
+        check_kind(config)
         super().__init__()
         self.dim, self.layer = dim, layer
         self.arm = config.name
         self.connection = known(connections.build(config, layer, dim), config)
+        self.connection.draw(torch.default_generator)
         self.n = config.n
         self.branch = branch
 
@@ -48,7 +59,7 @@ class Wrapped(nn.Module):
 
         Of a branch that returns a tuple the first is written, and the rest returned behind the streams.
         """
-        streams, exponent = state if isinstance(state, tuple) else (state, None)
+        streams, carry = state if isinstance(state, tuple) else (state, Carry())
         check_streams(streams, self.n, self.dim)
         lead, rest = streams.shape[:-2], ()
 
@@ -64,9 +75,9 @@ class Wrapped(nn.Module):
                 )
             return output.reshape(1, -1, self.dim)
 
-        passed = self.connection(streams.reshape(1, -1, self.n, self.dim), work, exponent)
+        passed = self.connection(streams.reshape(1, -1, self.n, self.dim), work, carry)
         made = passed.streams.view(streams.shape).to(streams.dtype)
-        carried: State = made if exponent is None else (made, passed.exponent)
+        carried: State = (made, passed.carry) if passed.carry else made
         return (carried, *rest) if rest else carried
 
 
@@ -74,22 +85,20 @@ class Expand(nn.Module):
     """Make the streams: (..., dim) -> (..., n, dim), copies or, with LSS, scaled copies."""
 
     def __init__(self, config: ConnectionConfig, dim: int) -> None:
+        check_kind(config)
         super().__init__()
-        self.n, self.dim, self.has_exponent = config.n, dim, config.exponent
+        self.n, self.dim = config.n, dim
         self.scaled = connections.make_expansion(config, dim)
         if self.scaled is not None:
             self.scaled.draw(torch.default_generator)
 
-    def forward(self, x: Tensor) -> State:
+    def forward(self, x: Tensor) -> Tensor:
         """Make the streams of x (..., dim)."""
         if x.shape[-1] != self.dim:
             raise UserError(f"x is {tuple(x.shape)}; these streams were made for dim={self.dim}")
         flat = x.reshape(1, -1, self.dim)
         made = connections.expand(flat, self.n) if self.scaled is None else self.scaled(flat)
-        streams = made.view(*x.shape[:-1], self.n, self.dim).to(x.dtype)
-        if not self.has_exponent:
-            return streams
-        return streams, streams.new_zeros(flat.shape[1], dtype=torch.int32)
+        return made.view(*x.shape[:-1], self.n, self.dim).to(x.dtype)
 
 
 class Reduce(nn.Module):
@@ -98,14 +107,14 @@ class Reduce(nn.Module):
     def __init__(self, config: ConnectionConfig, dim: int) -> None:
         super().__init__()
         self.n, self.dim = config.n, dim
-        self.join = connections.make_reduction(config, dim)
+        self.join = connections.make_reduction(config, dim, layers=0)
 
     def forward(self, state: State) -> Tensor:
         """Join streams (..., n, dim), whose last norm is yet to come."""
-        streams, exponent = state if isinstance(state, tuple) else (state, None)
+        streams, carry = state if isinstance(state, tuple) else (state, Carry())
         check_streams(streams, self.n, self.dim)
-        flat = to_read(streams.reshape(1, -1, self.n, self.dim), exponent)
-        return self.join(flat).view(*streams.shape[:-2], self.dim).to(streams.dtype)
+        flat = streams.reshape(1, -1, self.n, self.dim)
+        return self.join(flat, carry).view(*streams.shape[:-2], self.dim).to(streams.dtype)
 
 
 def hyper_connection(

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from mhc_repro.config import ProbeConfig
-from mhc_repro.connections.base import Maps, Passed
-from mhc_repro.connections.ends import readout_weights, start_weights
+from mhc_repro.connections.base import Carry, Maps, Passed
+from mhc_repro.connections.ends import start_weights
 from mhc_repro.connections.exponent import multiplied_out
 from mhc_repro.measurement.seen import Measured, Seen, measured, read_rms, rms, spread
 
@@ -44,11 +44,11 @@ def look(model: Any, tokens: Tensor) -> Seen:
     """Run the model once in eval mode and keep what its connections and branches did."""
     seen = Seen(start=start_weights(model.expansion, model.n), detached=model.connections[0].detached)
     before = torch.empty(0)
-    exponent: Tensor | None = None
+    carry = Carry()
 
     def observe(layer: int, streams: Tensor, maps: Maps | None) -> None:
         nonlocal before
-        state = multiplied_out(streams, exponent)
+        state = multiplied_out(streams, carry.exponent)
         seen.amax.append(state.abs().amax())
         if maps is not None:
             seen.maps.append(maps)
@@ -57,18 +57,18 @@ def look(model: Any, tokens: Tensor) -> Seen:
             seen.slope.append(model.connections[layer - 1].gate_slope(maps))
             seen.spread.append(spread(state))
         if layer == len(model.connections):
-            seen.readout = readout_weights(model.reduction, streams)
+            seen.readout = model.reduction.weights(streams.flatten(0, 1), carry)
             if not model.post:  # a norm between sub-layers is no weight: there is no kernel
                 seen.inputs.append(read_rms(seen.readout, state.flatten(0, 1)))
         before = state
 
     def passed_on(_: Any, __: Any, passed: Passed) -> None:
-        nonlocal exponent
-        exponent = passed.exponent
+        nonlocal carry
+        carry = passed.carry
 
-    def worked(branch: Any, given: tuple[Tensor], output: Tensor) -> None:
+    def worked(branch: Any, given: tuple[Tensor, ...], output: Tensor) -> None:
         if hasattr(branch, "largest_logit"):
-            seen.logits[len(seen.outputs)] = branch.largest_logit(given[0]).item()
+            seen.logits[len(seen.outputs)] = branch.largest_logit(*given).item()
         seen.outputs.append(rms(output.flatten(0, 1)))
 
     model.eval()

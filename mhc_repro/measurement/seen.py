@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mhc_repro.connections.base import Maps
 from mhc_repro.measurement import kernel
@@ -47,11 +48,12 @@ def measured(seen: Seen, step: int, kept: Tensor | None = None) -> Measured:
 
     The kernel is made where all inputs and outputs were seen; of the tokens `kept` H_res is kept as it is.
     """
-    mix = torch.stack([maps.mix.permute(2, 0, 1) for maps in seen.maps]).cpu().double()
+    all_maps = completed(seen.maps)
+    mix = torch.stack([maps.mix.permute(2, 0, 1) for maps in all_maps]).cpu().double()
     rows = gain_rows(mix, detached=seen.detached)
     columns = {"spread": seen.spread, "gate_slope": seen.slope}
     lists = {name: torch.stack(values).tolist() for name, values in columns.items() if values}
-    for i, (row, maps) in enumerate(zip(rows, seen.maps, strict=True)):
+    for i, (row, maps) in enumerate(zip(rows, all_maps, strict=True)):
         row |= {"step": step} | {name: values[i] for name, values in lists.items()}
         row |= {"h_pre": maps.read.mean(1).tolist(), "h_post": maps.write.mean(1).tolist()}
     for layer, logit in seen.logits.items():
@@ -80,13 +82,32 @@ def measured(seen: Seen, step: int, kept: Tensor | None = None) -> Measured:
 def kernels(seen: Seen) -> tuple[Tensor, Tensor]:
     """Return K and kappa of every token, (L + 1, L + 1, N) each, in float64 on the CPU."""
     count = len(seen.outputs[0])
-    read = torch.stack([*(maps.read for maps in seen.maps), seen.readout.expand(-1, count)])
-    write = torch.stack([maps.write for maps in seen.maps])
-    mix = torch.stack([maps.mix for maps in seen.maps])
-    start = seen.start.expand(-1, count)
+    all_maps = completed(seen.maps)
+    read = torch.stack([*(maps.read for maps in all_maps), seen.readout.expand(-1, count)])
+    write = torch.stack([maps.write for maps in all_maps])
+    mix = torch.stack([maps.mix for maps in all_maps])
+    start = pad(seen.start, (0, 0, 0, len(read[0]) - len(seen.start))).expand(-1, count)
     made = kernel.depth_kernel(*(each.cpu().double() for each in (start, read, write, mix)))
     sizes = (torch.stack([x.cpu().double() for x in each]) for each in (seen.outputs, seen.inputs))
     return made, kernel.relative_sizes(made, *sizes)
+
+
+def completed(maps: list[Maps]) -> list[Maps]:
+    """Give every sub-layer as many streams as the last one passes on, n each: those to come are 0, and kept.
+
+    So a state that grows has square H_res as any other, of which the new rows alone are not those of I.
+    """
+    n = len(maps[-1].write)
+    return [each if len(each.read) == n else _completed(each, n) for each in maps]
+
+
+def _completed(maps: Maps, n: int) -> Maps:
+    rows, columns, tokens = maps.mix.shape
+    mix = torch.eye(n, dtype=maps.mix.dtype, device=maps.mix.device)[..., None].repeat(1, 1, tokens)
+    mix[columns:rows] = 0
+    mix[:rows, :columns] = maps.mix
+    read, write = (pad(each, (0, 0, 0, n - len(each))) for each in (maps.read, maps.write))
+    return Maps(read, write, mix)
 
 
 def read_rms(weights: Tensor, streams: Tensor) -> Tensor:

@@ -18,8 +18,7 @@ from torch.nn import functional
 
 from mhc_repro import connections
 from mhc_repro.config import ConnectionConfig, ModelConfig
-from mhc_repro.connections import Maps
-from mhc_repro.connections.exponent import to_read
+from mhc_repro.connections import Carry, Maps
 from mhc_repro.linear import Linear, linear
 from mhc_repro.training.rotary import rotate
 from mhc_repro.training.runtime import stream_seed
@@ -37,7 +36,10 @@ def make_head_norm(config: ModelConfig) -> nn.Module:
 
 
 class Attention(nn.Module):
-    """Norm (unless behind the connection), then causal multi-head self-attention: (B, T, C) -> (B, T, C)."""
+    """Norm (unless behind the connection), then causal multi-head self-attention: (B, T, C) -> (B, T, C).
+
+    Of one x, or of three of their own for queries, keys and values.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -50,22 +52,27 @@ class Attention(nn.Module):
         self.out = Linear(config.dim, config.dim)
         self.q_norm, self.k_norm = make_head_norm(config), make_head_norm(config)
 
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.heads_of(x)
+    def forward(self, *x: Tensor) -> Tensor:
+        q, k, v = self.heads_of(*x)
         dropout = self.dropout if self.training else 0.0
         y = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
         return self.out(rearrange(y, "b h t d -> b t (h d)"))
 
-    def heads_of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Make queries, keys and values of every head: (B, T, C) -> three (B, heads, T, C / heads)."""
-        x = self.qkv(self.norm(x) if self.pre else x)
-        q, k, v = rearrange(x, "b t (three h d) -> three b h t d", three=3, h=self.heads)
+    def heads_of(self, *x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Make queries, keys and values of every head: one or three (B, T, C) -> three (B, heads, T, C / heads)."""
+        x = tuple(self.norm(each) for each in x) if self.pre else x
+        if len(x) == 1:
+            made = self.qkv(x[0])
+        else:
+            parts = zip(x, self.qkv.weight.chunk(3), strict=True)
+            made = torch.cat([linear(each, weight) for each, weight in parts], dim=-1)
+        q, k, v = rearrange(made, "b t (three h d) -> three b h t d", three=3, h=self.heads)
         q, k = self.q_norm(q), self.k_norm(k)
         return (rotate(q), rotate(k), v) if self.turned else (q, k, v)
 
-    def largest_logit(self, x: Tensor) -> Tensor:
+    def largest_logit(self, *x: Tensor) -> Tensor:
         """Return the largest absolute logit, q k / sqrt(C / heads), of a token and one it attends to."""
-        q, k, _ = self.heads_of(x)
+        q, k, _ = self.heads_of(*x)
         return (q @ k.mT / math.sqrt(q.shape[-1])).tril().abs().amax().to(self.norm.weight.dtype)
 
 
@@ -113,7 +120,7 @@ class Transformer(nn.Module):
         self.connections = nn.ModuleList(
             connections.build(connection, layer, config.dim) for layer in range(2 * config.blocks)
         )
-        self.reduction = connections.make_reduction(connection, config.dim)
+        self.reduction = connections.make_reduction(connection, config.dim, len(self.branches))
 
     def forward(
         self, tokens: Tensor, observe: Observer | None = None, silent: Collection[int] = ()
@@ -140,20 +147,25 @@ class Transformer(nn.Module):
         streams = self._rounded(self.expansion(x) if self.expansion else connections.expand(x, self.n))
         if observe:
             observe(0, streams, None)
-        exponent = None
+        carry = Carry()
         for layer, (connection, branch) in enumerate(zip(self.connections, self.branches, strict=True), 1):
-            work = torch.zeros_like if layer in silent else branch
-            streams, maps, exponent = connection(streams, work, exponent)
+            work = _nothing if layer in silent else branch
+            streams, maps, carry = connection(streams, work, carry)
             if self.post:
                 streams = branch.norm(streams)  # type: ignore[operator]
             streams = self._rounded(streams)
             if observe:
                 observe(layer, streams, maps)
-        return self.norm(self.reduction(to_read(streams, exponent)))
+        return self.norm(self.reduction(streams, carry))
 
     def _rounded(self, streams: Tensor) -> Tensor:
         # There and back: the gradients of the streams are rounded as well, and the arithmetic stays wide.
         return streams if self.kept is None else streams.to(self.kept).to(streams.dtype)
+
+    def at(self, progress: float) -> None:
+        """Tell the connections how much of the training is done, 0 to 1."""
+        for connection in self.connections:
+            connection.at(progress)  # type: ignore[operator]
 
     def body_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Name the parameters that every arm shares, in an order no connection can change."""
@@ -176,6 +188,10 @@ class Transformer(nn.Module):
                 parameter.normal_(0.0, std, generator=generator)
 
 
+def _nothing(h: Tensor, *_: Tensor) -> Tensor:
+    return torch.zeros_like(h)
+
+
 def make_model(
     config: ModelConfig,
     connection: ConnectionConfig,
@@ -190,4 +206,7 @@ def make_model(
     model.draw(torch.Generator().manual_seed(seed), config.init_std)
     if model.expansion:
         model.expansion.draw(torch.Generator().manual_seed(stream_seed("expansion", seed)))
+    generator = torch.Generator().manual_seed(stream_seed("connections", seed))
+    for part in (*model.connections, model.reduction):
+        part.draw(generator)
     return model.to(torch.float64 if precision == "float64" else torch.float32)

@@ -13,7 +13,7 @@ from mhc_repro.training.model import CONNECTION, Transformer
 def decays(name: str, parameter: nn.Parameter) -> bool:
     """Say whether weight decay applies: body matrices and phi; not norms, embeddings, alpha or b."""
     if name.startswith(CONNECTION):
-        return name.endswith(".phi")
+        return name.endswith("phi")
     return parameter.dim() == 2 and not name.startswith(("embedding.", "position."))
 
 

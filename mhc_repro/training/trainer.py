@@ -54,7 +54,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=scales)
         inputs, _ = windows(self.corpus.val, config.probe.windows, data.sequence)
         self.probe = Probe(config.probe, inputs.to(device), config.train.steps)
-        self.done = 0
+        self._at(0)
         self.layer_gradients: list[Row] = []  # of a probed step
 
     def compile(self) -> None:
@@ -95,7 +95,7 @@ class Trainer:
             self.optimizer.found_inf = (~numbers.isfinite().all()).float()  # type: ignore[attr-defined]
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.done = step
+        self._at(step)
         # One read of all numbers, when all work of the step has been handed over: on a GPU it is a wait.
         loss_value, total, body, connection, clipped = numbers.tolist()
         row = {
@@ -119,6 +119,7 @@ class Trainer:
     def broke_at(self) -> str:
         """Name the first tensor of the last step that is not finite; the step is made again, and not counted."""
         torch.manual_seed(runtime.stream_seed("dropout", self.config.seed, self.done))
+        self.model.at((self.done - 1) / self.config.train.steps)
         found = (first_break(self.model, x, partial(mean_loss, targets=y)) for x, y in self._parts(self.done))
         return next(filter(None, found), "")
 
@@ -188,6 +189,10 @@ class Trainer:
         self.model.train()
         return row
 
+    def _at(self, step: int) -> None:
+        self.done = step
+        self.model.at(step / self.config.train.steps)
+
     def _batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the inputs (B, T) and the flat targets of a step."""
         data = self.config.data
@@ -227,7 +232,7 @@ class Trainer:
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from a saved state."""
-        self.done = state["step"]
+        self._at(state["step"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state.get("scaler", {}))  # there was none once, nor any loss to scale

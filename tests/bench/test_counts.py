@@ -64,6 +64,17 @@ def test_a_history_is_one_mean_of_its_states():
     assert connection_bytes(history, 0, MODEL, DATA) == 4 * 2 * 3 * 2 * (6 + 13 - 6)
 
 
+def test_a_net_that_keeps_all_outputs_reads_as_many_as_it_finds_on_average():
+    """Of 6 sub-layers 3.5, rounded down; each output has a norm, a score and a part in h."""
+    three = ModelConfig(blocks=3, dim=2, heads=1)
+    outputs = ConnectionConfig(kind="outputs", mixing={"kind": "attention"})
+    assert connection_flops(outputs, 0, three, DATA) == 3 * 6 * 3 * (6 * 3 * 2 - 2)
+    dense = ConnectionConfig(kind="outputs", mixing={"kind": "dense"})
+    assert connection_flops(dense, 0, three, DATA) == 3 * 6 * 3 * (3 * 6 * 3 * 2 - 2)
+    history = ConnectionConfig(kind="history", n=3, mixing={"kind": "softmax"})
+    assert connection_bytes(outputs, 0, three, DATA) == connection_bytes(history, 0, three, DATA)
+
+
 @pytest.mark.parametrize("count", [connection_flops, connection_bytes])
 def test_a_baseline_adds_nothing(count):
     assert count(ConnectionConfig(), 0, MODEL, DATA) == 0

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mhc_repro.connections import build, expand, reduce
+from mhc_repro.connections import build, expand
+from mhc_repro.connections.ends import Plain
 
 
 def streams(n: int) -> torch.Tensor:
@@ -51,5 +52,5 @@ def test_streams_are_copies_of_the_embedding(n):
 
 def test_streams_are_joined_by_sum_or_mean():
     x = streams(4)
-    torch.testing.assert_close(reduce(x, "sum"), x[:, :, 0] + x[:, :, 1] + x[:, :, 2] + x[:, :, 3])
-    torch.testing.assert_close(reduce(x, "mean"), reduce(x, "sum") / 4)
+    torch.testing.assert_close(Plain("sum")(x), x[:, :, 0] + x[:, :, 1] + x[:, :, 2] + x[:, :, 3])
+    torch.testing.assert_close(Plain("mean")(x), Plain("sum")(x) / 4)

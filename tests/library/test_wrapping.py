@@ -27,12 +27,26 @@ def awake(module: nn.Module, seed: int = 0) -> nn.Module:
     return module
 
 
-@pytest.mark.parametrize("name", ["baseline", "hc", "mhc", "mhc_exponent", "history", "mhc_lss", "kromhc"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "baseline",
+        "hc",
+        "mhc",
+        "mhc_exponent",
+        "single_pass",
+        "deepseek_v4",
+        "gated_residual",
+        "history",
+        "mhc_lss",
+    ],
+)
 def test_a_stack_of_wrapped_branches_is_the_suites_model(tiny, name):
     model = tiny(name, awake=0.3)
     expand, reduce = expand_and_reduce(name, dim=8)
     if model.expansion:
         expand.scaled = model.expansion
+    reduce.join = model.reduction
     tokens = torch.arange(12).view(2, 6) % 17
     with torch.no_grad():
         state = expand(model.embed(tokens))
@@ -114,15 +128,31 @@ def test_compiles_as_one_graph(name):
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*gradients, strict=True))
 
 
-@pytest.mark.parametrize("name", arm_names())
+GROWING = [name for name in arm_names() if connection_config(name).kind == "outputs"]
+
+
+@pytest.mark.parametrize("name", [name for name in arm_names() if name not in GROWING])
 def test_every_arm_by_its_name_and_its_state_comes_back(name):
     first, second = (hyper_connection(nn.Linear(8, 8), name, dim=8, layer=1).double() for _ in range(2))
     awake(first)
     expand, reduce = expand_and_reduce(name, dim=8)
+    reduce.double()  # a head's weights
     second.load_state_dict(first.state_dict())
     state = expand(X)
     assert torch.equal(reduce(first(state)), reduce(second(state)))
     assert first.connection.n == settings(name).get("n", 1)
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_an_arm_whose_state_grows_is_refused(name):
+    for make in (
+        lambda: hyper_connection(nn.Linear(8, 8), name, dim=8),
+        lambda: expand_and_reduce(name, dim=8),
+    ):
+        with pytest.raises(
+            UserError, match=f"arm={name}: it keeps the output of every sub-layer.*such as mhc"
+        ):
+            make()
 
 
 def test_settings_change_the_arm():

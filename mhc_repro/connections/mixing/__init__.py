@@ -14,9 +14,16 @@ from mhc_repro.connections.mixing.base import Mixing
 from mhc_repro.connections.mixing.divided import SignedRows, Spectral
 from mhc_repro.connections.mixing.kronecker import Kronecker
 from mhc_repro.connections.mixing.orthogonal import BlockOrthostochastic, Orthogonal, Orthostochastic
-from mhc_repro.connections.mixing.permutations import Permutations
+from mhc_repro.connections.mixing.permutations import MeanPermutations, Permutations
 from mhc_repro.connections.mixing.plain import Free, Identity, RandomMixing, Uniform
-from mhc_repro.connections.mixing.scaled import IdentityMix, RowStochastic, Sinkhorn
+from mhc_repro.connections.mixing.rotations import Quaternions, SignedSums
+from mhc_repro.connections.mixing.scaled import (
+    ColumnStochastic,
+    IdentityMix,
+    RowStochastic,
+    Sinkhorn,
+    SwitchedMarginals,
+)
 from mhc_repro.connections.mixing.transport import Transport
 from mhc_repro.errors import UserError
 
@@ -31,11 +38,16 @@ MIXINGS: dict[str, type[Mixing]] = {
     "random": RandomMixing,
     "sinkhorn": Sinkhorn,
     "row_stochastic": RowStochastic,
+    "column_stochastic": ColumnStochastic,
+    "switched_marginals": SwitchedMarginals,
     "identity_mix": IdentityMix,
     "permutations": Permutations,
+    "mean_permutations": MeanPermutations,
     "kronecker": Kronecker,
     "transport": Transport,
     "orthogonal": Orthogonal,
+    "quaternions": Quaternions,
+    "signed_sums": SignedSums,
     "block_orthostochastic": BlockOrthostochastic,
     "orthostochastic": Orthostochastic,
 }

@@ -24,11 +24,16 @@ class Mixing(ABC):
     n: int
     # Meant to be: a run whose rows or columns do not sum to 1 is flagged.
     doubly_stochastic: ClassVar[bool] = False
+    learns_alpha: ClassVar[bool] = True  # otherwise the gate on its numbers stays at its start
 
     @property
     @abstractmethod
     def size(self) -> int:
         """Return how many numbers a token needs."""
+
+    def at(self, layer: int) -> "Mixing":
+        """Return what sub-layer `layer` (from 0) makes its H_res with: the same in all of them, unless said."""
+        return self
 
     @abstractmethod
     def initial(self) -> Tensor:

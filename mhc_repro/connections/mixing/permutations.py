@@ -1,7 +1,7 @@
 """H_res as a weighted mean of all permutations: doubly stochastic exactly, any such matrix, n! numbers."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 
 import torch
@@ -48,3 +48,29 @@ class Permutations(Mixing):
 
     def matrix(self, numbers: Tensor) -> Tensor:
         return (self.basis.to(numbers, non_blocking=True) @ numbers.softmax(0)).unflatten(0, (self.n, self.n))
+
+
+@dataclass(frozen=True)
+class MeanPermutations(Permutations):
+    """cmHC: sum_k a_k [g P_k + (1 - g) J/n], mHC-lite's matrix with a share 1 - g of the mean of all streams.
+
+    g is 0.8 in the first two sub-layers and 1 after, so that no H_res there is near I, nor any near J/n (OpenReview
+    NH0KjaJepH: too little and too much mixing both hurt).
+    """
+
+    share: float = 0.8  # g
+    first: int = 2  # sub-layers that have it
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.share <= 1:
+            raise UserError(
+                f"connection.mixing.share={self.share} must be from 0 to 1; "
+                "the paper's is connection.mixing.share=0.8"
+            )
+
+    def at(self, layer: int) -> Mixing:
+        return self if layer < self.first else replace(self, share=1.0)
+
+    def matrix(self, numbers: Tensor) -> Tensor:
+        return self.share * super().matrix(numbers) + (1 - self.share) / self.n

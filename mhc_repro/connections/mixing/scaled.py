@@ -22,9 +22,16 @@ class Sinkhorn(Square):
     gradient: str = (
         "unrolled"  # through the iterations (the paper) | implicit: of their limit, at what they reached
     )
+    eps: float = 0.0  # added to the first softmax and to every sum after it (DeepSeek's kernels: 1e-6)
+    clamp: bool = False  # a row that sums to more than 1 is divided by its sum (xHC, arXiv 2607.14530)
 
     def __post_init__(self) -> None:
         _check_scaling(self.iterations, self.temperature)
+        if self.eps < 0 or (self.eps and self.gradient == "implicit"):
+            raise UserError(
+                f"connection.mixing.eps={self.eps} must be 0 or more, and 0 with "
+                "connection.mixing.gradient=implicit; for example connection.mixing.eps=1e-6"
+            )
         for name, allowed in (
             ("order", ("columns_first", "rows_first")),
             ("gradient", ("unrolled", "implicit")),
@@ -40,9 +47,12 @@ class Sinkhorn(Square):
         square = numbers.unflatten(0, (self.n, self.n))
         if self.temperature != 1:
             square = square / self.temperature
-        if self.order == "rows_first":
-            return sinkhorn(square.transpose(0, 1), self.iterations, self.gradient).transpose(0, 1)
-        return sinkhorn(square, self.iterations, self.gradient)
+        turned = self.order == "rows_first"
+        made = sinkhorn(
+            square.transpose(0, 1) if turned else square, self.iterations, self.gradient, self.eps
+        )
+        made = made.transpose(0, 1) if turned else made
+        return made / made.sum(1, keepdim=True).clamp_min(1) if self.clamp else made
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,27 @@ class RowStochastic(Square):
 
     def matrix(self, numbers: Tensor) -> Tensor:
         return numbers.unflatten(0, (self.n, self.n)).softmax(1)
+
+
+@dataclass(frozen=True)
+class ColumnStochastic(Square):
+    """H_res = softmax of each column: gain 1 backward, at most n forward. The other marginal alone (osHC)."""
+
+    def matrix(self, numbers: Tensor) -> Tensor:
+        return numbers.unflatten(0, (self.n, self.n)).softmax(0)
+
+
+@dataclass(frozen=True)
+class SwitchedMarginals(RowStochastic):
+    """osHC: rows sum to 1 in the first sub-layers and columns in those after, so that a product is within n of 1.
+
+    (OpenReview 1BC0eYN2uS; that it switches along the depth is our reading.)
+    """
+
+    first: int = 4  # sub-layers whose rows sum to 1
+
+    def at(self, layer: int) -> Mixing:
+        return self if layer < self.first else ColumnStochastic(self.n, self.start)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mhc_repro.connections.base import Connection, Maps, Passed
-from mhc_repro.connections.ends import readout_weights
+from mhc_repro.connections.base import NOTHING, Connection, Maps, Passed
 from mhc_repro.connections.exponent import multiplied_out
 from mhc_repro.connections.hyper import HyperConnection
 from mhc_repro.library.adapters.base import Adapter, Sighting, Undo, Watch
@@ -38,8 +37,11 @@ class Ours(Adapter):
 
     @torch.no_grad()
     def _passed(self, module: Connection, given: tuple[Any, ...], passed: Passed, watch: Watch) -> None:
-        streams, exponent = given[0], given[2] if len(given) > 2 else None
-        states = (multiplied_out(streams, exponent), multiplied_out(passed.streams, passed.exponent))
+        streams, carry = given[0], given[2] if len(given) > 2 else NOTHING
+        states = (
+            multiplied_out(streams, carry.exponent),
+            multiplied_out(passed.streams, passed.carry.exponent),
+        )
         maps = Maps(*(watch.pick(each.detach().movedim(-1, 0)).movedim(0, -1) for each in passed.maps))
         before, after = (watch.pick(state.detach().flatten(0, 1)) for state in states)
         meant = isinstance(module, HyperConnection) and module.form.mixing.doubly_stochastic
@@ -49,8 +51,9 @@ class Ours(Adapter):
 
     @torch.no_grad()
     def _joined(self, module: Reduce, given: tuple[Any, ...], watch: Watch) -> None:
-        streams, exponent = given[0] if isinstance(given[0], tuple) else (given[0], None)
+        streams, carry = given[0] if isinstance(given[0], tuple) else (given[0], NOTHING)
         flat = streams.reshape(1, -1, *streams.shape[-2:])
-        picked: Tensor = watch.pick(multiplied_out(flat, exponent)[0])
-        weights = readout_weights(module.join, watch.pick(flat[0])[None])
+        picked: Tensor = watch.pick(multiplied_out(flat, carry.exponent)[0])
+        handed = carry if carry.read is None else carry._replace(read=watch.pick(carry.read.T).T)
+        weights = module.join.weights(watch.pick(flat[0]), handed)
         watch.joined(picked, weights)

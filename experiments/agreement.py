@@ -1,0 +1,37 @@
+"""Measure how far other people's code is from the arms here at equal weights, and keep it for the pages.
+
+python experiments/agreement.py        needs the extra `models`; writes results/agreement.json; then make report
+"""
+
+import sys
+
+import torch
+
+import beside  # noqa: F401
+from mhc_repro.analysis.tables.agreement import FILE
+from mhc_repro.command_line.entry import exit_code
+from mhc_repro.errors import UserError
+from mhc_repro.runs import RECORDED, files, results_root
+
+
+def main() -> int:
+    """Measure and write; return the exit code."""
+    return exit_code(_run)
+
+
+def _run() -> int:
+    from mhc_repro.library import agreement
+
+    torch.set_num_threads(1)
+    try:
+        rows = agreement.measure()
+    except ModuleNotFoundError as missing:
+        raise UserError(f"{missing.name} is not installed: pip install -e '.[models]'") from None
+    path = results_root(RECORDED) / FILE
+    files.write_json(path, {"torch": torch.__version__, "measured": rows})
+    print(f"{path}: {len(rows)} rows")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

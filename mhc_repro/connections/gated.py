@@ -1,0 +1,72 @@
+"""Gated residual (Qwen3.8-Next, arXiv 2608.30320): n streams that are not mixed, read feature by feature.
+
+    h = 1/n sum_i G_i * norm(X_i)        G = sigmoid(W_u SiLU(W_d vec(norm X) / n) + b)        X' = X + H_post^T y
+
+`norm` is an RMSNorm of each stream's own, W_u and W_d have rank C/8, H_post is mHC's. The paper gives no start:
+here W_u = 0, so that the gates are those of b, one number a stream, and A.6's read makes it a pre-norm net.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mhc_repro.config import ConnectionConfig
+from mhc_repro.connections.base import NOTHING, Carry, Connection, Maps, Passed
+from mhc_repro.connections.hyper import Coefficients
+from mhc_repro.connections.maps import RMS_EPS, flat_features
+from mhc_repro.linear import linear
+
+RANK = 8  # C / 8
+
+
+class GatedConnection(Connection):
+    """n streams, each feature of which has a gate of its own into the branch.
+
+    The H_pre that is recorded is the mean over features of the gates, each over its stream's rms; so is the depth
+    kernel then, since H_res is I.
+    """
+
+    def __init__(self, config: ConnectionConfig, layer: int, dim: int) -> None:
+        super().__init__()
+        n = self.n = config.n
+        home = torch.arange(n) == layer % n
+        self.gain = nn.Parameter(torch.ones(n, dim))
+        self.down_phi = nn.Parameter(torch.zeros(max(1, dim // RANK), n * dim))
+        self.phi = nn.Parameter(torch.zeros(n * dim, max(1, dim // RANK)))
+        self.bias = nn.Parameter(torch.where(home, config.read_start[1], config.read_start[0]).float())
+        write = torch.where(home, config.write_start[1], config.write_start[0])
+        self.write = Coefficients(n, n * dim, write, config.alpha)
+
+    @torch.no_grad()
+    def draw(self, generator: torch.Generator) -> None:
+        """Draw W_d from N(0, n/C), which makes its features of order 1."""
+        features = self.down_phi.shape[1]
+        self.down_phi.normal_(0, self.n / math.sqrt(features), generator=generator)
+
+    def gate_slope(self, maps: Maps) -> Tensor:
+        write = maps.write / 2
+        return (4 * write * (1 - write)).mean(1).amax()
+
+    def forward(self, streams: Tensor, branch: Callable[..., Tensor], carry: Carry = NOTHING) -> Passed:
+        """Carry streams (B, T, n, C) past one sub-layer; streams and maps stay float32 or wider under autocast."""
+        shape = streams.shape
+        wide = torch.promote_types(streams.dtype, torch.float32)
+        streams = streams.flatten(0, 1).to(wide)
+        with torch.autocast(streams.device.type, enabled=False):
+            scale = (streams.square().mean(2) + RMS_EPS).rsqrt()
+            normed = streams * scale[..., None] * self.gain
+            hidden = functional.silu(linear(normed.flatten(1), self.down_phi) / self.n)
+            gates = (linear(hidden, self.phi).unflatten(1, (self.n, -1)) + self.bias[:, None]).sigmoid()
+            h = (gates * normed).mean(1)
+            assert self.write.phi is not None
+            assert self.write.alpha is not None
+            features = flat_features(streams, self.write.phi)
+            write = 2 * (self.write.alpha * features + self.write.bias[:, None]).sigmoid()
+        output = branch(h.unflatten(0, shape[:2])).flatten(0, 1).to(wide)
+        streams = streams + write.T[..., None] * output[:, None]
+        read = ((gates * self.gain).mean(2) * scale / self.n).T
+        eye = torch.eye(self.n, dtype=wide, device=streams.device)[..., None]
+        return Passed(streams.view(shape), Maps(read, write, eye.expand(-1, -1, len(streams))))

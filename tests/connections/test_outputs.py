@@ -1,0 +1,191 @@
+"""Connections that read all earlier outputs: their weights typed in, and what is recorded of them."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from mhc_repro.config import ProbeConfig
+from mhc_repro.connections import build
+from mhc_repro.errors import UserError
+from mhc_repro.measurement.gains import gain_rows
+from mhc_repro.measurement.probe import Probe
+from mhc_repro.measurement.seen import completed
+from mhc_repro.validation import validate
+
+ARMS = ("attention_residuals", "muddformer", "muddformer_normed")
+TOKENS = torch.arange(18).view(3, 6) % 17
+DIM = 5
+
+
+def awake(settings, layer: int):
+    module = build(settings, layer, DIM).double()
+    generator = torch.Generator().manual_seed(layer)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return module
+
+
+def outputs(n: int, tokens: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(5)
+    return torch.randn(1, tokens, n, DIM, generator=generator, dtype=torch.float64)
+
+
+def rms(x: list[float]) -> float:
+    return math.sqrt(sum(value * value for value in x) / len(x))
+
+
+def dot(a: list[float], b: list[float]) -> float:
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def typed_in_attention(weigh, x: list[list[float]]) -> list[list[float]]:
+    """softmax_i(w . RMSNorm(x_i))."""
+    scores = [math.exp(dot(weigh.query.tolist(), row) / rms(row)) for row in x]
+    return [[score / sum(scores) for score in scores]]
+
+
+def typed_in_dense(weigh, x: list[list[float]]) -> list[list[float]]:
+    """GELU(RMSNorm(x_newest) W_1) W_2 + a, a lot of weights for each way."""
+    n, newest = len(x), [value / rms(x[-1]) for value in x[-1]]
+    hidden = [dot(row, newest) for row in weigh.hidden_phi.tolist()]
+    hidden = [value * 0.5 * (1 + math.erf(value / math.sqrt(2))) for value in hidden]
+    flat = [dot(row, hidden) for row in weigh.phi.tolist()]
+    return [[flat[way * n + i] + weigh.bias[way, i].item() for i in range(n)] for way in range(weigh.ways)]
+
+
+def typed_in_normed(weigh, x: list[list[float]]) -> list[list[float]]:
+    """The newest, plus a scale times the sum over its rms of what is summed, each over its own."""
+    made = []
+    for way, weights in enumerate(typed_in_dense(weigh, x)):
+        inner = [weight / rms(row) for weight, row in zip(weights, x, strict=True)]
+        summed = [sum(w * row[c] for w, row in zip(inner, x, strict=True)) for c in range(DIM)]
+        scale = weigh.scale[way].item() / rms(summed)
+        made.append([(i == len(x) - 1) + scale * w for i, w in enumerate(inner)])
+    return made
+
+
+TYPED_IN = dict(zip(ARMS, (typed_in_attention, typed_in_dense, typed_in_normed), strict=True))
+
+
+@pytest.mark.parametrize("name", ARMS)
+@pytest.mark.parametrize("layer", [0, 2, 3])
+@torch.no_grad()
+def test_reads_and_what_is_added_are_those_of_the_equations(connection, name, layer):
+    module, x, read = awake(connection(name), layer), outputs(layer + 1), []
+
+    def branch(*h: Tensor) -> Tensor:
+        read.extend(h)
+        return h[-1].sin()
+
+    out, maps, _ = module(x, branch)
+    dense = name != "attention_residuals"
+    assert len(read) == (3 if dense and layer % 2 == 0 else 1)  # queries, keys and values; an MLP's one
+    for token in range(x.shape[1]):
+        rows = x[0, token].tolist()
+        weights = TYPED_IN[name](module.weigh, rows)
+        made = torch.tensor(weights, dtype=torch.float64) @ x[0, token]
+        torch.testing.assert_close(torch.stack([h[0, token] for h in read]), made[: len(read)])
+        added = made[len(read) - 1].sin() + (made[-1] if dense else 0)
+        torch.testing.assert_close(out[0, token], torch.cat([x[0, token], added[None]]))
+        torch.testing.assert_close(
+            maps.read[:, token], torch.tensor(weights[len(read) - 1], dtype=torch.float64)
+        )
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_every_gradient_is_that_of_finite_differences(connection, name):
+    module, x = awake(connection(name), 2), outputs(3).requires_grad_()
+    parameters = dict(module.named_parameters())
+    leaves = (x, *(each.detach().clone().requires_grad_() for each in parameters.values()))
+
+    def call(x: Tensor, *values: Tensor) -> Tensor:
+        state = dict(zip(parameters, values, strict=True))
+        return torch.func.functional_call(module, state, (x, lambda *h: sum(h).sin())).streams
+
+    assert torch.autograd.gradcheck(call, leaves, eps=1e-6, atol=1e-6, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_attention_residuals_mix_nothing_at_any_depth(connection):
+    """What it reads is recorded as H_pre, its H_res is I: every gain over 64 sub-layers is 1."""
+    x, seen = outputs(1), []
+    for layer in range(64):
+        x, maps, _ = awake(connection("attention_residuals"), layer)(x, torch.sin)
+        seen.append(maps)
+    h_res = torch.stack([maps.mix.permute(2, 0, 1) for maps in completed(seen)])
+    assert torch.equal(h_res, torch.eye(65, dtype=torch.float64).expand_as(h_res))
+    rows = gain_rows(h_res)
+    assert {row[f"composite_{way}"] for row in rows for way in ("forward", "backward")} == {1.0}
+
+
+@torch.no_grad()
+def test_of_a_dense_net_the_composite_is_what_becomes_of_the_embedding(tiny):
+    """With all branches silent output l is P[l, 0] times the embedding, P the forward composite."""
+    model = tiny("muddformer", awake=0.3)
+    one = TOKENS[:1, :1]
+    last: list[Tensor] = []
+    model.eval()(one, lambda _, x, __: last.append(x), silent=range(1, 5))
+    silent = model(one, lambda *_: None, silent=range(1, 5))
+    assert silent.isfinite().all()
+    grown, embedding = last[4][0, 0], last[0][0, 0]
+    rows = gain_rows(torch.stack([maps.mix.permute(2, 0, 1) for maps in completed(_maps(model, one))]))
+    composite = torch.tensor(rows[-1]["h_forward"], dtype=torch.float64).view(5, 5)
+    torch.testing.assert_close(grown, composite[:, :1] * embedding)
+    assert rows[-1]["composite_forward"] > 1.5
+
+
+def _maps(model, tokens: Tensor) -> list:
+    seen: list = []
+    model(tokens, lambda _, __, maps: seen.append(maps) if maps else None, silent=range(1, 5))
+    return seen
+
+
+@torch.no_grad()
+def test_three_alike_are_one_to_an_attention(tiny):
+    model = tiny("baseline")
+    x, other = (
+        torch.randn(2, 6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(s)) for s in (0, 1)
+    )
+    attention = model.branches[0]
+    torch.testing.assert_close(attention(x, x, x), attention(x))
+    for at in range(3):
+        mixed = [other if at == each else x for each in range(3)]
+        assert (attention(*mixed) - attention(x)).abs().max() > 1e-3
+        heads = zip(attention.heads_of(*mixed), attention.heads_of(x), strict=True)
+        assert [torch.allclose(a, b) for a, b in heads] == [each != at for each in range(3)]
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_a_probe_records_squares_and_a_kernel(tiny, name):
+    metrics, rows, heard, tokens = Probe(ProbeConfig(token_maps=3), TOKENS, 20).measure(
+        tiny(name, awake=0.3), 20
+    )
+    assert {len(row["h_single"]) for row in rows} == {25}
+    assert {len(row["h_pre"]) for row in rows} == {5}
+    assert [len(row["kappa"]) for row in heard] == [1, 2, 3, 4, 5]
+    assert len(tokens) == 4
+    assert 0 < metrics["kernel/late_share"] < 1
+
+
+def test_drawn_weights_are_the_seeds_and_not_the_bodys(tiny):
+    first, again, other = tiny("muddformer"), tiny("muddformer"), tiny("muddformer", seed=1)
+    drawn = [model.connections[2].weigh.hidden_phi for model in (first, again, other)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert drawn[0].std().item() == pytest.approx(1 / math.sqrt(8), rel=0.3)
+    body = dict(tiny("baseline").body_parameters())
+    assert all(torch.equal(parameter, body[name]) for name, parameter in first.body_parameters())
+
+
+def test_what_does_not_fit_is_one_line(config):
+    with pytest.raises(UserError, match=r"connection\.n=4.*for example connection\.n=1"):
+        validate(config("attention_residuals", n=4))
+    with pytest.raises(UserError, match=r"connection\.reduce=head.*for example connection\.reduce=sum"):
+        validate(config("muddformer", reduce="head"))
+    with pytest.raises(UserError, match=r"model\.norm=post"):
+        validate(config("muddformer", model={"norm": "post"}))
+    with pytest.raises(UserError, match=r"connection\.mixing\.kind=sinkhorn: choose one of attention, dense"):
+        validate(config("muddformer", mixing={"kind": "sinkhorn"}))
