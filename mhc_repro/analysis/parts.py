@@ -36,7 +36,6 @@ def part(
         "claims-in-short": lambda: claims.brief(studies),
         "pairs": lambda: pairs.part(studies),
         "arms-by-family": arms.by_family,
-        "arms": lambda: arms.part(studies, root),
         "bench": lambda: "\n\n".join([overhead.part(root), *_scaling(root, folder)]),
         "agreement": lambda: agreement.part(root),
         "published": lambda: published.part(studies),
@@ -45,6 +44,7 @@ def part(
         "table": stability.part,
         "answers": stability.brief,
         "differences": differences.part,
+        "arms": lambda found: arms.part(found, root),
         "figure": lambda found: figures.part(arguments.get("name", ""), found, folder),
     }
     if name in of_all and not arguments:
