@@ -11,7 +11,7 @@ import yaml
 from mhc_repro.command_line.compose import CONF, compose_jobs
 
 
-@pytest.mark.parametrize("target", ["study STUDY=depth", "reproduce", "quick"])
+@pytest.mark.parametrize("target", ["study STUDY=published", "reproduce", "quick"])
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_the_makefile_types_what_can_be_run(target: str, jobs: int) -> None:
     command = ["make", "--dry-run", "--no-print-directory", "VENV=venv", f"JOBS={jobs}", *target.split()]
