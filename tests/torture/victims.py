@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,9 +54,9 @@ def prepare() -> None:
 
     def keep(checkpoints: Checkpoints) -> None:
         """Drop all but the last weights, which are compared."""
-        for newest in checkpoints.paths()[:1]:
-            (kept := _last_weights(checkpoints.folder)).unlink(missing_ok=True)
-            os.link(newest, kept)
+        with suppress(FileExistsError):  # it was killed before it had dropped them
+            for newest in checkpoints.paths()[:1]:
+                os.link(newest, _last_weights(checkpoints.folder))
         drop(checkpoints)
 
     Checkpoints.drop = keep
