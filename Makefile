@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RESULTS ?=
 STUDY ?=
+ARM ?=
 # nproc counts the cores that may be used here, fewer than there are in a container; OMP_NUM_THREADS is about one run.
 JOBS ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 ARGS ?=
@@ -13,11 +14,22 @@ run := $(call quoted,$(VENV)/bin/python)
 # Runs of one thread side by side get more done than one run on all cores.
 parallel := $(if $(filter-out 1,$(JOBS)),-m hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS))
 beside := $(if $(RESULTS),$(call quoted,runtime.results="$(subst ",\",$(RESULTS))"))
-root := $(if $(RESULTS),--root $(call quoted,$(RESULTS)))
+# Where the runs of these studies are, if not among the recorded ones.
+place = $(or $(RESULTS),$(if $(filter-out $(recorded),$(studies)),results/local))
 recorded := stability $(filter-out stability,$(basename $(notdir $(shell grep -l 'results: results' conf/study/*.yaml))))
+usual := $(shell sed -n 's/^ *connection: //p' conf/study/quick.yaml)
+comma := ,
+define newline
+
+
+endef
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help setup data quick study reproduce reproduce-all bench report verify notebooks test torture lint clean
+=======
+.PHONY: help setup data quick try study reproduce reproduce-all bench report verify notebooks test lint clean
+>>>>>>> main
 .SUFFIXES:
 
 help: ## list the targets
@@ -25,7 +37,11 @@ help: ## list the targets
 	@echo
 	@echo '  PYTHON=python3.12     the Python that setup builds on, 3.11 to 3.13 (default: $(PYTHON))'
 	@echo '  VENV=folder           the environment (default: $(VENV))'
+<<<<<<< HEAD
 	@echo '  ARGS="train.steps=50" more overrides for quick, study, reproduce, bench and torture'
+=======
+	@echo '  ARGS="train.steps=50" more overrides for what trains, and for bench'
+>>>>>>> main
 	@echo '  JOBS=1                how many runs, or files of tests, go on side by side; 1 on a GPU (default: $(JOBS))'
 	@echo '  RESULTS=results/local where runs go, to train anew beside the recorded ones (quick goes there anyway)'
 
@@ -37,23 +53,20 @@ setup: ## make the environment with pinned versions, bring it up to date, or men
 data: setup ## fetch enwik8 (36 MB) and verify it
 	$(run) -m mhc_repro.command_line.cli data
 
-quick: setup ## train baseline, HC and mHC in minutes; show the table and where the figures are
-	$(run) experiments/train.py study=quick $(beside) $(ARGS)
-	$(run) experiments/report.py $(or $(root),--root results/local) --study quick --console
-
-study: setup ## train the study STUDY= (a file in conf/study), or what is left of it
-	@test -n "$(STUDY)" || \
-	  { echo "error: name a study with STUDY=, one of: $(basename $(notdir $(wildcard conf/study/*.yaml)))" >&2; exit 2; }
-	$(run) experiments/train.py $(parallel) study=$(STUDY) $(beside) $(ARGS)
-	$(if $(RESULTS),$(run) experiments/report.py $(root) --study $(STUDY) --console)
-
-reproduce: setup ## train the study of the reference size, after a plan with times; then the report
-	$(run) experiments/train.py $(parallel) study=stability $(beside) $(ARGS)
-	$(run) experiments/report.py $(if $(RESULTS),$(root) --study stability --console)
-
-reproduce-all: setup ## train every recorded study (hours); then the report
-	for study in $(recorded); do $(run) experiments/train.py $(parallel) study=$$study $(beside) $(ARGS) || exit $$?; done
-	$(run) experiments/report.py $(root)
+# What each of these trains and then shows: the runs beside the recorded ones, or all that is recorded.
+quick: studies := quick## train baseline, HC and mHC in minutes; show the table and where the figures are
+try: studies := $(if $(ARM),quick)## train the arm ARM= (a file in conf/connection) beside those three, and show them
+study: studies := $(STUDY)## train the study STUDY= (a file in conf/study), or what is left of it, and show it
+reproduce: studies := stability## train the study of the reference size, after a plan with times; then the report
+reproduce-all: studies := $(recorded)## train every recorded study (hours); then the report
+try: added := $(call quoted,connection=$(usual)$(if $(filter-out $(subst $(comma), ,$(usual)),$(ARM)),$(comma)$(ARM)))
+try: missing := an arm with ARM=, one of: $(basename $(notdir $(wildcard conf/connection/*.yaml)))
+study: missing := a study with STUDY=, one of: $(basename $(notdir $(wildcard conf/study/*.yaml)))
+quick try: parallel := # one bar at a time, and no question of who has the GPU
+quick try study reproduce reproduce-all: setup
+	@test -n "$(studies)" || { echo "error: name $(missing)" >&2; exit 2; }
+	$(foreach study,$(studies),$(run) experiments/train.py $(parallel) study=$(study) $(added) $(beside) $(ARGS)$(newline))
+	$(run) experiments/report.py $(if $(place),--root $(call quoted,$(place)) $(if $(word 2,$(studies)),,--study $(studies) --console))
 
 bench: setup ## measure what each arm costs beside the baseline (minutes, on an idle machine); then the report
 	$(run) experiments/bench.py --save $(ARGS)

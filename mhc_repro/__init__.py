@@ -4,7 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mhc_repro.library.arms import arm_names, connection_config
+    from mhc_repro.arm_files import arm_names
+    from mhc_repro.library.arms import connection_config
     from mhc_repro.library.injection import eject, inject, parameter_groups
     from mhc_repro.library.monitor import GainMonitor
     from mhc_repro.library.wrapping import expand_and_reduce, hyper_connection
@@ -23,20 +24,20 @@ __all__ = [
 
 # Where each lives: torch is loaded by whoever uses what needs it, not by `import mhc_repro`.
 PUBLIC = {
-    "GainMonitor": "monitor",
-    "arm_names": "arms",
-    "connection_config": "arms",
-    "eject": "injection",
-    "expand_and_reduce": "wrapping",
-    "hyper_connection": "wrapping",
-    "inject": "injection",
-    "parameter_groups": "injection",
+    "GainMonitor": "library.monitor",
+    "arm_names": "arm_files",
+    "connection_config": "library.arms",
+    "eject": "library.injection",
+    "expand_and_reduce": "library.wrapping",
+    "hyper_connection": "library.wrapping",
+    "inject": "library.injection",
+    "parameter_groups": "library.injection",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in PUBLIC:
-        return getattr(import_module(f"mhc_repro.library.{PUBLIC[name]}"), name)
+        return getattr(import_module(f"mhc_repro.{PUBLIC[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,10 +1,17 @@
 """The one exception that stands for a mistake of the user's, and how much is kept of anybody else's error."""
 
+from pathlib import Path
+
 SCREEN, WIDTH, LINE = 40, 160, 300  # lines, characters of each; characters of a single line
 
 
 class UserError(Exception):
     """Say in one line the value, what is allowed, and the override that fixes it."""
+
+
+def unusable(file: Path, why: str) -> UserError:
+    """Return the error for a file of the checkout that does not hold what it should."""
+    return UserError(f"{file}: {why}; mend it, or git checkout {file}")
 
 
 def one_line(text: object) -> str:

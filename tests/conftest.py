@@ -13,6 +13,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from mhc_repro.arm_files import settings
 from mhc_repro.config import (
     Config,
     ConnectionConfig,
@@ -57,7 +58,7 @@ def connection() -> Callable[..., ConnectionConfig]:
     def make(arm: str, **changes: Any) -> ConnectionConfig:
         if arm == "baseline":
             changes.pop("n", None)
-        return ConnectionConfig(**load("connection", arm) | changes)
+        return ConnectionConfig(**settings(arm) | changes)
 
     return make
 

@@ -26,6 +26,7 @@ def part(
         "claims": lambda: claims.part(studies),
         "claims-in-short": lambda: claims.brief(studies),
         "pairs": lambda: pairs.part(studies),
+        "arms-by-family": arms.by_family,
         "arms": lambda: arms.part(studies, root),
         "bench": lambda: "\n\n".join([overhead.part(root), *_scaling(root, folder)]),
         "published": lambda: published.part(studies),

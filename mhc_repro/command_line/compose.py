@@ -25,7 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from mhc_repro import config
+from mhc_repro import arm_files, config
 from mhc_repro.cache import cache_directory
 from mhc_repro.command_line import launcher, mistakes
 from mhc_repro.config import Config, ConnectionConfig
@@ -104,7 +104,9 @@ def to_config(composed: DictConfig) -> Config:
 
 def _plain(composed: DictConfig, resolve: bool) -> dict[str, Any]:
     plain = OmegaConf.to_container(composed, resolve=resolve, throw_on_missing=resolve)
-    return cast(dict[str, Any], plain)
+    made = cast(dict[str, Any], plain)
+    made["connection"].pop("about", None)  # of the arm, which is no setting
+    return made
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -143,6 +145,7 @@ def _compose(args: argparse.Namespace) -> Sweep:
             raise UserError(mistakes.unresolved(error, {})) from None
         for job in jobs:
             _refuse_merged_groups(job, loader)
+            _check_about(job)
         n_jobs = launcher.n_jobs(jobs[0]) if multirun else None  # Hydra's own part is the same in all
         lines = [_typed(job) for job in jobs]
         configs = [to_config(job) for job in jobs]
@@ -180,6 +183,14 @@ def _refuse_merged_groups(job: DictConfig, loader: ConfigLoader) -> None:
         if options and group not in job.hydra.runtime.choices:
             of = ", ".join(options)
             raise UserError(f"{group}: a run has one of {of}; for a run of each write -m {group}=a,b")
+
+
+def _check_about(job: DictConfig) -> None:
+    for line in _typed(job):
+        if re.match(r"[+~]*connection\.about\b", line):
+            raise UserError(f"{line}: what is known of an arm stands in its file in conf/connection alone")
+    about = OmegaConf.to_container(job.connection.about)
+    arm_files.understood(job.hydra.runtime.choices["connection"], about or None)
 
 
 def _jobs(loader: ConfigLoader, args: argparse.Namespace) -> tuple[list[DictConfig], bool]:

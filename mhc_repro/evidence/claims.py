@@ -17,10 +17,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from mhc_repro.arm_files import arm_names
+from mhc_repro.errors import unusable
 from mhc_repro.evidence import stats
-from mhc_repro.evidence.arms import promises
 from mhc_repro.evidence.comparison import Comparison, Kind
-from mhc_repro.evidence.kept import kept, unusable
+from mhc_repro.evidence.kept import kept
 from mhc_repro.evidence.ledger import LEDGER, values
 
 FILE = Path("experiments/claims.yaml")
@@ -77,7 +78,7 @@ class Asked:
 
 def load() -> list[Claim]:
     """Read the claims; UserError when the file is not there or an entry cannot be understood."""
-    arms = set(promises())
+    arms = set(arm_names())
     try:
         return [_claim(entry, arms) for entry in kept(FILE, list[Entry])]
     except ValueError as error:

@@ -1,10 +1,10 @@
-"""What is kept by hand beside the code and stands in the report: arms, claims, numbers that others published."""
+"""What is kept by hand beside the code and stands in the report: claims, numbers that others published."""
 
 from pathlib import Path
 from typing import TypeVar
 
 from mhc_repro import reading
-from mhc_repro.errors import UserError
+from mhc_repro.errors import unusable
 from mhc_repro.runs import checkout
 
 T = TypeVar("T")
@@ -18,8 +18,3 @@ def kept(file: Path, kind: type[T], texts: bool = False) -> T:
         raise unusable(file, "no such file") from None
     except reading.Unfit as unfit:
         raise unusable(file, str(unfit)) from None
-
-
-def unusable(file: Path, why: str) -> UserError:
-    """Return the error for a file that does not hold what it should."""
-    return UserError(f"{file}: {why}; mend it, or git checkout {file}")

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from mhc_repro import reading
+from mhc_repro.errors import unusable
 from mhc_repro.evidence.comparison import EXPECTED
-from mhc_repro.evidence.kept import kept, unusable
+from mhc_repro.evidence.kept import kept
 from mhc_repro.evidence.ledger import LEDGER, values
 from mhc_repro.runs import Run
 

@@ -1,30 +1,12 @@
-"""The arms by name, without Hydra: a YAML file each, in conf/connection or, installed, beside the code."""
+"""The settings of an arm by its name, checked, without Hydra."""
 
 from dataclasses import fields, replace
 from difflib import get_close_matches
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-import mhc_repro
+from mhc_repro.arm_files import arm_names, settings
 from mhc_repro.config import Config, ConnectionConfig
 from mhc_repro.errors import UserError
-
-PACKAGE = Path(mhc_repro.__file__).resolve().parent
-FOLDERS = (PACKAGE / "arms", PACKAGE.parent / "conf" / "connection")  # of a wheel, of a checkout
-
-
-def folder() -> Path:
-    """Return the folder of the arms' files."""
-    return next(each for each in FOLDERS if each.is_dir())
-
-
-@cache
-def arm_names() -> tuple[str, ...]:
-    """Return the names of all arms, such as `hc` and `mhc`."""
-    return tuple(sorted(path.stem for path in folder().glob("*.yaml")))
 
 
 def connection_config(arm: str | ConnectionConfig = "mhc", **changes: Any) -> ConnectionConfig:
@@ -40,8 +22,7 @@ def connection_config(arm: str | ConnectionConfig = "mhc", **changes: Any) -> Co
                 f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(arm_names())}"
             )
             raise UserError(f"arm={arm}: no such arm; {known}")
-        text = (folder() / f"{arm}.yaml").read_text(encoding="utf-8")
-        config = ConnectionConfig(**yaml.safe_load(text))
+        config = ConnectionConfig(**settings(arm))
     else:
         config = arm
     known_fields = {each.name: each.type for each in fields(ConnectionConfig)}

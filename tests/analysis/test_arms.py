@@ -1,5 +1,6 @@
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,20 +9,20 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
+from mhc_repro import arm_files
+from mhc_repro.arm_files import FAMILIES, abouts, arm_names, settings
 from mhc_repro.command_line.compose import CONF
 from mhc_repro.errors import UserError
-from mhc_repro.evidence import arms, kept
-from mhc_repro.runs import checkout
+from mhc_repro.evidence import arms
 
-YAML = (checkout() / arms.FILE).read_text(encoding="utf-8")
 MAIN = ("baseline", "identity", "hc", "mhc")
 # what stands in one figure, each beside the baseline and mHC
-FAMILIES = {
+TOGETHER = {
     "published": ["baseline_quarter", "published_hc", "published_mhc"],
     "main": ["identity", "hc"],
 }
-for arm, promise in arms.promises().items():
-    FAMILIES.setdefault(promise["family"], []).append(arm)
+for name, about in abouts().items():
+    TOGETHER.setdefault(about.family, []).append(name)
 # linear light of a deuteranope, from that of others (Machado, Oliveira and Fernandes 2009)
 DEUTERANOPIA = np.array(
     [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
@@ -43,17 +44,13 @@ def difference(one: str, other: str, seen: np.ndarray) -> float:
     return float(np.linalg.norm(lab(arms.style(one).colour, seen) - lab(arms.style(other).colour, seen)))
 
 
-def test_every_arm_there_is_has_a_style_and_promises_something() -> None:
-    promised = arms.promises()
-    assert list(promised) == list(arms.STYLES)  # which puts all tables in one order
-    assert set(promised) == {path.stem for path in CONF.glob("connection/*.yaml")}
-    for promise in promised.values():
-        assert set(promise) == {"family", "paper", "constraint", "exact", "gain", "start"}
+def test_every_arm_says_what_it_is() -> None:
+    assert set(abouts()) == set(arm_names())
 
 
 def test_arms_of_a_family_stand_together() -> None:
-    families = [promise["family"] for promise in arms.promises().values()]
-    assert len(list(itertools.groupby(families))) == len(set(families))
+    families = [about.family for about in abouts().values()]
+    assert [family for family, _ in itertools.groupby(families)] == list(FAMILIES)
 
 
 def test_variants_follow_their_arm_and_other_arms_come_last() -> None:
@@ -62,39 +59,45 @@ def test_variants_follow_their_arm_and_other_arms_come_last() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("was", "now", "said"),
     [
-        (None, "no such file"),
-        ("# no arms", "expected object, got null"),
-        ("a: [", "expected node content"),
-        (YAML.replace("gain: [1, 4]", "gain: [1]"), "mhc.gain: expected array of length"),
-        (YAML.replace("exact: yes", "exact: mostly"), "baseline.exact: expected bool | null, got str"),
+        ("bound: [1, 4]", "bound: [1]", "about.bound: expected array of length 2, got 1"),
+        ("exact: no", "exact: mostly", "about.exact: expected bool | null, got str"),
+        ("family: mhc", "family: mch", "about: family 'mch' is none of control, hc, mhc, "),
+        ("line: solid", "line: thick", "line 'thick' is none of solid, long, "),
+        ("marker: ^", "marker: X", "marker 'X' is none of o, s, "),
+        ("#0072B2", "blue", "colour 'blue' is not of the form '#0072B2'"),
+        ("label: mHC", "lable: mHC", "lable"),
+        ("label: mHC", "label: HC", "HC is that of hc"),
+        ("about:", "about: [", "while scanning"),
+        ("shared/mhc_ends@_here_", "shared/mine@_here_", "no such file"),
     ],
 )
-def test_promises_that_cannot_be_read_are_refused_in_a_line(
-    text: str | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_file_that_cannot_be_understood_is_a_line(
+    was: str, now: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept, "checkout", lambda: tmp_path)
-    if text is not None:
-        (tmp_path / "experiments").mkdir()
-        (tmp_path / arms.FILE).write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=r"^experiments/arms\.yaml: .*git checkout") as error:
-        arms.promises()
+    folder = tmp_path / "connection"
+    shutil.copytree(CONF / "connection", folder)
+    (folder / "mhc.yaml").write_text((folder / "mhc.yaml").read_text().replace(was, now, 1))
+    monkeypatch.setattr(arm_files, "folder", lambda: folder)
+    with pytest.raises(UserError, match=r"^conf/connection/[\w/]+\.yaml: .*git checkout") as error:
+        abouts.__wrapped__(), settings("mhc")
     assert said in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_no_two_arms_look_the_same() -> None:
-    looks = [(style.colour, style.dashes, style.marker) for style in arms.STYLES.values()]
-    assert len(set(looks)) == len(looks)
-    labels = [style.label for style in arms.STYLES.values()]
-    assert len(set(labels)) == len(labels)
-    assert "X" not in {style.marker for style in arms.STYLES.values()}  # which says that a run diverged
+def test_an_arm_takes_over_what_its_file_does_not_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arm_files, "folder", lambda: tmp_path)
+    (tmp_path / "old.yaml").write_text("{n: 4, gate: tanh, mixing: {kind: free, start: [0, 1]}}")
+    (tmp_path / "new.yaml").write_text("{defaults: [old, _self_], n: 2, mixing: {start: [1, 1]}}")
+    assert settings("new") == {"n": 2, "gate": "tanh", "mixing": {"kind": "free", "start": [1, 1]}}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", TOGETHER)
 def test_arms_shown_together_differ_in_colour_and_in_what_a_grey_print_keeps(family: str) -> None:
-    together = dict.fromkeys(("baseline", "mhc", *FAMILIES[family]))
+    together = dict.fromkeys(("baseline", "mhc", *TOGETHER[family]))
     for one, other in itertools.combinations(together, 2):
         assert difference(one, other, np.eye(3)) > 14, (one, other)
         first, second = arms.style(one), arms.style(other)
@@ -115,9 +118,9 @@ def test_an_unknown_arm_has_one_style_in_every_process() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )
     assert found.stdout.strip() == str(arms.style("zoo"))
-    assert not set(arms.OTHER_COLOURS) & {style.colour for style in arms.STYLES.values()}
+    assert not set(arms.OTHER_COLOURS) & {about.colour for about in abouts().values()}
     names = ["mine", "mine_too", "zoo", "mhc, n 2", "mhc, n 8", "aardvark"]
-    assert len({arms.style(name).colour for name in [*names, *arms.STYLES]}) == len(names) + len(arms.STYLES)
+    assert len({arms.style(name).colour for name in [*names, *abouts()]}) == len(names) + len(abouts())
 
 
 def test_a_variant_keeps_the_name_of_its_arm() -> None:

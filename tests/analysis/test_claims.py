@@ -1,4 +1,3 @@
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +6,7 @@ from scipy.stats import norm, t
 
 from mhc_repro.analysis.tables.claims import caption
 from mhc_repro.errors import UserError
-from mhc_repro.evidence import arms, claims, kept, stats
+from mhc_repro.evidence import claims, kept, stats
 from mhc_repro.evidence.claims import Claim, Pair
 from mhc_repro.evidence.comparison import EXPECTED, Kind, by_study
 from mhc_repro.evidence.ledger import LEDGER, values
@@ -195,7 +194,6 @@ def test_an_entry_nobody_understands_is_one_line(
     entry: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "experiments").mkdir()
-    shutil.copy(checkout() / arms.FILE, tmp_path / arms.FILE)
     (tmp_path / claims.FILE).write_text(f"- {{claim: a, source: b, {entry}}}", encoding="utf-8")
     monkeypatch.setattr(kept, "checkout", lambda: tmp_path)
     with pytest.raises(UserError, match=r"^experiments/claims.yaml: .*git checkout") as error:

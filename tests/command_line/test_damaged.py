@@ -13,10 +13,11 @@ import yaml
 import report
 from damage import NO_FILES, NO_VALUES, as_json, as_yaml, mutants
 from made_runs import make_run
+from mhc_repro import arm_files
 from mhc_repro.analysis import figures, front, parts
 from mhc_repro.command_line import cli
 from mhc_repro.errors import UserError
-from mhc_repro.evidence import arms, claims, kept, published
+from mhc_repro.evidence import claims, kept, published
 from mhc_repro.evidence.comparison import read_studies
 from mhc_repro.runs import checkout, files, read_run
 
@@ -159,8 +160,9 @@ def test_seal_gives_checksums_once(root: Path, said: Said) -> None:
     assert said(cli.main, "seal", "--root", str(root))[2].startswith("sealed 0 runs\n")
 
 
+ARM = Path("conf/connection/mhc.yaml")
 KEPT: dict[Path, tuple[Callable[[], Any], Callable[[bytes], Any]]] = {
-    arms.FILE: (arms.promises, yaml.safe_load),
+    ARM: (arm_files.abouts.__wrapped__, yaml.safe_load),
     claims.FILE: (claims.load, yaml.safe_load),
     published.FILE: (published.load, lambda text: yaml.load(text, yaml.BaseLoader)),
     front.FILE: (front.chosen.__wrapped__, yaml.safe_load),
@@ -174,10 +176,13 @@ def test_what_is_kept_by_hand_costs_a_line(
     """It is understood, and then the report can do with it, or it is told with the file's name."""
     studies = read_studies(root)
     (tmp_path / "experiments").mkdir()
+    shutil.copytree(checkout() / ARM.parent, tmp_path / ARM.parent)
     for each in KEPT:
         shutil.copy(checkout() / each, tmp_path / each)
     monkeypatch.setattr(kept, "checkout", lambda: tmp_path)
+    monkeypatch.setattr(arm_files, "folder", lambda: tmp_path / ARM.parent)
     monkeypatch.setattr(front, "chosen", front.chosen.__wrapped__)
+    monkeypatch.setattr(arm_files, "abouts", arm_files.abouts.__wrapped__)
     load, read = KEPT[file]
     path = tmp_path / file
     original = path.read_bytes()
@@ -188,7 +193,7 @@ def test_what_is_kept_by_hand_costs_a_line(
         path.write_bytes(text)
         try:
             load()
-            for name in ("settings", "claims", "claims-in-short", "arms", "published"):
+            for name in ("settings", "claims", "claims-in-short", "arms", "arms-by-family", "published"):
                 parts.part(name, {}, studies, front.settings(studies), root, "")
             understood.append(text)
         except UserError as error:

@@ -11,26 +11,60 @@ import yaml
 from mhc_repro.command_line.compose import CONF, compose_jobs
 
 
-@pytest.mark.parametrize("target", ["study STUDY=published", "reproduce", "quick"])
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_the_makefile_types_what_can_be_run(target: str, jobs: int) -> None:
-    command = ["make", "--dry-run", "--no-print-directory", "VENV=venv", f"JOBS={jobs}", *target.split()]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CONF.parent).stdout
-    (line,) = [line for line in printed.splitlines() if "experiments/train.py" in line]
-    configs = compose_jobs(shlex.split(line)[2:])
-    study = {"reproduce": "stability", "quick": "quick"}.get(target, target.partition("=")[2])
-    assert {config.study for config in configs} == {study}
-    assert (" hydra.launcher.n_jobs=2 " in line) == (jobs == 2 and target != "quick")
-
-
-@pytest.mark.parametrize("target", ["study STUDY=depth", "reproduce", "reproduce-all", "quick"])
-@pytest.mark.parametrize("folder", ["elsewhere", "my results", "it's $HOME"])
-def test_what_is_trained_elsewhere_is_shown_from_there(target: str, folder: str) -> None:
-    given = ["VENV=my env", f"RESULTS={folder.replace('$', '$$')}"]
+def typed(target: str, *given: str) -> tuple[list[list[str]], list[list[str]]]:
+    """What a target would type: the words of each line that trains, and of each that reports."""
     command = ["make", "--dry-run", "--no-print-directory", *given, *target.split()]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CONF.parent).stdout
-    (trained,) = [shlex.split(line) for line in printed.splitlines() if "experiments/train.py" in line]
-    (shown,) = [shlex.split(line) for line in printed.splitlines() if "experiments/report.py" in line]
+    lines = printed.splitlines()
+    train, report = (
+        [shlex.split(line) for line in lines if f"experiments/{name}.py" in line]
+        for name in ("train", "report")
+    )
+    return train, report
+
+
+@pytest.mark.parametrize(
+    ("target", "study"),
+    [
+        ("study STUDY=published", "published"),
+        ("reproduce", "stability"),
+        ("quick", "quick"),
+        ("try ARM=tbp", "quick"),
+        ("try ARM=hc", "quick"),
+    ],
+)
+def test_the_makefile_types_what_can_be_run(target: str, study: str) -> None:
+    (line,), _ = typed(target, "VENV=venv", "JOBS=2")
+    configs = compose_jobs(line[2:])
+    assert {config.study for config in configs} == {study}
+    assert ("hydra.launcher.n_jobs=2" in line) == (study != "quick")
+    (alone,), _ = typed(target, "VENV=venv", "JOBS=1")
+    assert alone == [word for word in line if "launcher" not in word and word != "-m"]
+    if study == "quick":
+        arms = ["baseline", "hc", "mhc", *(["tbp"] if "tbp" in target else [])]
+        assert [config.connection.name for config in configs] == arms
+
+
+@pytest.mark.parametrize(
+    ("target", "shown"),
+    [
+        ("quick", ["--root", "results/local", "--study", "quick", "--console"]),
+        ("study STUDY=edge_small RESULTS=x", ["--root", "x", "--study", "edge_small", "--console"]),
+        ("study STUDY=depth", []),  # recorded: every page may speak of it
+        ("reproduce-all", []),
+    ],
+)
+def test_what_was_trained_is_shown_from_where_it_is(target: str, shown: list[str]) -> None:
+    _, (line,) = typed(target, "VENV=venv")
+    assert line[2:] == shown
+
+
+@pytest.mark.parametrize(
+    "target", ["study STUDY=depth", "reproduce", "reproduce-all", "quick", "try ARM=tbp"]
+)
+@pytest.mark.parametrize("folder", ["elsewhere", "my results", "it's $HOME"])
+def test_what_is_trained_elsewhere_is_shown_from_there(target: str, folder: str) -> None:
+    (trained, *_), (shown,) = typed(target, "VENV=my env", f"RESULTS={folder.replace('$', '$$')}")
     assert {"my env/bin/python"} <= set(trained) & set(shown)
     (config, *_) = compose_jobs([word for word in trained if word.startswith("runtime.")])
     assert config.runtime.results == folder
@@ -54,15 +88,23 @@ def test_no_more_jobs_than_cores_that_may_be_used() -> None:
     assert re.search(r"JOBS=1 .*\(default: 1\)", printed)
 
 
+@pytest.mark.parametrize(("target", "wanted"), [("study", "STUDY="), ("try", "ARM=")])
+def test_a_name_that_is_left_out_is_asked_for(target: str, wanted: str) -> None:
+    command = ["make", "--no-print-directory", "--assume-old=setup", target]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CONF.parent)
+    assert found.returncode == 2
+    assert wanted in found.stderr.splitlines()[0]
+    assert "hc" in found.stderr or "depth" in found.stderr
+
+
 def test_make_reproduce_all_names_every_recorded_study() -> None:
-    command = ["make", "--dry-run", "--no-print-directory", "VENV=venv", "reproduce-all"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CONF.parent).stdout
-    (named,) = re.findall(r"for study in ([\w ]+);", printed)
+    train, _ = typed("reproduce-all", "VENV=venv")
+    named = [word.removeprefix("study=") for line in train for word in line if word.startswith("study=")]
     studies = {
         path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in CONF.glob("study/*.yaml")
     }
     recorded = {
         name for name, study in studies.items() if study.get("runtime", {}).get("results") == "results"
     }
-    assert set(named.split()) == recorded
-    assert named.startswith("stability")
+    assert set(named) == recorded
+    assert named[0] == "stability"

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from torch import nn
 
 from mhc_repro import arm_names, connection_config, expand_and_reduce, hyper_connection
+from mhc_repro.arm_files import FOLDERS, settings
 from mhc_repro.errors import UserError
-from mhc_repro.library import arms
 
 ROOT = Path(__file__).parents[2]
 X = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -123,7 +122,7 @@ def test_every_arm_by_its_name_and_its_state_comes_back(name):
     second.load_state_dict(first.state_dict())
     state = expand(X)
     assert torch.equal(reduce(first(state)), reduce(second(state)))
-    assert first.connection.n == yaml.safe_load((ROOT / f"conf/connection/{name}.yaml").read_text())["n"]
+    assert first.connection.n == settings(name).get("n", 1)
 
 
 def test_settings_change_the_arm():
@@ -165,5 +164,5 @@ def test_import_needs_no_torch():
 
 def test_a_wheel_holds_the_arms_where_they_are_looked_for():
     built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    inside, beside = (each.relative_to(ROOT).as_posix() for each in arms.FOLDERS)
+    inside, beside = (each.relative_to(ROOT).as_posix() for each in FOLDERS)
     assert built["force-include"] == {beside: inside}

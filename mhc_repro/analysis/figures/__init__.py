@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure as Drawing
 
+from mhc_repro import arm_files
 from mhc_repro.analysis import labels
 from mhc_repro.analysis.figures import depth, details, heard, mappings, rates, training
-from mhc_repro.evidence.arms import BASELINE, promises
+from mhc_repro.evidence.arms import BASELINE
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.heard import measured
 from mhc_repro.evidence.sweeps import SWEPT, drawn, sweeps
@@ -71,7 +72,7 @@ def families(comparison: Comparison) -> list[Comparison]:
     """Split what has too many arms for a figure by family, each beside the baseline and mHC."""
     if len(comparison.arms) <= MANY:
         return [comparison]
-    family = {arm: promise["family"] for arm, promise in promises().items()}
+    family = {arm: about.family for arm, about in arm_files.abouts().items()}
     found: dict[str, set[str]] = {}
     for arm in comparison.arms:
         found.setdefault(family.get(arm.partition(",")[0], "new"), set()).add(arm)

@@ -1,6 +1,6 @@
-"""Cost and quality of every connection, side by side: the table of all arms.
+"""Every arm: what its file says, and, side by side, what it promises, costs and learns.
 
-What an arm promises stands in experiments/arms.yaml; what it did comes from study `arms` (the quick protocol)
+What an arm promises stands in its file; what it did comes from study `arms` (the quick protocol)
 and from the bench's record of many arms on the fewest threads. What has not been measured is a dash.
 """
 
@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from mhc_repro import arm_files
 from mhc_repro.analysis import labels
 from mhc_repro.analysis.tables import cells, overhead
+from mhc_repro.arm_files import FAMILIES, About
 from mhc_repro.bench.records import ALL_ARMS, Record, newest
-from mhc_repro.evidence.arms import BASELINE, Promise, promises
+from mhc_repro.evidence.arms import BASELINE
 from mhc_repro.evidence.comparison import Studies
 from mhc_repro.evidence.composites import DIRECTIONS
 from mhc_repro.evidence.verdicts import verdict
@@ -31,6 +33,14 @@ CAPTION = (
 )
 
 
+def by_family() -> str:
+    """Write what the files say of their arms."""
+    of_family: dict[str, list[str]] = {}
+    for arm, about in arm_files.abouts().items():
+        of_family.setdefault(about.family, []).append(f"- [`{arm}`]({arm}.yaml): {about.what}")
+    return "\n\n".join(f"**{FAMILIES[family]}**\n\n" + "\n".join(arms) for family, arms in of_family.items())
+
+
 def part(studies: Studies, root: Path) -> str:
     """Write a page's part: the table, its caption, where it comes from."""
     if STUDY not in studies:
@@ -38,7 +48,7 @@ def part(studies: Studies, root: Path) -> str:
     comparisons = studies[STUDY]
     found = {arm: runs for each in comparisons for arm, runs in each.arms.items()}
     measured = newest(root, ALL_ARMS) or newest(root)
-    frame = table(promises(), found, measured[0]["connections"] if measured else {})
+    frame = table(arm_files.abouts(), found, measured[0]["connections"] if measured else {})
     sources = [
         labels.provenance(comparisons),
         *(f"*{overhead.provenance(record)}*" for record in measured[:1]),
@@ -59,22 +69,22 @@ def from_identity(runs: list[Run]) -> str:
 
 
 def table(
-    promised: dict[str, Promise],
+    promised: dict[str, About],
     found: dict[str, list[Run]],
     costs: dict[str, Record],
 ) -> pd.DataFrame:
     """Lay promises, results and costs side by side, as finished text, one row an arm."""
     rows = []
-    for arm, promise in promised.items():
+    for arm, about in promised.items():
         runs, cost = found.get(arm, []), costs.get(arm, {})
         rows.append(
             {
                 "arm": f"`{arm}`",  # as one types it
-                "paper": promise["paper"],
-                "constraint": promise["constraint"],
-                "exact": {True: "yes", False: "no", None: cells.DASH}[promise["exact"]],
-                "bound": " / ".join(cells.DASH if each is None else f"{each:g}" for each in promise["gain"]),
-                "start": promise["start"],
+                "paper": about.paper,
+                "constraint": about.constraint,
+                "exact": {True: "yes", False: "no", None: cells.DASH}[about.exact],
+                "bound": " / ".join(cells.DASH if each is None else f"{each:g}" for each in about.bound),
+                "start": about.start,
                 "parameters": f"{parameters(runs[0]):,.0f}" if runs else cells.DASH,
                 "step": _ratio(arm, cost, "step_ratio"),
                 "memory": _ratio(arm, cost, "peak_memory_ratio"),

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from mhc_repro.analysis.figures import drawing
 from mhc_repro.analysis.figures.training import loss_gap
-from mhc_repro.evidence.arms import STYLES
+from mhc_repro.arm_files import arm_names
 from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.evidence.verdicts import Verdict
 from mhc_repro.runs import Run
@@ -32,7 +32,7 @@ def test_a_legend_has_as_many_columns_as_fit(labels: list[str], columns: int) ->
 
 
 def test_the_legend_of_a_large_family_is_within_the_figure(fake: Fake) -> None:
-    arms = [arm for arm in STYLES if arm.startswith(("mhc", "published"))][:9]
+    arms = [arm for arm in arm_names() if arm.startswith(("mhc", "published"))][:9]
     (found,) = comparisons([fake(arm, verdict=OFF) for arm in arms])
     figure = loss_gap(found)
     figure.draw_without_rendering()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from mhc_repro.analysis import figures
-from mhc_repro.evidence.arms import promises
+from mhc_repro.arm_files import abouts
 from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.runs import Run
 
@@ -27,7 +27,7 @@ def test_a_sweep_of_depth_gets_one_more_and_first(fake: Fake) -> None:
 
 
 def test_figures_of_many_arms_are_by_family_and_none_is_lost(fake: Fake) -> None:
-    family = {arm: promise["family"] for arm, promise in promises().items()}
+    family = {arm: about.family for arm, about in abouts().items()}
     (whole,) = comparisons([fake(arm) for arm in [*family, "zoo"]])
     split = figures.families(whole)
     assert [each.setting for each in split] == [*dict.fromkeys(family.values()), "new"]

@@ -7,7 +7,7 @@ import pytest
 
 from mhc_repro.analysis import front, labels, study
 from mhc_repro.analysis.tables import arms, cells, differences, pairs, stability
-from mhc_repro.evidence.arms import promises
+from mhc_repro.arm_files import abouts
 from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.runs import Run
 
@@ -48,7 +48,7 @@ def tables(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> dict[str, pd.Dat
     return {
         "stability": stability.stability_columns(stability.rows(of_study)),
         "differences": differences.table(of_study),
-        "arms": arms.table({arm: promises()[arm] for arm in of_arms}, of_arms, {}),
+        "arms": arms.table({arm: abouts()[arm] for arm in of_arms}, of_arms, {}),
         "runs": study._runs(of_study),
         "pairs": pairs.table(by_name),
         "front": as_frame(front.table(front.settings(by_name), "")),
@@ -119,7 +119,7 @@ def test_a_run_that_broke_says_where_in_every_table_that_has_its_status(fake: Fa
     of_study = comparisons(lost)
     assert stability.stability_columns(stability.rows(of_study)).set_index("arm").loc["HC", "status"] == said
     assert set(study._runs(of_study)["status"]) == {said}
-    assert arms.table({"hc": promises()["hc"]}, {"hc": lost}, {}).loc[0, "note"] == said
+    assert arms.table({"hc": abouts()["hc"]}, {"hc": lost}, {}).loc[0, "note"] == said
 
 
 @pytest.mark.parametrize(
