@@ -19,7 +19,7 @@ from mhc_repro.command_line import cli
 from mhc_repro.command_line.entry import MISTAKE
 from mhc_repro.runs import files
 from outcomes import HELD, TOLD, TRACEBACK, WRONG, Ending, Task, shares
-from victims import Victim
+from victims import HANGS, Victim
 
 EACH = 20  # tries of one task
 DOCUMENTS = {
@@ -153,7 +153,7 @@ def _call(main: Callable[[list[str]], int], *argv: str) -> tuple[int, str, str]:
 
 def _judged(library: Library, run: Path, what: str, strict: bool) -> Ending:
     """Read a damaged run by every command, and restore it; `strict`: nothing new may be believed."""
-    signal.alarm(120)
+    signal.alarm(HANGS)
     try:
         said = _read(library, run)
     except Exception as error:

@@ -30,7 +30,7 @@ from stopping import assert_equal
 from tiny_runs import TINY
 
 DIGEST = 32  # bytes before a checkpoint
-HANGS = 120  # seconds after which a process is ended
+HANGS = 300  # seconds after which a process is ended
 NEVER = Fault("kill", 2**62)
 SMALL = "model.dim=8 probe.windows=2 probe.token_maps=32 train.val_windows=1 train.test_windows=1"
 OFTEN = "train.steps=4 train.val_every=2 runtime.checkpoint_seconds=0 runtime.progress=lines"
