@@ -26,7 +26,7 @@ define newline
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data quick try study reproduce reproduce-all bench gpu report verify notebooks test lint clean
+.PHONY: help setup data quick try study reproduce reproduce-all bench gpu report verify notebooks test torture lint clean
 .SUFFIXES:
 
 help: ## list the targets
@@ -34,7 +34,11 @@ help: ## list the targets
 	@echo
 	@echo '  PYTHON=python3.12     the Python that setup builds on, 3.11 to 3.13 (default: $(PYTHON))'
 	@echo '  VENV=folder           the environment (default: $(VENV))'
+<<<<<<< HEAD
+	@echo '  ARGS="train.steps=50" more overrides for quick, study, reproduce, bench and torture'
+=======
 	@echo '  ARGS="train.steps=50" more overrides for what trains, and for bench'
+>>>>>>> main
 	@echo '  JOBS=1                how many runs, or files of tests, go on side by side; 1 on a GPU (default: $(JOBS))'
 	@echo '  RESULTS=results/local where runs go, to train anew beside the recorded ones (quick goes there anyway)'
 
@@ -79,6 +83,10 @@ notebooks: setup ## execute the notebooks anew
 
 test: setup ## run the tests, JOBS files at a time
 	$(run) -m pytest -n $(JOBS) --dist loadfile
+
+torture: setup ## kill runs, fill disks, damage files, type nonsense: is anything lost or believed? (up to 15 minutes)
+	$(run) tests/torture --record results/torture.json $(ARGS)
+	$(run) experiments/report.py
 
 lint: setup ## check style, format and types
 	$(run) -m ruff check .

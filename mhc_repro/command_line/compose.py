@@ -156,7 +156,9 @@ def _loader(args: argparse.Namespace) -> Iterator[ConfigLoader]:
         if path and not path.is_dir():
             raise UserError(f"{path}: no such folder of configs; leave out the flag to use {CONF.name}/")
     with initialize_config_dir(str(folder.resolve()), job_name="train", version_base="1.3"):
-        yield GlobalHydra.instance().config_loader()
+        loader = cast(Any, GlobalHydra.instance().config_loader())
+        loader.get_group_options = loader.repository.get_group_options  # its own copies all there is to do so
+        yield loader
 
 
 def _compose(args: argparse.Namespace) -> Sweep:
