@@ -34,11 +34,7 @@ help: ## list the targets
 	@echo
 	@echo '  PYTHON=python3.12     the Python that setup builds on, 3.11 to 3.13 (default: $(PYTHON))'
 	@echo '  VENV=folder           the environment (default: $(VENV))'
-<<<<<<< HEAD
-	@echo '  ARGS="train.steps=50" more overrides for quick, study, reproduce, bench and torture'
-=======
-	@echo '  ARGS="train.steps=50" more overrides for what trains, and for bench'
->>>>>>> main
+	@echo '  ARGS="train.steps=50" more overrides for what trains, and for bench and torture'
 	@echo '  JOBS=1                how many runs, or files of tests, go on side by side; 1 on a GPU (default: $(JOBS))'
 	@echo '  RESULTS=results/local where runs go, to train anew beside the recorded ones (quick goes there anyway)'
 
