@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from mhc_repro import world
 from mhc_repro.config import Config
+from mhc_repro.connections.exponent import multiplied_out
 from mhc_repro.measurement import jacobian
 from mhc_repro.measurement.breaks import first_break
 from mhc_repro.measurement.probe import Probe
@@ -163,7 +164,8 @@ class Trainer:
             measured = self.probe.measure(self.model, step)
             for of_layer, gradients in zip(measured.gains, self.layer_gradients, strict=False):
                 of_layer |= gradients
-            row = measured.metrics | {"time/probe": time.perf_counter() - start}
+            row = measured.metrics | (self.true_gains() if self.config.probe.true_gain else {})
+            row["time/probe"] = time.perf_counter() - start
         if self.config.probe.enabled and self.config.probe.activation == "batch":
             row.pop("gain/activation", None)
             if step % self.config.probe.every == 1 % self.config.probe.every and step > 0:
@@ -183,11 +185,35 @@ class Trainer:
             silent = range(layers - max(1, layers // part) + 1, layers + 1)
             row[f"ablation/{name}"] = self.evaluate("val", windows, silent)["loss/val"]
         self.model.eval()
-        count, symbols = JACOBIAN
-        embedded = self.model.embed(self.probe.tokens[:count, :symbols]).detach()
+        embedded = self._few_embedded()
         row["jacobian/random"], row["jacobian/worst"] = jacobian.relative_gains(self.model.trunk, embedded)
         self.model.train()
         return row
+
+    @torch.no_grad()
+    def true_gains(self) -> Row:
+        """Return the Jacobian's gains embedding to readout and first streams to last, of a few tokens."""
+        model, row = self.model, Row()
+        model.eval()
+        embedded = self._few_embedded()
+
+        def through(streams: torch.Tensor) -> torch.Tensor:
+            last, carry = model.through(streams)
+            return multiplied_out(last, carry.exponent)
+
+        for end, function, x in (
+            ("readout", model.trunk, embedded),
+            ("streams", through, model.expanded(embedded)),
+        ):
+            generator = torch.Generator().manual_seed(runtime.stream_seed("true_gain", self.config.seed))
+            gains = jacobian.power_gains(function, x, generator)
+            row[f"true_gain/{end}_random"], row[f"true_gain/{end}_worst"] = gains
+        model.train()
+        return row
+
+    def _few_embedded(self) -> torch.Tensor:
+        count, symbols = JACOBIAN
+        return self.model.embed(self.probe.tokens[:count, :symbols]).detach()
 
     def _at(self, step: int) -> None:
         self.done = step

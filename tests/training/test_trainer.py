@@ -164,7 +164,40 @@ def test_rows_hold_what_is_due_and_nothing_else(start):
     rows = run(made)
     assert [set(row) for row in rows] == expected
     assert [row["step"] for row in rows] == list(range(8))
-    assert {*expected[-1], *TIMES, "grad/skipped", "bpb/val", "bpb/test"} == set(UNITS["metrics"])
+    unasked = {
+        "grad/skipped",
+        "bpb/val",
+        "bpb/test",
+        *(key for key in UNITS["metrics"] if "true_gain/" in key),
+    }
+    assert {*expected[-1], *TIMES, *unasked} == set(UNITS["metrics"])
+
+
+def test_with_silent_branches_the_true_gain_of_the_streams_is_that_of_the_products(start):
+    made = start("mhc_unconstrained", steps=2, train={"precision": "float64"}, probe={"true_gain": True})
+    n, generator = made.model.n, torch.Generator().manual_seed(3)
+    product = torch.eye(n, dtype=torch.float64)
+    with torch.no_grad():
+        for connection, branch in zip(made.model.connections, made.model.branches, strict=True):
+            (branch.out if hasattr(branch, "out") else branch.down).weight.zero_()
+            h_res = torch.eye(n) + 0.3 * torch.randn(n, n, generator=generator)
+            connection.mix.bias.copy_(h_res.view_as(connection.mix.bias))
+            product = h_res.double() @ product
+    row = made.measure().metrics
+    copies = torch.ones(n, dtype=torch.float64)
+    unit = copies.norm() / (product @ copies).norm()
+    worst = (torch.linalg.matrix_norm(product, 2) * unit).item()
+    assert row["true_gain/streams_worst"] == pytest.approx(worst, rel=1e-3)
+    assert row["true_gain/streams_random"] < worst
+    assert 0 < row["true_gain/readout_random"] < row["true_gain/readout_worst"]
+
+
+def test_looking_at_true_gains_changes_no_step(start):
+    rows = [run(start("hc", steps=2, probe={"every": 1, "true_gain": each})) for each in (False, True)]
+    kept = [{key: value for key, value in row.items() if not key.startswith("time/")} for row in rows[0]]
+    for row, other in zip(kept, rows[1], strict=True):
+        assert row == {key: other[key] for key in row}
+        assert other.keys() - row.keys() >= {"true_gain/streams_worst", "true_gain/readout_worst"}
 
 
 def test_held_out_loss_is_the_mean_over_all_positions_of_the_windows(start):
