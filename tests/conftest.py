@@ -31,7 +31,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
 
-STREAMS_ARMS = ("identity", "hc", "mhc")  # a new arm with streams joins the property tests here
+STREAMS_ARMS = ("identity", "hc", "mhc")  # what all arms must do is in connections/test_arms.py
 ARMS = ("baseline", *STREAMS_ARMS)
 
 

@@ -12,7 +12,7 @@ from mhc_repro.command_line.entry import exit_code
 from mhc_repro.runs import read_runs
 from tiny_runs import SCRIPT, TINY
 
-ROOT = Path(__file__).parents[1] / "analysis" / "fixture"
+ROOT = Path(__file__).parents[1] / "support" / "fixture"
 LS = ["-m", "mhc_repro.command_line.cli", "ls", "--root", str(ROOT)]
 
 
