@@ -46,6 +46,7 @@ def job(composed: DictConfig) -> None:
     jobs.announce(number, labels[number])
     codes.append(jobs.train_here(compose.to_config(composed)))
     if codes[-1] == INTERRUPTED:
+        stops.hand_over()  # it has been saved, and may be queued again
         sys.exit(stops.exit_code())
     if codes[-1] and world.size() > 1:  # the others are somewhere in that run
         sys.exit(codes[-1])
