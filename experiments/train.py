@@ -27,8 +27,8 @@ from omegaconf import DictConfig
 import beside  # noqa: F401
 from mhc_repro import cache, world
 from mhc_repro.command_line import compose, jobs, mistakes, ranks
-from mhc_repro.command_line.compose import Sweep
 from mhc_repro.command_line.entry import INTERRUPTED, exit_code
+from mhc_repro.command_line.sweep import Sweep
 from mhc_repro.errors import UserError
 from mhc_repro.runs import ENDED, RunDirectory, plan
 from mhc_repro.training import stops
