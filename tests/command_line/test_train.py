@@ -131,7 +131,7 @@ def test_ctrl_c_outside_training(main: Main, instead_of_training: Callable) -> N
         ("--cfg job connection=mhc", "kind: sinkhorn"),
         ("--cfg job --package optim", "lr: 0.0003"),
         ("--cfg hydra", "output_subdir: null"),
-        ("--help", "connection: baseline, baseline_quarter, "),
+        ("--help", ", baseline, baseline_quarter, "),
         ("--hydra-help", "--multirun"),
         ("--info defaults", "protocol/reference"),
     ],
