@@ -36,6 +36,7 @@ help: ## list the targets
 	@echo '  VENV=folder           the environment (default: $(VENV))'
 	@echo '  ARGS="train.steps=50" more overrides for what trains, and for bench and torture'
 	@echo '  JOBS=1                how many runs, or files of tests, go on side by side; 1 on a GPU (default: $(JOBS))'
+	@echo '  MINUTES=10            how long a GPU is lent to make gpu (default: $(MINUTES))'
 	@echo '  RESULTS=results/local where runs go, to train anew beside the recorded ones (quick goes there anyway)'
 
 setup: ## make the environment with pinned versions, bring it up to date, or mend it

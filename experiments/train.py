@@ -27,8 +27,8 @@ from omegaconf import DictConfig
 import beside  # noqa: F401
 from mhc_repro import cache, world
 from mhc_repro.command_line import compose, jobs, mistakes, ranks
-from mhc_repro.command_line.compose import Sweep
 from mhc_repro.command_line.entry import INTERRUPTED, exit_code
+from mhc_repro.command_line.sweep import Sweep
 from mhc_repro.errors import UserError
 from mhc_repro.runs import ENDED, RunDirectory, plan
 from mhc_repro.training import stops
@@ -46,6 +46,7 @@ def job(composed: DictConfig) -> None:
     jobs.announce(number, labels[number])
     codes.append(jobs.train_here(compose.to_config(composed)))
     if codes[-1] == INTERRUPTED:
+        stops.hand_over()  # it has been saved, and may be queued again
         sys.exit(stops.exit_code())
     if codes[-1] and world.size() > 1:  # the others are somewhere in that run
         sys.exit(codes[-1])

@@ -7,10 +7,9 @@ after hours. Grammar, sweeps and composition are Hydra's own, so the jobs checke
 import argparse
 import math
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -29,10 +28,10 @@ from omegaconf.errors import OmegaConfBaseException
 from mhc_repro import arm_files, config
 from mhc_repro.cache import cache_directory
 from mhc_repro.command_line import launcher, mistakes
-from mhc_repro.command_line.launcher import Queue
+from mhc_repro.command_line.sweep import Sweep
 from mhc_repro.config import Config, ConnectionConfig
 from mhc_repro.errors import UserError
-from mhc_repro.runs.directory import ENDED, LOCAL, RunDirectory, checkout, is_recorded, results_root
+from mhc_repro.runs.directory import LOCAL, checkout, is_recorded, results_root
 from mhc_repro.training import given as corpora
 from mhc_repro.validation import assignment, validate
 
@@ -45,37 +44,6 @@ EXECUTION = re.compile(r"(runtime|hydra)\b|data\.path$")  # ... and how they are
 
 config.register()
 OmegaConf.register_new_resolver("cache_directory", lambda given: str(cache_directory(given)), replace=True)
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """The jobs of a command line: one, or those of a multirun."""
-
-    configs: list[Config]
-    lines: list[list[str]]  # the settings of each job, as one would type them
-    n_jobs: int | None  # how many of a multirun go on side by side; null where a launcher of Hydra's has them
-    launcher: str = "basic"  # of a multirun, as hydra/launcher= names it
-    queue: Queue | None = None  # where it is Slurm's
-
-    @property
-    def labels(self) -> list[str]:
-        """What each job has that not all have."""
-        shared = set(self.lines[0]).intersection(*self.lines) if self.lines else set()
-        return [" ".join(line for line in job if line not in shared) for job in self.lines]
-
-    def left(self) -> list[str]:
-        """Return the settings of each run that has not ended, one run a line."""
-        runs = {
-            RunDirectory.of(config).path: line for config, line in zip(self.configs, self.lines, strict=True)
-        }
-        return [shlex.join(line) for path, line in runs.items() if RunDirectory(path).state() not in ENDED]
-
-    @property
-    def how(self) -> str:
-        """Say of several jobs how they follow one another."""
-        if self.queue:
-            return f"in all, as jobs of Slurm that have {self.queue.each}"
-        return "one after another" if self.n_jobs in (None, 1) else "in all, several side by side"
 
 
 def compose_jobs(argv: Sequence[str]) -> list[Config]:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 
 from mhc_repro import world
-from mhc_repro.command_line.compose import Sweep
 from mhc_repro.command_line.entry import MISTAKE
+from mhc_repro.command_line.sweep import Sweep
 from mhc_repro.errors import UserError
 
 GRACE = 5.0  # seconds

@@ -1,4 +1,4 @@
-"""A study over a real Slurm: one run fails, one is preempted, and what finishes has the bits of a local run."""
+"""A study over a real Slurm: a run fails, two are queued again, and what finishes has the bits of a local run."""
 
 import shlex
 import subprocess
@@ -30,6 +30,10 @@ def slurm() -> Iterator[Path]:
         yield config
 
 
+def asked(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
 @pytest.mark.slow
 def test_a_study_over_slurm(
     slurm: Path,
@@ -41,24 +45,25 @@ def test_a_study_over_slurm(
     monkeypatch.setenv("SLURM_CONF", str(slurm))
     line = ["-m", *STUDY, "probe.every=50", f"runtime.results={tmp_path / 'results'}"]
     runs = [RunDirectory.of(config) for config in compose_jobs(line)]
-    hurt, long = runs[2], (runs[1], runs[3])
+    hurt, long = runs[2], {1: runs[1], 3: runs[3]}
+
+    def begun() -> list[int]:
+        return [number for number, run in long.items() if (run.path / "metrics.jsonl").exists()]
+
     hurt.log.mkdir(parents=True)  # it cannot be written to
     submit = [sys.executable, str(SCRIPT), *line, "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1"]
     with subprocess.Popen(submit, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        wait_until(lambda: all((run.path / "metrics.jsonl").exists() for run in long))
-        urgent = [
-            "sbatch",
-            "--partition=urgent",
-            "--cpus-per-task=3",
-            f"--output={tmp_path / 'urgent'}",
-            "--wrap=true",
-        ]
-        subprocess.run(urgent, check=True, stdout=subprocess.DEVNULL)
+        # One hears, as at the end of its time, that it is to be queued again; the other makes room for the urgent.
+        wait_until(lambda: bool(begun()))
+        (job,) = set(asked("squeue", "--noheader", "--format=%F").split())
+        asked("scancel", "--signal=USR2", f"{job}_{begun()[0]}")
+        wait_until(lambda: len(begun()) == 2)
+        asked("sbatch", "--partition=urgent", "--exclusive", f"--output={tmp_path / 'log'}", "--wrap=true")
         out, err = process.communicate(timeout=600)
     assert process.returncode == 1, err
     assert "what the jobs print is in " in out
     assert err.splitlines()[-1] == f"1 of 4 runs did not finish: {hurt.run_id} (interrupted)"
-    assert any("resuming at step" in run.log.read_text() for run in long)
+    assert all("resuming at step" in run.log.read_text() for run in long.values())
 
     capsys.readouterr()
     assert cli.main(["ls", "--failed", "--root", str(tmp_path / "results")]) == 0

@@ -95,6 +95,28 @@ def test_a_stop_at_the_end_of_a_run_begins_no_other(main: Main, instead_of_train
     assert main("seed=0") == 0  # what was asked for is done
 
 
+def test_a_job_whose_time_is_up_is_saved_before_it_is_queued_again(
+    main: Main, instead_of_training: Callable
+) -> None:
+    """As submitit is told it: its own handler queues the job again, and leaves."""
+    done: list[str] = []
+
+    def train(config: Config) -> str:
+        with stops.taken():
+            os.kill(os.getpid(), signal.SIGUSR2)
+            assert stops.requested()
+            done.append("saved")
+        return "interrupted"
+
+    instead_of_training(train)
+    before = signal.signal(signal.SIGUSR2, lambda *_: done.append("queued"))
+    try:
+        assert main("seed=0") == 128 + signal.SIGUSR2
+        assert done == ["saved", "queued"]
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
 def test_ctrl_c_outside_training(main: Main, instead_of_training: Callable) -> None:
     def train(config: Config) -> str:
         raise KeyboardInterrupt
@@ -109,7 +131,7 @@ def test_ctrl_c_outside_training(main: Main, instead_of_training: Callable) -> N
         ("--cfg job connection=mhc", "kind: sinkhorn"),
         ("--cfg job --package optim", "lr: 0.0003"),
         ("--cfg hydra", "output_subdir: null"),
-        ("--help", "connection: baseline, baseline_quarter, "),
+        ("--help", ", baseline, baseline_quarter, "),
         ("--hydra-help", "--multirun"),
         ("--info defaults", "protocol/reference"),
     ],

@@ -4,6 +4,7 @@ Once watched, once not. Leaves the monitor's run in the folder that is named, an
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -25,8 +26,10 @@ def main(folder: Path) -> None:
     same = all(torch.equal(a, b) for a, b in zip(watched.parameters(), plain.parameters(), strict=True))
     found = {"unchanged": same, "wrote": monitor.path is not None}
     (folder / f"rank-{rank}.json").write_text(json.dumps(found))
-    distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    os._exit(
+        0
+    )  # on a busy machine gloo's threads were seen to wait for one another for ever at the usual end

@@ -43,7 +43,7 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 SlurmdParameters=config_overrides
 SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
-KillWait=20
+KillWait=10
 NodeName={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=1000
 PartitionName=usual Nodes=ALL Default=YES PriorityTier=1
 PartitionName=urgent Nodes=ALL PriorityTier=2 PreemptMode=OFF

@@ -9,9 +9,11 @@ import torch
 from torch.nn import functional
 
 from mhc_repro.command_line.compose import CONF
+from mhc_repro.config import ModelConfig
 from mhc_repro.linear import TOKENS, linear
 from mhc_repro.runs.schema import UNITS
 from mhc_repro.training import data, runtime, trainer
+from mhc_repro.training.model import make_model
 from mhc_repro.training.optim import learning_rate
 from mhc_repro.training.trainer import Trainer
 from stopping import assert_equal
@@ -332,6 +334,15 @@ def test_a_step_that_is_no_number_leaves_weights_and_optimiser_as_they_were(star
     assert_equal(made.state()["optimizer"]["state"], before["optimizer"]["state"])
     made.step()
     assert not torch.equal(made.model.norm.weight, before["model"]["norm.weight"])
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("connection/*.yaml")))
+def test_no_parameter_goes_without_a_gradient(connection, name):
+    """Several processes that train a run together would wait for it for ever."""
+    arm = connection(name)
+    model = make_model(ModelConfig(blocks=2, dim=8, heads=2), arm, 17, 6, seed=0)
+    model(torch.arange(12).view(2, 6)).square().sum().backward()
+    assert [each for each, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
 @pytest.mark.gpu
