@@ -1,7 +1,7 @@
 """Is a config one that can run? `validate` raises UserError with the first field that is wrong.
 
-Types are Hydra's business, what each field may hold alone is said in the schema, the forms of H_res are
-`connections.check`'s. What is left are fields that only fit together.
+Types are Hydra's business, what each field may hold alone is said in the schema, a kind of connection
+checks its own forms of H_res. What is left are fields that only fit together.
 """
 
 import math
@@ -153,7 +153,7 @@ def _check_streams(config: Config) -> None:
         raise _wrong("connection.freeze", connection.freeze, "H_res of this arm is I as it is", [])
     from mhc_repro import connections  # torch is slow to load: every other mistake is found first
 
-    connections.check(connection)
+    connections.KINDS[connection.kind].check(connection)
 
 
 def _check_parts(config: Config) -> None:

@@ -56,7 +56,7 @@ class AnchoredHistory(HistoryConnection):
     anchor: Tensor
 
     def __init__(self, config: ConnectionConfig, layer: int, dtype: torch.dtype) -> None:
-        super().__init__(config, layer)
+        super().__init__(config, layer, dim=0)  # a state may have any width
         self.to(dtype)
         start = self.history.weights(self.theta.detach(), None)
         newest = torch.eye(len(start), dtype=start.dtype)[0]

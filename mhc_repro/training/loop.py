@@ -16,7 +16,7 @@ import torch
 
 from mhc_repro import cache, world
 from mhc_repro.config import Config
-from mhc_repro.connections import nature
+from mhc_repro.connections import KINDS
 from mhc_repro.errors import UserError, one_line, screenful
 from mhc_repro.runs import files, locks, manifest
 from mhc_repro.runs.directory import ENDED, LOCAL, RunBusy, RunDirectory, is_recorded
@@ -281,7 +281,8 @@ class Session:
 
     def _manifest(self) -> dict[str, Any]:
         environment = manifest.environment()
-        known = {"fingerprint": self.fingerprint, "nature": nature(self.config.connection)._asdict()}
+        arm = self.config.connection
+        known = {"fingerprint": self.fingerprint, "nature": KINDS[arm.kind].nature(arm)._asdict()}
         session = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             **{key: environment[key] for key in manifest.CODE_FIELDS},
