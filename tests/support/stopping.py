@@ -102,3 +102,7 @@ def at_step(step: int, act: Any) -> Iterator[None]:
 def interrupt(config: Config, step: int, number: int = signal.SIGTERM) -> str:
     with at_step(step, lambda: os.kill(os.getpid(), number)):
         return train(config)
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL: nothing in the package may catch it."""
