@@ -24,7 +24,9 @@ def forms() -> list[Mixing]:
                 mixing["iterations"] = 3
             if mixing["kind"] == "orthostochastic":
                 mixing["steps"] = 3
-            form = make_mixing({key: each for key, each in mixing.items() if key not in ("start", "share")}, 4)
+            form = make_mixing(
+                {key: each for key, each in mixing.items() if key not in ("start", "share")}, 4
+            )
             made[repr(form)] = form
     return [form for form in made.values() if form.size]
 
