@@ -7,6 +7,7 @@ ARM ?=
 # nproc counts the cores that may be used here, fewer than there are in a container; OMP_NUM_THREADS is about one run.
 JOBS ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 ARGS ?=
+MINUTES ?= 10
 
 # As one word of the shell, whatever is in it.
 quoted = '$(subst ','\'',$(1))'
@@ -25,7 +26,7 @@ define newline
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data quick try study reproduce reproduce-all bench report verify notebooks test lint clean
+.PHONY: help setup data quick try study reproduce reproduce-all bench gpu report verify notebooks test torture lint clean
 .SUFFIXES:
 
 help: ## list the targets
@@ -33,8 +34,9 @@ help: ## list the targets
 	@echo
 	@echo '  PYTHON=python3.12     the Python that setup builds on, 3.11 to 3.13 (default: $(PYTHON))'
 	@echo '  VENV=folder           the environment (default: $(VENV))'
-	@echo '  ARGS="train.steps=50" more overrides for what trains, and for bench'
+	@echo '  ARGS="train.steps=50" more overrides for what trains, and for bench and torture'
 	@echo '  JOBS=1                how many runs, or files of tests, go on side by side; 1 on a GPU (default: $(JOBS))'
+	@echo '  MINUTES=10            how long a GPU is lent to make gpu (default: $(MINUTES))'
 	@echo '  RESULTS=results/local where runs go, to train anew beside the recorded ones (quick goes there anyway)'
 
 setup: ## make the environment with pinned versions, bring it up to date, or mend it
@@ -70,11 +72,18 @@ report: setup ## rebuild every page, table, figure and number from results/
 verify: setup ## rebuild them elsewhere and compare every byte
 	$(run) experiments/report.py --verify
 
+gpu: ## spend MINUTES of a GPU, with or without an environment: check, bench, train, pack what finished
+	$(if $(wildcard $(VENV)/bin/python),$(run),$(PYTHON)) experiments/gpu.py --minutes $(MINUTES) $(ARGS)
+
 notebooks: setup ## execute the notebooks anew
 	$(run) experiments/notebooks.py
 
 test: setup ## run the tests, JOBS files at a time
 	$(run) -m pytest -n $(JOBS) --dist loadfile
+
+torture: setup ## kill runs, fill disks, damage files, type nonsense: is anything lost or believed? (up to 15 minutes)
+	$(run) tests/torture --record results/torture.json $(ARGS)
+	$(run) experiments/report.py
 
 lint: setup ## check style, format and types
 	$(run) -m ruff check .

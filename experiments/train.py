@@ -3,11 +3,13 @@
     python experiments/train.py connection=mhc seed=1 train.steps=100
     python experiments/train.py -m connection=baseline,hc,mhc seed=0,1,2
     python experiments/train.py study=stability
+    torchrun --nproc-per-node=2 experiments/train.py connection=mhc      one run on two GPUs (or in two processes)
 
 Exit codes: 0 all runs finished or diverged, 1 one failed or another process has it, 2 a mistake of the user's,
 130 interrupted by Ctrl-C, 143 by SIGTERM.
 """
 
+import logging
 import os
 import sys
 
@@ -23,12 +25,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 import beside  # noqa: F401
-from mhc_repro import cache
-from mhc_repro.command_line import compose, jobs, mistakes
-from mhc_repro.command_line.compose import Sweep
+from mhc_repro import cache, world
+from mhc_repro.command_line import compose, jobs, mistakes, ranks
 from mhc_repro.command_line.entry import INTERRUPTED, exit_code
+from mhc_repro.command_line.sweep import Sweep
 from mhc_repro.errors import UserError
-from mhc_repro.runs import RunDirectory, plan
+from mhc_repro.runs import ENDED, RunDirectory, plan
 from mhc_repro.training import stops
 
 labels: list[str] = []  # of the jobs
@@ -44,22 +46,30 @@ def job(composed: DictConfig) -> None:
     jobs.announce(number, labels[number])
     codes.append(jobs.train_here(compose.to_config(composed)))
     if codes[-1] == INTERRUPTED:
+        stops.hand_over()  # it has been saved, and may be queued again
         sys.exit(stops.exit_code())
+    if codes[-1] and world.size() > 1:  # the others are somewhere in that run
+        sys.exit(codes[-1])
 
 
 def main(argv: list[str]) -> int:
     """Check the whole command line, show the plan of a multirun, run it; return the exit code."""
     argv = compose.flag_first(argv)
-    code = exit_code(lambda: _run(argv), unread=1)
-    return stops.exit_code() if code == INTERRUPTED else code
+
+    def run() -> int:
+        code = exit_code(lambda: _run(argv), unread=1)
+        return stops.exit_code() if code == INTERRUPTED else code
+
+    return ranks.behind_rank_0(run) if world.rank() else run()
 
 
 def _run(argv: list[str]) -> int:
     stops.forget()
     sweep = compose.check_command_line(argv)
+    ranks.check(sweep)
     if len(sweep.configs) > 1:
         planned = plan.plan(sweep.configs)
-        print(plan.table(planned), end="\n\n", flush=True)
+        print(plan.table(planned, sweep.how), end="\n\n", flush=True)
         if done := plan.again(planned, sweep.configs[0].runtime.results):
             print(done, flush=True)
     if sweep.n_jobs is None:
@@ -79,6 +89,10 @@ def _run(argv: list[str]) -> int:
 def _by_hydra(sweep: Sweep, argv: list[str]) -> dict[int, int]:
     """Let Hydra show what it is asked for, or run the jobs; return their exit codes by their number."""
     labels[:], codes[:], sys.argv[1:] = sweep.labels, [], argv
+    if sweep.queue:
+        print(f"what the jobs print is in {sweep.queue.folder}; Ctrl-C here leaves them alone", flush=True)
+        # Where Slurm keeps no accounts, submitit says so again and again, and looks for results all the same.
+        logging.getLogger("submitit").setLevel(logging.ERROR)
     if len(sweep.configs) > 1:
         cache.make(cache.cache_directory(sweep.configs[0].runtime.cache) / "sweeps")  # of conf/config.yaml
     try:
@@ -93,7 +107,7 @@ def _by_hydra(sweep: Sweep, argv: list[str]) -> dict[int, int]:
         return dict(enumerate(codes))
     # A launcher such as submitit's runs the jobs elsewhere: then the run directories tell.
     states = [RunDirectory.of(config).state() for config in sweep.configs]
-    return {n: jobs.CODES.get(state, jobs.FAILED) for n, state in enumerate(states)}
+    return {n: 0 if state in ENDED else jobs.FAILED for n, state in enumerate(states)}
 
 
 if __name__ == "__main__":

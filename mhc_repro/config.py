@@ -165,6 +165,9 @@ class ProbeConfig:
     # What gain/activation is measured on: probe, or batch: the batch just trained on, forwarded once more in
     # train mode with dropout, at steps 1, 1 + every, ...: what the enwik8 reproduction prints
     activation: str = setting("probe", one_of("probe", "batch"))
+    # Beside the gains of H_res those of the net, branches included (true_gain/...), at each of these steps: by
+    # power iteration, 80 forwards of 128 symbols, which take as long as two steps of quick or one of reference
+    true_gain: bool = setting(False)
     enabled: bool = setting(True)
 
 

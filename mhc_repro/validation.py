@@ -1,7 +1,7 @@
 """Is a config one that can run? `validate` raises UserError with the first field that is wrong.
 
-Types are Hydra's business, what each field may hold alone is said in the schema, the forms of H_res are
-`connections.check`'s. What is left are fields that only fit together.
+Types are Hydra's business, what each field may hold alone is said in the schema, a kind of connection
+checks its own forms of H_res. What is left are fields that only fit together.
 """
 
 import math
@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from operator import attrgetter
 from typing import Any
 
+from mhc_repro import world
 from mhc_repro.config import Config, ConnectionConfig, OptimConfig, rules
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.verdicts import REASONS
@@ -152,17 +153,26 @@ def _check_streams(config: Config) -> None:
         raise _wrong("connection.freeze", connection.freeze, "H_res of this arm is I as it is", [])
     from mhc_repro import connections  # torch is slow to load: every other mistake is found first
 
-    connections.check(connection)
+    connections.KINDS[connection.kind].check(connection)
 
 
 def _check_parts(config: Config) -> None:
-    parts, batch = config.runtime.accumulate, config.data.batch
+    batch, processes = config.data.batch, world.size()
+    parts = config.runtime.accumulate * processes
+    of = f", in each of {processes} processes" if processes > 1 else ""
     if batch % parts:
-        below = max(each for each in range(1, parts) if batch % each == 0)
-        raise _wrong("runtime.accumulate", parts, f"must divide data.batch={batch}", below)
+        fitting = [each for each in range(1, parts) if batch % (each * processes) == 0]
+        if not fitting:
+            why = f"{processes} processes cannot share it evenly"
+            raise _wrong("data.batch", batch, why, processes * max(1, batch // processes))
+        why = f"must divide data.batch={batch}{of}"
+        raise _wrong("runtime.accumulate", config.runtime.accumulate, why, fitting[-1])
     if parts > 1 and config.model.dropout:
+        key, value, mend = "runtime.accumulate", config.runtime.accumulate, 1
+        if processes > 1:
+            key, value, mend = "torchrun --nproc-per-node", processes, 1
         why = f"each part would draw masks of its own under model.dropout={config.model.dropout}"
-        raise _wrong("runtime.accumulate", parts, why, 1)
+        raise _wrong(key, value, why, mend)
 
 
 def _check_data(config: Config) -> Text:

@@ -21,12 +21,12 @@ from pathlib import Path
 from IPython.display import Image
 
 from mhc_repro.analysis import labels, selection
-from mhc_repro.analysis.figures import gain_curves, training
-from mhc_repro.analysis.tables import gains
+from mhc_repro.analysis.figures import training
 from mhc_repro.analysis.theme import to_png
 from mhc_repro.evidence import composites
 from mhc_repro.evidence.arms import BASELINE
 from mhc_repro.evidence.comparison import read_studies
+from parts import gain_curves, gains
 
 RESULTS = Path("../results")  # any results root, as seen from this folder; yours: ../results/local
 

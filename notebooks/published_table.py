@@ -22,12 +22,11 @@ from pathlib import Path
 from IPython.display import Image, display
 
 from mhc_repro.analysis import selection
-from mhc_repro.analysis.figures import gain_curves
-from mhc_repro.analysis.figures import published_anatomy as draw
-from mhc_repro.analysis.tables import published_anatomy as anatomy
 from mhc_repro.analysis.tables.cells import number
 from mhc_repro.analysis.theme import to_png
 from mhc_repro.evidence.comparison import read_studies
+from parts import anatomy, gain_curves
+from parts import anatomy_figures as draw
 
 RESULTS = Path("../results")  # any results root, as seen from this folder; yours: ../results/local
 

@@ -28,12 +28,13 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging
 
 from mhc_repro import GainMonitor, eject, inject, parameter_groups
-from mhc_repro.analysis.figures import gain_curves, training
+from mhc_repro.analysis.figures import training
 from mhc_repro.analysis.theme import to_png
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.comparison import read_studies
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import read_run
+from parts import gain_curves
 
 logging.set_verbosity_error()
 torch.set_num_threads(1)

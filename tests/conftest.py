@@ -13,6 +13,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from fake_runs import fake, four, probed, published, runs  # noqa: F401
 from mhc_repro.arm_files import settings
 from mhc_repro.config import (
     Config,
@@ -30,7 +31,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
 
-STREAMS_ARMS = ("identity", "hc", "mhc")  # a new arm with streams joins the property tests here
+STREAMS_ARMS = ("identity", "hc", "mhc")  # what all arms must do is in connections/test_arms.py
 ARMS = ("baseline", *STREAMS_ARMS)
 
 

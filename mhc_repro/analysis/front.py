@@ -1,43 +1,16 @@
-"""What the front page shows: settings and arms as `experiments/front.yaml` chooses them, one table, one picture."""
+"""What the front page shows: settings and arms as `experiments/chosen.yaml` has them, one table, one picture."""
 
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
-from typing import Annotated
 
 import pandas as pd
-from msgspec import Meta, Struct
 
 from mhc_repro.analysis.figures.front import CAPTION
 from mhc_repro.analysis.tables import cells, pairs
+from mhc_repro.evidence.arms import BASELINE
+from mhc_repro.evidence.chosen import chosen
 from mhc_repro.evidence.comparison import Comparison, Studies, joined
-from mhc_repro.evidence.kept import kept
 
-FILE = Path("experiments/front.yaml")
 PICTURE, HALF = "figures/gain-and-loss.svg", "figures/gain-and-loss-half.svg"
-COLUMNS = {
-    "setting": "setting",
-    "HC − baseline": "HC − baseline",
-    "mHC − baseline": "mHC − baseline",
-    "mHC − HC": "mHC − HC",
-    "HC's gain, largest": "HC's gain",
-    **{name: name for name in cells.beside_gain([], "HC's ")},
-    "mHC's, largest": "mHC's gain",
-    **{name: name for name in cells.beside_gain([], "mHC's ")},
-}
-
-
-class Chosen(Struct, forbid_unknown_fields=True):
-    """The file."""
-
-    settings: list[str]
-    arms: Annotated[dict[str, str], Meta(min_length=2)]  # labels
-
-
-@cache
-def chosen() -> Chosen:
-    """Read what is chosen; UserError when the file cannot be understood."""
-    return kept(FILE, Chosen)
 
 
 def settings(studies: Studies) -> list[Comparison]:
@@ -62,13 +35,13 @@ def table(found: Sequence[Comparison], folder: str) -> str:
     rows = []
     for setting in found:
         runs = pairs.paired_runs(setting)
-        if seeds := len(runs["baseline"]):
+        if seeds := len(runs[BASELINE]):
             name = f"[{label(setting)}]({folder}{setting.study.split(' ')[0]}/README.md), {seeds} seeds"
             rows.append({"setting": name} | pairs.row(setting, runs))
     if not rows:
         return pairs.EMPTY
-    frame = cells.without_unknown(pd.DataFrame(rows, dtype=object)[list(COLUMNS)], *pairs.KERNEL)
-    return cells.markdown(frame.rename(columns=COLUMNS))
+    frame = pd.DataFrame(rows, dtype=object)[["setting", *pairs.gaps(), *pairs.gains()]]
+    return cells.markdown(cells.without_unknown(frame, *pairs.beside()).rename(columns=pairs.gains()))
 
 
 def picture(folder: str) -> str:

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
+from mhc_repro.evidence.chosen import chosen
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.sweeps import LR, MAPS_LR, rate
 from mhc_repro.runs import Run
-
-NO_RUNS = "No runs yet: `make quick` makes the first."
 
 
 def no_run(study: str) -> str:
@@ -80,12 +79,12 @@ def provenance(comparisons: Sequence[Comparison], markdown: bool = True) -> str:
         f"{slanted}Study {code}{first.study}{code} ({settings}): {len(runs)} runs, commit {commits}. "
         f"Regenerate: {code}make report{code}.{slanted}"
     )
-    if first.study != "quick":
+    if first.study not in chosen().demonstrations:
         return source
     count = "one seed" if len(first.seeds) == 1 else f"{len(first.seeds)} seeds"
     config = runs[0].config
     size = f"{config['train']['steps']} steps, {config['model']['blocks']} blocks"
-    return f"{strong}Quick: {count}, {size}: a demonstration, not evidence.{strong} {source}"
+    return f"{strong}{first.study.capitalize()}: {count}, {size}: a demonstration, not evidence.{strong} {source}"
 
 
 def commit(run: Run) -> str:

@@ -37,7 +37,6 @@ def part(
         "claims-in-short": lambda: claims.brief(studies),
         "pairs": lambda: pairs.part(studies),
         "arms-by-family": arms.by_family,
-        "arms": lambda: arms.part(studies, root),
         "bench": lambda: "\n\n".join([overhead.part(root), *_scaling(root, folder)]),
         "family": lambda: family.part(studies, root),
         "agreement": lambda: agreement.part(root),
@@ -47,6 +46,7 @@ def part(
         "table": stability.part,
         "answers": stability.brief,
         "differences": differences.part,
+        "arms": lambda found: arms.part(found, root),
         "figure": lambda found: figures.part(arguments.get("name", ""), found, folder),
     }
     if name in of_all and not arguments:

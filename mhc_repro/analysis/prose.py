@@ -6,6 +6,7 @@
     bpc mhc - hc: settings above                in how many settings of the front page the mean is above the noise
     bench step_ratio mhc                        of the newest record of the bench
     runs, runs diverged                         how many are recorded, how many of them diverged
+    torture kills, torture wrong                how many were tried by make torture, how many of all went wrong
 
 An expression names a quantity of the ledger, one arm or two, and where: studies or settings, by the beginning of
 their names, separated by commas; without `in`, the settings of the front page.
@@ -21,7 +22,7 @@ from statistics import fmean
 from mhc_repro.analysis.tables import cells
 from mhc_repro.bench.records import newest
 from mhc_repro.errors import UserError
-from mhc_repro.evidence import stats
+from mhc_repro.evidence import stats, torture
 from mhc_repro.evidence.comparison import Comparison, Studies
 from mhc_repro.evidence.ledger import LEDGER, Quantity, values
 
@@ -36,6 +37,9 @@ def number(expression: str, studies: Studies, front: Sequence[Comparison], root:
     """Work an expression out; UserError for one that cannot be read, a dash where nothing was measured."""
     if expression.startswith("bench "):
         return _bench(expression, root)
+    if expression.startswith("torture "):
+        tried = torture.count(root, expression.removeprefix("torture "))
+        return cells.DASH if tried is None else cells.number(tried, 0)
     if expression.partition(" ")[0] == "runs":
         return _runs(expression, studies)
     asked = _EXPRESSION.fullmatch(expression.strip())

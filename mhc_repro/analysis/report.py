@@ -18,6 +18,7 @@ from mhc_repro.analysis import figures, front, markers, parts, prose, study, the
 from mhc_repro.analysis.figures import front as front_figure
 from mhc_repro.analysis.figures import scaling
 from mhc_repro.bench.records import SCALING, newest
+from mhc_repro.evidence.chosen import chosen
 from mhc_repro.evidence.comparison import Comparison, Studies
 from mhc_repro.evidence.index import index_csv
 from mhc_repro.evidence.published import paper_gains
@@ -70,7 +71,7 @@ def _pictures(shown: list[Comparison]) -> dict[str, str]:
     if not shown:
         return {}
     gains = paper_gains()
-    arms = front.chosen().arms
+    arms = chosen().arms
     given = (
         {front.label(each): each for each in shown},
         arms,

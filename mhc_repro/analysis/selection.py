@@ -7,22 +7,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mhc_repro.errors import UserError
-from mhc_repro.evidence.comparison import EXPECTED, Comparison, Studies
+from mhc_repro.evidence.chosen import chosen, main_arms
+from mhc_repro.evidence.comparison import Comparison, Studies
 from mhc_repro.runs import ENDED
-
-PREFERRED = ("stress", "stability", "depth", "quick")  # largest models first, of equals where gains leave 1
 
 
 def choose(studies: Studies) -> Comparison:
-    """Choose the first PREFERRED study, and its last setting, whose baseline, HC and mHC have ended for one seed.
+    """Choose the first study to read, and its last setting, whose main arms have ended for one seed.
 
     UserError when there is none.
     """
-    for name in PREFERRED:
+    for name in chosen().read:
         for comparison in reversed(studies.get(name, [])):
-            if all(arm in one_seed(comparison).arms for arm in EXPECTED):
+            if all(arm in one_seed(comparison).arms for arm in main_arms()):
                 return comparison
-    arms, known = ", ".join(EXPECTED), ", ".join(PREFERRED)
+    arms, known = ", ".join(main_arms()), ", ".join(chosen().read)
     raise UserError(
         f"no study ({known}) has {arms} of one seed to the end; make quick trains them in minutes"
     )

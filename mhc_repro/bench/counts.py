@@ -6,6 +6,7 @@ beside nC features) are left out. A multiply-add is two FLOPs, the backward pass
 """
 
 from mhc_repro.config import ConnectionConfig, DataConfig, ModelConfig
+from mhc_repro.connections import KINDS
 
 FLOAT32 = 4  # bytes
 
@@ -19,65 +20,15 @@ def model_flops(model: ModelConfig, data: DataConfig) -> int:
     return 3 * data.batch * t * per_token
 
 
-def connection_flops(connection: ConnectionConfig, numbers: int, model: ModelConfig, data: DataConfig) -> int:
-    """Count what all sub-layers' connections add to a residual's step; `numbers` a token are projected.
-
-    Per token and sub-layer, forward: the norm's squares 2nC and the projection (2 nC each number from vec(X),
-    2C each from one stream; neither where maps are static), H_pre X 2nC, H_res X 2n^2 C (nothing where it is
-    I), H_post^T y added to it 2nC; less the residual's C. A history: the mean of n states, 2nC. All outputs, n on
-    average: squares and scores, or the hidden numbers, 4nC a read at most, and each read 2nC. A gated residual: its
-    two thin products, 2nC C/8 each, instead of H_pre's numbers.
-    """
-    if connection.kind == "residual":
-        return 0
-    n, c = connection.n, model.dim
-    if connection.kind == "history":
-        per_token = 2 * n * c - c
-    elif connection.kind == "outputs":
-        reads = (
-            1 if connection.mixing["kind"] == "attention" else 3
-        )  # on average: four of attention, two of an MLP
-        per_token = reads * 6 * outputs(model) * c - c
-    elif connection.kind == "gated":
-        per_token = 2 * n * c + 2 * 2 * n * c * (c // 8) + 2 * n * c + 2 * n * n * c + 2 * n * c - c
-    else:
-        norm = 2 * n * c if numbers else 0
-        projection = 2 * numbers * (n * c if connection.coefficients == "flat" else c)
-        mix = 0 if keeps_streams(connection) else 2 * n * n * c
-        per_token = norm + projection + 2 * n * c + mix + 2 * n * c - c
-    return 3 * 2 * model.blocks * data.batch * data.sequence * per_token
+def connection_flops(connection: ConnectionConfig, model: ModelConfig, data: DataConfig) -> int:
+    """Count forward and backward of what all sub-layers' connections add to a residual's step."""
+    return 3 * _tokens(model, data) * KINDS[connection.kind].cost(connection, model).flops
 
 
-def connection_bytes(connection: ConnectionConfig, numbers: int, model: ModelConfig, data: DataConfig) -> int:
-    """Count the bytes read and written beyond a residual's, by kernels fused as in mHC Sec. 4.3.1.
-
-    Per token and sub-layer, m numbers. Forward, from mHC Table 2 with post, res and merge fused: reads
-    (3n+1)C + m, writes (n+1)C + m, where a residual reads 2C and writes C. Backward, counted alike: the
-    write reads (2n+1)C + m (dX', X, y) and writes (n+1)C + m; the read and the projection read (3n+1)C + m
-    (dh, X twice, dX) and write nC; a residual adds two gradients, 2C read and C written. Static maps spare
-    the projection's reading of X both ways. A history reads n states and y and writes one; backward it reads
-    them, n gradients and one more, and writes n; all outputs are counted alike.
-    """
-    if connection.kind == "residual":
-        return 0
-    n, c = connection.n, model.dim
-    if connection.kind in ("history", "outputs"):
-        n = n if connection.kind == "history" else outputs(model)
-        forward, backward = (n + 2) * c, (3 * n + 1) * c
-    else:
-        forward = (3 * n + 1) * c + (n + 1) * c + 2 * numbers
-        backward = (2 * n + 1) * c + (n + 1) * c + (3 * n + 1) * c + n * c + 3 * numbers
-        if not numbers:
-            forward, backward = forward - n * c, backward - n * c
-    per_token = forward + backward - 2 * 3 * c
-    return FLOAT32 * 2 * model.blocks * data.batch * data.sequence * per_token
+def connection_bytes(connection: ConnectionConfig, model: ModelConfig, data: DataConfig) -> int:
+    """Count the bytes read and written beyond a residual's in a step, forward and backward."""
+    return FLOAT32 * _tokens(model, data) * KINDS[connection.kind].cost(connection, model).values
 
 
-def outputs(model: ModelConfig) -> int:
-    """Return how many outputs a sub-layer finds on average, rounded down: 1, 2, ... of 2 x blocks."""
-    return (2 * model.blocks + 1) // 2
-
-
-def keeps_streams(connection: ConnectionConfig) -> bool:
-    """Say whether H_res is I for good, so that mixing costs nothing."""
-    return connection.mixing["kind"] == "identity" or "mix" in connection.freeze
+def _tokens(model: ModelConfig, data: DataConfig) -> int:
+    return 2 * model.blocks * data.batch * data.sequence  # that pass a sub-layer

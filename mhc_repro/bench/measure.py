@@ -17,8 +17,7 @@ from typing import Any
 import torch
 
 from mhc_repro.bench import counts, machine, processes
-from mhc_repro.config import Config, ConnectionConfig
-from mhc_repro.connections.hyper import make_form
+from mhc_repro.config import Config
 from mhc_repro.training import runtime
 from mhc_repro.training.trainer import Trainer
 
@@ -62,21 +61,11 @@ def ratios(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
 
 def counted(config: Config) -> dict[str, int]:
     """Count FLOPs and bytes that the connection adds to a step."""
-    shape = config.connection, projected(config.connection), config.model, config.data
+    shape = config.connection, config.model, config.data
     return {
         "extra_flops": counts.connection_flops(*shape),
         "extra_bytes": counts.connection_bytes(*shape),
     }
-
-
-def projected(connection: ConnectionConfig) -> int:
-    """Count the numbers a token that are projected from the streams."""
-    if connection.kind == "gated":
-        return connection.n  # H_post's
-    if connection.kind != "streams" or connection.coefficients == "static":
-        return 0
-    form = make_form(connection)
-    return connection.n * (form.learns_read + form.learns_write) + form.mixing.size
 
 
 def measure(baseline: Config, arms: Mapping[str, Config], rounds: int, say: Say) -> dict[str, Any]:

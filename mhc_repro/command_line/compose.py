@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mhc_repro import arm_files, config
 from mhc_repro.cache import cache_directory
 from mhc_repro.command_line import launcher, mistakes
+from mhc_repro.command_line.sweep import Sweep
 from mhc_repro.config import Config, ConnectionConfig
 from mhc_repro.errors import UserError
 from mhc_repro.runs.directory import LOCAL, checkout, is_recorded, results_root
@@ -43,15 +44,6 @@ EXECUTION = re.compile(r"(runtime|hydra)\b|data\.path$")  # ... and how they are
 
 config.register()
 OmegaConf.register_new_resolver("cache_directory", lambda given: str(cache_directory(given)), replace=True)
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """The jobs of a command line: one, or those of a multirun."""
-
-    configs: list[Config]
-    labels: list[str]  # what each job has that not all have, as one would type it
-    n_jobs: int | None  # how many of a multirun go on side by side; null where Hydra's own launcher has them
 
 
 def compose_jobs(argv: Sequence[str]) -> list[Config]:
@@ -132,7 +124,9 @@ def _loader(args: argparse.Namespace) -> Iterator[ConfigLoader]:
         if path and not path.is_dir():
             raise UserError(f"{path}: no such folder of configs; leave out the flag to use {CONF.name}/")
     with initialize_config_dir(str(folder.resolve()), job_name="train", version_base="1.3"):
-        yield GlobalHydra.instance().config_loader()
+        loader = cast(Any, GlobalHydra.instance().config_loader())
+        loader.get_group_options = loader.repository.get_group_options  # its own copies all there is to do so
+        yield loader
 
 
 def _compose(args: argparse.Namespace) -> Sweep:
@@ -144,15 +138,17 @@ def _compose(args: argparse.Namespace) -> Sweep:
         for job in jobs:
             _refuse_merged_groups(job, loader)
             _check_about(job)
-        n_jobs = launcher.n_jobs(jobs[0]) if multirun else None  # Hydra's own part is the same in all
-        lines = [_typed(job) for job in jobs]
+        # Hydra's own part is the same in all.
+        n_jobs = launcher.n_jobs(jobs[0]) if multirun else None
+        queue = launcher.queue(jobs[0]) if multirun else None
+        name = jobs[0].hydra.runtime.choices["hydra/launcher"] if multirun else "basic"
+        folder = ["--config-dir", args.config_dir] if args.config_dir else []
+        lines = [[*folder, *_typed(job)] for job in jobs]
         configs = [to_config(job) for job in jobs]
         for each in configs:
             validate(each)
         _refuse_changed_study(args, loader, configs)
-    shared = set.intersection(*map(set, lines))
-    labels = [" ".join(line for line in job if line not in shared) for job in lines]
-    return Sweep(configs, labels, n_jobs)
+    return Sweep(configs, lines, n_jobs, name, queue)
 
 
 def _typed(job: DictConfig) -> list[str]:

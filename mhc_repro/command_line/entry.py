@@ -43,7 +43,8 @@ def exit_code(command: Callable[[], int], unread: int = 0) -> int:
         terminal.silence(sys.stdout.fileno())
         return unread
     except OSError as error:  # a folder that cannot be written, a full disk
-        print(f"error: {error.strerror or error}: {error.filename or 'no file named'}", file=sys.stderr)
+        said = f"{error.strerror or error}: {error.filename or 'no file named'}"
+        print(f"error: {shortened(said)}", file=sys.stderr)
         with suppress(OSError):
             terminal.silence(sys.stdout.fileno())  # it may be what is full
         return MISTAKE

@@ -1,13 +1,34 @@
-"""What was composed says how the jobs of a multirun are run, however it was typed: by Hydra, or side by side."""
+"""What was composed says how the jobs of a multirun are run, however typed: by Hydra, side by side, by Slurm."""
 
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from mhc_repro.command_line import mistakes
 from mhc_repro.errors import UserError
+from mhc_repro.runs.plan import duration
 from mhc_repro.validation import assignment
+
+
+class Queue(NamedTuple):
+    """Slurm, as it is asked for a job for each run."""
+
+    each: str  # what a job has
+    folder: Path  # what a job prints is below it
+
+
+def queue(job: DictConfig) -> Queue | None:
+    """Return how Slurm is asked for the jobs; null where another launcher has them. Called behind `n_jobs`."""
+    found = cast(dict[str, Any], OmegaConf.to_container(job.hydra.launcher, resolve=True))
+    if not str(found["_target_"]).endswith(".SlurmLauncher"):
+        return None
+    gpus = found["gpus_per_task"] or found["gpus_per_node"]
+    parts = [(gpus, "GPU"), (found["cpus_per_task"], "core")]
+    has = [f"{count} {what}{'s' * (count != 1)}" for count, what in parts if count]
+    minutes = f"{duration(60 * found['timeout_min'])} at a time"
+    return Queue(", ".join([*has, minutes]), Path(found["submitit_folder"].partition("%")[0]))
 
 
 def n_jobs(job: DictConfig) -> int | None:

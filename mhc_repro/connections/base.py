@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mhc_repro.config import ConnectionConfig, ModelConfig
+
 
 class Maps(NamedTuple):
     """The maps of one sub-layer for N tokens: H_pre (n, N), H_post (n', N), H_res (n', n, N).
@@ -40,12 +42,43 @@ class Passed(NamedTuple):
     carry: Carry = NOTHING
 
 
+class Nature(NamedTuple):
+    """What is true of an arm by construction, whatever it learns: what a verdict must know and none can measure."""
+
+    doubly_stochastic: bool = False  # rows and columns of H_res are meant to sum to 1
+    exchangeable: bool = False  # nothing tells the streams apart at the start
+
+
+class Cost(NamedTuple):
+    """What a sub-layer's connection adds to a residual's, for a token."""
+
+    flops: int = 0  # forward
+    values: int = 0  # read and written, forward and backward
+
+
 class Connection(nn.Module, ABC):
     """Reads n streams, lets the branch work on what it read, and mixes and writes."""
 
     n: int
     detached = False  # no gradient passes H_res: its backward gains are 0
     compiled = False  # training steps use compiled code, where there is some
+
+    def __init__(self, config: ConnectionConfig, layer: int, dim: int) -> None:
+        super().__init__()
+
+    @classmethod
+    def check(cls, config: ConnectionConfig) -> None:
+        """Raise UserError where `connection.mixing` names what does not exist or does not fit."""
+
+    @classmethod
+    def nature(cls, config: ConnectionConfig) -> Nature:
+        """Say what holds by construction."""
+        return Nature()
+
+    @classmethod
+    def cost(cls, config: ConnectionConfig, model: ModelConfig) -> Cost:
+        """Count the work, by kernels fused as in mHC Sec. 4.3.1; the n x n maps themselves are left out."""
+        return Cost()
 
     def gate_slope(self, maps: Maps) -> Tensor:
         """Return how far the gates are from saturation, 0 to 1; 1 where there are none."""

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mhc_repro.config import ConnectionConfig
-from mhc_repro.connections.base import NOTHING, Carry, Connection, Maps, Passed
-from mhc_repro.connections.hyper import Coefficients
+from mhc_repro.config import ConnectionConfig, ModelConfig
+from mhc_repro.connections.base import NOTHING, Carry, Connection, Cost, Maps, Nature, Passed
+from mhc_repro.connections.hyper import Coefficients, values_of_streams
 from mhc_repro.connections.maps import RMS_EPS, flat_features
 from mhc_repro.linear import linear
 
@@ -29,8 +29,20 @@ class GatedConnection(Connection):
     kernel then, since H_res is I.
     """
 
+    @classmethod
+    def nature(cls, config: ConnectionConfig) -> Nature:
+        """Say whether all streams start with one read."""
+        return Nature(exchangeable=config.read_start[0] == config.read_start[1] and config.n > 1)
+
+    @classmethod
+    def cost(cls, config: ConnectionConfig, model: ModelConfig) -> Cost:
+        """Count as for n streams, with two thin products, 2nC C/8 each, instead of H_pre's numbers."""
+        n, c = config.n, model.dim
+        flops = 2 * n * c + 2 * 2 * n * c * (c // RANK) + 2 * n * c + 2 * n * n * c + 2 * n * c - c
+        return Cost(flops, values_of_streams(n, c, numbers=n))  # H_post's
+
     def __init__(self, config: ConnectionConfig, layer: int, dim: int) -> None:
-        super().__init__()
+        super().__init__(config, layer, dim)
         n = self.n = config.n
         home = torch.arange(n) == layer % n
         self.gain = nn.Parameter(torch.ones(n, dim))

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mhc_repro.config import ConnectionConfig
-from mhc_repro.connections.base import NOTHING, Carry, Connection, Maps, Passed
+from mhc_repro.config import ConnectionConfig, ModelConfig
+from mhc_repro.connections.base import NOTHING, Carry, Connection, Cost, Maps, Passed
 from mhc_repro.connections.mixing import make_kind
 from mhc_repro.errors import UserError
 
@@ -97,17 +97,35 @@ def make_history(config: ConnectionConfig) -> Softmax:
     return made
 
 
+def values_of_states(n: int, dim: int) -> int:
+    """Count what is read and written for a mean of n states, beyond a residual's 2C read and C written both ways.
+
+    It reads n states and y and writes one; backward it reads them, n gradients and one more, and writes n.
+    """
+    return (n + 2) * dim + (3 * n + 1) * dim - 2 * 3 * dim
+
+
 class HistoryConnection(Connection):
     """K states of one stream around a branch; sub-layer `layer` (from 0) knows layer + 1 states at most."""
 
-    def __init__(self, config: ConnectionConfig, layer: int) -> None:
-        super().__init__()
+    def __init__(self, config: ConnectionConfig, layer: int, dim: int) -> None:
+        super().__init__(config, layer, dim)
         self.n, self.layer = config.n, layer
         self.history = make_history(config)
         self.detached = self.history.detach
         older, newest = self.history.start
         known = min(layer + 1, self.n)
         self.theta = nn.Parameter(torch.tensor([newest] + [older] * (known - 1), dtype=torch.float32))
+
+    @classmethod
+    def check(cls, config: ConnectionConfig) -> None:
+        """Raise UserError where the weights are of no kind there is."""
+        make_history(config)
+
+    @classmethod
+    def cost(cls, config: ConnectionConfig, model: ModelConfig) -> Cost:
+        """Count the mean of n states, 2nC less the residual's C."""
+        return Cost(2 * config.n * model.dim - model.dim, values_of_states(config.n, model.dim))
 
     def companion(self) -> Tensor:
         """Return H_res (n, n): the weights, then the shift of the states."""

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mhc_repro.config import ConnectionConfig
-from mhc_repro.connections.base import NOTHING, Carry, Connection, Maps, Passed
+from mhc_repro.config import ConnectionConfig, ModelConfig
+from mhc_repro.connections.base import NOTHING, Carry, Connection, Cost, Maps, Nature, Passed
 from mhc_repro.connections.exponent import rescaled, to_read, to_write
 from mhc_repro.connections.maps import Form, make_maps
 from mhc_repro.connections.mixing import Identity, make_mixing
 from mhc_repro.connections.mixing.base import tokens_first, tokens_last
+from mhc_repro.connections.symmetry import exchangeable
 from mhc_repro.errors import UserError
 
 
@@ -115,11 +116,51 @@ def make_form(config: ConnectionConfig, layer: int = 0) -> Form:
     return Form(config.coefficients, config.gate, mixing, *learns, config.eps)
 
 
+def values_of_streams(n: int, dim: int, numbers: int) -> int:
+    """Count what is read and written for n streams, with m numbers a token, beyond a residual's.
+
+    Forward, from mHC Table 2 with post, res and merge fused: reads (3n+1)C + m, writes (n+1)C + m, where a residual
+    reads 2C and writes C. Backward, counted alike: the write reads (2n+1)C + m (dX', X, y), writes (n+1)C + m; the
+    read and the projection read (3n+1)C + m (dh, X twice, dX) and write nC; a residual adds two gradients, 2C read
+    and C written. Static maps spare the projection's reading of X both ways.
+    """
+    c, m = dim, numbers
+    forward = (3 * n + 1) * c + (n + 1) * c + 2 * m
+    backward = (2 * n + 1) * c + (n + 1) * c + (3 * n + 1) * c + n * c + 3 * m
+    return forward + backward - 2 * 3 * c - (0 if m else 2 * n * c)
+
+
 class HyperConnection(Connection):
     """n residual streams around a branch; every arm with streams is a setting of this."""
 
+    @classmethod
+    def check(cls, config: ConnectionConfig) -> None:
+        """Raise UserError where its maps cannot be made as they are set."""
+        make_form(config)
+
+    @classmethod
+    def nature(cls, config: ConnectionConfig) -> Nature:
+        """Say what H_res is meant to be, and whether the streams can ever differ."""
+        form = make_form(config)
+        return Nature(form.mixing.doubly_stochastic, exchangeable(config, form))
+
+    @classmethod
+    def cost(cls, config: ConnectionConfig, model: ModelConfig) -> Cost:
+        """Count what n streams add, where m numbers are projected: none where maps are static.
+
+        The norm's squares 2nC and the projection (2 nC each number from vec(X), 2C each from one stream), H_pre X
+        2nC, H_res X 2n^2 C (nothing where it is I), H_post^T y added to it 2nC; less the residual's C.
+        """
+        form, n, c = make_form(config), config.n, model.dim
+        learned = n * (form.learns_read + form.learns_write) + form.mixing.size
+        numbers = 0 if config.coefficients == "static" else learned
+        norm = 2 * n * c if numbers else 0
+        projection = 2 * numbers * (n * c if config.coefficients == "flat" else c)
+        mix = 0 if isinstance(form.mixing, Identity) else 2 * n * n * c
+        return Cost(norm + projection + 2 * n * c + mix + 2 * n * c - c, values_of_streams(n, c, numbers))
+
     def __init__(self, config: ConnectionConfig, layer: int, dim: int) -> None:
-        super().__init__()
+        super().__init__(config, layer, dim)
         n = config.n
         self.n = n
         self.form = make_form(config, layer)

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mhc_repro.config import ConnectionConfig
-from mhc_repro.connections.base import NOTHING, Carry, Connection, Maps, Passed
+from mhc_repro.config import ConnectionConfig, ModelConfig
+from mhc_repro.connections.base import NOTHING, Carry, Connection, Cost, Maps, Passed
+from mhc_repro.connections.history import values_of_states
 from mhc_repro.connections.mixing import make_kind
 from mhc_repro.linear import linear
 
@@ -141,10 +142,26 @@ class OutputsConnection(Connection):
     """All layer + 1 outputs before sub-layer `layer` (from 0), oldest first; it adds one."""
 
     def __init__(self, config: ConnectionConfig, layer: int, dim: int) -> None:
-        super().__init__()
+        super().__init__(config, layer, dim)
         self.n = layer + 1
         self.adds = make_reads(config).adds
         self.weigh = make_weights(config, dim, layer)
+
+    @classmethod
+    def check(cls, config: ConnectionConfig) -> None:
+        """Raise UserError where the reads are of no kind there is."""
+        make_reads(config)
+
+    @classmethod
+    def cost(cls, config: ConnectionConfig, model: ModelConfig) -> Cost:
+        """Count what a sub-layer finds on average, of 2 x blocks, rounded down: outputs 1, 2, ...
+
+        Squares and scores, or the hidden numbers, 4nC a read at most, and each read 2nC; of attention one read, of
+        dense connections three on average: four of attention, two of an MLP.
+        """
+        found, c = (2 * model.blocks + 1) // 2, model.dim
+        reads = 1 if config.mixing["kind"] == "attention" else 3
+        return Cost(reads * 6 * found * c - c, values_of_states(found, c))
 
     def draw(self, generator: torch.Generator) -> None:
         self.weigh.draw(generator)

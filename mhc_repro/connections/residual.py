@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mhc_repro.config import ConnectionConfig
 from mhc_repro.connections.base import NOTHING, Carry, Connection, Maps, Passed
 
 
@@ -16,9 +17,9 @@ class ResidualConnection(Connection):
 
     n = 1
 
-    def __init__(self, branch_scale: float = 1.0) -> None:
-        super().__init__()
-        self.branch_scale = branch_scale
+    def __init__(self, config: ConnectionConfig, layer: int, dim: int) -> None:
+        super().__init__(config, layer, dim)
+        self.branch_scale = config.branch_scale
 
     def forward(self, streams: Tensor, branch: Callable[..., Tensor], carry: Carry = NOTHING) -> Passed:
         """Carry streams (B, T, 1, C) past one sub-layer; H_pre and H_res are 1, H_post is the branch's scale."""

@@ -13,13 +13,10 @@ from typing import Any
 
 from mhc_repro.config import dotted
 from mhc_repro.errors import UserError
-from mhc_repro.evidence.arms import BASELINE, rank
+from mhc_repro.evidence.arms import rank
 from mhc_repro.runs import ENDED, Run, read_runs
 from mhc_repro.runs.reader import warn
 
-# what every study is about, shown with dashes when there is no run of them
-EXPECTED = (BASELINE, "hc", "mhc")
-EXPECTED_IN = {"published": (BASELINE, "published_hc", "published_mhc")}  # ... but for these studies
 UNDER_WAY = ("running", "interrupted", "missing")
 KEPT = ("guards.", "probe.token_map")  # what is judged or kept of a training, which is the same without
 

@@ -5,7 +5,7 @@ what the run recorded, by how much one config run twice may differ in it, and ho
 ended has none: they would still change. What was not recorded is NaN.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, isnan, log, log1p, nan
@@ -74,13 +74,34 @@ class Quantity:
         return log1p(self.noise) if self.ratio else self.noise
 
 
+class Values(Mapping[str, float]):
+    """Every quantity of a run by its name, each read when it is asked for; all NaN until the run has ended."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._known: dict[str, float] = {}
+
+    @cached_property
+    def _recorded(self) -> Recorded:
+        return Recorded(self._run)
+
+    def __getitem__(self, name: str) -> float:
+        if name not in self._known:
+            read = LEDGER[name].read
+            self._known[name] = float(read(self._recorded)) if self._run.state in ENDED else nan
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(LEDGER)
+
+    def __len__(self) -> int:
+        return len(LEDGER)
+
+
 @once
-def values(run: Run) -> dict[str, float]:
-    """Read every quantity of a run, by its name; all NaN until it has ended."""
-    if run.state not in ENDED:
-        return dict.fromkeys(LEDGER, nan)
-    recorded = Recorded(run)
-    return {name: float(quantity.read(recorded)) for name, quantity in LEDGER.items()}
+def values(run: Run) -> Values:
+    """Give the quantities of a run."""
+    return Values(run)
 
 
 def of(runs: Iterable[Run], name: str) -> list[float]:

@@ -3,18 +3,25 @@
 from dataclasses import dataclass
 from math import isnan, nan
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from mhc_repro import reading
 from mhc_repro.errors import unusable
-from mhc_repro.evidence.comparison import EXPECTED
+from mhc_repro.evidence.chosen import main_arms
 from mhc_repro.evidence.kept import kept
 from mhc_repro.evidence.ledger import LEDGER, values
 from mhc_repro.runs import Run
 
 FILE = Path("experiments/published.yaml")
+
+
+# by study, the column of our value, and of the verdict if one is due
+Columns = dict[str, Annotated[list[str], Meta(min_length=1, max_length=2)]]
+
+
+Judged = Literal["values", "order"]  # values and their order, or that alone
 
 
 class Row(Struct, forbid_unknown_fields=True):
@@ -29,6 +36,10 @@ class Row(Struct, forbid_unknown_fields=True):
 class Origin(Struct, forbid_unknown_fields=True):
     """A source as the file has it."""
 
+    title: str
+    columns: Columns
+    judged: Judged
+    caption: str
     source: str
     setting: str
     quantities: Annotated[dict[str, Any], Meta(min_length=1)]  # of Row
@@ -58,10 +69,12 @@ class Quoted:
 
 @dataclass(frozen=True)
 class Source:
-    """Numbers of one origin."""
+    """Numbers of one origin, and how they are shown beside ours."""
 
-    source: str
-    setting: str
+    title: str
+    caption: str
+    columns: Columns
+    judged: Judged
     quantities: list[Quoted]
 
 
@@ -74,7 +87,8 @@ def load() -> dict[str, Source]:
             origin = getattr(content, name)
             rows = reading.fit(origin.quantities, dict[str, Row])
             quantities = [_quantity(*each) for each in rows.items()]
-            found[name] = Source(origin.source, origin.setting, quantities)
+            caption = origin.caption.replace("{source}", origin.source).replace("{setting}", origin.setting)
+            found[name] = Source(origin.title, caption, origin.columns, origin.judged, quantities)
     except ValueError as error:
         raise unusable(FILE, str(error)) from None
     return found
@@ -82,8 +96,8 @@ def load() -> dict[str, Source]:
 
 def _quantity(name: str, row: Row) -> Quoted:
     published = {arm: float(text.removeprefix("≈")) for arm, text in row.values.items()}
-    if set(published) != set(EXPECTED):
-        raise ValueError(f"{name}: values must be of {', '.join(EXPECTED)}")
+    if set(published) != set(main_arms()):
+        raise ValueError(f"{name}: values must be of {', '.join(main_arms())}")
     if not set(row.fields) <= set(LEDGER):
         raise ValueError(f"{name}: fields must be some of {', '.join(LEDGER)}")
     return Quoted(name, tuple(row.fields), row.values, published)

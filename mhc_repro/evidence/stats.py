@@ -8,7 +8,7 @@ six seeds of study `seeds` HC's loss goes with the baseline's (0.93), mHC's hard
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import copysign, isfinite, isnan, nan
+from math import copysign, isfinite, nan
 from typing import Any
 
 import numpy as np
@@ -56,11 +56,6 @@ def interval(gaps: Sequence[float]) -> Interval:
 def paired(arm: Mapping[int, Any], reference: Mapping[int, Any]) -> dict[int, Any]:
     """Subtract: arm - reference, of numbers or series, for the seeds that both have, seeds ascending."""
     return {seed: arm[seed] - reference[seed] for seed in sorted(arm.keys() & reference.keys())}
-
-
-def paired_interval(arm: Mapping[int, float], reference: Mapping[int, float]) -> Interval:
-    """Return the interval of arm - reference over the seeds for which both have a number."""
-    return interval([gap for gap in paired(arm, reference).values() if not isnan(gap)])
 
 
 def pairing_correlation(arm: Mapping[int, float], reference: Mapping[int, float]) -> float:

@@ -28,7 +28,7 @@ from mhc_repro.library.arms import connection_config
 from mhc_repro.library.finding import matching
 from mhc_repro.library.quiet import call_of, evaluating
 from mhc_repro.library.residual_form import check, observe
-from mhc_repro.library.wrapping import Expand, Reduce, State, Wrapped, known
+from mhc_repro.library.wrapping import Expand, Reduce, State, Wrapped, check_kind, known
 
 STREAMS = "_mhc_repro_streams"  # on the tensor that an injected block returns
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -56,7 +56,7 @@ class AnchoredHistory(HistoryConnection):
     anchor: Tensor
 
     def __init__(self, config: ConnectionConfig, layer: int, dtype: torch.dtype) -> None:
-        super().__init__(config, layer)
+        super().__init__(config, layer, dim=0)  # a state may have any width
         self.to(dtype)
         start = self.history.weights(self.theta.detach(), None)
         newest = torch.eye(len(start), dtype=start.dtype)[0]
@@ -136,6 +136,7 @@ def inject(
     """
     if any(isinstance(module, Injected) for module in model.modules()):
         raise UserError(f"{type(model).__name__} has been injected already; eject(model) first")
+    check_kind(connection_config(connection))
     settings = {"reduce": "mean"} | ({} if n is None else {"n": n}) | changes
     config = connection_config(connection, **settings)
     blocks = _blocks(model, target)

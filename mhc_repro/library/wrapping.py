@@ -25,7 +25,10 @@ State = Tensor | tuple[Tensor, Carry]  # streams, and what else is handed on
 
 def known(connection: connections.Connection, config: ConnectionConfig) -> connections.Connection:
     """Let a connection know what a monitor asks and no map shows: its arm, and if its streams may differ."""
-    connection.__dict__ |= {"arm": config.name, "exchangeable": connections.nature(config).exchangeable}
+    connection.__dict__ |= {
+        "arm": config.name,
+        "exchangeable": connections.KINDS[config.kind].nature(config).exchangeable,
+    }
     return connection
 
 

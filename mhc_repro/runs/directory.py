@@ -3,12 +3,13 @@
 `<results root>/<study>/<run id>/` holds `config.yaml`, `manifest.json`, `status.json`, the tables and
 `train.log`. A writer holds `.lock` as long as it lives; the operating system frees it when it dies, however
 it dies, so a status that still says `running` under a free lock is read as interrupted. The lock file
-itself is never removed: a second file of the same name would be a second lock.
+itself is never removed: a second file of the same name would be a second lock. Where locks do not hold, a run is
+written without one: whoever trains it says so, and whoever reads a status `running` takes it to be interrupted.
 """
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -21,7 +22,7 @@ from mhc_repro import reading
 from mhc_repro.cache import expanded
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
-from mhc_repro.runs import files, records
+from mhc_repro.runs import files, locks, records
 from mhc_repro.runs.identity import completed, resolved, run_id
 from mhc_repro.runs.schema import UNITS
 from mhc_repro.runs.table import Table
@@ -60,6 +61,7 @@ class RunDirectory:
         self.path = path
         self.run_id = path.name
         self.log = path / "train.log"
+        self.guarded = True  # by a lock that holds, as far as this process has seen
 
     @classmethod
     def of(cls, config: Config) -> Self:
@@ -74,9 +76,12 @@ class RunDirectory:
     @contextmanager
     def locked(self) -> Iterator[Self]:
         """Hold the run for writing; RunBusy when another process (or another part of this one) holds it."""
+        lock: AbstractContextManager[Any] = nullcontext()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = self._lock().acquire(timeout=LOCK_SECONDS, poll_interval=LOCK_SECONDS / 10)
+            self.guarded = locks.hold(self.path / ".lock")
+            if self.guarded:
+                lock = self._lock().acquire(timeout=LOCK_SECONDS, poll_interval=LOCK_SECONDS / 10)
         except Timeout:
             message = f"{self.run_id} is being written by another process; wait for it or stop it"
             raise RunBusy(message) from None
@@ -88,9 +93,9 @@ class RunDirectory:
 
     def busy(self) -> bool:
         """Return whether a living process holds the run."""
-        if not (self.path / ".lock").exists():
-            return False
         try:
+            if not (self.path / ".lock").exists() or not locks.hold(self.path / ".lock"):
+                return False
             with self._lock().acquire(timeout=LOCK_SECONDS / 2, poll_interval=LOCK_SECONDS / 20):
                 return False
         except Timeout:
@@ -125,8 +130,9 @@ class RunDirectory:
         return files.read_json(self.path / "manifest.json", records.Manifest)
 
     def write_status(self, **fields: Any) -> None:
-        """Merge `fields` into the status, stamp it and replace the file atomically."""
+        """Merge `fields` into the status, stamp it and replace the file atomically; null takes a field away."""
         merged = {**(self.read_status() or {}), **fields}
+        merged = {key: value for key, value in merged.items() if value is not None}
         if merged.get("status") not in STATUSES:
             raise ValueError(f"status {merged.get('status')!r} is not one of {', '.join(STATUSES)}")
         merged["updated"] = datetime.now(UTC).isoformat(timespec="seconds")

@@ -65,24 +65,24 @@ def plan(configs: Sequence[Config]) -> list[Planned]:
     ]
 
 
-def table(planned: Sequence[Planned]) -> str:
+def table(planned: Sequence[Planned], how: str = "one after another") -> str:
     """Return the plan as text, the sum in its last line."""
     rows = [
         [one.run_id, one.study, one.state, f"{one.step}/{one.steps}", _left(one.seconds_left)]
         for one in planned
     ]
     body = tabulate(rows, ["run", "study", "state", "step", "time left"], disable_numparse=True)
-    return f"{body}\n\n{summary(planned)}"
+    return f"{body}\n\n{summary(planned, how)}"
 
 
-def summary(planned: Sequence[Planned]) -> str:
+def summary(planned: Sequence[Planned], how: str = "one after another") -> str:
     """Return one line, such as `3 runs: 1 finished, 2 to do, about 1 h 54 min`."""
     states = Counter(one.state if one.state in LEFT_ALONE else "to do" for one in planned)
     parts = [f"{states[state]} {state}" for state in (*LEFT_ALONE, "to do") if states[state]]
     if states["to do"]:
         times = [one.seconds_left for one in planned if one.state not in LEFT_ALONE]
         known = [seconds for seconds in times if seconds is not None]
-        after = ", one after another" if len(known) > 1 else ""
+        after = f", {how}" if len(known) > 1 else ""
         parts.append(
             f"about {duration(sum(known))}{after}" if len(known) == len(times) else "time not known yet"
         )
@@ -164,6 +164,8 @@ def _pace(run: Run) -> Pace | None:
     if not step > 0:
         return None
     made = run.manifest.get("fingerprint", {})
+    if "world_size" in made:  # its step is a part of one process's
+        return None
     device = made.get("device", "cpu")
     device = device if device in ("cpu", "mps") else "cuda"  # which goes by its model's name
     return Pace(run.config, device, str(made.get("cpu", "")), float(step), float(probe) if probe > 0 else 0.0)

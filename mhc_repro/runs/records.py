@@ -20,6 +20,7 @@ class Status(TypedDict):
     wall_seconds: NotRequired[Seconds]
     message: NotRequired[str]
     broke: NotRequired[str]  # where, of a run that diverged
+    log: NotRequired[str]  # of one that has not ended: the file that keeps what its process printed
     degenerate: NotRequired[list[str]]
     control: NotRequired[list[str]]
     updated: NotRequired[str]

@@ -34,6 +34,7 @@ UNITS: dict[str, dict[str, str]] = {
         "ablation/last_half": "nats per symbol",
         "jacobian/random": "1",
         "jacobian/worst": "1",
+        **{f"true_gain/{end}_{kind}": "1" for end in ("readout", "streams") for kind in ("random", "worst")},
     },
     "gains": {
         "step": "updates",

@@ -37,6 +37,7 @@ class Failed(Exception):
 
 def configure() -> None:
     """Spare every process what torch's compiler does anew; it reads these when it is first imported."""
+    kernels.forget_unusable()
     # Trust the CPU's list of its vector instructions: a test of each takes 8 s, or 1 s when made before.
     os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
     # Keep what Sinkhorn's own gradient was traced to. The key of this cache covers the gradient's code.

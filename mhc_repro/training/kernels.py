@@ -40,6 +40,15 @@ def folders(cache: Path) -> list[Path]:
     return found
 
 
+def forget_unusable() -> None:
+    """Forget a folder of the user's own that cannot be made; torch makes it as soon as its compiler is imported."""
+    if given := os.environ.get(FOLDER):
+        try:
+            Path(given).mkdir(parents=True, exist_ok=True)
+        except OSError:
+            del os.environ[FOLDER]
+
+
 def holds_kernels(folder: Path) -> bool:
     """Make the folder; say whether its files can be written, run, named to a compiler, and are nobody else's."""
     try:

@@ -14,33 +14,38 @@ from typing import Any
 
 import torch
 
-from mhc_repro import cache
+from mhc_repro import cache, world
 from mhc_repro.config import Config
-from mhc_repro.connections import nature
+from mhc_repro.connections import KINDS
 from mhc_repro.errors import UserError, one_line, screenful
-from mhc_repro.runs import files, manifest
+from mhc_repro.runs import files, locks, manifest
 from mhc_repro.runs.directory import ENDED, LOCAL, RunBusy, RunDirectory, is_recorded
 from mhc_repro.runs.identity import PROTOCOL_VERSION
 from mhc_repro.runs.reader import read_run
 from mhc_repro.runs.schema import UNITS
 from mhc_repro.runs.table import Row
-from mhc_repro.training import compiler, kernels, memory, runtime, stops
+from mhc_repro.training import compiler, follower, kernels, memory, runtime, stops, together
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
-from mhc_repro.training.progress import Reporter
+from mhc_repro.training.progress import Reporter, printed_into
 from mhc_repro.training.tracking import Tracker
 from mhc_repro.training.trainer import Trainer
 
 STOPPED = "stopped by a signal"
+LOST = "another of its processes died"
 
 
 def train(config: Config) -> str:
     """Make the run of `config`, or what is left of it; return its status, `busy` if another process has it.
 
-    Raises UserError for what the user can mend. Any other failure is recorded and returned as `failed`.
+    Of several processes that make it together, `lost` when another has died. Raises UserError for what the user can
+    mend. Any other failure is recorded and returned as `failed`.
     """
+    together.connect(runtime.device_of(config.runtime))
+    if world.rank():
+        return follower.follow(config)
     run = RunDirectory.of(config)
     try:
-        with stops.taken(stops.leave), run.locked():
+        with together.leading(), stops.taken(stops.leave), run.locked():
             return _train_locked(config, run)
     except stops.Stopped:  # before the run was locked
         return "interrupted"
@@ -79,6 +84,10 @@ def _train_locked(config: Config, run: RunDirectory) -> str:
         return "interrupted"
     except (UserError, OSError):
         raise
+    except together.Lost:
+        print(f"{run.run_id}  {LOST} before a step; repeat the command to go on", file=sys.stderr)
+        run.write_ended(config, "interrupted", LOST)
+        return "lost"
     except Exception as error:
         text = screenful(traceback.format_exc())
         print(f"{run.run_id}  failed before it could train\n{text}", file=sys.stderr)
@@ -98,6 +107,8 @@ class Session:
         before = run.read_manifest() or {}
         steps = self.tables["metrics"].read()["step"]
         state, self.warnings = self.checkpoints.load(steps.iloc[-1] if before and len(steps) else -1)
+        if not run.guarded:
+            self.warnings.append(f"{run.path}: {locks.MISSING}")
         self.recorded = before if state else {}
         if before and not state and steps.max() > 0:
             self.warnings.append(
@@ -110,10 +121,10 @@ class Session:
         with memory.enough(config, device):
             self.trainer = Trainer(config, device)
         if self.fingerprint["compile"]:
-            torch.compiler.reset()  # a sweep compiles for each arm and shape, and torch stops at the ninth
-            self.trainer.model.compile_connections()
+            self.trainer.compile()
         if state:
             self.trainer.load(state)
+        together.tell(together.Start(self.fingerprint, state))
         self.reporter = Reporter(config.runtime.progress, run.run_id, config.train.steps, run.log)
         self.started = time.monotonic()
         self.wall_before = (run.read_status() or {}).get("wall_seconds", 0.0) if state else 0.0
@@ -125,7 +136,7 @@ class Session:
             table.truncate(trainer.done if self.recorded else -1)
         run.write_config(self.config)
         run.write_manifest(self._manifest())
-        self._write_status("running", message="")
+        self._write_status("running", message="", log=printed_into())
         with self.reporter, stops.taken(stops.say):
             for warning in self.warnings:
                 self.reporter.say(f"warning: {warning}")
@@ -138,9 +149,13 @@ class Session:
                     memory.enough(self.config, trainer.device),
                     Tracker(self.config, run, trainer.done, self.reporter.say) as tracker,
                 ):
-                    return self._train(tracker)
+                    status = self._train(tracker)
+                    together.tell(None)  # nothing is left to be written, and the others may go
+                    return status
             except (UserError, OSError, compiler.Failed):  # a full disk takes no status either
                 raise
+            except together.Lost:
+                return self._interrupted(f"{LOST} at step {trainer.done}; saved", "lost", LOST)
             except Exception as error:
                 text = screenful(traceback.format_exc())
                 self.reporter.say(f"failed at step {trainer.done}: {one_line(repr(error))}\n{text}")
@@ -157,32 +172,34 @@ class Session:
 
     def _train(self, tracker: Tracker) -> str:
         trainer, steps = self.trainer, self.config.train.steps
-        compiles_at = trainer.done if self.fingerprint["compile"] else None
+        # Kernels are made anew by a process alone: the others have taken half of the step already.
+        compiles_at = trainer.done if self.fingerprint["compile"] and world.size() == 1 else None
         if trainer.done == 0:
             row = {"step": 0} | self._measure()
             self.tables["metrics"].append(row)
             tracker.log(row)
         while trainer.done < steps:
-            row = self._first_step() if trainer.done == compiles_at else trainer.step()
+            with together.noticing():
+                row = self._first_step() if trainer.done == compiles_at else trainer.step()
             if trainer.done == steps:
                 self._announce_test(row["time/step"])
             if math.isfinite(row["loss/train"]):
                 row |= self._measure()
             self.tables["metrics"].append(row)
             tracker.log(row)
-            for name, value in row.items():
-                if name.startswith(("loss/", "grad/")) and not math.isfinite(value):
-                    where = trainer.broke_at() or "nowhere when the step was made again"
-                    self.run.write_status(broke=where)
-                    return self._finish("diverged", f"{name} is {value} at step {trainer.done}; {where}")
+            checked = {k: v for k, v in row.items() if k.startswith(("loss/", "grad/"))}
+            broken = [f"{name} is {value}" for name, value in checked.items() if not math.isfinite(value)]
+            with together.noticing():
+                ends = together.end(over=bool(broken))
+            if broken:
+                where = trainer.broke_at() or "nowhere when the step was made again"
+                self.run.write_status(broke=where)
+                return self._finish("diverged", f"{broken[0]} at step {trainer.done}; {where}")
             self.reporter.step(trainer.done, row)
-            if stops.requested():
-                self._save()
-                self._write_status("interrupted", message=STOPPED)
-                self.reporter.say(
-                    f"interrupted at step {trainer.done} and saved; repeat the command to go on"
+            if ends:
+                return self._interrupted(
+                    f"interrupted at step {trainer.done} and saved", "interrupted", STOPPED
                 )
-                return "interrupted"
             if self.checkpoints.due():
                 self._save()
         return self._finish("finished", "")
@@ -225,6 +242,12 @@ class Session:
                     self.tables[name].append(each)
         return measured.metrics
 
+    def _interrupted(self, said: str, status: str, message: str) -> str:
+        self._save()
+        self._write_status("interrupted", message=message)
+        self.reporter.say(f"{said}; repeat the command to go on")
+        return status
+
     def _save(self) -> None:
         for table in self.tables.values():
             table.sync()
@@ -235,7 +258,7 @@ class Session:
         if status == "finished":  # a diverged run killed here must find the checkpoint before its last step
             self._save()
         self.run.finish_tables()
-        self._write_status(status, message=message)
+        self._write_status(status, message=message, log=None)
         self.reporter.say(f"{status} {message or f'after {self.trainer.done} steps'}")
         self.checkpoints.drop()
         return status
@@ -243,20 +266,23 @@ class Session:
     def _goes_on_exactly(self, device: torch.device) -> bool:
         if not self.recorded:
             return True
-        was, unsaid = self.recorded["fingerprint"], {"accumulate": 1}  # by a fingerprint where it is so
+        was, unsaid = self.recorded["fingerprint"], {"accumulate": 1, "world_size": 1}  # where it is so
         differences = manifest.differences(unsaid | was, unsaid | self.fingerprint)
         if differences and self.config.runtime.resume == "exact":
             if was["compile"] and not self.fingerprint["compile"]:
                 differences.append(f"uncompiled: {runtime.why_uncompiled(self.config.runtime, device)}")
+            count = was.get("world_size", 1)
+            how = f" (torchrun --nproc-per-node={count} ...)" if count not in (1, world.size()) else ""
             raise UserError(
                 f"{self.run.run_id} cannot be resumed exactly: {'; '.join(differences)}; "
-                "set it as it was, or go on all the same and have the run marked with runtime.resume=any"
+                f"set it as it was{how}, or go on all the same and have the run marked with runtime.resume=any"
             )
         return self.recorded.get("exact", True) and not differences
 
     def _manifest(self) -> dict[str, Any]:
         environment = manifest.environment()
-        known = {"fingerprint": self.fingerprint, "nature": nature(self.config.connection)._asdict()}
+        arm = self.config.connection
+        known = {"fingerprint": self.fingerprint, "nature": KINDS[arm.kind].nature(arm)._asdict()}
         session = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             **{key: environment[key] for key in manifest.CODE_FIELDS},

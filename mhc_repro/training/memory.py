@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
+from mhc_repro import world
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 
@@ -19,7 +20,7 @@ def least(config: Config) -> int:
     model, data = config.model, config.data
     blocks = model.blocks * (4 + 2 * model.mlp_ratio) * model.dim**2
     weights = STATES * (blocks + data.vocab * model.dim)
-    tokens = data.batch // config.runtime.accumulate * data.sequence
+    tokens = data.batch // (config.runtime.accumulate * world.size()) * data.sequence
     return WORD * (weights + tokens * max(data.vocab, config.connection.n * model.dim))
 
 

@@ -142,10 +142,19 @@ class Transformer(nn.Module):
 
     def trunk(self, x: Tensor, observe: Observer | None = None, silent: Collection[int] = ()) -> Tensor:
         """Carry embeddings (B, T, C) past all sub-layers and the final norm: (B, T, C)."""
+        streams, carry = self.through(self.expanded(x), observe, silent)
+        return self.norm(self.reduction(streams, carry))
+
+    def expanded(self, x: Tensor) -> Tensor:
+        """Make the streams that sub-layer 1 is given: (B, T, C) -> (B, T, n, C)."""
+        return self._rounded(self.expansion(x) if self.expansion else connections.expand(x, self.n))
+
+    def through(
+        self, streams: Tensor, observe: Observer | None = None, silent: Collection[int] = ()
+    ) -> tuple[Tensor, Carry]:
+        """Carry streams (B, T, n, C) past all sub-layers; return them and what the last hands on."""
         if observe:  # what is measured is not rounded on the way
-            observe = torch.autocast(x.device.type, enabled=False)(observe)
-        streams = self._rounded(self.expansion(x) if self.expansion else connections.expand(x, self.n))
-        if observe:
+            observe = torch.autocast(streams.device.type, enabled=False)(observe)
             observe(0, streams, None)
         carry = Carry()
         for layer, (connection, branch) in enumerate(zip(self.connections, self.branches, strict=True), 1):
@@ -156,7 +165,7 @@ class Transformer(nn.Module):
             streams = self._rounded(streams)
             if observe:
                 observe(layer, streams, maps)
-        return self.norm(self.reduction(streams, carry))
+        return streams, carry
 
     def _rounded(self, streams: Tensor) -> Tensor:
         # There and back: the gradients of the streams are rounded as well, and the arithmetic stays wide.

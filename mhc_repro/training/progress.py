@@ -1,5 +1,6 @@
 """What a run says while it trains: a bar with ETA on a terminal, plain lines elsewhere and in train.log."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -81,6 +82,15 @@ class Reporter:
         elif eta and now - self.said >= LINE_SECONDS:
             self.say(f"step {step}/{self.steps}  {values}{eta}")
             self.said = now
+
+
+def printed_into() -> str | None:
+    """Return the file that keeps what this process says, as of a scheduler's job; null where there is none."""
+    try:
+        path = os.readlink("/proc/self/fd/2")
+    except OSError:
+        return None
+    return path if os.path.isfile(path) else None
 
 
 def held_out(row: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from mhc_repro import world
 from mhc_repro.cache import cache_directory
 from mhc_repro.config import RuntimeConfig
 from mhc_repro.cores import cores
@@ -35,20 +36,33 @@ def set_up(config: RuntimeConfig, recorded: dict[str, Any]) -> tuple[torch.devic
     compiled, vectors = compiles(config, device), torch.backends.cpu.get_cpu_capability()
     made = fingerprint(device_name(device), threads, compiled, torch.__version__, vectors)
     # Parts are summed in another order than a whole; runs from before there were parts name none.
-    return device, made | ({"accumulate": config.accumulate} if config.accumulate > 1 else {})
+    parts = {"accumulate": config.accumulate, "world_size": world.size()}
+    return device, made | {name: count for name, count in parts.items() if count > 1}
 
 
 def device_of(config: RuntimeConfig) -> torch.device:
-    """Choose the device; UserError where one is asked for that is not there."""
-    if config.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Choose the device, of each process its own; UserError where one is asked for that is not there."""
     kind, _, number = config.device.partition(":")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if world.local_size() > 1 and (number or kind == "mps"):
+        raise UserError(
+            f"runtime.device={config.device}: {world.local_size()} processes would share it; use "
+            "runtime.device=auto, a GPU for each process"
+        )
     there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if kind == "cuda" and world.local_size() > 1:
+        if world.local_size() > there[kind]:
+            raise UserError(
+                f"{world.local_size()} processes on this machine and {there[kind]} GPUs; use "
+                f"torchrun --nproc-per-node={there[kind]}, or runtime.device=cpu"
+            )
+        number = str(world.local_rank())
     if int(number or 0) >= there.get(kind, 1):
         raise UserError(
             f"runtime.device={config.device}: torch sees no such device here; use runtime.device=cpu"
         )
-    return torch.device(config.device)
+    return torch.device(f"{kind}:{number}" if number else kind)
 
 
 def device_name(device: torch.device) -> str:
@@ -57,8 +71,8 @@ def device_name(device: torch.device) -> str:
 
 
 def default_threads() -> int:
-    """Share the cores this process may use among the runs that go on side by side."""
-    return max(1, cores() // int(os.environ.get(CONCURRENT, "1")))
+    """Share the cores this process may use among the runs that go on side by side, and a run's processes."""
+    return max(1, cores() // int(os.environ.get(CONCURRENT, "1")) // world.local_size())
 
 
 def compiles(config: RuntimeConfig, device: torch.device) -> bool:

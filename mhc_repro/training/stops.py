@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+USUAL = signal.SIG_DFL, signal.SIG_IGN, None
 SAME_REQUEST = 1.0  # seconds
 
 _asked_at: float | None = None  # in this process
@@ -29,6 +30,24 @@ class Stopped(BaseException):
 def requested() -> bool:
     """Say whether this process was asked to stop."""
     return _asked_at is not None
+
+
+def asked_by() -> int:
+    """Return the signal that asked this process to stop, 0 for none."""
+    return _asked_by if requested() else 0
+
+
+def hand_over() -> None:
+    """Pass a request on to whoever listened for its signal before, and has not heard of it yet."""
+    if asked_by() in _others():
+        signal.raise_signal(_asked_by)
+
+
+def ask(number: int) -> None:
+    """Ask this process to stop, as the signal `number` would."""
+    global _asked_at, _asked_by
+    if not requested():
+        _asked_at, _asked_by = time.monotonic(), number
 
 
 def exit_code() -> int:
@@ -61,12 +80,10 @@ def listen(first: Callable[[int], None] = lambda number: None) -> Callable[[], N
     before: dict[signal.Signals, Any] = {}
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        global _asked_at, _asked_by
-        now = time.monotonic()
         if _asked_at is None:
-            _asked_at, _asked_by = now, number
+            ask(number)
             first(number)
-        elif now - _asked_at > SAME_REQUEST:
+        elif time.monotonic() - _asked_at > SAME_REQUEST:
             restore()
             signal.raise_signal(number)
 
@@ -80,8 +97,13 @@ def listen(first: Callable[[int], None] = lambda number: None) -> Callable[[], N
         forget()
     if threading.current_thread() is threading.main_thread():
         _listeners += 1
-        before |= {each: signal.signal(each, on_signal) for each in SIGNALS}
+        before |= {each: signal.signal(each, on_signal) for each in (*SIGNALS, *_others())}
     return restore
+
+
+def _others() -> list[signal.Signals]:
+    """Return the signal with which submitit is told that a job's time is up, where submitit listens for it."""
+    return [each for each in (signal.SIGUSR2,) if signal.getsignal(each) not in USUAL]
 
 
 @contextmanager

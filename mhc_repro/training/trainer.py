@@ -7,19 +7,23 @@ before update s, and what was measured after it.
 import math
 import time
 from collections.abc import Collection, Iterator
-from functools import partial
+from functools import cached_property, partial
+from itertools import islice
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional
 
+from mhc_repro import world
 from mhc_repro.config import Config
+from mhc_repro.connections.exponent import multiplied_out
 from mhc_repro.measurement import jacobian
 from mhc_repro.measurement.breaks import first_break
 from mhc_repro.measurement.probe import Probe
 from mhc_repro.measurement.seen import NOTHING, Measured
 from mhc_repro.runs.table import Row
-from mhc_repro.training import runtime
+from mhc_repro.training import runtime, together
 from mhc_repro.training.data import batch, open_corpus, windows
 from mhc_repro.training.model import make_model
 from mhc_repro.training.optim import Clipper, layer_norms, learning_rate, make_optimizer, set_rate
@@ -54,8 +58,21 @@ class Trainer:
         self._at(0)
         self.layer_gradients: list[Row] = []  # of a probed step
 
+    def compile(self) -> None:
+        """Compile the connections for training steps."""
+        torch.compiler.reset()  # a sweep compiles for each arm and shape, and torch stops at the ninth
+        self.model.compile_connections()
+
+    @cached_property
+    def net(self) -> nn.Module:
+        """The model in training: of several processes made by all of them, at the first step."""
+        if world.size() == 1:
+            return self.model
+        inputs, _ = next(self._share(self.done + 1))
+        return together.wrapped(self.model, inputs)
+
     def step(self) -> Row:
-        """Make one update; return what is logged at every step.
+        """Make one update, each process with its share of the batch; return what is logged at every step.
 
         A loss or gradient that is not finite leaves the weights as they were, so that `broke_at` can say why.
         """
@@ -66,19 +83,22 @@ class Trainer:
         self.optimizer.zero_grad()
         scale = self.scaler.get_scale()
         loss = torch.zeros((), device=self.device)
-        for inputs, targets in self._parts(step):
-            part = mean_loss(self.model(inputs), targets) / config.runtime.accumulate  # of equal size
-            self.scaler.scale(part).backward()
+        for number, (inputs, targets) in enumerate(self._share(step), 1):
+            with together.alone(self.net, number < config.runtime.accumulate):
+                part = mean_loss(self.net(inputs), targets) / config.runtime.accumulate  # of equal size
+                self.scaler.scale(part).backward()
             loss = loss + part.detach()
+        loss = together.mean(loss)
         self.scaler.unscale_(self.optimizer)
         self.layer_gradients = layer_norms(self.model) if self.probe.due(step) else []
-        # One read of all numbers: on a GPU each would be a wait.
-        numbers = torch.cat([loss.view(1), self.clipper.clip()]).tolist()
-        if self.scaler.is_enabled() or all(map(math.isfinite, numbers)):  # a scaler looks for itself
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
+        numbers = torch.cat([loss.view(1), self.clipper.clip()])
+        if not self.scaler.is_enabled():  # which looks for itself, and tells the optimiser in the same way
+            self.optimizer.found_inf = (~numbers.isfinite().all()).float()  # type: ignore[attr-defined]
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self._at(step)
-        loss_value, total, body, connection, clipped = numbers
+        # One read of all numbers, when all work of the step has been handed over: on a GPU it is a wait.
+        loss_value, total, body, connection, clipped = numbers.tolist()
         row = {
             "step": step,
             "loss/train": loss_value,
@@ -113,7 +133,7 @@ class Trainer:
         inputs, targets = windows(getattr(self.corpus, split), count, self.config.data.sequence)
         self.model.eval()
         total = 0.0
-        size = self.config.data.batch // self.config.runtime.accumulate
+        size = self.config.data.batch // self._parts_of_batch
         for x, y in zip(inputs.split(size), targets.split(size), strict=True):
             logits = self.model(x.to(self.device), silent=silent).flatten(0, 1)
             total += functional.cross_entropy(logits, y.to(self.device).flatten(), reduction="sum").item()
@@ -144,7 +164,8 @@ class Trainer:
             measured = self.probe.measure(self.model, step)
             for of_layer, gradients in zip(measured.gains, self.layer_gradients, strict=False):
                 of_layer |= gradients
-            row = measured.metrics | {"time/probe": time.perf_counter() - start}
+            row = measured.metrics | (self.true_gains() if self.config.probe.true_gain else {})
+            row["time/probe"] = time.perf_counter() - start
         if self.config.probe.enabled and self.config.probe.activation == "batch":
             row.pop("gain/activation", None)
             if step % self.config.probe.every == 1 % self.config.probe.every and step > 0:
@@ -164,11 +185,35 @@ class Trainer:
             silent = range(layers - max(1, layers // part) + 1, layers + 1)
             row[f"ablation/{name}"] = self.evaluate("val", windows, silent)["loss/val"]
         self.model.eval()
-        count, symbols = JACOBIAN
-        embedded = self.model.embed(self.probe.tokens[:count, :symbols]).detach()
+        embedded = self._few_embedded()
         row["jacobian/random"], row["jacobian/worst"] = jacobian.relative_gains(self.model.trunk, embedded)
         self.model.train()
         return row
+
+    @torch.no_grad()
+    def true_gains(self) -> Row:
+        """Return the Jacobian's gains embedding to readout and first streams to last, of a few tokens."""
+        model, row = self.model, Row()
+        model.eval()
+        embedded = self._few_embedded()
+
+        def through(streams: torch.Tensor) -> torch.Tensor:
+            last, carry = model.through(streams)
+            return multiplied_out(last, carry.exponent)
+
+        for end, function, x in (
+            ("readout", model.trunk, embedded),
+            ("streams", through, model.expanded(embedded)),
+        ):
+            generator = torch.Generator().manual_seed(runtime.stream_seed("true_gain", self.config.seed))
+            gains = jacobian.power_gains(function, x, generator)
+            row[f"true_gain/{end}_random"], row[f"true_gain/{end}_worst"] = gains
+        model.train()
+        return row
+
+    def _few_embedded(self) -> torch.Tensor:
+        count, symbols = JACOBIAN
+        return self.model.embed(self.probe.tokens[:count, :symbols]).detach()
 
     def _at(self, step: int) -> None:
         self.done = step
@@ -178,12 +223,23 @@ class Trainer:
         """Return the inputs (B, T) and the flat targets of a step."""
         data = self.config.data
         inputs, targets = batch(self.corpus.train, self.config.seed, step, data.batch, data.sequence)
-        return inputs.to(self.device), targets.to(self.device).flatten()
+        if self.device.type == "cuda":  # only from such memory does a copy not wait
+            inputs, targets = inputs.pin_memory(), targets.pin_memory()
+        inputs, targets = (each.to(self.device, non_blocking=True) for each in (inputs, targets))
+        return inputs, targets.flatten()
+
+    @property
+    def _parts_of_batch(self) -> int:
+        return world.size() * self.config.runtime.accumulate
 
     def _parts(self, step: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Return the batch of a step in the parts that it is worked off in."""
-        parts = self.config.runtime.accumulate
-        return zip(*(each.chunk(parts) for each in self._batch(step)), strict=True)
+        """Return the batch of a step in the parts that it is worked off in, by all processes."""
+        return zip(*(each.chunk(self._parts_of_batch) for each in self._batch(step)), strict=True)
+
+    def _share(self, step: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Return the parts that are this process's."""
+        own = self.config.runtime.accumulate
+        return islice(self._parts(step), world.rank() * own, (world.rank() + 1) * own)
 
     def parameter_counts(self) -> dict[str, int]:
         """Count the parameters of the body, of all connections, and both."""

@@ -7,8 +7,9 @@ import pytest
 
 from mhc_repro.analysis import prose
 from mhc_repro.errors import UserError
+from mhc_repro.evidence import torture
 from mhc_repro.evidence.comparison import by_study
-from mhc_repro.runs import Run
+from mhc_repro.runs import Run, files
 
 BITS = {  # by setting, arm and seed
     ("one", "baseline"): [3.0, 3.1, 3.2],
@@ -55,6 +56,7 @@ def number(fake: Callable[..., Run], tmp_path: Path) -> Callable[[str], str]:
         ("runs", "12"),
         ("runs diverged", "1"),
         ("bench step_ratio hc", "–"),
+        ("torture kills", "–"),
     ],
 )
 def test_an_expression_is_worked_out(number: Callable[[str], str], expression: str, text: str) -> None:
@@ -66,3 +68,17 @@ def test_what_cannot_be_read_is_one_line(number: Callable[[str], str], wrong: st
     with pytest.raises(UserError, match="write QUANTITY ARM") as error:
         number(wrong)
     assert "\n" not in str(error.value)
+
+
+def test_what_was_tortured_is_counted(number: Callable[[str], str], tmp_path: Path) -> None:
+    parts = {"kills": {"held": 998, "wrong": 2}, "full disks": {"told": 7, "held": 1, "wrong": 1}}
+    code = {"commit": "0" * 40, "dirty": False, "diff_sha256": None}
+    made = {"date": "2026-11-29", "command": "make torture", **code, "seed": 0, "seconds": 9, "cores": 2}
+    files.write_json(tmp_path / torture.FILE, made | {"parts": parts})
+    counted = {what: number(f"torture {what}") for what in (*parts, *torture.ENDINGS)}
+    assert list(counted.values()) == ["1,000", "9", "999", "7", "3", "0"]
+    with pytest.raises(UserError, match=r"torture deaths -->: torture.json has kills, full disks, held"):
+        number("torture deaths")
+    (tmp_path / torture.FILE).write_text((tmp_path / torture.FILE).read_text().replace("998", "999"))
+    with pytest.raises(UserError, match=r"torture.json: changed since it was written"):
+        number("torture kills")

@@ -13,8 +13,9 @@ from made_runs import make_run
 from mhc_repro.analysis import front, labels, markers, parts, report
 from mhc_repro.analysis import study as study_page
 from mhc_repro.analysis.figures import FIGURES
-from mhc_repro.analysis.tables import arms, claims, overhead, pairs, published
+from mhc_repro.analysis.tables import claims, overhead, pairs, published
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.chosen import chosen
 from mhc_repro.evidence.comparison import by_study, comparisons, read_studies
 from mhc_repro.evidence.index import index_csv
 from mhc_repro.evidence.ledger import values
@@ -38,7 +39,7 @@ mHC's gain is <!-- n:composite mhc in quick -->7<!-- /n -->; others saw <!-- q:a
 def unmade(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a README and, in results/, the fixture and a quick study; nothing made from them yet."""
     folder = tmp_path_factory.mktemp("unmade")
-    shutil.copytree(HERE / "fixture", folder / "results")
+    shutil.copytree(HERE.parent / "support" / "fixture", folder / "results")
     for arm in ("baseline", "mhc"):
         make_run(folder / "results", arm, study="quick")
     (folder / "README.md").write_text(README, encoding="utf-8")
@@ -104,8 +105,8 @@ def test_what_is_not_there_is_said_and_no_number_stays(fake: Fake, tmp_path: Pat
     def part(kind: str, **arguments: str) -> str:
         return parts.part(kind, arguments, by_study([fake(study="zoo")]), [], tmp_path, "")
 
-    said = [part(name) for name in ("settings", "claims", "claims-in-short", "pairs", "arms", "bench")]
-    assert said == [pairs.EMPTY, claims.EMPTY, claims.EMPTY, pairs.EMPTY, arms.EMPTY, overhead.EMPTY]
+    said = [part(name) for name in ("settings", "claims", "claims-in-short", "pairs", "bench")]
+    assert said == [pairs.EMPTY, claims.EMPTY, claims.EMPTY, pairs.EMPTY, overhead.EMPTY]
     assert part("published").startswith(published.EMPTY)
     assert part("table", study="stress") == labels.no_run("stress")
     assert part("figure", study="zoo", name="gain-by-depth") == "*Study `zoo`: no figure 'gain-by-depth'.*"
@@ -125,7 +126,7 @@ def test_the_front_page_takes_little_room_and_shows_what_is_chosen() -> None:
     assert len(text.encode()) <= 12_288
     studies = read_studies(SCRIPT.parents[1] / "results")
     shown = front.settings(studies)
-    assert len(shown) == len(front.chosen().settings)
+    assert len(shown) == len(chosen().settings)
     for setting in shown:
         assert f"[{front.label(setting)}](results/" in text
 

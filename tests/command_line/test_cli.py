@@ -16,7 +16,7 @@ from mhc_repro.evidence.ledger import values
 from mhc_repro.runs import Run, plan, read_runs
 from mhc_repro.training import compiler, enwik8, kernels
 
-ROOT = Path(__file__).parents[1] / "analysis" / "fixture"
+ROOT = Path(__file__).parents[1] / "support" / "fixture"
 RUNS = {run.connection: run for run in read_runs(ROOT)}
 MHC, HC = RUNS["mhc"].run_id, RUNS["hc"].run_id
 

@@ -17,7 +17,7 @@ from mhc_repro import arm_files
 from mhc_repro.analysis import figures, front, parts
 from mhc_repro.command_line import cli
 from mhc_repro.errors import UserError
-from mhc_repro.evidence import claims, kept, published
+from mhc_repro.evidence import chosen, claims, kept, published
 from mhc_repro.evidence.comparison import read_studies
 from mhc_repro.runs import checkout, files, read_run
 
@@ -165,7 +165,7 @@ KEPT: dict[Path, tuple[Callable[[], Any], Callable[[bytes], Any]]] = {
     ARM: (arm_files.abouts.__wrapped__, yaml.safe_load),
     claims.FILE: (claims.load, yaml.safe_load),
     published.FILE: (published.load, lambda text: yaml.load(text, yaml.BaseLoader)),
-    front.FILE: (front.chosen.__wrapped__, yaml.safe_load),
+    chosen.FILE: (chosen.chosen.__wrapped__, yaml.safe_load),
 }
 
 
@@ -181,7 +181,7 @@ def test_what_is_kept_by_hand_costs_a_line(
         shutil.copy(checkout() / each, tmp_path / each)
     monkeypatch.setattr(kept, "checkout", lambda: tmp_path)
     monkeypatch.setattr(arm_files, "folder", lambda: tmp_path / ARM.parent)
-    monkeypatch.setattr(front, "chosen", front.chosen.__wrapped__)
+    chosen.chosen.cache_clear()
     monkeypatch.setattr(arm_files, "abouts", arm_files.abouts.__wrapped__)
     load, read = KEPT[file]
     path = tmp_path / file
@@ -193,7 +193,7 @@ def test_what_is_kept_by_hand_costs_a_line(
         path.write_bytes(text)
         try:
             load()
-            for name in ("settings", "claims", "claims-in-short", "arms", "arms-by-family", "published"):
+            for name in ("settings", "claims", "claims-in-short", "arms-by-family", "published"):
                 parts.part(name, {}, studies, front.settings(studies), root, "")
             understood.append(text)
         except UserError as error:

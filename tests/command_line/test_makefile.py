@@ -26,7 +26,7 @@ def typed(target: str, *given: str) -> tuple[list[list[str]], list[list[str]]]:
 @pytest.mark.parametrize(
     ("target", "study"),
     [
-        ("study STUDY=depth", "depth"),
+        ("study STUDY=published", "published"),
         ("reproduce", "stability"),
         ("quick", "quick"),
         ("try ARM=tbp", "quick"),

@@ -85,18 +85,30 @@ MISTAKES = [
     ("-m connection=baseline,mch", ["connection=mch", "connection=mhc"]),
     ("-m train.stepz=1,2", ["train.stepz=1", "train.steps=1"]),
     ("-m seed=0,1,-2", ["seed=-2", "from 0 to", "seed=0"]),
-    ("-m study=stability train.steps=5,x", ["train.steps=x", "a whole number", "train.steps=2000"]),
-    ("study=quick data=synthetic runtime.results=results", ["enwik8", "runtime.results=results/local"]),
+    (
+        "-m study=stability connection=hc seed=0 train.steps=5,x",
+        ["train.steps=x", "a whole number", "train.steps=2000"],
+    ),
+    (
+        "study=quick connection=hc data=synthetic runtime.results=results",
+        ["enwik8", "runtime.results=results/local"],
+    ),
     ("runtime.results=/etc/passwd/x", ["runtime.results=/etc/passwd/x", "must be a folder", "results/local"]),
     ("runtime.cache=/dev/null/x", ["runtime.cache=/dev/null/x", "a folder"]),
     ('runtime.results="~nobody-here/x"', ["~nobody-here/x", "no such home folder"]),
     ('runtime.enwik8="~nobody-here/x"', ["~nobody-here/x", "no such home folder"]),
     ('runtime.cache="~nobody-here/x"', ["~nobody-here/x", "no such home folder"]),
     # a recorded study is what its file says
-    ("study=stability connection=mhc train.steps=5", ["train.steps=5", "stability", "results/local"]),
-    ("study=stability connection=mhc connection.n=8", ["connection.n=8", "stability", "results/local"]),
-    ("study=stability train.steps=5 runtime.results=conf/../results", ["train.steps=5", "results/local"]),
-    ("study=stability connection.name=mine", ["connection.name=mine", "stability"]),
+    ("study=stability connection=mhc seed=0 train.steps=5", ["train.steps=5", "stability", "results/local"]),
+    (
+        "study=stability connection=mhc seed=0 connection.n=8",
+        ["connection.n=8", "stability", "results/local"],
+    ),
+    (
+        "study=stability connection=hc seed=0 train.steps=5 runtime.results=conf/../results",
+        ["train.steps=5", "results/local"],
+    ),
+    ("study=stability connection=hc seed=0 connection.name=mine", ["connection.name=mine", "stability"]),
     ("study=stability connection=mhc seed=1 +connection.mixing.order=rows_first", ["+connection.mixing"]),
     # settings that would change nothing but the id
     ("connection.freeze=[read]", ["connection.freeze=[read]", "kind residual", "connection.freeze=[]"]),

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from mhc_repro.command_line import cli
+from mhc_repro.command_line.entry import exit_code
 from mhc_repro.runs import read_runs
 from tiny_runs import SCRIPT, TINY
 
-ROOT = Path(__file__).parents[1] / "analysis" / "fixture"
+ROOT = Path(__file__).parents[1] / "support" / "fixture"
 LS = ["-m", "mhc_repro.command_line.cli", "ls", "--root", str(ROOT)]
 
 
@@ -44,6 +45,14 @@ def test_a_full_disk_behind_the_output_is_one_line() -> None:
     full = run(LS, ">/dev/full")
     assert full.returncode == 2
     assert full.stderr == "error: No space left on device: no file named\n"
+
+
+def test_a_path_that_is_too_long_for_the_system_is_shortened(capsys: pytest.CaptureFixture) -> None:
+    assert exit_code(lambda: len(Path("x/" * 3000).read_bytes())) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: File name too long: x/x/")
+    assert said.count("\n") == 1
+    assert len(said) < 200
 
 
 FREE = """

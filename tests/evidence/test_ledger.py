@@ -1,5 +1,6 @@
 """Each quantity by hand, from rows in which every other column has another value."""
 
+from dataclasses import replace
 from math import inf, isnan, nan, sqrt
 from pathlib import Path
 
@@ -129,9 +130,13 @@ def test_what_was_not_recorded_is_no_number() -> None:
     assert all(map(isnan, values(made("running")).values()))
 
 
-def test_a_run_is_read_once() -> None:
-    run = made()
-    assert values(run) is values(run)
+def test_a_quantity_is_read_once_and_only_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, asked = made(), []
+    for name in ("bpc", "composite"):
+        counting = replace(LEDGER[name], read=lambda recorded, name=name: asked.append(name) or 1.0)
+        monkeypatch.setitem(LEDGER, name, counting)
+    assert [values(run)["bpc"] for _ in range(3)] == [1.0] * 3
+    assert asked == ["bpc"]
 
 
 def test_a_ratio_and_a_difference_are_compared_each_on_its_scale() -> None:

@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from mhc_repro.config import ConnectionConfig
-from mhc_repro.connections import nature
+from mhc_repro.connections import KINDS
 from mhc_repro.evidence.verdicts import LIMITS, OFF, REASONS, Limits, Verdict, judge, verdict
 from mhc_repro.measurement.gains import gain_rows
 from mhc_repro.runs import Run, read_runs
@@ -183,7 +183,8 @@ CONTROLS = {"identity": {"h_res_identity"}, "uniform": {"h_res_uniform"}, "rando
 @pytest.mark.parametrize("arm_name", sorted(path.stem for path in CONF.glob("connection/*.yaml")))
 def test_faults_are_named_in_the_arms_that_have_them_and_in_no_other(tables, arm_name):
     gains, metrics, config = tables(arm_name, lr=1e-3)
-    constrained = nature(ConnectionConfig(**config["connection"])).doubly_stochastic
+    arm_config = ConnectionConfig(**config["connection"])
+    constrained = KINDS[arm_config.kind].nature(arm_config).doubly_stochastic
     found = judge(gains, metrics, config, FREE | {"doubly_stochastic": constrained})
     assert set(found.dead + found.off_the_constraint) == FAULTS.get(arm_name, set())
     assert set(found.control) == CONTROLS.get(arm_name, set())
@@ -252,7 +253,8 @@ def test_every_limit_is_one(tables):
 def test_recorded_runs_have_the_nature_of_their_arms_and_keep_their_ids(recorded):
     """Manifests from before the nature was written have been given it once; nothing else may have moved."""
     for run in recorded:
-        assert run.manifest["nature"] == nature(ConnectionConfig(**run.config["connection"]))._asdict()
+        arm = ConnectionConfig(**run.config["connection"])
+        assert run.manifest["nature"] == KINDS[arm.kind].nature(arm)._asdict()
         written = yaml.safe_load((run.path / "config.yaml").read_text())
         assert identify(written) == identify(run.config) == run.run_id
 

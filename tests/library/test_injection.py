@@ -17,15 +17,22 @@ WIDTH, VOCAB = 16, 24
 TOKENS = torch.arange(18).view(3, 6) % VOCAB
 # What of the arms is not the function x + F(x) at its start, and why
 REFUSED = {
+    "attention_residuals": "keeps the output of every sub-layer",
     "baseline_quarter": "H_post is 0.25",
+    "deepseek_v4": "H_pre sums to",
+    "gated_residual": "H_pre sums to",
     "identity_mix_tokenbender": "H_post is 0.25",
     "mhc_lss": "expand=lss scales the streams",
     "mhc_tokenbender": "H_post is 0.25",
     "mhc_warm": "H_post is 0.25",
+    "muddformer": "keeps the output of every sub-layer",
+    "muddformer_normed": "keeps the output of every sub-layer",
     "orthostochastic": "rows of H_res sum to",
     "orthostochastic_tokenbender": "H_post is 0.25",
     "published_mhc": "H_post is 0.25",
+    "single_pass": "connection.reduce=mean: its last outputs are read",
 }
+ROUNDING = ("deepseek_v4", "orthostochastic")  # off by less than float32 shows
 
 
 class Block(nn.Module):
@@ -119,7 +126,7 @@ def test_every_arm_keeps_the_function_or_says_why_not(name):
     for dtype, limit in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
         model = decoder(dtype=dtype).eval()
         before, keys = model(TOKENS), list(model.state_dict())
-        if name in REFUSED and (name, dtype) != ("orthostochastic", torch.float32):
+        if name in REFUSED and not (name in ROUNDING and dtype == torch.float32):
             with pytest.raises(UserError, match=REFUSED[name]):
                 inject(model, Block, name, sample=TOKENS)
             assert torch.equal(model(TOKENS), before)

@@ -1,5 +1,6 @@
 """GainMonitor writes what the suite's own probe would, changes nothing, and says what is wrong."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -13,8 +14,9 @@ from mhc_repro.errors import UserError
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.library import monitor as module
 from mhc_repro.measurement.probe import Probe
-from mhc_repro.runs import read_run
+from mhc_repro.runs import read_run, read_runs
 from own_models import LAYERS, Reference, Stack, batches, seeded, stirred, train
+from two_processes import torchrun
 
 TOKENS = torch.arange(18).view(3, 6) % 17
 
@@ -361,20 +363,23 @@ def test_other_ranks_do_nothing(tmp_path, monkeypatch):
     assert not (tmp_path / "mine").exists()
 
 
-def test_under_distributed_data_parallel(tmp_path):
-    torch.distributed.init_process_group("gloo", f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        model, plain = seeded(Stack), seeded(Stack)
-        wrapped = nn.parallel.DistributedDataParallel(model)
-        with GainMonitor(wrapped, 2, tmp_path / "mine") as monitor:
-            train(model, 4, monitor.step, wrapped)
-    finally:
-        torch.distributed.destroy_process_group()
-    train(plain, 4)
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), plain.parameters(), strict=True))
-    run = read_run(monitor.path)
-    assert run.gains["step"].unique().tolist() == [0, 2]
+@pytest.mark.slow
+def test_under_distributed_data_parallel(tmp_path, watched):
+    """Two real processes: no bit of their training changes, and rank 0 alone writes what its batches show."""
+    code, said = torchrun("monitored.py", str(tmp_path))
+    assert code == 0, said
+    found = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in (0, 1)]
+    assert found == [{"unchanged": True, "wrote": True}, {"unchanged": True, "wrote": False}]
+    (run,) = read_runs(tmp_path)
     assert run.config["model"]["own"] == "Stack"
+    alone = watched(seeded(Stack), steps=4, name="alone").run
+    first, later = (
+        (run.gains[run.gains["step"] == n], alone.gains[alone.gains["step"] == n]) for n in (0, 2)
+    )
+    assert first[0]["composite_forward"].tolist() == first[1]["composite_forward"].tolist()
+    assert (
+        later[0]["composite_forward"].tolist() != later[1]["composite_forward"].tolist()
+    )  # others' gradients
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """One writer at a time, whatever kills it; a status that is always whole."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from filelock import FileLock
 import mhc_repro
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
-from mhc_repro.runs import RunBusy, RunDirectory, checkout, directory, read_run, results_root, run_id
+from mhc_repro.runs import RunBusy, RunDirectory, checkout, directory, locks, read_run, results_root, run_id
 
 PACKAGE = Path(mhc_repro.__file__).parents[1]
 HOLD = """
@@ -236,3 +237,23 @@ def test_a_run_that_ends_between_the_two_looks_is_not_interrupted(
 
     monkeypatch.setattr(directory.RunDirectory, "busy", ends)
     assert run.state() == "finished"
+
+
+def without_flock(file: object, operation: int) -> None:
+    raise OSError(errno.ENOSYS, "Function not implemented")
+
+
+@pytest.mark.parametrize("flock", [without_flock, lambda file, operation: None])
+def test_where_locks_do_not_hold_a_run_is_written_and_known_to_be_unguarded(
+    flock: Callable[[object, int], None], run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system may refuse locks, or take them without keeping anybody out."""
+    with run.locked():
+        assert run.guarded
+    monkeypatch.setattr("fcntl.flock", flock)
+    for _ in range(2):  # the file of the first time is nobody's lock in the second
+        with run.locked():
+            assert not run.guarded
+            run.write_status(status="running", step=0, steps=4)
+            assert run.state() == "interrupted"
+    assert not locks.hold(run.path / ".lock")

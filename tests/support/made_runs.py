@@ -1,6 +1,6 @@
 """Make synthetic run directories: the committed fixture, and larger ones to look at figures with.
 
-`python tests/support/made_runs.py` rewrites `tests/analysis/fixture/`. The numbers are drawn from
+`python tests/support/made_runs.py` rewrites `tests/support/fixture/`. The numbers are drawn from
 formulas that look like training and are nobody's result.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from mhc_repro.config import Config, ConnectionConfig, DataConfig
 from mhc_repro.runs import PROTOCOL_VERSION, RunDirectory, Table, files, identity
 
-ROOT = Path(__file__).parents[1] / "analysis" / "fixture"
+ROOT = Path(__file__).parent / "fixture"
 STREAMS = {"baseline": 1, "identity": 4, "hc": 4, "mhc": 4}
 BACKWARD_DRIFT = {"hc": 1.0, "mhc": 0.02}
 LATE_LOSS = {"baseline": 2.35, "identity": 2.37, "hc": 2.33, "mhc": 2.36}

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from mhc_repro.config import Config
-from mhc_repro.runs import RunDirectory, Table
+from mhc_repro.runs import RunDirectory
 from mhc_repro.runs import manifest as run_manifest
 from mhc_repro.training import checkpoint
 from mhc_repro.training.checkpoint import Checkpoints
@@ -106,44 +106,3 @@ def interrupt(config: Config, step: int, number: int = signal.SIGTERM) -> str:
 
 class Killed(BaseException):
     """Stands for a SIGKILL: nothing in the package may catch it."""
-
-
-class Fuse:
-    """Dies at the `at`-th moment before a file changes, or half-way through a row."""
-
-    def __init__(self, at: int | None = None) -> None:
-        self.at, self.passed = at, 0
-
-    def moment(self) -> None:
-        self.passed += 1
-        if self.passed - 1 == self.at:
-            raise Killed
-
-    def before(self, function: Any) -> Any:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            self.moment()
-            return function(*args, **kwargs)
-
-        return wrapped
-
-    def append(self, table: Table, row: dict[str, Any]) -> None:
-        self.moment()
-        APPEND(table, row)
-        content = table.jsonl.read_bytes()
-        try:
-            self.moment()
-        except Killed:
-            table.jsonl.write_bytes(content[:-5])
-            raise
-
-
-APPEND = Table.append
-
-
-@contextmanager
-def lit(fuse: Fuse) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "replace", fuse.before(os.replace))
-        patch.setattr(Path, "unlink", fuse.before(Path.unlink))
-        patch.setattr(Table, "append", lambda table, row: fuse.append(table, row))
-        yield

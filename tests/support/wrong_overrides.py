@@ -1,29 +1,17 @@
-"""Command lines with something wrong in them, and what becomes of each: refused in one line, trained, or neither.
-
-`python tests/support/wrong_overrides.py 1000 600` tries 1,000 of them, for 600 seconds at most, prints the figures
-and every line that was neither, and exits with 1 if there was one.
-"""
+"""Command lines with something wrong in them; what becomes of each: refused in one line, trained, or neither."""
 
 import io
 import os
 import random
-import resource
 import signal
-import sys
-import tempfile
-import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict
 from functools import cache
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from types import FrameType, NoneType
 from typing import Any
-
-if __name__ == "__main__":
-    sys.path[:0] = [str(Path(__file__).resolve().parents[2] / each) for each in (".", "experiments")]
 
 import pytest
 
@@ -170,27 +158,3 @@ def outcome(argv: list[str], key: str = "") -> str:
     if len(line) > LONGEST:
         return f"{len(line)} characters: {line[:200]}"
     return "refused" if key in line else f"does not name {key}: {line}"
-
-
-def main(number: int, seconds: float, seed: int = 0) -> int:
-    """Try command lines; print the figures and every one that came to neither end; return the exit code."""
-    resource.setrlimit(resource.RLIMIT_AS, (16 << 30, resource.RLIM_INFINITY))
-    found, limit = Counter[str](), time.monotonic() + seconds
-    with tempfile.TemporaryDirectory() as folder, workshop(Path(folder)):
-        for argv, key in islice(command_lines(seed), number):
-            if time.monotonic() > limit:
-                break
-            ending = outcome(argv, key)
-            if ending not in ("refused", "trained"):
-                print(*argv[len(TINY) :], f"-> {ending}", flush=True)
-                ending = "neither"
-            found[ending] += 1
-    print(
-        f"{found.total()} command lines: "
-        + ", ".join(f"{found[end]} {end}" for end in ("refused", "trained", "neither"))
-    )
-    return int(found["neither"] > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), float(sys.argv[2])))

@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock
 from torch.utils import cpp_extension
 
-from mhc_repro.training import kernels
+from mhc_repro.training import compiler, kernels
 
 
 @pytest.fixture
@@ -66,6 +66,18 @@ def test_a_users_own_folder_comes_first_then_the_cache_then_what_is_temporary(
     assert {Path(each) for each in kernels.TEMPORARY} <= {each.parent for each in temporary}
     monkeypatch.setenv(kernels.FOLDER, str(own))  # as a process that we started finds it
     assert kernels.folders(tmp_path / "cache")[0] == own
+
+
+def test_a_users_own_folder_that_cannot_be_made_is_forgotten_before_torch_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(kernels.FOLDER, str(tmp_path / "own"))
+    compiler.configure()
+    assert os.environ[kernels.FOLDER] == str(tmp_path / "own")
+    monkeypatch.setenv(kernels.FOLDER, str(tmp_path / "file" / "own"))
+    compiler.configure()
+    assert kernels.FOLDER not in os.environ
 
 
 def test_another_cpu_or_torch_has_a_folder_of_its_own(

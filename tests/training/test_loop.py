@@ -17,7 +17,7 @@ from mhc_repro.training import runtime
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
 from mhc_repro.training.loop import Session, train
 from mhc_repro.training.trainer import Trainer
-from stopping import Fuse, Killed, at_step
+from stopping import Killed, at_step
 
 
 def test_a_finished_run_holds_what_was_measured(config):
@@ -135,8 +135,12 @@ def test_a_run_that_has_ended_keeps_no_checkpoints(config, monkeypatch, ending):
     if ending == "diverged":
         done.optim.lr, done.optim.warmup, done.optim.final_lr = 1e30, 0.0, 1.0
     folder = checkpoint_folder(done, RunDirectory.of(done))
+
+    def killed(checkpoints):
+        raise Killed
+
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "drop", Fuse(0).before(Checkpoints.drop))
+        patch.setattr(Checkpoints, "drop", killed)
         with pytest.raises(Killed):
             train(done)
     assert list(folder.iterdir())

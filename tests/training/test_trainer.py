@@ -1,5 +1,6 @@
 """One step, one evaluation, and what is equal between arms and with the probe on or off."""
 
+import copy
 import math
 
 import numpy as np
@@ -8,11 +9,14 @@ import torch
 from torch.nn import functional
 
 from mhc_repro.command_line.compose import CONF
+from mhc_repro.config import ModelConfig
 from mhc_repro.linear import TOKENS, linear
 from mhc_repro.runs.schema import UNITS
 from mhc_repro.training import data, runtime, trainer
+from mhc_repro.training.model import make_model
 from mhc_repro.training.optim import learning_rate
 from mhc_repro.training.trainer import Trainer
+from stopping import assert_equal
 
 TIMES = ("time/step", "time/probe")
 
@@ -162,7 +166,40 @@ def test_rows_hold_what_is_due_and_nothing_else(start):
     rows = run(made)
     assert [set(row) for row in rows] == expected
     assert [row["step"] for row in rows] == list(range(8))
-    assert {*expected[-1], *TIMES, "grad/skipped", "bpb/val", "bpb/test"} == set(UNITS["metrics"])
+    unasked = {
+        "grad/skipped",
+        "bpb/val",
+        "bpb/test",
+        *(key for key in UNITS["metrics"] if "true_gain/" in key),
+    }
+    assert {*expected[-1], *TIMES, *unasked} == set(UNITS["metrics"])
+
+
+def test_with_silent_branches_the_true_gain_of_the_streams_is_that_of_the_products(start):
+    made = start("mhc_unconstrained", steps=2, train={"precision": "float64"}, probe={"true_gain": True})
+    n, generator = made.model.n, torch.Generator().manual_seed(3)
+    product = torch.eye(n, dtype=torch.float64)
+    with torch.no_grad():
+        for connection, branch in zip(made.model.connections, made.model.branches, strict=True):
+            (branch.out if hasattr(branch, "out") else branch.down).weight.zero_()
+            h_res = torch.eye(n) + 0.3 * torch.randn(n, n, generator=generator)
+            connection.mix.bias.copy_(h_res.view_as(connection.mix.bias))
+            product = h_res.double() @ product
+    row = made.measure().metrics
+    copies = torch.ones(n, dtype=torch.float64)
+    unit = copies.norm() / (product @ copies).norm()
+    worst = (torch.linalg.matrix_norm(product, 2) * unit).item()
+    assert row["true_gain/streams_worst"] == pytest.approx(worst, rel=1e-3)
+    assert row["true_gain/streams_random"] < worst
+    assert 0 < row["true_gain/readout_random"] < row["true_gain/readout_worst"]
+
+
+def test_looking_at_true_gains_changes_no_step(start):
+    rows = [run(start("hc", steps=2, probe={"every": 1, "true_gain": each})) for each in (False, True)]
+    kept = [{key: value for key, value in row.items() if not key.startswith("time/")} for row in rows[0]]
+    for row, other in zip(kept, rows[1], strict=True):
+        assert row == {key: other[key] for key in row}
+        assert other.keys() - row.keys() >= {"true_gain/streams_worst", "true_gain/readout_worst"}
 
 
 def test_held_out_loss_is_the_mean_over_all_positions_of_the_windows(start):
@@ -281,6 +318,31 @@ def test_parameters_are_counted_by_whom_they_belong_to(start, arm):
 def test_every_arm_learns(start, arm):
     rows = run(start(arm, steps=60, probe={"enabled": False}, train={"val_every": 60, "val_windows": 16}))
     assert rows[-1]["loss/val"] < rows[0]["loss/val"] - 1.0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_step_that_is_no_number_leaves_weights_and_optimiser_as_they_were(start, monkeypatch, bad):
+    """The update is handed over before its numbers are read: the optimiser itself looks whether they are any."""
+    made = start("hc", steps=3)
+    made.step()
+    before = copy.deepcopy(made.state())
+    with monkeypatch.context() as patch:
+        mean_loss = trainer.mean_loss
+        patch.setattr(trainer, "mean_loss", lambda *given: mean_loss(*given) * bad)
+        assert not math.isfinite(made.step()["loss/train"])
+    assert_equal(made.state()["model"], before["model"])
+    assert_equal(made.state()["optimizer"]["state"], before["optimizer"]["state"])
+    made.step()
+    assert not torch.equal(made.model.norm.weight, before["model"]["norm.weight"])
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("connection/*.yaml")))
+def test_no_parameter_goes_without_a_gradient(connection, name):
+    """Several processes that train a run together would wait for it for ever."""
+    arm = connection(name)
+    model = make_model(ModelConfig(blocks=2, dim=8, heads=2), arm, 17, 6, seed=0)
+    model(torch.arange(12).view(2, 6)).square().sum().backward()
+    assert [each for each, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
 @pytest.mark.gpu

@@ -1,6 +1,6 @@
 """The figures of a study: which there are, of what, under which caption, in which file.
 
-The bench's figure (`scaling`) and those of the notebooks (`gain_curves`, `published_anatomy`) are called by name.
+The bench's figure (`scaling`) is called by name, and those of the notebooks stand beside them.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +14,7 @@ from mhc_repro import arm_files
 from mhc_repro.analysis import labels
 from mhc_repro.analysis.figures import depth, details, heard, mappings, rates, training
 from mhc_repro.evidence.arms import BASELINE
+from mhc_repro.evidence.chosen import main_arms
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.heard import measured
 from mhc_repro.evidence.sweeps import SWEPT, drawn, sweeps
@@ -36,7 +37,6 @@ HEARD: tuple[tuple[str, str, Draw], ...] = (  # of what recorded its depth kerne
 )
 OF_FAMILIES = FIGURES[:2]  # where many arms are drawn by family: pictures are heavy
 MANY = 10  # arms, more than which a figure cannot show
-REFERENCES = (BASELINE, "mhc")  # in the figures of every family
 
 
 class Figure(NamedTuple):
@@ -69,9 +69,10 @@ def of_study(comparisons: Sequence[Comparison]) -> list[Figure]:
 
 
 def families(comparison: Comparison) -> list[Comparison]:
-    """Split what has too many arms for a figure by family, each beside the baseline and mHC."""
+    """Split what has too many arms for a figure by family, each beside the first and the last of the main arms."""
     if len(comparison.arms) <= MANY:
         return [comparison]
+    reference, _, ours = main_arms()
     family = {arm: about.family for arm, about in arm_files.abouts().items()}
     found: dict[str, set[str]] = {}
     for arm in comparison.arms:
@@ -80,7 +81,7 @@ def families(comparison: Comparison) -> list[Comparison]:
         replace(
             comparison,
             setting=", ".join(filter(None, [comparison.setting, name])),
-            arms={arm: runs for arm, runs in comparison.arms.items() if arm in {*REFERENCES, *members}},
+            arms={arm: runs for arm, runs in comparison.arms.items() if arm in {reference, ours, *members}},
         )
         for name, members in found.items()
     ]

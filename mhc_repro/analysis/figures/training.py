@@ -4,9 +4,10 @@ Each is a function of runs to a Figure and leaves no global state. With one or t
 a run; from three on the seeds are thin and their mean is thick. A cross marks where a run diverged.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -16,12 +17,13 @@ from mhc_repro.analysis.figures import drawing
 from mhc_repro.evidence import stats
 from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.comparison import Comparison
-from mhc_repro.evidence.curves import by_layer, curves, gaps, smooth
+from mhc_repro.evidence.curves import Curves, by_layer, curves, gaps, smooth
 
 TRAINING = (
-    "Loss, gradient norm, composite amax gain and activation gain over training. A cross marks where a run "
-    "diverged."
+    "Loss, gradient norm, composite amax gain and activation gain over training; losses and norms that would lie "
+    "on top of each other against the baseline's of the same seed. A cross marks where a run diverged."
 )
+COINCIDE = 0.05  # of what the baseline's curve spans, root mean square: a line or two in a panel
 
 
 @theme.styled
@@ -29,23 +31,76 @@ def training(comparison: Comparison) -> Figure:
     """Draw loss, gradient norm, composite gain and activation gain over the steps."""
     figure, axes = drawing.canvas(comparison, "Training", rows=2, columns=2)
     loss, gradient, composite, activation = axes.flat
+    _losses(loss, comparison)
+    _gradients(gradient, comparison)
     for arm, runs in comparison.arms.items():
-        drawing.noisy(loss, arm, runs, curves(runs, "loss/train"))
-        drawing.points(loss, arm, curves(runs, "loss/val"))
-        drawing.noisy(gradient, arm, runs, curves(runs, "grad/norm"))
         drawing.lines(composite, arm, [], curves(runs, "gain/composite_backward"), linewidth=0.7, marker="")
         drawing.lines(composite, arm, runs, curves(runs, "gain/composite_forward"))
         drawing.lines(activation, arm, runs, curves(runs, "gain/activation"))
-    loss.set(title="(a) Loss: train (smoothed), validation (points)", ylabel="nats per symbol")
-    gradient.set(title="(b) Gradient norm before clipping (smoothed)", ylabel="all parameters")
     composite.set(title="(c) Composite gain: forward thick, backward thin", ylabel="largest over sub-layers")
     activation.set(title="(d) Activation gain", ylabel="max|last| / max|first|")
-    drawing.fit_settled(loss)
-    drawing.fit_positive(gradient)
     drawing.fit_gain([composite])
     drawing.fit_positive(activation)
     drawing.finish(figure, comparison, xlabel="step")
     return figure
+
+
+def _losses(ax: Axes, comparison: Comparison) -> None:
+    gaps_of = {arm: smoothed_against(comparison, arm, "loss/train") for arm in others(comparison)}
+    if coincide(comparison, "loss/train", gaps_of):
+        _gaps(ax, comparison, dict.fromkeys(gaps_of, BASELINE))
+        ax.set(title="(a) Loss − baseline's (points: validation)", ylabel="nats per symbol")
+        return
+    for arm, runs in comparison.arms.items():
+        drawing.noisy(ax, arm, runs, curves(runs, "loss/train"))
+        drawing.points(ax, arm, curves(runs, "loss/val"))
+    ax.set(title="(a) Loss: train (smoothed), validation (points)", ylabel="nats per symbol")
+    drawing.fit_settled(ax)
+
+
+def _gradients(ax: Axes, comparison: Comparison) -> None:
+    logs = {arm: smoothed_against(comparison, arm, "grad/norm", np.log) for arm in others(comparison)}
+    if coincide(comparison, "grad/norm", logs, np.log):
+        drawing.reference(ax, 1.0)
+        for arm, found in logs.items():
+            ratios = {seed: np.exp(curve) for seed, curve in found.items()}
+            drawing.lines(ax, arm, comparison.arms[arm], ratios, marker="")
+        ax.set(title="(b) Gradient norm / baseline's (smoothed)", ylabel="all parameters, before clipping")
+        drawing.fit_settled(ax, include=[1.0])
+        return
+    for arm, runs in comparison.arms.items():
+        drawing.noisy(ax, arm, runs, curves(runs, "grad/norm"))
+    ax.set(title="(b) Gradient norm before clipping (smoothed)", ylabel="all parameters")
+    drawing.fit_positive(ax)
+
+
+def others(comparison: Comparison) -> list[str]:
+    """List the arms but the baseline."""
+    return [arm for arm in comparison.arms if arm != BASELINE]
+
+
+def smoothed_against(
+    comparison: Comparison, arm: str, key: str, scale: Callable[[pd.Series], pd.Series] = pd.Series
+) -> dict[int, pd.Series]:
+    """Subtract the baseline's smoothed curve from an arm's, by seed, both on a scale."""
+    ours, base = (
+        {seed: scale(smooth(curve)) for seed, curve in curves(comparison.arms.get(each, []), key).items()}
+        for each in (arm, BASELINE)
+    )
+    return {seed: gap.dropna() for seed, gap in stats.paired(ours, base).items()}
+
+
+def coincide(
+    comparison: Comparison,
+    key: str,
+    against: Mapping[str, Curves],
+    scale: Callable[[pd.Series], pd.Series] = pd.Series,
+) -> bool:
+    """Say whether every arm's curve would lie on the baseline's, in the later half of what both have."""
+    base = [scale(smooth(curve)) for curve in curves(comparison.arms.get(BASELINE, []), key).values()]
+    spans = [np.ptp(settled) for curve in base if len(settled := curve.iloc[len(curve) // 10 :])]
+    far = [gap.iloc[len(gap) // 2 :].pow(2).mean() ** 0.5 for of in against.values() for gap in of.values()]
+    return bool(spans and far) and all(each < COINCIDE * min(spans) for each in far)
 
 
 GAIN_BY_LAYER = (

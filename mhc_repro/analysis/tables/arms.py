@@ -1,9 +1,10 @@
 """Every arm: what its file says, and, side by side, what it promises, costs and learns.
 
-What an arm promises stands in its file; what it did comes from study `arms` (the quick protocol)
+What an arm promises stands in its file; what it did comes from a study of all of them at the quick protocol
 and from the bench's record of many arms on the fewest threads. What has not been measured is a dash.
 """
 
+from collections.abc import Sequence
 from math import nan
 from pathlib import Path
 
@@ -15,13 +16,11 @@ from mhc_repro.analysis.tables import cells, overhead
 from mhc_repro.arm_files import FAMILIES, About
 from mhc_repro.bench.records import ALL_ARMS, Record, newest
 from mhc_repro.evidence.arms import BASELINE
-from mhc_repro.evidence.comparison import Studies
+from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.composites import DIRECTIONS
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import Run
 
-STUDY = "arms"
-EMPTY = f"No runs of all arms yet: `make study STUDY={STUDY}` makes them."
 CAPTION = (
     "Exact: the constraint on H_res holds to rounding. Bound: of the composite gain at n = 4, forward / "
     "backward, at any depth; –: none. Start: of H_res; A.6 is mHC's own (0.993 on the diagonal), as A.6 one "
@@ -41,11 +40,8 @@ def by_family() -> str:
     return "\n\n".join(f"**{FAMILIES[family]}**\n\n" + "\n".join(arms) for family, arms in of_family.items())
 
 
-def part(studies: Studies, root: Path) -> str:
-    """Write a page's part: the table, its caption, where it comes from."""
-    if STUDY not in studies:
-        return EMPTY
-    comparisons = studies[STUDY]
+def part(comparisons: Sequence[Comparison], root: Path) -> str:
+    """Write a page's part: the table of a study, its caption, where it comes from."""
     found = {arm: runs for each in comparisons for arm, runs in each.arms.items()}
     measured = newest(root, ALL_ARMS) or newest(root)
     frame = table(arm_files.abouts(), found, measured[0]["connections"] if measured else {})

@@ -14,7 +14,8 @@ from mhc_repro.analysis import labels
 from mhc_repro.analysis.tables import cells
 from mhc_repro.evidence import stats
 from mhc_repro.evidence.arms import BASELINE, style
-from mhc_repro.evidence.comparison import EXPECTED, EXPECTED_IN, Comparison
+from mhc_repro.evidence.chosen import main_arms
+from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.ledger import LEDGER, values
 
 TITLE = "Paired by seed"
@@ -65,7 +66,7 @@ def _rows(comparison: Comparison) -> Iterator[dict[str, str]]:
     }
     bits = {arm: {seed: each["bpc"] for seed, each in of.items()} for arm, of in found.items()}
     baseline = found.get(BASELINE, {})
-    others = [arm for arm in EXPECTED_IN.get(comparison.study, EXPECTED) if arm in found]
+    others = [arm for arm in main_arms(comparison.study) if arm in found]
     for arm, own in found.items():
         with_baseline = [(own[seed], baseline[seed]) for seed in own if seed in baseline]
         gaps = {

@@ -10,17 +10,13 @@ import pandas as pd
 
 from mhc_repro.analysis.tables import cells
 from mhc_repro.evidence import stats
-from mhc_repro.evidence.arms import BASELINE
-from mhc_repro.evidence.comparison import EXPECTED, Comparison, Studies, joined
+from mhc_repro.evidence.arms import style
+from mhc_repro.evidence.chosen import chosen, main_arms
+from mhc_repro.evidence.comparison import Comparison, Studies, joined
 from mhc_repro.evidence.ledger import values
 from mhc_repro.runs import Run
 
-# mHC's reads and writes without the mixing; x + F(x)/4, to tell what scaling a branch does without streams
-IDENTITY, QUARTER = "identity", "baseline_quarter"
-KERNEL = {**cells.beside_gain([], "HC's "), **cells.beside_gain([], "mHC's ")}.keys()  # columns
-EMPTY = (
-    f"No study has runs that ended of {', '.join(EXPECTED)} of one seed yet: `make quick` makes the first."
-)
+EMPTY = "No study has runs of the main arms of one seed that ended yet: `make quick` makes the first."
 CAPTION = (
     "Held-out bits per character at the end, of arms that share seed, body weights and batches: below zero, the "
     "first has the lower loss. Gain: composite, over sub-layers and both directions, the largest of the training "
@@ -35,7 +31,7 @@ def part(studies: Studies) -> str:
     frame = table(studies)
     if frame.empty:
         return EMPTY
-    kernel = f" {cells.KERNEL}" if KERNEL & {*frame} else ""
+    kernel = f" {cells.KERNEL}" if beside() & {*frame} else ""
     return f"{cells.markdown(frame)}\n\n{CAPTION}{kernel}"
 
 
@@ -46,39 +42,67 @@ def table(studies: Studies) -> pd.DataFrame:
     """
     settings = sorted(joined(studies), key=lambda each: -each.kind.tokens)
     found = [(each, paired_runs(each)) for each in settings]
-    frame = pd.DataFrame([row(*each) for each in found if each[1][BASELINE]], dtype=object)
-    return cells.without_unknown(frame, *KERNEL)
+    frame = pd.DataFrame([row(*each) for each in found if each[1][main_arms()[0]]], dtype=object)
+    return cells.without_unknown(frame, *beside())
 
 
 def paired_runs(comparison: Comparison) -> dict[str, dict[int, Run]]:
-    """Keep the runs of each arm by seed that ended, for the seeds in which baseline, HC and mHC have."""
-    ended = {arm: comparison.ended(arm) for arm in (*EXPECTED, IDENTITY, QUARTER)}
-    seeds = [seed for seed in comparison.seeds if all(seed in ended[arm] for arm in EXPECTED)]
+    """Keep the runs of each arm by seed that ended, for the seeds in which all three main arms have."""
+    ended = {arm: comparison.ended(arm) for arm in (*main_arms(), *chosen().controls.values())}
+    seeds = [seed for seed in comparison.seeds if all(seed in ended[arm] for arm in main_arms())]
     return {arm: {seed: runs[seed] for seed in seeds if seed in runs} for arm, runs in ended.items()}
 
 
+def gaps() -> dict[str, tuple[str, str]]:
+    """Name the columns of differences: two arms each."""
+    reference, one, other = main_arms()
+    arms = ((one, reference), (other, reference), (other, one))
+    return {f"{style(ours).label} − {style(base).label}": (ours, base) for ours, base in arms}
+
+
+def gains() -> dict[str, str]:
+    """Name the columns of gains, with a shorter word for each that has one."""
+    one, other = (f"{style(arm).label}'s" for arm in main_arms()[1:])
+    beside = {arm: {name: name for name in cells.beside_gain([], f"{arm} ")} for arm in (one, other)}
+    return {
+        f"{one} gain, largest": f"{one} gain",
+        **beside[one],
+        f"{other}, largest": f"{other} gain",
+        **beside[other],
+    }
+
+
+def beside() -> set[str]:
+    """Name the columns that stand beside a gain, which old runs do not have."""
+    names = [cells.beside_gain([], f"{style(arm).label}'s ") for arm in main_arms()[1:]]
+    return set().union(*names)
+
+
 def row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, str]:
+    """Write a setting's differences and gains."""
     bits = {arm: {seed: values(run)["bpc"] for seed, run in of.items()} for arm, of in found.items()}
+    reference, one, other = main_arms()
 
-    def gap(arm: str, reference: str) -> str:
-        known = stats.paired(bits[arm], bits[reference])
-        return cells.cell([known.get(seed, nan) for seed in found[BASELINE]], decimals=3)
+    def gap(arm: str, base: str) -> str:
+        known = stats.paired(bits[arm], bits[base])
+        return cells.cell([known.get(seed, nan) for seed in found[reference]], decimals=3)
 
+    def gain(arm: str, title: str, name: str = "composite") -> dict[str, str]:
+        return {title: cells.shown(found[arm].values(), name)}
+
+    ours, theirs = (f"{style(arm).label}'s" for arm in (one, other))
     return {
         "study": comparison.name,
         "sub-layers": str(comparison.kind.layers),
         "dim": str(comparison.kind.dim),
         "tokens": comparison.kind.length,
         "peak rate": f"{comparison.runs[0].config['optim']['lr']:g}",
-        "baseline": cells.cell(list(bits[BASELINE].values()), decimals=3),
-        "HC − baseline": gap("hc", BASELINE),
-        "mHC − baseline": gap("mhc", BASELINE),
-        "mHC − HC": gap("mhc", "hc"),
-        "identity − baseline": gap(IDENTITY, BASELINE),
-        "quarter − baseline": gap(QUARTER, BASELINE),
-        "HC's gain, largest": cells.shown(found["hc"].values(), "composite"),
-        "at the end": cells.shown(found["hc"].values(), "composite_end"),
-        **cells.beside_gain(found["hc"].values(), "HC's "),
-        "mHC's, largest": cells.shown(found["mhc"].values(), "composite"),
-        **cells.beside_gain(found["mhc"].values(), "mHC's "),
+        style(reference).label: cells.cell(list(bits[reference].values()), decimals=3),
+        **{name: gap(*arms) for name, arms in gaps().items()},
+        **{f"{word} − {reference}": gap(arm, reference) for word, arm in chosen().controls.items()},
+        **gain(one, f"{ours} gain, largest"),
+        **gain(one, "at the end", "composite_end"),
+        **cells.beside_gain(found[one].values(), f"{ours} "),
+        **gain(other, f"{theirs}, largest"),
+        **cells.beside_gain(found[other].values(), f"{theirs} "),
     }

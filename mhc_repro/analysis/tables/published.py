@@ -13,51 +13,15 @@ from mhc_repro.analysis import labels
 from mhc_repro.analysis.selection import fullest
 from mhc_repro.analysis.tables import cells
 from mhc_repro.evidence.arms import BASELINE, style
-from mhc_repro.evidence.comparison import EXPECTED, EXPECTED_IN, Comparison, Studies
-from mhc_repro.evidence.published import Quoted, load
+from mhc_repro.evidence.chosen import chosen, main_arms
+from mhc_repro.evidence.comparison import Comparison, Studies
+from mhc_repro.evidence.published import Columns, Quoted, load
 from mhc_repro.runs import Run
 
 TOLERANCE = 0.10  # a value reproduces within this part of the published one
 TIE = 1e-3  # arms no further apart than this part have no order; no two published numbers are that close
-ARMS = {  # study -> our arm for each published one
-    study: dict(zip(EXPECTED, EXPECTED_IN.get(study, EXPECTED), strict=True))
-    for study in ("published", "stability", "stress")
-}
-QUARTER = "baseline_quarter"  # x + F(x)/4, in the first of them
 STREAMS = 4  # n of the published table
-# source -> study -> the column of our value, and of the verdict if one is due
-COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
-    "reproduction": {"published": ("same protocol", "reproduces"), "stability": ("other protocol",)},
-    "paper": {
-        "stability": ("stability", "reproduces, stability"),
-        "stress": ("stress", "reproduces, stress"),
-    },
-}
-
 EMPTY = "None of it has been run yet: `make reproduce-all` does."
-TITLES = {"reproduction": "The enwik8 reproduction's table", "paper": "The mHC paper's own quantity"}
-CAPTIONS = {
-    "reproduction": (
-        "Published: {source}, {setting}. Same protocol: study `published`, its arms and setting, save that "
-        "windows are drawn independently, arms of a seed share weights, batches and masks, and its Sinkhorn "
-        "adds no 1e-8. Other protocol: study `stability`, the mHC paper's arms at the reference protocol (nats "
-        "a byte where those published are nats a character, of which there are 6,064; no dropout, streams "
-        "summed, activation ratio on the probe), so no verdict. "
-        f"A value reproduces within {TOLERANCE * 100:g} %, an order when the three arms of a seed "
-        f"stand in it (=: no more than {TIE * 100:g} % apart); each seed is judged by itself, and a run that "
-        f"diverged reproduces nothing. A dash: not run. Why {TOLERANCE * 100:g} %: the published losses are "
-        "of single batches, the final ones 2 to 7 % above the lowest of their runs, so a narrower band "
-        "would judge the last batch. For losses it is a low bar, since the published arms lie within 6 % of "
-        "each other, two of them within 0.2 %; the order is the stricter test, and it too rests on single "
-        "batches and one run an arm."
-    ),
-    "paper": (
-        "Published: {source}; {setting}. Ours, in studies `stability` and, at ten times its learning rate, "
-        "`stress`: the largest gain, over sub-layers and probes, of the products of H_res from the input up (fwd) "
-        "and from the output down (bwd). The published nets are more than a thousand times larger, so no value is "
-        "judged, only the order, by the larger direction."
-    ),
-}
 EXPLANATION = (
     'What the reproduction calls "amax gain" is max|last activation| / max|first activation| in one more '
     "forward pass in train mode on the batch just trained on. It says how far activations grow, branches "
@@ -73,30 +37,28 @@ Runs = dict[str, list[Run]]  # by the published arm
 
 
 def part(studies: Studies) -> str:
-    """Write a page's part: the reproduction's table, the paper's own quantity, what the first measures."""
+    """Write a page's part: a table for each source, and what the gain of the first of them measures."""
     sources = load()
-    found = {
-        study: fullest(studies.get(study, []), (*arms.values(), QUARTER)) for study, arms in ARMS.items()
-    }
-    ours = {
-        study: {arm: _runs(found[study], name) for arm, name in arms.items()} for study, arms in ARMS.items()
-    }
+    names = dict.fromkeys(study for source in sources.values() for study in source.columns)
+    arms = {study: dict(zip(main_arms(), main_arms(study), strict=True)) for study in names}
+    quarter = chosen().controls["quarter"]
+    found = {study: fullest(studies.get(study, []), (*arms[study].values(), quarter)) for study in names}
+    ours = {study: {arm: _runs(found[study], name) for arm, name in arms[study].items()} for study in names}
+    first = next(iter(sources.values()))
     if not any(found.values()):
-        return f"{EMPTY}\n\n{explanation(sources['reproduction'].quantities, None)}"
+        return f"{EMPTY}\n\n{explanation(first.quantities, None)}"
     pieces = []
-    for name, title in TITLES.items():
-        source = sources[name]
-        frame = table(source.quantities, ours, COLUMNS[name], judged=name == "reproduction")
-        caption = CAPTIONS[name].format(source=source.source, setting=source.setting)
-        pieces += [f"**{title}**", cells.markdown(frame), caption]
-    pieces.append(explanation(sources["reproduction"].quantities, found["published"]))
+    for source in sources.values():
+        frame = table(source.quantities, ours, source.columns, source.judged == "values")
+        caption = source.caption.replace("{tolerance}", f"{TOLERANCE * 100:g}")
+        caption = caption.replace("{tie}", f"{TIE * 100:g}")
+        pieces += [f"**{source.title}**", cells.markdown(frame), caption]
+    pieces.append(explanation(first.quantities, found[next(iter(first.columns))]))
     pieces += [labels.provenance([each]) if each else labels.no_run(study) for study, each in found.items()]
     return "\n\n".join(pieces)
 
 
-def table(
-    quantities: list[Quoted], ours: dict[str, Runs], columns: dict[str, tuple[str, ...]], judged: bool
-) -> pd.DataFrame:
+def table(quantities: list[Quoted], ours: dict[str, Runs], columns: Columns, judged: bool) -> pd.DataFrame:
     """Lay out a row for each number and one for the order of the arms, all finished text.
 
     `columns` names those of each study: the value's, and the verdict's where there is one. Orders are always
@@ -180,16 +142,17 @@ def orders(quantity: Quoted, ours: Runs) -> list[str]:
 def explanation(quantities: list[Quoted], found: Comparison | None) -> str:
     """Say what the reproduction's gain is, and what a quarter of each branch does to it here, if that was run."""
     gains = [each for each in quantities if each.fields[0].startswith("activation")]
+    base, _, bound = main_arms()
     text = EXPLANATION.format(
-        base=[gain.quoted["baseline"] for gain in gains],
-        quarter=[quartered(gain.published["baseline"]) for gain in gains],
-        mhc=[gain.quoted["mhc"] for gain in gains],
+        base=[gain.quoted[base] for gain in gains],
+        quarter=[quartered(gain.published[base]) for gain in gains],
+        mhc=[gain.quoted[bound] for gain in gains],
     )
     if whole := [run for run in _runs(found, BASELINE) if run.state == "finished"]:
         mean, most = (cells.ranged([quartered(gain.of(run)) for run in whole], decimals=2) for gain in gains)
         text += f" From the baseline here it would be {mean} and {most}."
-    if quarter := _runs(found, QUARTER):
-        mean, most = (cell(gain, "mhc", quarter) for gain in gains)
+    if quarter := _runs(found, chosen().controls["quarter"]):
+        mean, most = (cell(gain, bound, quarter) for gain in gains)
         text += f" A plain net with branches times 1/4 has {mean} and {most} here."
     return text
 

@@ -13,7 +13,8 @@ from rich import box, table
 from mhc_repro.analysis import labels
 from mhc_repro.analysis.tables import cells, differences, rates
 from mhc_repro.evidence.arms import rank, style
-from mhc_repro.evidence.comparison import EXPECTED, EXPECTED_IN, Comparison
+from mhc_repro.evidence.chosen import main_arms
+from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.ledger import LEDGER, PRINTED_EVERY, of, values
 from mhc_repro.evidence.spikes import WINDOW
 from mhc_repro.evidence.verdicts import verdict
@@ -121,8 +122,7 @@ def rows(comparisons: Sequence[Comparison]) -> list[Row]:
     for comparison in comparisons:
         arms = dict(comparison.arms)
         names = {arm.partition(",")[0] for arm in arms}
-        expected = EXPECTED_IN.get(comparison.study, EXPECTED)
-        arms |= {arm: [] for arm in expected if arm not in names}
+        arms |= {arm: [] for arm in main_arms(comparison.study) if arm not in names}
         found += [Row(comparison.setting, arm, arms[arm]) for arm in sorted(arms, key=rank)]
     return found
 

@@ -46,7 +46,13 @@ def measured(run: Run, key: str) -> dict[float, float]:
     return dict(run.metrics.set_index("step")[key].dropna())
 
 
-def test_training_shows_what_was_measured(fixture: Comparison) -> None:
+@pytest.fixture
+def apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw losses as they are, however near to each other."""
+    monkeypatch.setattr("mhc_repro.analysis.figures.training.COINCIDE", 0.0)
+
+
+def test_training_shows_what_was_measured(fixture: Comparison, apart: None) -> None:
     loss, gradient, composite, activation = training(fixture).axes
     for arm, (run,) in fixture.arms.items():
         (raw,), (val,) = drawn(loss, arm, "raw"), drawn(loss, arm, "val")
@@ -59,6 +65,19 @@ def test_training_shows_what_was_measured(fixture: Comparison) -> None:
         assert data(drawn(activation, arm)[0]) == measured(run, "gain/activation")
     assert [ax.get_xlabel() for ax in (loss, gradient, composite, activation)] == ["step"] * 4
     assert loss.get_ylabel() == "nats per symbol"
+
+
+@pytest.mark.parametrize(("away", "together"), [(0.01, True), (0.2, False)])
+def test_losses_that_coincide_are_drawn_as_differences(fake: Fake, away: float, together: bool) -> None:
+    def rows(above: float) -> list[dict[str, float]]:
+        return [{"step": step, "loss/train": 3.0 - step / 200 + above} for step in range(1, 201)]
+
+    (found,) = comparisons([fake("baseline", rows(0.0)), fake("hc", rows(away)), fake("mhc", rows(-away))])
+    ax = training(found).axes[0]
+    assert ax.get_title(loc="left").startswith("(a) Loss − baseline's" if together else "(a) Loss: train")
+    (curve,) = drawn(ax, "mhc")
+    assert np.median(curve.get_ydata()) == pytest.approx(-away if together else 2.5 - away, abs=0.01)
+    assert bool(drawn(ax, "baseline", "raw")) != together
 
 
 def test_a_diverged_run_ends_in_a_cross_at_its_step(fixture: Comparison) -> None:
@@ -266,7 +285,7 @@ def test_an_arm_that_coincides_with_another_is_drawn_against_it(fake: Fake) -> N
     assert twins(few[0]) == {}
 
 
-def test_an_arm_with_fewer_seeds_is_thin_and_says_how_many(fake: Fake) -> None:
+def test_an_arm_with_fewer_seeds_is_thin_and_says_how_many(fake: Fake, apart: None) -> None:
     arms = [("baseline", 3), ("hc", 3), ("mhc", 2)]
     runs = [fake(arm, noisy_losses(seed, 0.1), seed=seed) for arm, count in arms for seed in range(count)]
     (found,) = comparisons(runs)

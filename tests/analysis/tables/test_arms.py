@@ -48,7 +48,7 @@ def test_a_row_holds_promise_measurement_and_cost(fake, monkeypatch) -> None:
     record = {"connections": {"mhc": {"step_ratio": 1.234, "peak_memory_ratio": 1.456}}}
     monkeypatch.setattr(arms, "newest", lambda root, kind="": [record])
     monkeypatch.setattr(overhead, "provenance", lambda record: "Bench of a day")
-    text = arms.part({"arms": comparisons(runs(fake))}, ROOT)
+    text = arms.part(comparisons(runs(fake)), ROOT)
     row = cells(text, "`mhc`")
     assert row[4:] == [
         "1 / 4",  # bound
@@ -66,6 +66,5 @@ def test_a_row_holds_promise_measurement_and_cost(fake, monkeypatch) -> None:
 
 
 def test_what_was_not_measured_is_a_dash(fake, tmp_path: Path) -> None:
-    text = arms.part({"arms": comparisons(runs(fake)[:1])}, tmp_path)
+    text = arms.part(comparisons(runs(fake)[:1]), tmp_path)
     assert cells(text, "`hc`")[6:] == [DASH] * 6 + [""]
-    assert arms.part({}, tmp_path) == arms.EMPTY

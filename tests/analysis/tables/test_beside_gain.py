@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 import pandas as pd
 import pytest
+from msgspec.structs import replace
 
 from mhc_repro.analysis import front, labels, study
 from mhc_repro.analysis.tables import arms, cells, differences, pairs, stability
 from mhc_repro.arm_files import abouts
+from mhc_repro.evidence.chosen import chosen
 from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.runs import Run
 
@@ -43,7 +45,7 @@ def tables(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> dict[str, pd.Dat
     """Build every table that shows a gain."""
     of_study = comparisons(runs)
     by_name = {"made-up": of_study}
-    monkeypatch.setattr(front, "chosen", lambda: front.Chosen(["made-up"], {}))
+    monkeypatch.setattr(front, "chosen", lambda: replace(chosen(), settings=["made-up"]))
     of_arms = {arm: of for each in of_study for arm, of in each.arms.items()}
     return {
         "stability": stability.stability_columns(stability.rows(of_study)),

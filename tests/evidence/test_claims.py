@@ -7,8 +7,9 @@ from scipy.stats import norm, t
 from mhc_repro.analysis.tables.claims import caption
 from mhc_repro.errors import UserError
 from mhc_repro.evidence import claims, kept, stats
+from mhc_repro.evidence.chosen import main_arms
 from mhc_repro.evidence.claims import Claim, Pair
-from mhc_repro.evidence.comparison import EXPECTED, Kind, by_study
+from mhc_repro.evidence.comparison import Kind, by_study
 from mhc_repro.evidence.ledger import LEDGER, values
 from mhc_repro.runs import checkout, read_runs
 
@@ -130,7 +131,7 @@ def test_how_often_fewer_pairs_would_decide_what_is_not_so() -> None:
     (seeds,) = by_study(read_runs(checkout() / "results", "seeds")).values()
     bits = {
         arm: {seed: values(run)["bpc"] for seed, run in seeds[0].ended(arm).items() if seed < 8}
-        for arm in EXPECTED
+        for arm in main_arms()
     }
     one, two, three = [], [], []
     draw = np.random.default_rng(0)

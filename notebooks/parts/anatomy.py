@@ -2,8 +2,7 @@
 
 Its ratio max|last activation| / max|first activation| contains the branches. Its mHC arm starts all streams and
 all maps alike, so that by symmetry no map has a gradient, and it stays the plain residual net with branches
-times 1/n for ever: arm `baseline_quarter`. Tables here and the figures of the same name put the two beside
-each other.
+times 1/n for ever: arm `baseline_quarter`. Tables here and `anatomy_figures` put the two beside each other.
 """
 
 from collections.abc import Sequence
@@ -15,9 +14,10 @@ import pandas as pd
 
 from mhc_repro.analysis import labels
 from mhc_repro.analysis.selection import choose, fullest, one_seed
-from mhc_repro.analysis.tables import published
+from mhc_repro.analysis.tables.published import quartered
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.arms import BASELINE, style
+from mhc_repro.evidence.chosen import chosen, main_arms
 from mhc_repro.evidence.comparison import Comparison, Studies
 from mhc_repro.evidence.composites import matrices
 from mhc_repro.evidence.curves import gaps
@@ -27,7 +27,8 @@ from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import Run
 
 STUDY = "published"
-HC, MHC, QUARTER = published.ARMS[STUDY]["hc"], published.ARMS[STUDY]["mhc"], published.QUARTER
+_, HC, MHC = main_arms(STUDY)
+QUARTER = chosen().controls["quarter"]
 ARMS = (BASELINE, HC, MHC, QUARTER)
 TWINS = (BASELINE, MHC, QUARTER)  # whose losses are compared
 
@@ -39,7 +40,7 @@ def published_and_ours(comparison: Comparison | None) -> pd.DataFrame:
     table = {}
     for quantity in load()["reproduction"].quantities:
         row = {}
-        for quoted, arm in (*published.ARMS[STUDY].items(), (None, QUARTER)):
+        for quoted, arm in (*zip(main_arms(), main_arms(STUDY), strict=True), (None, QUARTER)):
             label = style(arm).label
             if quoted:
                 row[label, "published"] = quantity.published[quoted]
@@ -58,7 +59,7 @@ def prediction(comparison: Comparison | None) -> pd.DataFrame:
             ratio = table.loc[name, (baseline, place)]
             rows[name, place] = {
                 "baseline": ratio,
-                "1 + (baseline − 1)/4": published.quartered(ratio),
+                "1 + (baseline − 1)/4": quartered(ratio),
                 "mHC arm": table.loc[name, (mhc, place)],
                 "baseline, F/4": table.loc[name, (quarter, "here")] if place == "here" else nan,
             }
@@ -98,7 +99,7 @@ def with_streams(studies: Studies) -> list[Run]:
     ours = fullest(studies.get(STUDY, []), ARMS)
     runs = one_seed(ours, HC, MHC).runs if ours else []
     with suppress(UserError):  # there may be no other study
-        runs = runs + one_seed(choose(studies), "hc", "mhc").runs
+        runs = runs + one_seed(choose(studies), *main_arms()[1:]).runs
     return runs
 
 

@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mhc_repro.analysis.tables.gains import compounding, peaks, readings
 from mhc_repro.evidence.comparison import Comparison, comparisons
 from mhc_repro.evidence.composites import amax, backward
 from mhc_repro.runs import Run
+from parts.gains import compounding, peaks, readings
 
 # H_res of five sub-layers and six tokens, signs mixed, around I
 H = np.eye(3) + 0.4 * np.random.default_rng(3).normal(size=(5, 6, 3, 3))

@@ -10,13 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mhc_repro.analysis.tables.published_anatomy import HC, MHC, QUARTER
 from mhc_repro.config import Config, ConnectionConfig
+from mhc_repro.evidence.chosen import chosen, main_arms
 from mhc_repro.evidence.comparison import Comparison, comparisons
 from mhc_repro.evidence.verdicts import Verdict
 from mhc_repro.runs import PROTOCOL_VERSION, Run, read_runs
 
 HERE = Path(__file__).parent
+_, HC, MHC = main_arms("published")
+QUARTER = chosen().controls["quarter"]
 RATIO = {"baseline": 21.0, HC: 22.0, MHC: 6.5, QUARTER: 6.4}  # of activations, in study published
 
 

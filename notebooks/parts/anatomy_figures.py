@@ -1,6 +1,6 @@
 """Figures of the enwik8 reproduction's arms: what its "amax gain" does, and what its mHC arm is.
 
-What they are about is said in `tables.published_anatomy`.
+What they are about is said in `anatomy`.
 """
 
 from typing import Any
@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures import drawing
 from mhc_repro.analysis.selection import one_seed
-from mhc_repro.analysis.tables import published
-from mhc_repro.analysis.tables.published_anatomy import ARMS, HC, MHC, QUARTER, TWINS, gradient
+from mhc_repro.analysis.tables.published import quartered
 from mhc_repro.evidence.arms import BASELINE
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.curves import curves, gaps, smooth
+from parts.anatomy import ARMS, HC, MHC, QUARTER, TWINS, gradient
 
 
 @theme.styled
@@ -27,7 +27,7 @@ def activation(comparison: Comparison) -> Figure:
         drawing.lines(ax, arm, runs, curves(runs, "gain/activation"))
     look: dict[str, Any] = {"color": "0.45", "linestyle": ":", "linewidth": 1.6}
     for curve in curves(one.arms.get(BASELINE, []), "gain/activation").values():
-        ax.plot(curve.index, published.quartered(curve), **look, label="1 + (baseline − 1)/4")
+        ax.plot(curve.index, quartered(curve), **look, label="1 + (baseline − 1)/4")
         ax.legend(loc="lower right")
     ax.set(title="In train mode, on the batch just trained on", ylabel="max|last| / max|first|")
     drawing.fit_positive(ax)

@@ -4,7 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mhc_repro.analysis.tables.published_anatomy import (
+from mhc_repro.evidence.arms import style
+from mhc_repro.evidence.comparison import Comparison, comparisons
+from mhc_repro.evidence.verdicts import Verdict
+from mhc_repro.runs import Run
+from parts.anatomy import (
     HC,
     MHC,
     asymmetry,
@@ -16,10 +20,6 @@ from mhc_repro.analysis.tables.published_anatomy import (
     twin_losses,
     with_streams,
 )
-from mhc_repro.evidence.arms import style
-from mhc_repro.evidence.comparison import Comparison, comparisons
-from mhc_repro.evidence.verdicts import Verdict
-from mhc_repro.runs import Run
 
 Fake = Callable[..., Run]
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from mhc_repro.analysis import theme
-from mhc_repro.analysis.figures.published_anatomy import activation, losses, separation
-from mhc_repro.analysis.tables.published_anatomy import ARMS, HC, MHC, QUARTER
 from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.comparison import Comparison, comparisons
 from mhc_repro.runs import Run
+from parts.anatomy import ARMS, HC, MHC, QUARTER
+from parts.anatomy_figures import activation, losses, separation
 
 
 def test_activation_draws_every_arm_and_the_quarter(four: Comparison) -> None:

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+#SBATCH --cpus-per-task=2 --time=4:00:00 --signal=TERM@120 --requeue --open-mode=append
+# A line of a file for each task of a Slurm job array: docs/cluster.md. Submitted from the checkout.
+eval "set -- $(sed -n "${SLURM_ARRAY_TASK_ID}p" "$1")"
+srun python experiments/train.py "$@"
+code=$?
+# Asked to stop, two minutes before its time is up, a run saves and leaves with 143: it goes on in another turn.
+[ $code = 143 ] && scontrol requeue "$SLURM_JOB_ID"
+exit $code

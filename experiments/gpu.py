@@ -1,0 +1,120 @@
+"""Spend a short lease of a GPU: check the arms on it, bench them, train what there is time for, pack what finished.
+
+    make gpu MINUTES=10
+    python experiments/gpu.py --minutes 10 connection=baseline,hc,mhc     any override of train.py
+
+Needs no network, and leaves out what wants a package that is not there. Runs go into results/local, under the names
+of their studies with `_gpu` behind, several side by side on the card, a seed at a time. What the lease cuts off
+goes on when the command is repeated. `mhc-repro import` adds the archive to the results of another machine.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import beside
+
+try:
+    import mhc_repro.command_line.compose
+    import mhc_repro.training.loop  # noqa: F401
+except ModuleNotFoundError as error:
+    message = (
+        f"error: {error.name} is not here; put what pyproject.toml lists into a folder, and PYTHONPATH=folder"
+    )
+    sys.exit(print(message, file=sys.stderr) or 2)
+
+from mhc_repro.command_line import compose, jobs
+from mhc_repro.command_line.entry import Parser, exit_code
+from mhc_repro.config import Config
+from mhc_repro.evidence.arms import rank
+from mhc_repro.runs import ENDED, LOCAL, RunDirectory, plan
+from mhc_repro.runs.archive import LIMIT, pack
+
+HERE = Path(__file__).resolve().parent
+ARCHIVE = "gpu-runs.tar"
+RESERVE = 20.0  # seconds at the end, to save and pack
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Spend the lease; return the exit code: 0 if a run was packed."""
+    return exit_code(lambda: _run(_options(arguments)))
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("overrides", nargs="*", metavar="key=value", help="overrides as for train.py, of every study")
+    add("--minutes", type=float, default=10.0, help="how long the lease is (default: 10)")
+    add("--device", default="cuda", help="as runtime.device (default: cuda)")
+    add("--studies", default="stability,stress", help="default: stability,stress")
+    add("--side", type=int, default=4, metavar="N", help="runs that share the card (default: 4)")
+    add("--steps", default="check,bench,train", help="what to do, in this order (default: all)")
+    add("--out", type=Path, default=Path(ARCHIVE), help=f"the archive (default: {ARCHIVE})")
+    return parser.parse_intermixed_args(arguments)
+
+
+def _run(options: argparse.Namespace) -> int:
+    end = time.monotonic() + 60 * options.minutes - RESERVE
+    steps = options.steps.split(",")
+    configs = _configs(options)  # a mistake comes before minutes are spent
+    if "check" in steps:
+        _within(end, "check", "pytest", "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests")
+    if "bench" in steps:
+        _within(end, "bench", "rich", str(HERE / "bench.py"), "--save", f"runtime.device={options.device}")
+    if "train" in steps:
+        print(plan.table(plan.plan(configs), f"in all, {options.side} at a time"), flush=True)
+        _train(configs, end, options.side)
+    ended = [run for run in map(RunDirectory.of, configs) if run.state() in ENDED]
+    if not ended:
+        print("no run has finished: nothing to pack", file=sys.stderr)
+        return jobs.FAILED
+    left = pack(ended, options.out)
+    print(
+        f"{options.out}: {len(ended) - len(left)} of {len(configs)} runs; mhc-repro import adds them to results"
+    )
+    for run in left:
+        print(f"{run.path}: no room for it in {LIMIT >> 20} MiB", file=sys.stderr)
+    return 0
+
+
+def _configs(options: argparse.Namespace) -> list[Config]:
+    """Return the runs of the studies, seed by seed, so that what is cut off leaves arms that can be compared."""
+    settings = [f"runtime.device={options.device}", f"runtime.results={LOCAL}", *options.overrides]
+    found = []
+    for study in options.studies.split(","):
+        for config in compose.compose_jobs([f"study={study}", *settings]):
+            config.study = f"{study}_gpu"
+            found.append(config)
+    return sorted(found, key=lambda config: (config.seed, config.study, rank(config.connection.name)))
+
+
+def _within(end: float, name: str, package: str, *arguments: str) -> None:
+    if find_spec(package) is None:
+        print(f"{name}: left out, there is no {package} here", file=sys.stderr)
+        return
+    try:
+        code = subprocess.run(
+            [sys.executable, *arguments], cwd=beside.CHECKOUT, timeout=max(1.0, end - time.monotonic())
+        ).returncode
+        print(f"{name}: exit code {code}", flush=True)
+    except subprocess.TimeoutExpired:
+        print(f"{name}: cut off by the end of the lease", file=sys.stderr)
+
+
+def _train(configs: list[Config], end: float, side: int) -> None:
+    alarm = threading.Timer(max(0.0, end - time.monotonic()), os.kill, (os.getpid(), signal.SIGTERM))
+    alarm.start()
+    try:
+        jobs.side_by_side(configs, [f"{RunDirectory.of(config).run_id}" for config in configs], side)
+    finally:
+        alarm.cancel()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

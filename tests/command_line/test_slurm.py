@@ -1,0 +1,121 @@
+"""A study over a real Slurm: a run fails, two are queued again, and what finishes has the bits of a local run."""
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mhc_repro.command_line import cli
+from mhc_repro.command_line.compose import CONF, check_command_line, compose_jobs
+from mhc_repro.cores import cores
+from mhc_repro.runs import RunDirectory, read_run
+from slurm import cluster
+from tiny_runs import SCRIPT, TINY
+from two_processes import assert_same, wait_until
+
+SHORT, LONG = 5, 300
+STUDY = (
+    "connection=baseline,hc",
+    f"train.steps={SHORT},{LONG}",
+    *(x for x in TINY if "train.steps" not in x),
+)
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Path]:
+    with cluster() as config:
+        yield config
+
+
+def asked(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.slow
+def test_a_study_over_slurm(
+    slurm: Path,
+    main: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.setenv("SLURM_CONF", str(slurm))
+    line = ["-m", *STUDY, "probe.every=50", f"runtime.results={tmp_path / 'results'}"]
+    runs = [RunDirectory.of(config) for config in compose_jobs(line)]
+    hurt, long = runs[2], {1: runs[1], 3: runs[3]}
+
+    def begun() -> list[int]:
+        return [number for number, run in long.items() if (run.path / "metrics.jsonl").exists()]
+
+    hurt.log.mkdir(parents=True)  # it cannot be written to
+    submit = [sys.executable, str(SCRIPT), *line, "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1"]
+    with subprocess.Popen(submit, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        # One hears, as at the end of its time, that it is to be queued again; the other makes room for the urgent.
+        wait_until(lambda: bool(begun()))
+        (job,) = set(asked("squeue", "--noheader", "--format=%F").split())
+        asked("scancel", "--signal=USR2", f"{job}_{begun()[0]}")
+        wait_until(lambda: len(begun()) == 2)
+        asked("sbatch", "--partition=urgent", "--exclusive", f"--output={tmp_path / 'log'}", "--wrap=true")
+        out, err = process.communicate(timeout=600)
+    assert process.returncode == 1, err
+    assert "what the jobs print is in " in out
+    assert err.splitlines()[-1] == f"1 of 4 runs did not finish: {hurt.run_id} (interrupted)"
+    assert all("resuming at step" in run.log.read_text() for run in long.values())
+
+    capsys.readouterr()
+    assert cli.main(["ls", "--failed", "--root", str(tmp_path / "results")]) == 0
+    line_of_run, log = capsys.readouterr().out.splitlines()
+    assert line_of_run == f"{hurt.path}  interrupted at 0/{SHORT}: ended without a word"
+    assert f"{hurt.log}: Is a directory; make room" in Path(log.strip()).read_text()
+
+    hurt.log.rmdir()
+    assert cli.main(["plan", "--lines", *line]) == 0
+    (tmp_path / "runs.txt").write_text(capsys.readouterr().out)
+    array = ["sbatch", "--wait", "--array=1-1", "--cpus-per-task=1", f"--output={tmp_path / 'array'}"]
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
+    subprocess.run(
+        [*array, "experiments/array.sh", str(tmp_path / "runs.txt")], check=True, cwd=CONF.parent, timeout=600
+    )
+
+    assert main(*line[:-1], f"runtime.results={tmp_path / 'local'}") == 0
+    for run in runs:
+        one, other = read_run(run.path), read_run(tmp_path / "local" / "scratch" / run.run_id)
+        assert "log" not in one.status
+        assert_same(one, other, exact=True)
+
+
+def test_a_line_is_a_run(main: Callable[..., int], capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    (tmp_path / "my studies" / "study").mkdir(parents=True)
+    text = 'defaults: []\nstudy: mine\nhydra: {mode: MULTIRUN, sweeper: {params: {seed: "0,1"}}}\n'
+    (tmp_path / "my studies" / "study" / "mine.yaml").write_text(f"# @package _global_\n{text}")
+    line = ["--config-dir", str(tmp_path / "my studies"), "study=mine", "optim.betas=[0.5,0.9],[0.9,0.95]"]
+    assert cli.main(["plan", "--lines", *line]) == 0
+    lines = [shlex.split(each) for each in capsys.readouterr().out.splitlines()]
+    assert [compose_jobs(each) for each in lines] == [[each] for each in compose_jobs(line)]
+    assert len(lines) == 4
+
+
+@pytest.mark.parametrize(
+    ("launcher", "each"),
+    [
+        ("hydra/launcher=slurm", "2 cores, 4 h 0 min at a time"),
+        ("hydra/launcher=slurm_gpu hydra.launcher.timeout_min=90", "1 GPU, 4 cores, 1 h 30 min at a time"),
+        ("hydra/launcher=submitit_slurm", "1 h 0 min at a time"),
+    ],
+)
+def test_the_plan_says_what_slurm_is_asked_for(launcher: str, each: str) -> None:
+    sweep = check_command_line(["-m", "seed=0,1", *launcher.split()])
+    assert sweep.how == f"in all, as jobs of Slurm that have {each}"
+    assert sweep.queue is not None
+    assert sweep.queue.folder.name == ".submitit"
+
+
+def test_a_job_has_the_cores_it_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Slurm that does not hold jobs to their cores would have each use all of the node."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(8), raising=False)
+    assert cores() == 8
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
+    assert cores() == 2

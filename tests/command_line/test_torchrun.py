@@ -1,0 +1,168 @@
+"""One run in two real processes of torchrun's: the numbers of one process, and an accident costs nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mhc_repro.command_line import ranks
+from mhc_repro.config import Config
+from mhc_repro.errors import UserError
+from mhc_repro.evidence.verdicts import verdict
+from mhc_repro.runs import Run, RunDirectory, read_runs
+from mhc_repro.training import follower, runtime, together
+from mhc_repro.validation import validate
+from tiny_runs import TINY
+from two_processes import assert_same, torchrun
+
+MORE = ("connection=mhc", "data.batch=4", "train.steps=50", "optim.lr=3e-3", "runtime.checkpoint_seconds=0")
+
+
+@pytest.fixture
+def as_one_of_two(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Make this process, as far as its environment tells, one of two of torchrun's."""
+
+    def become(rank: int) -> None:
+        told = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+        for key, value in {**told, "RANK": rank, "LOCAL_RANK": rank}.items():
+            monkeypatch.setenv(key, str(value))
+
+    return become
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_run(
+    tmp_path: Path, main: Callable[..., int], capfd: pytest.CaptureFixture
+) -> None:
+    def line(*names: str) -> list[str]:
+        return [*TINY, *MORE, f"runtime.results={','.join(str(tmp_path / name) for name in names)}"]
+
+    def run(name: str) -> Run:
+        (found,) = read_runs(tmp_path / name)
+        return found
+
+    parallel = ("runtime.accumulate=2",)
+    argv = ("-m", *line("whole", "hurt"), *parallel)
+    code, said = torchrun("hurt_train.py", *argv, ACCIDENT="hurt 20 1 kill")
+    assert code == 1
+    assert said.count("another of its processes died at step 20; saved; repeat the command to go on") == 1
+    assert [run(name).state for name in ("whole", "hurt")] == ["finished", "interrupted"]
+
+    assert main(*line("hurt")) == 2
+    (error,) = capfd.readouterr().err.splitlines()
+    assert "accumulate was 2, is 1" in error
+    assert "world_size was 2, is 1; set it as it was (torchrun --nproc-per-node=2 ...)" in error
+
+    argv = ("-m", *line("whole", "hurt", "asked"), *parallel)
+    code, said = torchrun("hurt_train.py", *argv, ACCIDENT="asked 35 1 ask")
+    assert code == 1
+    assert said.count("already finished") == said.count("resuming at step 20") == 1
+    assert [run(name).state for name in ("hurt", "asked")] == ["finished", "interrupted"]
+    assert run("asked").status["step"] in (35, 36)
+    assert run("asked").status["message"] == "stopped by a signal"
+    whole, hurt = run("whole"), run("hurt")
+    assert_same(whole, hurt, exact=True)
+
+    assert main(*line("alone")) == 0
+    alone = run("alone")
+    assert_same(whole, alone, exact=False)
+    assert whole.run_id == alone.run_id
+    assert verdict(whole).notes() == verdict(alone).notes()
+    assert (whole.manifest["fingerprint"]["world_size"], "world_size" in alone.manifest["fingerprint"]) == (
+        2,
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "rank", "told"), [("running", 1, 1), ("running", 2, 0), ("interrupted", 1, 0)]
+)
+def test_the_death_of_the_first_process_is_told_once(
+    status: str,
+    rank: int,
+    told: int,
+    config: Callable[..., Config],
+    as_one_of_two: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
+) -> None:
+    def lost() -> None:
+        raise together.Lost
+
+    as_one_of_two(rank)
+    left = config("hc")
+    run = RunDirectory.of(left)
+    run.path.mkdir(parents=True)
+    run.write_status(status=status, step=1, steps=4)
+    monkeypatch.setattr(together, "told", lost)
+    assert follower.follow(left) == "lost"
+    assert capfd.readouterr().err.count("its first process died; repeat the command") == told
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"batch": 3}, "data.batch=3: 2 processes cannot share it evenly; for example data.batch=2"),
+        (
+            {"batch": 6, "accumulate": 2},
+            "runtime.accumulate=2: must divide data.batch=6, in each of 2 processes",
+        ),
+        ({"dropout": 0.1}, "torchrun --nproc-per-node=2: each part would draw masks of its own"),
+    ],
+)
+def test_a_batch_that_cannot_be_shared(
+    settings: dict, said: str, config: Callable[..., Config], as_one_of_two: Callable[[int], None]
+) -> None:
+    as_one_of_two(0)
+    made = config("hc", model={"dropout": settings.get("dropout", 0.0)})
+    made.data.batch, made.runtime.accumulate = settings.get("batch", 4), settings.get("accumulate", 1)
+    with pytest.raises(UserError, match=said):
+        validate(made)
+
+
+def test_each_process_has_a_gpu_of_its_own(
+    config: Callable[..., Config], as_one_of_two: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_one_of_two(1)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    made = config("hc").runtime
+    for made.device in ("auto", "cuda"):
+        assert str(runtime.device_of(made)) == "cuda:1"
+    made.device = "cuda:0"
+    with pytest.raises(UserError, match=r"cuda:0: 2 processes would share it; use runtime.device=auto"):
+        runtime.device_of(made)
+    made.device = "cuda"
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(UserError, match=r"2 processes on this machine and 1 GPU.*--nproc-per-node=1"):
+        runtime.device_of(made)
+    made.device = "cpu"
+    monkeypatch.setattr(runtime, "cores", lambda: 8)
+    assert (str(runtime.device_of(made)), runtime.default_threads()) == ("cpu", 4)
+
+
+@pytest.mark.parametrize(
+    ("rank", "line", "code", "said"),
+    [
+        (0, "connection=hcc", 2, "error: connection=hcc: "),
+        (1, "connection=hcc", 2, "rank 1: error: connection=hcc: "),
+        (0, "-m hydra/launcher=joblib seed=0,1", 2, "error: hydra/launcher=joblib: torchrun's 2 processes"),
+    ],
+)
+def test_a_mistake_that_all_make_is_told_by_one(
+    rank: int,
+    line: str,
+    code: int,
+    said: str,
+    main: Callable[..., int],
+    as_one_of_two: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
+) -> None:
+    """The others wait before they tell: torchrun ends them first."""
+    waited: list[float] = []
+    monkeypatch.setattr(ranks.time, "sleep", waited.append)
+    as_one_of_two(rank)
+    assert main(*line.split()) == code
+    assert capfd.readouterr().err.startswith(said)
+    assert bool(waited) == (rank > 0)

@@ -1,0 +1,79 @@
+"""An archive carries whole runs to another machine, adds none twice, and none over another."""
+
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mhc_repro.command_line import cli
+from mhc_repro.errors import UserError
+from mhc_repro.runs import RunDirectory, read_runs
+from mhc_repro.runs.archive import pack, unpack
+
+
+@pytest.fixture
+def made(make_config: Callable, make_run: Callable) -> list[RunDirectory]:
+    return [make_run(make_config(seed=seed, study="mine_gpu")) for seed in range(3)]
+
+
+def test_there_and_back(made: list[RunDirectory], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    archive, root = tmp_path / "runs.tar", tmp_path / "elsewhere"
+    assert pack(made, archive) == []
+    assert cli.main(["import", str(archive), "--root", str(root)]) == 0
+    assert "added 3 runs, 0 were there" in capsys.readouterr().out
+    for run, other in zip(read_runs(made[0].path.parents[1]), read_runs(root), strict=True):
+        assert (run.run_id, run.manifest, run.status) == (other.run_id, other.manifest, other.status)
+        assert run.metrics.equals(other.metrics)
+    assert unpack(archive, root)[0] == []
+    assert sorted(path.name for path in root.iterdir()) == ["mine_gpu"]  # nothing is left behind
+
+
+def test_what_has_no_room_stays_and_the_archive_is_within_its_limit(
+    made: list[RunDirectory], tmp_path: Path
+) -> None:
+    archive = tmp_path / "runs.tar"
+    pack(made[:2], archive)
+    limit = archive.stat().st_size
+    assert pack(made, archive, limit) == made[2:]
+    assert archive.stat().st_size <= limit
+    assert len(unpack(archive, tmp_path / "elsewhere")[0]) == 2
+
+
+def test_nothing_is_added_of_an_archive_with_a_fault(
+    made: list[RunDirectory], make_config: Callable, make_run: Callable, tmp_path: Path
+) -> None:
+    archive, root = tmp_path / "runs.tar", tmp_path / "elsewhere"
+
+    def refused(said: str) -> None:
+        with pytest.raises(UserError, match=said) as error:
+            unpack(archive, root)
+        assert "\n" not in str(error.value)
+        assert not list(root.glob("*/*"))
+
+    pack([*made, make_run(make_config(seed=3, study="mine_gpu"), status="interrupted")], archive)
+    refused("has not ended")
+    table = made[0].path / "metrics.parquet"
+    table.write_bytes(table.read_bytes()[:-9] + b"\0" * 9)
+    pack(made, archive)
+    refused("changed since it was written")
+    archive.write_bytes(archive.read_bytes()[:2000])
+    refused("runs.tar: .*; name an archive")
+    archive.unlink()
+    refused("runs.tar: .*No such file")
+    with tarfile.open(archive, "w") as tar:
+        tar.add(table, "../outside.parquet")
+    refused("outside")
+    assert not (tmp_path / "outside.parquet").exists()
+
+
+def test_another_run_of_the_same_id_stays(
+    made: list[RunDirectory], make_config: Callable, make_run: Callable, tmp_path: Path
+) -> None:
+    """As one that was trained on a CPU: an id does not say on what."""
+    archive = tmp_path / "runs.tar"
+    pack(made, archive)
+    before = (made[2].path / "manifest.json").read_bytes()
+    (made[2].path / "manifest.json").write_bytes(before.replace(b"c0ffee", b"facade"))
+    with pytest.raises(UserError, match=f"{made[2].path}: another run of this id"):
+        unpack(archive, made[0].path.parents[1])
