@@ -10,6 +10,7 @@ from mhc_repro.analysis.tables import (
     arms,
     claims,
     differences,
+    family,
     overhead,
     pairs,
     published,
@@ -37,6 +38,7 @@ def part(
         "pairs": lambda: pairs.part(studies),
         "arms-by-family": arms.by_family,
         "bench": lambda: "\n\n".join([overhead.part(root), *_scaling(root, folder)]),
+        "family": lambda: family.part(studies, root),
         "agreement": lambda: agreement.part(root),
         "published": lambda: published.part(studies),
     }

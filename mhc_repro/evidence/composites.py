@@ -5,6 +5,8 @@ The probe multiplies per token and averages last. Here the same products are for
 so that one sees what averaging first would have given.
 """
 
+from math import isqrt
+
 import numpy as np
 import pandas as pd
 
@@ -14,15 +16,20 @@ from mhc_repro.runs.schema import GAINS
 DIRECTIONS = ("forward", "backward")
 
 
+def side(run: Run) -> int:
+    """Return the n of its n x n matrices: the number of streams, or of outputs where all are kept."""
+    return isqrt(len(run.gains["h_single"].iloc[0]))
+
+
 def matrices(run: Run, step: int, key: str = "h_single") -> np.ndarray:
     """Read the token means of H_l ("h_single"), H_l...H_1 ("h_forward") or H_L...H_l ("h_backward"): (L, n, n)."""
-    return np.stack(run.probe(step)[key].to_list()).reshape(-1, run.n, run.n)
+    return np.stack(run.probe(step)[key].to_list()).reshape(-1, side(run), side(run))
 
 
 def token_matrices(run: Run, step: int) -> np.ndarray:
     """Read H_l of the kept probe tokens at a step that kept some: (L, tokens, n, n)."""
     rows = run.tokens[run.tokens["step"] == step].sort_values("layer")
-    return np.stack(rows["h_res"].to_list()).reshape(len(rows), -1, run.n, run.n)
+    return np.stack(rows["h_res"].to_list()).reshape(len(rows), -1, side(run), side(run))
 
 
 def forward(h_res: np.ndarray) -> np.ndarray:
@@ -49,7 +56,7 @@ def amax(h_res: np.ndarray, direction: str) -> np.ndarray:
 def weakest_column(run: Run) -> pd.Series:
     """Give the smallest |column sum| of H_L ... H_l by sub-layer, at the last probe: which gradient fades most."""
     rows = run.probe()
-    sums = np.stack(rows["h_backward"].to_list()).reshape(-1, run.n, run.n).sum(1)
+    sums = np.stack(rows["h_backward"].to_list()).reshape(-1, side(run), side(run)).sum(1)
     return pd.Series(np.abs(sums).min(1), rows.index)
 
 

@@ -127,7 +127,7 @@ ARMS = {
         static=35,
     ),
     "xhc_clamp": Arm(),
-    "deepseek_v4": Arm(distance=None, pre_norm=1e-4, sums=1e-5),
+    "deepseek_v4": Arm(distance=None, pre_norm=1e-5, sums=1e-5),
     "single_pass": Arm(),
     "mhc_annealed": Arm(),
     "residual_scale": Arm(ONE, 0.0, phi=0, static=1),

@@ -9,9 +9,12 @@ from torch import Tensor
 from mhc_repro.config import ProbeConfig
 from mhc_repro.connections import build
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.composites import recomputed
 from mhc_repro.measurement.gains import gain_rows
 from mhc_repro.measurement.probe import Probe
 from mhc_repro.measurement.seen import completed
+from mhc_repro.runs import RunDirectory, read_run
+from mhc_repro.training.loop import train
 from mhc_repro.validation import validate
 
 ARMS = ("attention_residuals", "muddformer", "muddformer_normed")
@@ -168,6 +171,18 @@ def test_a_probe_records_squares_and_a_kernel(tiny, name):
     assert [len(row["kappa"]) for row in heard] == [1, 2, 3, 4, 5]
     assert len(tokens) == 4
     assert 0 < metrics["kernel/late_share"] < 1
+
+
+def test_a_run_of_it_is_read_back_as_it_was_measured(config):
+    made = config("muddformer", probe={"token_maps": 12})
+    assert train(made) == "finished"
+    run = read_run(RunDirectory.of(made).path)
+    for step in (0, 4):
+        frame = recomputed(run, step)
+        for direction in ("forward", "backward"):
+            recorded, again = (frame[direction, which].to_list() for which in ("recorded", "kept"))
+            assert again == pytest.approx(recorded, rel=1e-6)
+    assert max(recorded) > 2  # backward it counts all outputs
 
 
 def test_drawn_weights_are_the_seeds_and_not_the_bodys(tiny):

@@ -1,0 +1,91 @@
+"""Every arm at the better of the rates that study `family` runs, paired by seed to the baseline at its own.
+
+The better rate is the one with the lowest mean held-out loss over the seeds, of those that have all seeds the arm
+has; one that diverged in a seed has an endless loss. Chosen by the losses that are then shown, it favours each arm
+by as much as its seeds scatter, the baseline too.
+"""
+
+from collections.abc import Sequence
+from math import inf, isnan, nan
+from pathlib import Path
+from statistics import mean
+
+import pandas as pd
+
+from mhc_repro.analysis import labels
+from mhc_repro.analysis.tables import cells, differences, overhead
+from mhc_repro.bench.records import ALL_ARMS, newest
+from mhc_repro.evidence import stats
+from mhc_repro.evidence.arms import BASELINE, style
+from mhc_repro.evidence.comparison import Comparison, Studies, comparisons
+from mhc_repro.evidence.composites import DIRECTIONS
+from mhc_repro.evidence.ledger import values
+from mhc_repro.evidence.sweeps import LR, rate
+from mhc_repro.runs import ENDED, Run
+
+STUDY = "family"
+EMPTY = f"*No run of study `{STUDY}` yet: `make study STUDY={STUDY}` makes them.*"
+CAPTION = (
+    "Each arm at the better of the study's rates, by its mean over the seeds. Bits: held-out, a character, at the "
+    "end. Differences are from the baseline at its own better rate, of the same seeds, with the 95 % t interval "
+    f"from {stats.FEWEST} on; {differences.MARK}: it leaves zero out; brackets: seeds in which the arm is below. "
+    "Gain: largest composite gain of a run, forward / backward; of arms that keep earlier states or outputs it "
+    "counts all that is kept. Step: times the baseline's, by the bench."
+)
+
+
+def part(studies: Studies, root: Path) -> str:
+    """Write a page's part: the table, its caption and where it comes from."""
+    if STUDY not in studies:
+        return EMPTY
+    measured = newest(root, ALL_ARMS) or newest(root)
+    frame = table(studies[STUDY], measured[0]["connections"] if measured else {})
+    sources = [
+        labels.provenance(studies[STUDY]),
+        *(f"*{overhead.provenance(each)}*" for each in measured[:1]),
+    ]
+    return "\n\n".join([cells.markdown(frame), f"{CAPTION} {cells.KERNEL} {cells.SEVERAL}", *sources])
+
+
+def at_best(runs: Sequence[Run]) -> tuple[float, dict[int, Run]]:
+    """Choose an arm's better rate, and return it with its runs that have ended, by seed."""
+    by_rate: dict[float, dict[int, Run]] = {}
+    for run in runs:
+        by_rate.setdefault(rate(run, LR), {})[run.seed] = run
+    most = max(map(len, by_rate.values()))
+    whole = {each: of for each, of in by_rate.items() if len(of) == most}
+    best = min(sorted(whole), key=lambda each: mean(bits(whole[each]).values()))
+    return best, whole[best]
+
+
+def bits(runs: dict[int, Run]) -> dict[int, float]:
+    """Read held-out bits at the end by seed: infinite where a run diverged, or has none."""
+    read = {seed: values(run)["bpc"] for seed, run in runs.items()}
+    return {seed: inf if isnan(found) else found for seed, found in read.items()}
+
+
+def table(of_study: Sequence[Comparison], costs: dict[str, dict[str, float]]) -> pd.DataFrame:
+    """Lay out a row for each arm, as finished text; what has not been run or measured is a dash."""
+    ended = [run for each in of_study for run in each.runs if run.state in ENDED]
+    found = {arm: at_best(runs) for each in comparisons(ended, swept=LR) for arm, runs in each.arms.items()}
+    base = bits(found[BASELINE][1]) if BASELINE in found else {}
+    rows = []
+    for arm, (best, of_seed) in found.items():
+        runs, own = list(of_seed.values()), bits(of_seed)
+        gaps = [] if arm == BASELINE else list(stats.paired(own, base).values())
+        sides = [cells.shown(runs, f"composite_{direction}") for direction in DIRECTIONS]
+        rows.append(
+            {
+                "arm": style(arm).label,
+                "rate": f"{best:g}",
+                "seeds": str(len(runs)),
+                "bits": cells.cell(list(own.values()), 3),
+                "− baseline": differences.difference(gaps) if gaps else cells.DASH,
+                "gain": " / ".join(sides),
+                **cells.beside_gain(runs),
+                "step": cells.number(
+                    1.0 if arm == BASELINE else costs.get(arm, {}).get("step_ratio", nan), 2
+                ),
+            }
+        )
+    return pd.DataFrame(rows, dtype=object)

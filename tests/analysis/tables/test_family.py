@@ -1,0 +1,71 @@
+"""The table of the family: the better rate by the data, differences at each arm's own, dashes for the rest."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mhc_repro.analysis.tables import family
+from mhc_repro.evidence.comparison import comparisons
+from mhc_repro.runs import Run
+
+Fake = Callable[..., Run]
+INF = float("inf")
+
+
+@pytest.fixture
+def made(fake: Fake) -> Callable[..., list[Run]]:
+    """Make an arm's runs at one rate, one a seed: bits at the end, INF if it diverged."""
+
+    def make(arm: str, lr: float, *bits: float) -> list[Run]:
+        return [
+            fake(
+                arm,
+                [{"step": 60, "bpc/test": each}],
+                seed=seed,
+                state="diverged" if each == INF else "finished",
+                study="family",
+                optim__lr=lr,
+            )
+            for seed, each in enumerate(bits)
+        ]
+
+    return make
+
+
+def table(*arms: list[Run], costs: dict | None = None):
+    found = comparisons([run for runs in arms for run in runs])
+    return family.table(found, costs or {}).set_index("arm")
+
+
+def test_each_arm_stands_at_its_own_better_rate(made) -> None:
+    frame = table(
+        made("baseline", 1e-3, 3.0, 3.1, 3.2),
+        made("baseline", 3e-3, 3.5, 2.9, 3.5),  # the better in one seed, not in the mean
+        made("hc", 1e-3, 3.0, 3.1, 3.2),
+        made("hc", 3e-3, 2.75, 2.85, 2.95),
+        costs={"hc": {"step_ratio": 1.25}},
+    )
+    assert frame.loc["baseline", ["rate", "seeds", "− baseline", "step"]].tolist() == [
+        "0.001",
+        "3",
+        "–",
+        "1.00",
+    ]
+    row = frame.loc["HC"]
+    assert (row["rate"], row["step"]) == ("0.003", "1.25")
+    assert row["− baseline"] == "-0.250 ± 0.000 † (3 of 3)"
+
+
+def test_a_rate_at_which_a_seed_diverged_or_is_missing_is_not_chosen(made) -> None:
+    base = made("baseline", 1e-3, 3.0, 3.0, 3.0)
+    frame = table(base, made("hc", 3e-3, 2.0, INF, 2.0), made("hc", 1e-3, 3.1, 3.1, 3.1))
+    assert frame.loc["HC", "rate"] == "0.001"
+    frame = table(base, made("mhc", 3e-3, 2.0), made("mhc", 1e-3, 3.1, 3.1, 3.1))
+    assert frame.loc["mHC", ["rate", "seeds"]].tolist() == ["0.001", "3"]
+
+
+def test_what_has_not_been_run_is_a_dash_and_nothing_at_all_a_line(made, tmp_path: Path) -> None:
+    frame = table(made("hc", 1e-3, 3.0))
+    assert frame.loc["HC", ["bits", "− baseline", "step"]].tolist() == ["3.000", "–", "–"]
+    assert family.part({}, tmp_path) == family.EMPTY
