@@ -8,9 +8,9 @@ from mhc_repro.analysis.figures import scaling
 from mhc_repro.analysis.tables import (
     agreement,
     arms,
+    at_best,
     claims,
     differences,
-    family,
     overhead,
     pairs,
     published,
@@ -38,7 +38,6 @@ def part(
         "pairs": lambda: pairs.part(studies),
         "arms-by-family": arms.by_family,
         "bench": lambda: "\n\n".join([overhead.part(root), *_scaling(root, folder)]),
-        "family": lambda: family.part(studies, root),
         "agreement": lambda: agreement.part(root),
         "published": lambda: published.part(studies),
     }
@@ -47,6 +46,7 @@ def part(
         "answers": stability.brief,
         "differences": differences.part,
         "arms": lambda found: arms.part(found, root),
+        "at-best": lambda found: at_best.part(found, root),
         "figure": lambda found: figures.part(arguments.get("name", ""), found, folder),
     }
     if name in of_all and not arguments:

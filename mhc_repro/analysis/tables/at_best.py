@@ -1,4 +1,4 @@
-"""Every arm at the better of the rates that study `family` runs, paired by seed to the baseline at its own.
+"""Every arm of a study at the better of the rates it was run at, paired by seed to the baseline at its own.
 
 The better rate is the one with the lowest mean held-out loss over the seeds, of those that have all seeds the arm
 has; one that diverged in a seed has an endless loss. Chosen by the losses that are then shown, it favours each arm
@@ -17,14 +17,12 @@ from mhc_repro.analysis.tables import cells, differences, overhead
 from mhc_repro.bench.records import ALL_ARMS, newest
 from mhc_repro.evidence import stats
 from mhc_repro.evidence.arms import BASELINE, style
-from mhc_repro.evidence.comparison import Comparison, Studies, comparisons
+from mhc_repro.evidence.comparison import Comparison, comparisons
 from mhc_repro.evidence.composites import DIRECTIONS
 from mhc_repro.evidence.ledger import values
 from mhc_repro.evidence.sweeps import LR, rate
 from mhc_repro.runs import ENDED, Run
 
-STUDY = "family"
-EMPTY = f"*No run of study `{STUDY}` yet: `make study STUDY={STUDY}` makes them.*"
 CAPTION = (
     "Each arm at the better of the study's rates, by its mean over the seeds. Bits: held-out, a character, at the "
     "end. Differences are from the baseline at its own better rate, of the same seeds, with the 95 % t interval "
@@ -34,14 +32,12 @@ CAPTION = (
 )
 
 
-def part(studies: Studies, root: Path) -> str:
+def part(of_study: Sequence[Comparison], root: Path) -> str:
     """Write a page's part: the table, its caption and where it comes from."""
-    if STUDY not in studies:
-        return EMPTY
     measured = newest(root, ALL_ARMS) or newest(root)
-    frame = table(studies[STUDY], measured[0]["connections"] if measured else {})
+    frame = table(of_study, measured[0]["connections"] if measured else {})
     sources = [
-        labels.provenance(studies[STUDY]),
+        labels.provenance(of_study),
         *(f"*{overhead.provenance(each)}*" for each in measured[:1]),
     ]
     return "\n\n".join([cells.markdown(frame), f"{CAPTION} {cells.KERNEL} {cells.SEVERAL}", *sources])

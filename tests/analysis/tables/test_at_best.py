@@ -1,11 +1,11 @@
-"""The table of the family: the better rate by the data, differences at each arm's own, dashes for the rest."""
+"""Every arm at its best: the better rate by the data, differences at each arm's own, dashes for the rest."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mhc_repro.analysis.tables import family
+from mhc_repro.analysis.tables import at_best
 from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.runs import Run
 
@@ -35,7 +35,7 @@ def made(fake: Fake) -> Callable[..., list[Run]]:
 
 def table(*arms: list[Run], costs: dict | None = None):
     found = comparisons([run for runs in arms for run in runs])
-    return family.table(found, costs or {}).set_index("arm")
+    return at_best.table(found, costs or {}).set_index("arm")
 
 
 def test_each_arm_stands_at_its_own_better_rate(made) -> None:
@@ -65,7 +65,9 @@ def test_a_rate_at_which_a_seed_diverged_or_is_missing_is_not_chosen(made) -> No
     assert frame.loc["mHC", ["rate", "seeds"]].tolist() == ["0.001", "3"]
 
 
-def test_what_has_not_been_run_is_a_dash_and_nothing_at_all_a_line(made, tmp_path: Path) -> None:
+def test_what_has_not_been_run_is_a_dash(made, tmp_path: Path) -> None:
     frame = table(made("hc", 1e-3, 3.0))
     assert frame.loc["HC", ["bits", "− baseline", "step"]].tolist() == ["3.000", "–", "–"]
-    assert family.part({}, tmp_path) == family.EMPTY
+    page = at_best.part(comparisons(made("hc", 1e-3, 3.0)), tmp_path)
+    assert "| HC " in page
+    assert "Study `family`" in page
