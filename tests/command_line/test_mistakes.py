@@ -40,7 +40,7 @@ MISTAKES = [
     ("probe.enabled=maybe", ["true or false", "probe.enabled=true"]),
     ("runtime.threads=many", ["a whole number or null", "runtime.threads=null"]),
     ("model.dim.x=1", ["model.dim.x=1", "a whole number", "model.dim=256"]),
-    ("connection=3", ["baseline, baseline_quarter, ", "connection=baseline"]),
+    ("connection=3", ["baseline, baseline_quarter, ", "for example connection="]),
     ("connection=[hc,mhc]", ["baseline, baseline_quarter, ", "-m connection="]),
     ("~connection", ["baseline, baseline_quarter, "]),
     # what an interpolation stands for has a type, too
