@@ -71,20 +71,16 @@ def provenance(comparisons: Sequence[Comparison], markdown: bool = True) -> str:
     strong, slanted, code = ("**", "*", "`") if markdown else ("", "", "")
     first = comparisons[0]
     runs = [run for each in comparisons for run in each.runs]
+    shown = first.study in chosen().demonstrations
     settings = f"{protocol(first)}, {seeds_text(first)}"
     if first.setting:
         settings = "; ".join(f"{each.setting}, {seeds_text(each)}" for each in comparisons)
     commits = ", ".join(sorted({commit(run) for run in runs}))
-    source = (
-        f"{slanted}Study {code}{first.study}{code} ({settings}): {len(runs)} runs, commit {commits}. "
+    warning = f"{strong}A demonstration, not evidence.{strong} " if shown else ""
+    return (
+        f"{warning}{slanted}Study {code}{first.study}{code} ({settings}): {len(runs)} runs, commit {commits}. "
         f"Regenerate: {code}make report{code}.{slanted}"
     )
-    if first.study not in chosen().demonstrations:
-        return source
-    count = "one seed" if len(first.seeds) == 1 else f"{len(first.seeds)} seeds"
-    config = runs[0].config
-    size = f"{config['train']['steps']} steps, {config['model']['blocks']} blocks"
-    return f"{strong}{first.study.capitalize()}: {count}, {size}: a demonstration, not evidence.{strong} {source}"
 
 
 def commit(run: Run) -> str:

@@ -5,7 +5,7 @@
     bpc mhc - hc in seeds: mean                 their mean ± half-width of the 95 % t interval
     bpc mhc - hc: settings above                in how many settings of the front page the mean is above the noise
     bench step_ratio mhc                        of the newest record of the bench
-    runs, runs diverged                         how many are recorded, how many of them diverged
+    runs, runs hc, runs diverged hc             how many are recorded, how many of an arm, how many of them diverged
     torture kills, torture wrong                how many were tried by make torture, how many of all went wrong
 
 An expression names a quantity of the ledger, one arm or two, and where: studies or settings, by the beginning of
@@ -20,11 +20,13 @@ from pathlib import Path
 from statistics import fmean
 
 from mhc_repro.analysis.tables import cells
+from mhc_repro.arm_files import abouts
 from mhc_repro.bench.records import newest
 from mhc_repro.errors import UserError
 from mhc_repro.evidence import stats, torture
 from mhc_repro.evidence.comparison import Comparison, Studies
 from mhc_repro.evidence.ledger import LEDGER, Quantity, values
+from mhc_repro.runs import ENDED
 
 FORMS = ("range", "size", "each", "mean", "smallest", "largest", "pairs")
 COUNTS = ("settings", "settings above", "settings below", "settings even")
@@ -98,9 +100,11 @@ def _text(numbers: Sequence[float], quantity: Quantity, asked: re.Match[str], fo
 
 
 def _runs(expression: str, studies: Studies) -> str:
-    state = expression.partition(" ")[2]
+    said = expression.split()[1:]
     runs = [run for of_study in studies.values() for each in of_study for run in each.runs]
-    return str(sum(state in ("", run.state) for run in runs))
+    if strange := set(said) - {*ENDED, *abouts()}:
+        raise UserError(f"<!-- n:{expression} -->: {min(strange)} is neither {', '.join(ENDED)} nor an arm")
+    return str(sum({run.state, run.connection} >= set(said) for run in runs))
 
 
 def _bench(expression: str, root: Path) -> str:

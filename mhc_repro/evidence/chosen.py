@@ -22,6 +22,7 @@ class Chosen(Struct, forbid_unknown_fields=True):
     arms: Annotated[dict[str, str], Meta(min_length=2)]  # labels
     read: list[str]
     demonstrations: list[str]
+    apart: list[str]
 
 
 @cache

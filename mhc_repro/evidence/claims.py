@@ -27,6 +27,8 @@ from mhc_repro.evidence.ledger import LEDGER, values
 FILE = Path("experiments/claims.yaml")
 SIDES = ("above", "below", "at_most")
 
+OPEN = "open"  # of a claim: no setting decides it
+
 
 class Entry(Struct, forbid_unknown_fields=True):
     """A claim as the file has it."""
@@ -136,7 +138,7 @@ def verdict(found: Sequence[tuple[Kind, int]]) -> str:
     """Say what came out in the longest trainings that decide: yes, no or mixed, of what length; or open."""
     decided = [(kind, way) for kind, way in found if way]
     if not decided:
-        return "open"
+        return OPEN
     longest = max(decided)[0].length
     ways = [way for kind, way in decided if kind.length == longest]
     word = {1: "yes", -1: "no", 0: "mixed"}[agreed(ways)]

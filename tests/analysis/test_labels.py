@@ -50,9 +50,7 @@ def test_provenance_names_study_settings_runs_and_commits(fake: Fake) -> None:
 def test_a_quick_study_is_called_no_evidence(fake: Fake) -> None:
     found = comparisons([fake(study="quick")])
     text = labels.provenance(found)
-    assert text.startswith(
-        "**Quick: one seed, 60 steps, 8 blocks: a demonstration, not evidence.** *Study `quick`"
-    )
+    assert text.startswith("**A demonstration, not evidence.** *Study `quick` (8 blocks")
     assert labels.provenance(found, markdown=False) == text.replace("*", "").replace("`", "")
 
 

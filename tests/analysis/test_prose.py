@@ -55,6 +55,8 @@ def number(fake: Callable[..., Run], tmp_path: Path) -> Callable[[str], str]:
         ("bpc hc in nowhere", "–"),
         ("runs", "12"),
         ("runs diverged", "1"),
+        ("runs diverged hc", "1"),
+        ("runs diverged mhc", "0"),
         ("bench step_ratio hc", "–"),
         ("torture kills", "–"),
     ],

@@ -10,7 +10,8 @@ import pandas as pd
 from mhc_repro.analysis.tables import cells
 from mhc_repro.evidence import stats
 from mhc_repro.evidence.arms import style
-from mhc_repro.evidence.claims import Asked, Claim, agreement, ask, load, verdict
+from mhc_repro.evidence.chosen import chosen
+from mhc_repro.evidence.claims import OPEN, Asked, Claim, agreement, ask, load, verdict
 from mhc_repro.evidence.comparison import Studies, joined
 from mhc_repro.evidence.ledger import LEDGER
 
@@ -29,7 +30,7 @@ CAPTION = (
     "other way round. HC is that of the mHC paper (Eq. 5). A run that diverged has an endless loss, and the gains "
     "and gradients it had until then; two losses that are both endless, and a ratio with a zero, say nothing."
 )
-SOURCE = "*Of all recorded studies. Regenerate: `make report`.*"
+SOURCE = "*Of all recorded studies but those that go to where training breaks. Regenerate: `make report`.*"
 
 
 def part(studies: Studies) -> str:
@@ -39,12 +40,17 @@ def part(studies: Studies) -> str:
 
 
 def brief(studies: Studies) -> str:
-    """Write what came of the claims that some setting decides or leaves open, in two columns."""
+    """Write what came of the claims that some setting decides, in two columns, and which are open."""
     frame = table(load(), studies)
     if frame.empty:
         return EMPTY
-    asked = frame[~frame["came out"].isin(["not asked", cells.DASH])]
-    return cells.markdown(asked[["claim", "came out"]])
+    decided = frame[~frame["came out"].isin([OPEN, "not asked", cells.DASH])]
+    unsettled = frame["claim"][frame["came out"] == OPEN]
+    parts = [
+        *([] if decided.empty else [cells.markdown(decided[["claim", "came out"]])]),
+        *([] if unsettled.empty else [f"Open: {'; '.join(unsettled)}."]),
+    ]
+    return "\n\n".join(parts)
 
 
 def caption() -> str:
@@ -57,7 +63,7 @@ def caption() -> str:
 
 def table(claims: list[Claim], studies: Studies) -> pd.DataFrame:
     """Lay out a row for each claim as finished text; none where no pair answers any."""
-    settings = joined(studies)
+    settings = joined({name: found for name, found in studies.items() if name not in chosen().apart})
     found = {claim: [] if claim.cannot else ask(claim, settings) for claim in claims}
     kinds = sorted({each.kind for asked in found.values() for each in asked}, reverse=True)
     columns = ["claim", "source", "quantity", *map(str, kinds), "range", "came out", "contrary", "note"]
