@@ -177,7 +177,12 @@ FAULTS = {
     # Started so far out that twenty small steps do not show; a real run's do.
     **{name: {"h_res_frozen"} for name in TOO_SHORT},
 }
-CONTROLS = {"identity": {"h_res_identity"}, "uniform": {"h_res_uniform"}, "random_mixing": {"h_res_frozen"}}
+CONTROLS = {
+    "identity": {"h_res_identity"},
+    "gated_residual": {"h_res_identity"},
+    "uniform": {"h_res_uniform"},
+    "random_mixing": {"h_res_frozen"},
+}
 
 
 @pytest.mark.parametrize("arm_name", sorted(path.stem for path in CONF.glob("connection/*.yaml")))
