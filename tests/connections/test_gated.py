@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mhc_repro.connections import build, nature
+from mhc_repro.connections import KINDS, build
 
 DIM, N = 16, 4
 
@@ -72,6 +72,7 @@ def test_every_gradient_is_that_of_finite_differences(connection):
 
 
 def test_without_a_home_stream_nothing_tells_the_streams_apart(connection):
+    nature = KINDS["gated"].nature
     assert not nature(connection("gated_residual")).exchangeable
     assert nature(connection("gated_residual", read_start=[0.0, 0.0])).exchangeable
 
