@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
@@ -37,6 +38,7 @@ WITHOUT_RULE = {
     "optim.clip_apart",
     "optim.decay_all",
     "probe.enabled",
+    "probe.true_gain",
 }
 
 # blocks, dim, heads, batch, steps, steps of warm-up
@@ -76,7 +78,14 @@ def own(path: Path, shards: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", files(FILES))
 def test_every_file_composes(path: Path, shards: Path) -> None:
-    assert jobs_of(f"{path.parent.name}={path.stem}", *own(path, shards))
+    """Of a study the runs with the first and with the last value of all it sweeps: all would take minutes."""
+    swept = re.findall(r"^      ([\w.]+): ([^#\n]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    for end in (0, -1):
+        listed = [(key, value.strip().split(",")) for key, value in swept if not value.startswith("glob")]
+        values = [f"{key}={of_key[end]}" for key, of_key in listed]
+        values += ["connection=hc"] if len(listed) < len(swept) else []
+        (config,) = jobs_of(f"{path.parent.name}={path.stem}", *own(path, shards), *values)
+        assert config.study == path.stem or path.parent.name != "study"
 
 
 @pytest.mark.parametrize("path", files([CONF / "config.yaml", *FILES]))
@@ -127,8 +136,10 @@ def test_parts_are_no_part_of_the_id(shards: Path) -> None:
 
 @pytest.mark.parametrize("study", sorted({path.parents[1].name for path in RECORDED}))
 def test_a_recorded_study_composes_to_the_runs_it_recorded(study: str) -> None:
-    composed = {run_id(job) for job in jobs_of(f"study={study}")}
-    assert {path.parent.name for path in RECORDED if path.parents[1].name == study} <= composed
+    recorded = {path.parent.name for path in RECORDED if path.parents[1].name == study}
+    seeds = sorted({name.rpartition("-s")[2].partition("-")[0] for name in recorded})
+    composed = {run_id(job) for job in jobs_of(f"study={study}", f"seed={','.join(seeds)}")}
+    assert recorded <= composed
 
 
 def test_later_wins(tmp_path: Path) -> None:
@@ -151,7 +162,7 @@ def test_later_wins(tmp_path: Path) -> None:
 def test_study_names_its_question_and_its_folder(path: Path) -> None:
     comments = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     assert comments[1].endswith("?")
-    jobs = jobs_of(f"study={path.stem}")
+    jobs = jobs_of(f"study={path.stem}", "connection=hc", "seed=0")
     assert {job.study for job in jobs} == {path.stem}
     # Try-outs go where git does not look; all else is a record.
     assert {job.runtime.results for job in jobs} == {"results/local" if path.stem == "quick" else "results"}

@@ -1,7 +1,6 @@
 """A process of one's own: its environment, its memory, and how it may end."""
 
 import os
-import sys
 from functools import partial
 
 import pytest
@@ -27,8 +26,8 @@ def test_its_memory_is_its_own():
     ("call", "error", "said"),
     [
         (os.abort, UserError, "killed by signal 6.*data.batch=8"),
-        (partial(sys.exit, 130), KeyboardInterrupt, None),
-        (partial(sys.exit, 1), RuntimeError, "above"),
+        (partial(exec, "raise SystemExit(130)"), KeyboardInterrupt, None),
+        (partial(exec, "raise SystemExit(1)"), RuntimeError, "above"),
     ],
 )
 def test_how_it_may_end(call, error, said):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mhc_repro.connections import check
+from mhc_repro.connections import KINDS
 from mhc_repro.connections.mixing import make_mixing
 from mhc_repro.errors import UserError
 from mhc_repro.measurement.gains import gain_rows
@@ -82,7 +82,7 @@ def test_iterations_are_those_that_are_set():
 )
 def test_a_wrong_setting_is_one_line_that_says_what_is_allowed(connection, settings, names):
     with pytest.raises(UserError) as raised:
-        check(connection("mhc", mixing=settings))
+        KINDS["streams"].check(connection("mhc", mixing=settings))
     message = str(raised.value)
     assert "\n" not in message
     for name in names:

@@ -24,8 +24,10 @@ def rows(scale: float = 1.0) -> list[dict[str, Any]]:
         for layer in range(1, LAYERS + 1)
     ]
     # whose column sums are -2, 1, 2 and 2 times it
+    backward = [(np.diag([-2, 1, 2, 2]) * row.pop("weakest_column")).ravel() for row in found]
     return [
-        row | {"h_backward": (np.diag([-2, 1, 2, 2]) * row.pop("weakest_column")).ravel()} for row in found
+        row | {"h_single": np.eye(4).ravel(), "h_backward": each}
+        for row, each in zip(found, backward, strict=True)
     ]
 
 
