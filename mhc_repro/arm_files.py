@@ -25,6 +25,7 @@ FAMILIES = {
     "mhc": "mHC",
     "mhc start": "mHC from other starts, most of them in circulation",
     "exact": "Doubly stochastic by construction",
+    "signed": "Orthogonal, or with entries of either sign",
     "other": "Other constraints",
     "history": "A mean of earlier states instead of streams",
     "beside": "Beside hyper-connections",

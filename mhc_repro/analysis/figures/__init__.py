@@ -62,9 +62,10 @@ def of_study(comparisons: Sequence[Comparison]) -> list[Figure]:
         found += [Figure(*over_rates, sweep.whole) for sweep in sweeps(comparisons, key)]
     for comparison in drawn(comparisons):
         wanted = OF_FAMILIES if len(comparison.arms) > MANY else FIGURES
-        wanted += HEARD if measured(comparison.runs) else ()
         wanted = tuple(each for each in wanted if each[0] != GAP or BASELINE in comparison.arms)
-        found += [Figure(*each, part) for part in families(comparison) for each in wanted]
+        for part in families(comparison):
+            heard_of = HEARD if measured(part.runs) else ()  # the runs of before it was recorded have none
+            found += [Figure(*each, part) for each in (*wanted, *heard_of)]
     return found
 
 
