@@ -31,6 +31,7 @@ from mhc_repro.training.tracking import Tracker
 from mhc_repro.training.trainer import Trainer
 
 STOPPED = "stopped by a signal"
+EARLY = "interrupted before a step; repeat the command to go on"
 LOST = "another of its processes died"
 
 
@@ -48,6 +49,7 @@ def train(config: Config) -> str:
         with together.leading(), stops.taken(stops.leave), run.locked():
             return _train_locked(config, run)
     except stops.Stopped:  # before the run was locked
+        print(f"{run.run_id}  {EARLY}", file=sys.stderr)
         return "interrupted"
     except RunBusy as busy:
         print(busy, file=sys.stderr)
@@ -79,7 +81,7 @@ def _train_locked(config: Config, run: RunDirectory) -> str:
         except compiler.Failed:
             return Session(config, run).go()
     except stops.Stopped:
-        print(f"{run.run_id}  interrupted before a step; repeat the command to go on", file=sys.stderr)
+        print(f"{run.run_id}  {EARLY}", file=sys.stderr)
         run.write_ended(config, "interrupted", STOPPED)
         return "interrupted"
     except (UserError, OSError):
