@@ -105,14 +105,18 @@ def mean(value: Tensor) -> Tensor:
 
 
 def end(over: bool = False) -> bool:
-    """Say whether all end after this step: rank 0 is through, or one of them was asked to stop, and so all are."""
+    """Say whether all end after this step: rank 0 is through, or one of them was asked to stop, and so all are.
+
+    What asks one of them while they agree counts a step later: or it would leave, and the others wait for it.
+    """
+    why = OVER if over else stops.asked_by()
     if world.size() > 1:
-        asked = torch.tensor(OVER if over else stops.asked_by())
-        distributed.all_reduce(asked, distributed.ReduceOp.MAX)
-        over = int(asked) == OVER
-        if 0 < int(asked) < OVER:
-            stops.ask(int(asked))
-    return over or stops.requested()
+        agreed = torch.tensor(why)
+        distributed.all_reduce(agreed, distributed.ReduceOp.MAX)
+        why = int(agreed)
+        if 0 < why < OVER:
+            stops.ask(why)
+    return why > 0
 
 
 @contextmanager
