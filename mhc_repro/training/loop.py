@@ -31,7 +31,6 @@ from mhc_repro.training.tracking import Tracker
 from mhc_repro.training.trainer import Trainer
 
 STOPPED = "stopped by a signal"
-EARLY = "interrupted before a step; repeat the command to go on"
 LOST = "another of its processes died"
 
 
@@ -46,11 +45,8 @@ def train(config: Config) -> str:
         return follower.follow(config)
     run = RunDirectory.of(config)
     try:
-        with together.leading(), stops.taken(stops.leave), run.locked():
+        with together.leading(), stops.taken(), run.locked():
             return _train_locked(config, run)
-    except stops.Stopped:  # before the run was locked
-        print(f"{run.run_id}  {EARLY}", file=sys.stderr)
-        return "interrupted"
     except RunBusy as busy:
         print(busy, file=sys.stderr)
         return "busy"
@@ -74,14 +70,15 @@ def _train_locked(config: Config, run: RunDirectory) -> str:
     if before is None and run.table("metrics").parquet.exists():  # finished once: not to be trained over
         raise files.broken(run.path / "status.json", "no such file")
     try:
-        if stops.requested():
-            raise stops.Stopped
-        try:
-            return Session(config, run).go()
-        except compiler.Failed:
-            return Session(config, run).go()
+        with stops.taken(stops.leave):
+            if stops.requested():  # before this
+                raise stops.Stopped
+            try:
+                return Session(config, run).go()
+            except compiler.Failed:
+                return Session(config, run).go()
     except stops.Stopped:
-        print(f"{run.run_id}  {EARLY}", file=sys.stderr)
+        print(f"{run.run_id}  interrupted before a step; repeat the command to go on", file=sys.stderr)
         run.write_ended(config, "interrupted", STOPPED)
         return "interrupted"
     except (UserError, OSError):
