@@ -33,8 +33,10 @@ def find(name: str, runs: Sequence[Run], faults: Mapping[Path, UserError]) -> Ru
             raise run
         return run
     if found:
-        some = ", ".join(str(path) for path, _ in found[:5]) + ", ..." * (len(found) > 5)
-        raise UserError(f"{name}: {len(found)} runs are called so; give more of the id, or a folder: {some}")
+        full = [_names(path)[1] for path, _ in found]
+        choices = full if len({*full}) == len(full) else [str(path) for path, _ in found]
+        some = ", ".join(choices[:5]) + ", ..." * (len(choices) > 5)
+        raise UserError(f"{name}: {len(found)} runs are called so; name one of them: {some}")
     near = get_close_matches(name, {run.run_id for run in runs}, n=3, cutoff=0.3)
     raise UserError(
         f"{name}: no such run; {'nearest: ' + ', '.join(near) if near else 'mhc-repro ls lists all'}"

@@ -21,7 +21,7 @@ RUNS = {run.connection: run for run in read_runs(ROOT)}
 MHC, HC = RUNS["mhc"].run_id, RUNS["hc"].run_id
 
 
-def changed(arm: str, **fields: dict[str, Any]) -> Run:
+def changed(arm: str, **fields: Any) -> Run:
     return dataclasses.replace(RUNS[arm], **fields)
 
 
@@ -100,6 +100,13 @@ def test_find_refuses_to_guess() -> None:
     with pytest.raises(UserError, match="6 runs are called so"):
         inspection.find("", runs * 2, {})
     assert inspection.find("hc-", runs, {}).run_id == HC
+
+
+def test_a_run_in_two_studies_is_told_apart_by_study(tmp_path: Path) -> None:
+    here, there = (changed("hc", path=tmp_path / study / HC) for study in ("here", "there"))
+    with pytest.raises(UserError, match=f"name one of them: here/{HC}, there/{HC}"):
+        inspection.find(HC, [here, there], {})
+    assert inspection.find(f"there/{HC}", [here, there], {}) is there
 
 
 def test_compare_names_what_differs_and_pairs_the_losses(capsys: pytest.CaptureFixture) -> None:
