@@ -4,16 +4,19 @@
     bpc mhc - hc in stress                      of the differences, paired by seed
     bpc mhc - hc in seeds: mean                 their mean ± half-width of the 95 % t interval
     bpc mhc - hc: settings above                in how many settings of the front page the mean is above the noise
+    bpc mhc - baseline in edge at best: mean    each at the rate where its own loss is lowest, seed by seed
+    rate mhc in edge at best: each              that rate
     bench step_ratio mhc                        of the newest record of the bench
     runs, runs hc, runs diverged hc             how many are recorded, how many of an arm, how many of them diverged
     torture kills, torture wrong                how many were tried by make torture, how many of all went wrong
 
-An expression names a quantity of the ledger, one arm or two, and where: studies or settings, by the beginning of
-their names, separated by commas; without `in`, the settings of the front page.
+An expression names a quantity of the ledger, or `rate`, the peak learning rate, then one arm or two, and where:
+studies or settings, by the beginning of their names, separated by commas; without `in`, the settings of the front
+page.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from math import isnan
 from pathlib import Path
@@ -25,13 +28,17 @@ from mhc_repro.bench.records import newest
 from mhc_repro.errors import UserError
 from mhc_repro.evidence import stats, torture
 from mhc_repro.evidence.comparison import Comparison, Studies
-from mhc_repro.evidence.ledger import LEDGER, Quantity, values
-from mhc_repro.runs import ENDED
+from mhc_repro.evidence.ledger import LEDGER, Quantity, Recorded, values
+from mhc_repro.evidence.sweeps import LR, rate, sweeps
+from mhc_repro.runs import ENDED, Run
 
 FORMS = ("range", "size", "each", "mean", "smallest", "largest", "pairs")
 COUNTS = ("settings", "settings above", "settings below", "settings even")
+RATE = Quantity("rate", "peak learning rate", "1", lambda recorded: rate(recorded.run, LR))
+ByArm = Callable[[str], dict[int, Run]]  # an arm's runs by seed
 _EXPRESSION = re.compile(
-    r"(?P<quantity>\w+) (?P<arm>\w+)(?: (?P<sign>[-/]) (?P<other>\w+))?(?: in (?P<where>[^:]+))?(?:: (?P<form>.+))?"
+    r"(?P<quantity>\w+) (?P<arm>\w+)(?: (?P<sign>[-/]) (?P<other>\w+))?"
+    r"(?: in (?P<where>[^:]+?)(?P<best> at best)?)?(?:: (?P<form>.+))?"
 )
 
 
@@ -46,15 +53,15 @@ def number(expression: str, studies: Studies, front: Sequence[Comparison], root:
         return _runs(expression, studies)
     asked = _EXPRESSION.fullmatch(expression.strip())
     form = (asked["form"] or "range") if asked else ""
-    if asked is None or asked["quantity"] not in LEDGER or form not in (*FORMS, *COUNTS):
+    if asked is None or asked["quantity"] not in (RATE.name, *LEDGER) or form not in (*FORMS, *COUNTS):
         raise UserError(
             f"<!-- n:{expression} -->: write QUANTITY ARM [- ARM] [in STUDY]: FORM with a quantity of "
             f"mhc_repro/evidence/ledger.py and a form of {', '.join((*FORMS, *COUNTS))}"
         )
-    quantity = LEDGER[asked["quantity"]]
+    quantity = RATE if asked["quantity"] == RATE.name else LEDGER[asked["quantity"]]
     found = [
-        [one for one in _numbers(setting, quantity, asked) if not isnan(one)]
-        for setting in (_settings(studies, asked["where"]) if asked["where"] else front)
+        [one for one in _numbers(runs, quantity, asked) if not isnan(one)]
+        for runs in _settings(studies, front, asked)
     ]
     found = [of_setting for of_setting in found if of_setting]
     if not found:
@@ -62,19 +69,31 @@ def number(expression: str, studies: Studies, front: Sequence[Comparison], root:
     return _count(found, quantity, form) if form in COUNTS else _text([*chain(*found)], quantity, asked, form)
 
 
-def _settings(studies: Studies, where: str) -> list[Comparison]:
-    names = [name.strip() for name in where.split(",")]
+def _settings(studies: Studies, front: Sequence[Comparison], asked: re.Match[str]) -> list[ByArm]:
+    """Give what reads an arm's runs by seed, for each setting that is asked for."""
+    if not asked["where"]:
+        return [each.ended for each in front]
+    starts = tuple(f"{name.strip()} " for name in asked["where"].split(","))
+    if asked["best"]:
+        found = [sweep for of_study in studies.values() for sweep in sweeps(of_study, LR)]
+        return [each.at_best for each in found if f"{each.whole.name} ".startswith(starts)]
     every = [each for of_study in studies.values() for each in of_study]
-    return [each for each in every if any(f"{each.name} ".startswith(f"{name} ") for name in names)]
+    return [each.ended for each in every if f"{each.name} ".startswith(starts)]
 
 
-def _numbers(setting: Comparison, quantity: Quantity, asked: re.Match[str]) -> list[float]:
-    ours = {seed: values(run)[quantity.name] for seed, run in setting.ended(asked["arm"]).items()}
+def _numbers(runs: ByArm, quantity: Quantity, asked: re.Match[str]) -> list[float]:
+    ours, other = (
+        {seed: _value(run, quantity) for seed, run in runs(arm).items()} if arm else {}
+        for arm in (asked["arm"], asked["other"])
+    )
     if asked["other"] is None:
         return list(ours.values())
-    other = {seed: values(run)[quantity.name] for seed, run in setting.ended(asked["other"]).items()}
     compare = stats.ratio if asked["sign"] == "/" else float.__sub__
     return [compare(ours[seed], other[seed]) for seed in ours if seed in other]
+
+
+def _value(run: Run, quantity: Quantity) -> float:
+    return quantity.read(Recorded(run)) if quantity is RATE else values(run)[quantity.name]
 
 
 def _count(found: Sequence[Sequence[float]], quantity: Quantity, form: str) -> str:

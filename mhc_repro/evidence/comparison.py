@@ -109,9 +109,9 @@ def by_study(runs: Sequence[Run]) -> Studies:
 def comparisons(runs: Sequence[Run], swept: str = "") -> list[Comparison]:
     """Split the runs of one study into comparisons, settings in numerical order; a `swept` one sets none apart."""
     flat = {run: settings(run) for run in runs}
-    keys = [key for key in _varying(flat.values(), of_connection=False) if key != swept]
+    keys = [key for key in varying(flat.values(), of_connection=False) if key != swept]
     options = {
-        name: _varying([flat[run] for run in runs if run.connection == name], of_connection=True)
+        name: varying([flat[run] for run in runs if run.connection == name], of_connection=True)
         for name in {run.connection for run in runs}
     }
     cells: dict[tuple[Any, ...], dict[str, list[Run]]] = {}
@@ -169,7 +169,8 @@ def settings(run: Run) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
 
 
-def _varying(settings: Collection[dict[str, Any]], of_connection: bool) -> list[str]:
+def varying(settings: Collection[dict[str, Any]], of_connection: bool) -> list[str]:
+    """Name the settings that are not the same in all runs: those of the connection, or all others."""
     keys = {key for each in settings for key in each if key.startswith("connection.") == of_connection}
     return sorted(key for key in keys if len({each.get(key) for each in settings}) > 1)
 

@@ -1,24 +1,28 @@
-"""`results/index.csv`: one line a run with every quantity of the ledger; generated, never edited."""
+"""`results/index.csv`: a line a run with its settings and every quantity of the ledger; generated, never edited."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
+from mhc_repro.evidence.comparison import settings, varying
 from mhc_repro.evidence.ledger import LEDGER, values
 from mhc_repro.evidence.verdicts import Verdict, verdict
 from mhc_repro.runs.reader import Run
 
-COLUMNS = (
-    *("run_id", "study", "connection", "seed", "status", *Verdict._fields, "steps"),
-    *("commit", "dirty", "data_sha256", "parameters", "wall_seconds"),
+WHO = ("run_id", "study", "connection", "seed")
+COLUMNS = (  # behind who it is and what is not the same in all runs, under the key that an override has
+    *("status", *Verdict._fields, "steps", "commit", "dirty", "data_sha256", "parameters", "wall_seconds"),
     *LEDGER,
 )
 
 
 def index(runs: Sequence[Run]) -> pd.DataFrame:
     """Return one row per run; what a run does not have is missing, never zero."""
-    frame = pd.DataFrame([_row(run) for run in runs], columns=list(COLUMNS))
+    flat = [settings(run) for run in runs]
+    keys = varying(flat, of_connection=False)
+    rows = [of_run | _row(run) for run, of_run in zip(runs, flat, strict=True)]
+    frame = pd.DataFrame(rows, columns=[*WHO, *keys, *COLUMNS])
     return frame.astype({"seed": "Int64", "steps": "Int64", "parameters": "Int64", "dirty": "boolean"})
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import nan
+from math import isnan, nan
 
 from mhc_repro.evidence.comparison import Comparison, comparisons, settings
 from mhc_repro.evidence.ledger import values
+from mhc_repro.evidence.sensitivity import best
 from mhc_repro.runs import Run
 
 LR, MAPS_LR = "optim.lr", "optim.connection_lr"
@@ -41,6 +42,14 @@ class Sweep:
         found = {(run.seed, rate(run, self.key)): values(run)["bpc"] for run in runs}
         seeds = sorted({run.seed for run in runs})
         return {seed: [found.get((seed, each), nan) for each in self.grid] for seed in seeds}
+
+    def at_best(self, arm: str) -> dict[int, Run]:
+        """Return an arm's run at its rate of the lowest bits, by seed; none where a rate of the grid is missing."""
+        runs = {(run.seed, rate(run, self.key)): run for run in self.whole.arms.get(arm, ())}
+        found = (
+            {seed: float(best(self.grid, bits)[0]) for seed, bits in self.bits(arm).items()} if runs else {}
+        )
+        return {seed: runs[seed, lowest] for seed, lowest in found.items() if not isnan(lowest)}
 
 
 def rate(run: Run, key: str) -> float:

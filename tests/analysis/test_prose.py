@@ -19,6 +19,11 @@ BITS = {  # by setting, arm and seed
     ("two", "hc"): [4.001],
     ("two, too", "hc"): [5.0],
 }
+OVER_RATES = {  # by arm and seed, a rate each
+    "baseline": [[4.0, 3.5, 3.6], [4.0, 3.7, 3.8], [4.0, 3.6, 3.5]],
+    "mhc": [[4.0, 3.6, 3.4], [4.0, 3.7, 3.9]],
+    "hc": [[4.0, 3.4]],  # a rate is missing
+}
 
 
 @pytest.fixture
@@ -29,6 +34,12 @@ def number(fake: Callable[..., Run], tmp_path: Path) -> Callable[[str], str]:
         for seed, bits in enumerate(of_seeds)
     ]
     runs.append(fake("hc", [{"step": 0}, {"step": 1, "bpc/val": 8.0}], study="late", state="diverged"))
+    runs += [
+        fake(arm, [{"step": 0}, {"step": 60, "bpc/test": bits}], seed=seed, study="rates", optim__lr=lr)
+        for arm, of_seeds in OVER_RATES.items()
+        for seed, of_rates in enumerate(of_seeds)
+        for lr, bits in zip((1e-3, 3e-3, 1e-2), of_rates, strict=False)
+    ]
     studies = by_study(runs)
     front = [each for name in ("one", "two") for each in studies[name]]
     return lambda expression: prose.number(expression, studies, front, tmp_path)
@@ -53,7 +64,13 @@ def number(fake: Callable[..., Run], tmp_path: Path) -> Callable[[str], str]:
         ("bpc mhc - baseline: settings below", "1"),
         ("bpc hc in late", "inf"),
         ("bpc hc in nowhere", "–"),
-        ("runs", "12"),
+        ("bpc baseline in rates at best", "3.500 to 3.700"),
+        ("bpc mhc - baseline in rates at best: each", "-0.100 / 0.000"),
+        ("rate baseline in rates at best: each", "0.003 / 0.003 / 0.010"),
+        ("rate mhc in rates lr 0.001", "0.001"),
+        ("bpc hc in rates at best", "–"),
+        ("bpc hc in one at best", "–"),  # one rate is no grid
+        ("runs", "29"),
         ("runs diverged", "1"),
         ("runs diverged hc", "1"),
         ("runs diverged mhc", "0"),

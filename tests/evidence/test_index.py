@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from made_runs import make_run
-from mhc_repro.evidence.index import COLUMNS, index, index_csv
+from mhc_repro.evidence.index import COLUMNS, WHO, index, index_csv
 from mhc_repro.evidence.ledger import LEDGER, values
 from mhc_repro.runs import read_runs
 
@@ -25,6 +25,16 @@ def test_every_run_has_every_quantity_and_its_verdict(tmp_path: Path) -> None:
         assert row[list(LEDGER)].astype(float).to_dict() == pytest.approx(values(run), nan_ok=True)
     assert frame["dead"].fillna("").to_dict() == {"baseline": "", "mhc": "streams_never_separated"}
     assert frame.loc["baseline", "loss_spikes"] == 1
+
+
+def test_a_setting_that_is_not_the_same_in_all_runs_has_a_column(tmp_path: Path) -> None:
+    for lr in (1e-3, 3e-3):
+        make_run(tmp_path, "hc", lr=lr)
+    make_run(tmp_path, "baseline", blocks=3)
+    frame = index(read_runs(tmp_path))
+    assert sorted(frame.query("connection == 'hc'")["optim.lr"]) == [1e-3, 3e-3]
+    assert frame.query("`model.blocks` == 3")["connection"].tolist() == ["baseline"]
+    assert not {"train.steps", "connection.n"} & {*frame.columns}  # the same in all; of the connection
 
 
 @pytest.mark.parametrize("ended", [{"diverges": 130}, {"stops": 130}])
@@ -62,4 +72,4 @@ def test_the_order_of_writing_does_not_show(tmp_path: Path) -> None:
 
 
 def test_no_runs_give_the_header() -> None:
-    assert index_csv([]) == ",".join(COLUMNS) + "\n"
+    assert index_csv([]) == ",".join((*WHO, *COLUMNS)) + "\n"

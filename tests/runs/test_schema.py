@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import mhc_repro
-from mhc_repro.evidence.index import COLUMNS
+from mhc_repro.evidence.index import COLUMNS, WHO
 from mhc_repro.runs import UNITS
 
 CHECKOUT = Path(mhc_repro.__file__).parents[1]
@@ -29,7 +29,7 @@ def test_every_column_is_described_with_its_unit(name: str) -> None:
 
 def test_every_column_of_the_index_is_described() -> None:
     rows = re.findall(r"^\| `([^`]+)` \|", section("index.csv"), re.MULTILINE)
-    assert tuple(rows) == COLUMNS
+    assert tuple(rows) == (*WHO, *COLUMNS)
 
 
 def test_importing_the_room_does_not_import_torch() -> None:
