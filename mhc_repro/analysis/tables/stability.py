@@ -81,23 +81,21 @@ class Table:
 
 
 def tables(comparisons: Sequence[Comparison]) -> list[Table]:
-    """Build the tables of a study: paired differences once there are seeds enough, a grid where it sweeps rates."""
+    """Build the tables of a study: grids first where it sweeps rates, differences where there are seeds enough."""
     found = rows(comparisons)
     answers = stability_columns(found)
     known = LEDGER[cells.BESIDE_GAIN[0]].label in answers
-    optional = [
-        Table(differences.TITLE, differences.table(comparisons), differences.CAPTION),
-        *(
-            Table(rates.TITLES[key], rates.table(comparisons, key), rates.caption(key))
-            for key in rates.TITLES
-        ),
+    grids = [
+        Table(title, rates.table(comparisons, key), rates.caption(key)) for key, title in rates.TITLES.items()
     ]
-    return [
+    every = [
+        *grids,
         Table(STABILITY_TITLE, answers, STABILITY_CAPTION + (f" {cells.KERNEL}" if known else "")),
+        Table(differences.TITLE, differences.table(comparisons), differences.CAPTION),
         *([Table(HEARD_TITLE, heard_columns(found), HEARD_CAPTION)] if known else []),
         Table(PUBLISHED_TITLE, published_columns(found), PUBLISHED_CAPTION),
-        *(each for each in optional if not each.frame.empty),
     ]
+    return [each for each in every if not each.frame.empty]
 
 
 def part(comparisons: Sequence[Comparison]) -> str:

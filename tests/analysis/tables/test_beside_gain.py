@@ -88,8 +88,8 @@ def test_where_nobody_knows_them_the_tables_are_as_they_were(
         )
     assert [each.title for each in stability.tables(comparisons(runs))] == [
         stability.STABILITY_TITLE,
-        stability.PUBLISHED_TITLE,
         differences.TITLE,
+        stability.PUBLISHED_TITLE,
     ]
     assert cells.KERNEL not in stability.part(comparisons(runs))
 

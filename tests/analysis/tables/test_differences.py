@@ -148,8 +148,8 @@ def test_settings_have_rows_of_their_own_and_studies_their_own_arms(seeded: Seed
 
 def test_it_is_among_the_tables_of_a_study_with_seeds_enough(seeded: Seeded) -> None:
     (study,) = by_study([*seeded("baseline", 0, 0, 0), *seeded("hc", *GAPS)]).values()
-    *_, last = stability.tables(study)
-    assert (last.title, last.frame.loc[0, "− baseline"]) == ("Paired by seed", WRITTEN)
+    _, paired, _ = stability.tables(study)
+    assert (paired.title, paired.frame.loc[0, "− baseline"]) == ("Paired by seed", WRITTEN)
     for text in (stability.part(study), differences.part(study)):
         assert f"| HC    |       3 | {WRITTEN} |" in text
         assert differences.CAPTION in text

@@ -101,9 +101,9 @@ def test_of_a_text_whose_frequencies_are_not_known_no_rate_is_called_stable(swep
 
 
 def test_it_is_among_the_tables_of_a_study_that_sweeps_its_rate(swept: Swept, fake: Fake) -> None:
-    *_, last = stability.tables(comparisons(swept("hc", 3.0, 4.0, 5.0)))
-    assert (last.title, last.caption) == (rates.TITLES[rates.LR], rates.caption())
-    assert "5.11 bits" in last.caption
+    first, *_ = stability.tables(comparisons(swept("hc", 3.0, 4.0, 5.0)))
+    assert (first.title, first.caption) == (rates.TITLES[rates.LR], rates.caption())
+    assert "5.11 bits" in first.caption
     assert len(stability.tables(comparisons([fake("hc"), fake("mhc")]))) == 2
 
 
@@ -113,9 +113,9 @@ def test_the_rate_of_the_maps_has_bits_alone(fake: Fake) -> None:
         for arm, of_arm in (("hc", (3.75, 3.5, 4.0)), ("mhc", (3.75, 3.875, 4.5)))
         for factor, bits in zip((1.0, 10.0, 100.0), of_arm, strict=True)
     ]
-    *_, last = stability.tables(comparisons(runs))
-    assert (last.title, last.caption) == (rates.TITLES[rates.MAPS_LR], rates.caption(rates.MAPS_LR))
-    assert last.frame.set_index("arm").loc["HC"].to_dict() == {
+    first, *_ = stability.tables(comparisons(runs))
+    assert (first.title, first.caption) == (rates.TITLES[rates.MAPS_LR], rates.caption(rates.MAPS_LR))
+    assert first.frame.set_index("arm").loc["HC"].to_dict() == {
         "seeds": "1",
         "1": "3.750",
         "10": "3.500",
@@ -123,4 +123,4 @@ def test_the_rate_of_the_maps_has_bits_alone(fake: Fake) -> None:
         "best rate": "10",
         "bits there": "3.500",
     }
-    assert "sensitivity" not in last.caption.replace("No sensitivity", "")
+    assert "sensitivity" not in first.caption.replace("No sensitivity", "")
