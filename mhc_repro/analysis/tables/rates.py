@@ -24,9 +24,10 @@ CAPTION = (
     "Sensitivity: mean over the grid of min(loss, loss at the start) minus the lowest of the grid (Wortsman et "
     "al., arXiv 2309.14322, there in nats), a run that diverged counting as the start. Largest stable: the "
     "largest rate up to which no run diverged or, above the best rate, ended at or above what the frequencies of "
-    "bytes alone give ({frequencies} bits of enwik8); ≥: the grid ends there. A difference is that of the same "
-    "seeds, with the 95 % t interval from {fewest} on; below zero the arm of the row has the lower loss, or "
-    "minds less. None of this sees spikes that heal, and none compares arms that differ in what a rate means."
+    "bytes alone give on the same windows of enwik8 ({frequencies}); ≥: the grid ends there. A difference is that "
+    "of the same seeds, with the 95 % t interval from {fewest} on; below zero the arm of the row has the lower "
+    "loss, or minds less. None of this sees spikes that heal, and none compares arms that differ in what a rate "
+    "means."
 )
 OF_MAPS = (
     "The rates are those of the connections' own parameters, as a factor on the body's. No sensitivity: the same "
@@ -38,7 +39,8 @@ def caption(key: str = LR) -> str:
     """Explain the table."""
     if key == MAPS_LR:
         return GRID + OF_MAPS
-    return GRID + CAPTION.format(frequencies=FREQUENCIES["enwik8"], fewest=stats.FEWEST)
+    known = ", ".join(f"{bits} bits on {count:,}" for (_, count), bits in FREQUENCIES.items())
+    return GRID + CAPTION.format(frequencies=known, fewest=stats.FEWEST)
 
 
 def table(of_study: Sequence[Comparison], key: str = LR) -> pd.DataFrame:

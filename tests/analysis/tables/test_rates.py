@@ -100,10 +100,16 @@ def test_of_a_text_whose_frequencies_are_not_known_no_rate_is_called_stable(swep
     assert table(swept("hc", 3.0, 4.0, 5.0, data__name="synthetic")).loc["HC", "largest stable"] == "–"
 
 
+@pytest.mark.parametrize(("windows", "stable"), [(512, "0.01"), (2048, "≥ 0.1")])
+def test_a_rate_is_judged_by_the_windows_it_was_measured_on(swept: Swept, windows: int, stable: str) -> None:
+    runs = swept("hc", 3.0, 4.0, 5.1, train__test_windows=windows)
+    assert table(runs).loc["HC", "largest stable"] == stable
+
+
 def test_it_is_among_the_tables_of_a_study_that_sweeps_its_rate(swept: Swept, fake: Fake) -> None:
     first, *_ = stability.tables(comparisons(swept("hc", 3.0, 4.0, 5.0)))
     assert (first.title, first.caption) == (rates.TITLES[rates.LR], rates.caption())
-    assert "5.11 bits" in first.caption
+    assert "5.118 bits on 2,048" in first.caption
     assert len(stability.tables(comparisons([fake("hc"), fake("mhc")]))) == 2
 
 
