@@ -177,18 +177,10 @@ def _check_parts(config: Config) -> None:
 
 def _check_data(config: Config) -> Text:
     data = config.data
-    if data.name in GIVEN:
-        text = given.find(data).text()
-        given.require(data, text.sha256)
-    else:
-        text = TEXTS[data.name]
-        if data.path is not None:
-            raise _wrong("data.path", data.path, f"data={data.name} is not read from there", None)
-        if data.sha256 != text.sha256:
-            raise UserError(
-                f"data.sha256={data.sha256 or 'null'} is not the hash of {data.name}, {text.sha256}; "
-                f"choose data={data.name}, which sets both"
-            )
+    if data.path is not None and data.name not in GIVEN:
+        raise _wrong("data.path", data.path, f"data={data.name} is not read from there", None)
+    text = given.find(data).text() if data.name in GIVEN else TEXTS[data.name]
+    given.require(data, text.sha256)
     if data.tokeniser != "none" and data.name != "tokens":
         raise _wrong("data.tokeniser", data.tokeniser, f"data={data.name} is not made of tokens", "none")
     symbols = max(text.symbols, given.GPT2 if data.tokeniser == "gpt2" else 0)

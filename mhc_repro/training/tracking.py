@@ -7,8 +7,7 @@ never the run.
 import os
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from mhc_repro.config import Config
 from mhc_repro.runs.directory import RunDirectory
@@ -39,19 +38,15 @@ class Tracker:
         if self.kind:
             self.sink = self._guarded(SINKS[self.kind], config, run, done)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.sink:
-            self._guarded(self.sink.close)
-
     def log(self, row: Row) -> None:
         """Pass a row on."""
         if self.sink:
             self._guarded(self.sink.log, row)
+
+    def close(self) -> None:
+        """Tell the sink that nothing more comes."""
+        if self.sink:
+            self._guarded(self.sink.close)
 
     def _guarded(self, action: Callable[..., Any], *arguments: Any) -> Any:
         try:

@@ -255,14 +255,14 @@ def test_what_ran_before_in_the_process_changes_nothing(start):
 def test_arms_are_paired_same_body_same_batches_same_masks(start, streams_arm, monkeypatch):
     """The first loss of every arm is the baseline's although dropout is on: weights, batch and masks agree."""
     seen: dict[str, list] = {}
-    original = trainer.batch
+    original = data.batch
 
     def spy(*args):
         drawn = original(*args)
         seen.setdefault(name, []).append(drawn)
         return drawn
 
-    monkeypatch.setattr(trainer, "batch", spy)
+    monkeypatch.setattr(data, "batch", spy)
     losses, states = {}, {}
     for name in ("baseline", streams_arm):
         made = start(name, seed=5, model={"dropout": 0.3})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mhc_repro.analysis.figures import drawing
+from mhc_repro.analysis.figures import drawing, scales
 from mhc_repro.analysis.figures.training import loss_gap
 from mhc_repro.arm_files import arm_names
 from mhc_repro.evidence.comparison import comparisons
@@ -58,7 +58,7 @@ def test_an_arm_is_named_after_as_many_runs_as_are_flagged(fake: Fake, flagged: 
 )
 def test_sub_layers_are_ticked_at_the_first_and_at_even_ones(blocks: int, ticks: list[int]) -> None:
     ax = Figure().subplots()
-    drawing.tick_layers(ax, 2 * blocks)
+    scales.tick_layers(ax, 2 * blocks)
     assert list(ax.xaxis.get_major_locator()()) == ticks
 
 
@@ -69,13 +69,13 @@ def test_sub_layers_are_ticked_at_the_first_and_at_even_ones(blocks: int, ticks:
 def test_a_log_axis_is_for_what_is_positive_and_spans_much(values: list[float], scale: str) -> None:
     ax = Figure().subplots()
     ax.plot([*values, np.nan])
-    drawing.fit_positive(ax)
+    scales.fit_positive(ax)
     assert ax.get_yscale() == scale
 
 
 def test_a_gain_of_zero_is_in_view() -> None:
     ax = Figure().subplots()
     ax.plot([0.0, 1.0])
-    drawing.fit_gain([ax])
+    scales.fit_gain([ax])
     assert ax.get_yscale() == "linear"
     assert ax.get_ylim()[0] <= 0
