@@ -13,6 +13,7 @@ from typing import Any
 
 from mhc_repro.rules import (
     BELOW_ONE,
+    DEVICE,
     EXISTS,
     FILE,
     FINITE,
@@ -22,7 +23,6 @@ from mhc_repro.rules import (
     Rule,
     at_least,
     folder,
-    matching,
     one_of,
     or_null,
     pair,
@@ -65,13 +65,11 @@ class ConnectionConfig:
     write_start: list[float] = setting([1.0, 1.0], pair(FINITE))
     # How H_res is parametrised: a kind of connections/mixing and that kind's own fields
     mixing: dict[str, Any] = setting({"kind": "identity"})
-    single_pass: bool = setting(
-        False
-    )  # a sub-layer makes the H_pre of the next one, the last that of the readout
+    # A sub-layer makes the H_pre of the next one, the last that of the readout
+    single_pass: bool = setting(False)
     write_end: float = setting(1.0, POSITIVE)  # what H_post is times at the end of training; 1 at its start
-    eps: float = setting(
-        0.0, at_least(0)
-    )  # in the norm of vec(X), and added to a sigmoid H_pre (DeepSeek: 1e-6)
+    # In the norm of vec(X), and added to a sigmoid H_pre (DeepSeek: 1e-6)
+    eps: float = setting(0.0, at_least(0))
     exponent: bool = setting(False)  # the streams leave a power of two per token to an integer: no overflow
     # copy: the streams are copies of the embedding | lss: each scaled by learned numbers
     expand: str = setting("copy", one_of("copy", "lss"))
@@ -110,9 +108,8 @@ class DataConfig:
     name: str = setting("enwik8", one_of(*TEXTS, *GIVEN))
     # Of text (a file or folder) and tokens (a folder); no part of the run id, sha256 is.
     path: str | None = setting(None, or_null(EXISTS))
-    sha256: str = setting(
-        ""
-    )  # of the whole decoded file; of text and tokens what training/joined.py makes of it
+    # Of the whole decoded file; of text and tokens what training/joined.py makes of it
+    sha256: str = setting("")
     # What made the tokens, where their bytes are known: then losses are in bits per byte, too.
     tokeniser: str = setting("none", one_of("none", "gpt2"))
     vocab: int = setting(256, within(256, 2**16))  # byte values are the symbols
@@ -175,15 +172,12 @@ class ProbeConfig:
 class RuntimeConfig:
     """Where and how it runs: nothing here changes a number by more than rounding, which grows in training."""
 
-    device: str = setting(
-        "auto", matching(r"auto|cpu|mps|cuda(:\d+)?", "auto, cpu, mps, cuda or cuda:<number>")
-    )
+    device: str = setting("auto", DEVICE)
     # null: all cores, or what the unfinished run was started with
     threads: int | None = setting(None, or_null(within(1, 1024)))
     compile: str = setting("auto", one_of("auto", "on", "off"))
-    results: str = setting(
-        "results/local"
-    )  # relative to the checkout; git ignores it, recorded studies: results
+    # Relative to the checkout; git ignores this one, recorded studies go to `results`
+    results: str = setting("results/local")
     cache: str | None = setting(None, or_null(folder()))  # null: $MHC_REPRO_CACHE, else the platform's
     enwik8: str | None = setting(None, or_null(FILE))  # a copy that you have (plain, .gz or .zip)
     # Parts that a batch is worked off in, one after the other, to save memory

@@ -21,18 +21,8 @@ from mhc_repro.training import given
 from mhc_repro.training.tracking import PACKAGES
 
 MAPS = (
-    "coefficients",
-    "gate",
-    "alpha",
-    "share_alpha",
-    "freeze",
-    "read_start",
-    "write_start",
-    "single_pass",
-    "write_end",
-    "eps",
-    "exponent",
-    "expand",
+    *("coefficients", "gate", "alpha", "share_alpha", "freeze", "read_start", "write_start"),
+    *("single_pass", "write_end", "eps", "exponent", "expand"),
 )
 UNUSED = {  # by kind of connection
     "residual": (*MAPS, "mixing"),

@@ -15,11 +15,11 @@ from mhc_repro.runs import checkout, read_runs
 
 INF = float("inf")
 LONG, SMALLER, SHORT = Kind(8_192_000, 16, 256), Kind(8_192_000, 8, 128), Kind(614_400, 8, 128)
-LOWER = Claim("mHC's loss is lower", "a paper", "bpc", "mhc", "below", "hc")
-MATCHES = Claim("mHC's loss is no higher", "a paper", "bpc", "mhc", "at_most", "hc")
-AMPLIFIES = Claim("HC amplifies", "a paper", "composite", "hc", "above", "mhc")
-BOUND = Claim("mHC is bounded", "a paper", "composite", "mhc", "below", 1.65)
-SURGES = Claim("HC's loss surges", "a paper", "loss_spikes", "hc", "above", "mhc")
+LOWER = Claim("mHC's loss is lower", "a paper", "bpc", "mhc", below="hc")
+MATCHES = Claim("mHC's loss is no higher", "a paper", "bpc", "mhc", at_most="hc")
+AMPLIFIES = Claim("HC amplifies", "a paper", "composite", "hc", above="mhc")
+BOUND = Claim("mHC is bounded", "a paper", "composite", "mhc", below=1.65)
+SURGES = Claim("HC's loss surges", "a paper", "loss_spikes", "hc", above="mhc")
 
 
 def agreement(claim: Claim, *pairs: tuple[float, float]) -> int:

@@ -1,7 +1,7 @@
 """The tables of a study: what the enwik8 reproduction prints, what answers the question, what outlasts a seed."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import isnan
@@ -100,12 +100,13 @@ def tables(comparisons: Sequence[Comparison]) -> list[Table]:
 
 def part(comparisons: Sequence[Comparison]) -> str:
     """Write a page's part: the tables of a study with their captions, where they come from."""
-    pieces = [
-        piece
-        for each in tables(comparisons)
-        for piece in (f"**{each.title}**", cells.markdown(each.frame), each.caption)
-    ]
-    return "\n\n".join([*pieces, labels.provenance(comparisons)])
+    return "\n\n".join([*pieces(comparisons), labels.provenance(comparisons)])
+
+
+def pieces(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Write the tables of a study, each between its title and its caption."""
+    for each in tables(comparisons):
+        yield from (f"**{each.title}**", cells.markdown(each.frame), each.caption)
 
 
 def brief(comparisons: Sequence[Comparison]) -> str:

@@ -1,7 +1,7 @@
 from collections.abc import Callable
-from dataclasses import replace
 
 import pandas as pd
+from msgspec.structs import replace
 
 from mhc_repro.analysis.tables import claims
 from mhc_repro.evidence.claims import Claim, load
@@ -9,9 +9,9 @@ from mhc_repro.evidence.comparison import by_study
 from mhc_repro.runs import Run
 
 Fake = Callable[..., Run]
-LOWER = Claim("mHC's loss is lower", "a paper", "bpc", "mhc", "below", "hc")
-AMPLIFIES = Claim("HC amplifies", "a paper", "composite", "hc", "above", "mhc")
-BOUND = Claim("mHC is bounded", "a paper", "composite", "mhc", "below", 1.65)
+LOWER = Claim("mHC's loss is lower", "a paper", "bpc", "mhc", below="hc")
+AMPLIFIES = Claim("HC amplifies", "a paper", "composite", "hc", above="mhc")
+BOUND = Claim("mHC is bounded", "a paper", "composite", "mhc", below=1.65)
 KIND = "16 × 256, 0.2 M"  # of a made-up run
 NEVER = Claim("HC fails at 27B", "a paper", cannot="no net is that large")
 
@@ -38,7 +38,7 @@ def only_row(claim: Claim, runs: list[Run]) -> dict[str, str]:
 
 
 def test_gradient_norms_are_those_after_the_first_128_steps(fake: Fake) -> None:
-    claim = Claim("HC's gradient is larger", "a paper", "grad_median", "hc", "above", "mhc")
+    claim = Claim("HC's gradient is larger", "a paper", "grad_median", "hc", above="mhc")
     rows = [{"step": step, "grad/norm": 100.0 if step <= 128 else 2.0} for step in range(1, 160)]
     calm = [row | {"grad/norm": 1.0} for row in rows]
     assert only_row(claim, [fake("hc", rows), fake("mhc", calm)])["range"] == "2.000"
