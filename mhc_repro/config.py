@@ -31,6 +31,9 @@ from mhc_repro.rules import (
 )
 from mhc_repro.texts import GIVEN, TEXTS
 
+# What a run may be copied to as it goes on, and the package that each is written with
+TRACKERS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
+
 
 def setting(default: Any, rule: Rule | None = None) -> Any:
     """Return a field with its default and what it may hold; None: all of its type, or another module judges."""
@@ -185,7 +188,7 @@ class RuntimeConfig:
     checkpoint_seconds: float = setting(60.0, at_least(0))
     progress: str = setting("auto", one_of("auto", "bar", "lines"))
     # A copy of the metrics as they come
-    track: str | None = setting(None, or_null(one_of("tensorboard", "wandb")))
+    track: str | None = setting(None, or_null(one_of(*TRACKERS)))
     # exact: refuse another fingerprint | any: continue on another machine or thread count, and mark the run
     resume: str = setting("exact", one_of("exact", "any"))
 

@@ -11,14 +11,13 @@ from operator import attrgetter
 from typing import Any
 
 from mhc_repro import world
-from mhc_repro.config import Config, ConnectionConfig, OptimConfig, rules
+from mhc_repro.config import TRACKERS, Config, ConnectionConfig, OptimConfig, rules
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.verdicts import REASONS
 from mhc_repro.rules import folder, some_of
 from mhc_repro.runs.directory import LOCAL, is_recorded, results_root
 from mhc_repro.texts import GIVEN, TEXTS, Text
 from mhc_repro.training import given
-from mhc_repro.training.tracking import PACKAGES
 
 MAPS = (
     *("coefficients", "gate", "alpha", "share_alpha", "freeze", "read_start", "write_start"),
@@ -209,9 +208,9 @@ def _check_place(config: Config) -> None:
 
 
 def _check_tracker(track: str | None) -> None:
-    found = find_spec(PACKAGES[track]) if track else None
+    found = find_spec(TRACKERS[track]) if track else None
     if track and (found is None or found.origin is None):  # the latter of a mere folder called so
-        why = f"the package {PACKAGES[track]} is not installed: pip install -e '.[tracking]', or leave it out"
+        why = f"the package {TRACKERS[track]} is not installed: pip install -e '.[tracking]', or leave it out"
         raise _wrong("runtime.track", track, why, None)
 
 

@@ -28,7 +28,6 @@ from mhc_repro.runs.directory import ENDED, RunDirectory
 from mhc_repro.runs.identity import PROTOCOL_VERSION, identify, resolved
 from mhc_repro.runs.schema import UNITS
 from mhc_repro.runs.table import Row, Table
-from mhc_repro.training.runtime import device_name
 
 TOKEN_MAPS_EVERY = 5  # probes: how often the maps of single tokens are kept
 ROUNDING, DRIFT = 1e-5, 1e-4  # of sums that are exact, and of sums that a Sinkhorn was stopped short of
@@ -113,7 +112,7 @@ class Record:
             "data_sha256": "",
             "parameters": {"body": total - connection, "connection": connection, "total": total},
             "fingerprint": manifest.fingerprint(
-                device_name(device),
+                manifest.device_name(device),
                 torch.get_num_threads(),
                 is_compiled(outer),
                 torch.__version__,

@@ -14,7 +14,6 @@ from mhc_repro.runs.directory import RunDirectory
 from mhc_repro.runs.identity import resolved
 from mhc_repro.runs.table import Row
 
-PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}  # what each sink is written with
 PROJECT = "mhc-repro"  # of Weights & Biases, unless $WANDB_PROJECT names another
 FINISH_SECONDS = 60.0  # to wait, at the end of a run, for what is still on its way to a server
 

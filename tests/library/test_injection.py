@@ -10,7 +10,7 @@ from torch.nn import functional
 from mhc_repro import GainMonitor, arm_names, eject, inject, parameter_groups
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.verdicts import verdict
-from mhc_repro.library.injection import Injected
+from mhc_repro.library.injected import Injected
 from mhc_repro.runs import read_run
 
 WIDTH, VOCAB = 16, 24

@@ -79,12 +79,10 @@ def test_path_is_root_study_id(make_config: Callable[..., Config], tmp_path: Pat
 
 
 def test_relative_roots_start_at_the_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    package = tmp_path / "site" / "mhc_repro"
-    package.mkdir(parents=True)
-    monkeypatch.setattr(mhc_repro, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(directory, "ROOT", tmp_path / "site")
     monkeypatch.chdir(tmp_path)
     assert checkout() == tmp_path
-    (tmp_path / "site" / "conf").mkdir()
+    (tmp_path / "site" / "conf").mkdir(parents=True)
     assert checkout() == tmp_path / "site"
     assert results_root("results/local") == tmp_path / "site" / "results" / "local"
     assert results_root(str(tmp_path / "r")) == tmp_path / "r"
