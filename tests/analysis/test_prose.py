@@ -29,13 +29,13 @@ OVER_RATES = {  # by arm and seed, a rate each
 @pytest.fixture
 def number(fake: Callable[..., Run], tmp_path: Path) -> Callable[[str], str]:
     runs = [
-        fake(arm, [{"step": 0}, {"step": 60, "bpc/test": bits}], seed=seed, study=study)
+        fake(arm, bits=bits, seed=seed, study=study)
         for (study, arm), of_seeds in BITS.items()
         for seed, bits in enumerate(of_seeds)
     ]
     runs.append(fake("hc", [{"step": 0}, {"step": 1, "bpc/val": 8.0}], study="late", state="diverged"))
     runs += [
-        fake(arm, [{"step": 0}, {"step": 60, "bpc/test": bits}], seed=seed, study="rates", optim__lr=lr)
+        fake(arm, bits=bits, seed=seed, study="rates", optim__lr=lr)
         for arm, of_seeds in OVER_RATES.items()
         for seed, of_rates in enumerate(of_seeds)
         for lr, bits in zip((1e-3, 3e-3, 1e-2), of_rates, strict=False)

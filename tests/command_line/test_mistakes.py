@@ -1,13 +1,10 @@
 """A mistake in what one types for experiments/train.py is one line: the value, what is allowed, what mends it."""
 
 import shutil
-from collections.abc import Callable
 
 import pytest
 
 from tiny_runs import assert_no_litter
-
-Main = Callable[..., int]
 
 MISTAKES = [
     # unknown names: the nearest, as an override

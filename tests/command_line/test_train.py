@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Callable
 
 import pytest
 
@@ -12,8 +11,6 @@ from mhc_repro.errors import UserError
 from mhc_repro.runs import read_runs
 from mhc_repro.training import data, stops
 from tiny_runs import TINY, assert_no_litter
-
-Main = Callable[..., int]
 
 
 @pytest.mark.parametrize(

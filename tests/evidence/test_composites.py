@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from functools import reduce
 
 import numpy as np
@@ -14,9 +13,6 @@ from mhc_repro.evidence.composites import (
     stored_error,
     token_matrices,
 )
-from mhc_repro.runs import Run
-
-Probed = Callable[..., Run]
 
 
 def drawn(layers: int = 5, tokens: int = 6, n: int = 3, scale: float = 0.4) -> np.ndarray:

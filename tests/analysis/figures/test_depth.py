@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
+from drawn_lines import data, lines
 from made_runs import make_run
 from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures import depth
@@ -23,15 +22,6 @@ def swept(runs: list[Run]) -> Comparison:
     found = depth.by_depth(comparisons(runs))
     assert found is not None
     return found
-
-
-def lines(ax: Axes, arm: str, gid: str) -> list[Line2D]:
-    colour = style(arm).colour
-    return [line for line in ax.lines if line.get_color() == colour and line.get_gid() == gid]
-
-
-def data(line: Line2D) -> dict[float, float]:
-    return dict(zip(*(np.asarray(values, float) for values in line.get_data()), strict=True))
 
 
 def test_shows_the_largest_gain_of_each_run_and_what_the_paper_reports(tmp_path):

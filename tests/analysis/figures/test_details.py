@@ -5,6 +5,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from drawn_lines import data
 from mhc_repro.analysis.figures.details import DERIVED, NOTHING, PANELS, details
 from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.comparison import comparisons
@@ -30,15 +31,8 @@ def rows(scale: float = 1.0) -> list[dict[str, Any]]:
 
 
 def metrics(connection: float = 0.1) -> list[dict[str, float]]:
-    return [
-        {
-            "step": step,
-            "grad/norm_body": 2.0,
-            "grad/norm_connection": connection,
-            "lr": 1e-3 * min(step, 10) / 10,
-        }
-        for step in range(1, 40)
-    ]
+    norms = {"grad/norm_body": 2.0, "grad/norm_connection": connection}
+    return [{"step": step, **norms, "lr": 1e-3 * min(step, 10) / 10} for step in range(1, 40)]
 
 
 def run(fake, arm: str, gains: list[dict[str, float]] | None = None, **options: Any) -> Run:
@@ -50,10 +44,6 @@ def run(fake, arm: str, gains: list[dict[str, float]] | None = None, **options: 
 def drawn(ax: Axes, arm: str) -> list[Line2D]:
     colour = style(arm).colour
     return [line for line in ax.lines if line.get_color() == colour and line.get_gid() != "raw"]
-
-
-def data(line: Line2D) -> dict[float, float]:
-    return dict(zip(*(np.asarray(values, float) for values in line.get_data()), strict=True))
 
 
 def axes(*runs: Run) -> list[Axes]:
@@ -94,9 +84,8 @@ def test_the_shade_has_the_course_of_the_learning_rate(fake):
     outline = {x: y for x, y in shade.get_paths()[0].vertices if y}
     peak = max(outline.values())
     assert peak == pytest.approx(0.25)
-    assert {step: y / peak for step, y in outline.items()} == pytest.approx(
-        {step: min(step, 10) / 10 for step in range(1, 40)}
-    )
+    course = {step: min(step, 10) / 10 for step in range(1, 40)}
+    assert {step: y / peak for step, y in outline.items()} == pytest.approx(course)
     assert gradient.get_ylim()[0] > 0.01  # the shade is no data
 
 

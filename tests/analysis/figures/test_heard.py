@@ -47,9 +47,6 @@ def listened(fake) -> Callable[..., Run]:
     return make
 
 
-Listened = Callable[..., Run]
-
-
 def comparison(*runs: Run) -> Comparison:
     (found,) = comparisons(runs)
     return found

@@ -4,9 +4,8 @@ from math import inf
 
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
+from drawn_lines import data, lines
 from mhc_repro.analysis import figures
 from mhc_repro.analysis.figures import rates
 from mhc_repro.analysis.tables import rates as table
@@ -20,25 +19,9 @@ GRIDS = {LR: (1e-3, 3e-3, 1e-2, 3e-2), MAPS_LR: (1.0, 3.0, 10.0, 100.0)}
 
 def swept(fake, key: str, arm: str, *bits: float, seed: int = 0, **options: object) -> list[Run]:
     return [
-        fake(
-            arm,
-            [{"step": 0, "bpc/val": 8.0}, {"step": 60, "bpc/test": each}],
-            seed=seed,
-            state="diverged" if each == inf else "finished",
-            **{key.replace(".", "__"): value},
-            **options,
-        )
+        fake(arm, bits=each, seed=seed, **{key.replace(".", "__"): value}, **options)
         for value, each in zip(GRIDS[key], bits, strict=True)
     ]
-
-
-def lines(ax: Axes, arm: str, gid: str) -> list[Line2D]:
-    return [each for each in ax.lines if (each.get_color(), each.get_gid()) == (style(arm).colour, gid)]
-
-
-def data(line: Line2D) -> dict[float, float]:
-    x, y = (np.asarray(values, float) for values in line.get_data())
-    return {float(key): float(value) for key, value in zip(x, y, strict=True) if np.isfinite(value)}
 
 
 @pytest.mark.parametrize("key", GRIDS)
@@ -121,10 +104,7 @@ def test_two_rates_are_no_sweep_and_another_sweep_has_every_setting(fake):
 
 
 def test_a_rate_is_swept_within_each_other_setting(fake):
-    runs = [
-        run for blocks in (4, 16) for run in swept(fake, LR, "hc", 3.75, 3.8, 3.9, 4.0, model__blocks=blocks)
-    ]
-    found = sweeps(comparisons(runs), LR)
-    assert [(each.whole.setting, each.grid) for each in found] == [
-        (f"blocks {blocks}", [*GRIDS[LR]]) for blocks in (4, 16)
-    ]
+    bits = 3.75, 3.8, 3.9, 4.0
+    runs = [run for blocks in (4, 16) for run in swept(fake, LR, "hc", *bits, model__blocks=blocks)]
+    found = [(each.whole.setting, each.grid) for each in sweeps(comparisons(runs), LR)]
+    assert found == [("blocks 4", [*GRIDS[LR]]), ("blocks 16", [*GRIDS[LR]])]

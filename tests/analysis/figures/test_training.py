@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from scipy.stats import trim_mean
 
+from drawn_lines import data
 from made_runs import make_run
 from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures import FIGURES
@@ -31,10 +32,6 @@ def drawn(ax: Axes, arm: str, gid: str | None = None) -> list[Line2D]:
 
 
 _GIDS = ("raw", "val", "diverged", "seed", "mean")
-
-
-def data(line: Line2D) -> dict[float, float]:
-    return dict(zip(*(np.asarray(values, float) for values in line.get_data()), strict=True))
 
 
 def measured(run: Run, key: str) -> dict[float, float]:
@@ -100,12 +97,8 @@ def test_a_late_surge_of_a_run_that_goes_on_is_in_view(fake):
 
 
 def test_legend_names_the_arms_and_their_flags(runs, fake):
-    identity = fake(
-        "identity",
-        runs[0].metrics.to_dict("records"),
-        study="fixture",
-        verdict=Verdict(control=("h_res_identity",)),
-    )
+    rows, control = runs[0].metrics.to_dict("records"), Verdict(control=("h_res_identity",))
+    identity = fake("identity", rows, study="fixture", verdict=control)
     identity.config.update({key: value for key, value in runs[0].config.items() if key != "connection"})
     (found,) = comparisons([*runs, identity])
     labels = [text.get_text() for text in training(found).legends[0].get_texts()]
@@ -144,9 +137,7 @@ def test_gain_by_layer_shows_the_last_probe_and_the_largest(fixture):
     ],
 )
 def test_gain_axis_neither_hides_nor_dramatises(fake, gains, scale, low, high):
-    rows = [
-        {"step": 0, "layer": layer, **dict.fromkeys(GAINS, gain)} for layer, gain in enumerate(gains, start=1)
-    ]
+    rows = [{"step": 0, "layer": layer, **dict.fromkeys(GAINS, gain)} for layer, gain in enumerate(gains, 1)]
     ax = gain_by_layer(comparisons([fake("mhc", gains=rows)])[0]).axes[2]
     assert ax.get_yscale() == scale
     assert low <= ax.get_ylim()[0] <= min(gains)
@@ -159,11 +150,7 @@ def test_gap_pairs_batches_of_the_same_seed(fake):
         return [{"step": step, "loss/train": batch[step] + offset * step} for step in range(1, 200)]
 
     runs = [fake("baseline", rows(0, seed), seed=seed) for seed in (0, 1)]
-    runs += [
-        fake("mhc", rows(-0.001, 0)),
-        fake("mhc", rows(0.002, 1), seed=1),
-        fake("mhc", rows(0, 2), seed=2),
-    ]
+    runs += [fake("mhc", rows(slope, seed), seed=seed) for seed, slope in enumerate((-0.001, 0.002, 0))]
     (found,) = comparisons(runs)
     exact = gaps(found.arms["mhc"], found.arms["baseline"], "loss/train")
     assert sorted(exact) == [0, 1]
@@ -179,9 +166,8 @@ def test_gap_without_a_baseline_is_empty(fake):
 
 
 def test_three_seeds_are_thin_under_their_mean(fake):
-    rows = [
-        [{"step": step, "gain/activation": level + step} for step in range(5)] for level in (1.0, 2.0, 6.0)
-    ]
+    levels = 1.0, 2.0, 6.0
+    rows = [[{"step": step, "gain/activation": level + step} for step in range(5)] for level in levels]
     (found,) = comparisons([fake("hc", of_seed, seed=seed) for seed, of_seed in enumerate(rows)])
     activation = training(found).axes[3]
     assert len(drawn(activation, "hc", "seed")) == 3
@@ -201,9 +187,8 @@ def test_a_seed_without_a_value_takes_no_part_in_the_mean(fake, finished):
 
 
 def test_a_run_that_has_only_begun_is_drawn_all_the_same(fake):
-    (found,) = comparisons(
-        [fake("baseline", [], state="running"), fake("hc", [{"step": 0, "loss/val": 5.5}])]
-    )
+    begun = [fake("baseline", [], state="running"), fake("hc", [{"step": 0, "loss/val": 5.5}])]
+    (found,) = comparisons(begun)
     for _, _, draw in FIGURES:
         theme.to_svg(draw(found))
 

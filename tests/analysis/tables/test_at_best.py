@@ -17,15 +17,7 @@ def made(fake) -> Callable[..., list[Run]]:
 
     def make(arm: str, lr: float, *bits: float) -> list[Run]:
         return [
-            fake(
-                arm,
-                [{"step": 60, "bpc/test": each}],
-                seed=seed,
-                state="diverged" if each == INF else "finished",
-                study="family",
-                optim__lr=lr,
-            )
-            for seed, each in enumerate(bits)
+            fake(arm, bits=each, seed=seed, study="family", optim__lr=lr) for seed, each in enumerate(bits)
         ]
 
     return make
@@ -44,12 +36,8 @@ def test_each_arm_stands_at_its_own_better_rate(made):
         made("hc", 3e-3, 2.75, 2.85, 2.95),
         costs={"hc": {"step_ratio": 1.25}},
     )
-    assert frame.loc["baseline", ["rate", "seeds", "− baseline", "step"]].tolist() == [
-        "0.001",
-        "3",
-        "–",
-        "1.00",
-    ]
+    columns = ["rate", "seeds", "− baseline", "step"]
+    assert frame.loc["baseline", columns].tolist() == ["0.001", "3", "–", "1.00"]
     row = frame.loc["HC"]
     assert (row["rate"], row["step"]) == ("0.003", "1.25")
     assert row["− baseline"] == "-0.250 ± 0.000 † (3 of 3)"

@@ -1,6 +1,7 @@
 import pandas as pd
 from msgspec.structs import replace
 
+from fake_runs import held_by
 from mhc_repro.analysis.tables import claims
 from mhc_repro.evidence.claims import Claim, load
 from mhc_repro.evidence.comparison import by_study
@@ -68,11 +69,7 @@ def test_a_row_counts_settings_by_kind_and_names_the_contrary(fake):
 
 def test_the_seeds_of_two_studies_of_one_net_decide_together(fake):
     runs = losses(fake, (3.0, 2.75), study="depth")
-    later = [
-        run(fake, arm, bits, study="seeds", seed=seed)
-        for seed in (1, 2)
-        for arm, bits in (("hc", 3.0), ("mhc", 2.76))
-    ]
+    later = losses(fake, *[(3.0, 2.76)] * 3, study="seeds")[2:]
     assert only_row(LOWER, runs)["came out"] == only_row(LOWER, later)["came out"] == "open"
     assert only_row(LOWER, runs + later)[KIND] == "1 : 0 : 0"
 
@@ -88,9 +85,8 @@ def test_a_ratio_is_of_the_larger_directions(fake):
 
 
 def test_a_bound_is_asked_of_every_run(fake):
-    row = only_row(
-        BOUND, [run(fake, "mhc", backward=gain, seed=seed) for seed, gain in enumerate((1.0, 2.5))]
-    )
+    runs = [run(fake, "mhc", backward=gain, seed=seed) for seed, gain in enumerate((1.0, 2.5))]
+    row = only_row(BOUND, runs)
     assert (row["quantity"], row["range"]) == ("max composite gain, mHC", "1.000 to 2.500")
     assert (row[KIND], row["came out"]) == ("0 : 1 : 0", "no, at 0.2 M, one setting")
 
@@ -118,16 +114,7 @@ def test_nothing_is_said_of_a_ratio_with_a_zero(fake):
 
 def test_of_a_pair_that_two_studies_hold_the_first_by_name_counts(fake):
     runs = losses(fake, (3.0, 2.5), study="b")
-    again = [
-        Run(
-            each.path.parents[1] / "a" / each.run_id,
-            {**each.config, "study": "a"},
-            each.manifest,
-            each.status,
-            "finished",
-        )
-        for each in runs
-    ]
+    again = [held_by("a", each) for each in runs]
     for copy, bits in zip(again, (3.0, 2.75), strict=True):
         copy.__dict__["metrics"] = pd.DataFrame([{"step": 60, "bpc/test": bits}])
     assert only_row(LOWER, runs + again)["range"] == "-0.250"

@@ -1,5 +1,6 @@
 import pytest
 
+from fake_runs import held_by
 from mhc_repro.analysis.tables import pairs
 from mhc_repro.evidence.comparison import by_study
 from mhc_repro.runs import Run
@@ -60,12 +61,7 @@ def test_seeds_are_paired_and_those_without_all_three_arms_are_left_out(fake):
 
 def test_a_run_that_two_studies_hold_counts_once(fake):
     runs = trio(fake, study="arms")
-    again = [
-        Run(run.path.parents[1] / "quick" / run.run_id, run.config, run.manifest, run.status, run.state)
-        for run in runs
-    ]
-    for copy, run in zip(again, runs, strict=True):
-        copy.__dict__["metrics"] = run.metrics
+    again = [held_by("quick", run) for run in runs]
     assert pairs.table(by_study(runs + again))["study"].tolist() == ["arms"]
     frame = pairs.table(by_study(runs + again + trio(fake, (4.0, 4.0, 4.0), seed=1, study="quick")))
     assert frame[["study", "baseline"]].to_numpy().tolist() == [["arms + quick", "3.000 / 4.000"]]
@@ -91,13 +87,8 @@ def test_a_run_that_diverged_has_lost_its_pairs_and_no_other(fake):
 
 
 def test_three_seeds_have_intervals_of_losses_and_ranges_of_gains(fake):
-    row = only_row(
-        [
-            run
-            for seed, bits in enumerate((3.0, 4.0, 5.0))
-            for run in trio(fake, (bits, bits - 0.125, 6.0), seed=seed)
-        ]
-    )
+    of_seeds = [trio(fake, (bits, bits - 0.125, 6.0), seed=seed) for seed, bits in enumerate((3.0, 4.0, 5.0))]
+    row = only_row([run for of_seed in of_seeds for run in of_seed])
     assert row["HC − baseline"] == "-0.125 ± 0.000"
     assert row["mHC − baseline"] == "2.000 ± 2.484"
     assert row["HC's gain, largest"] == "70.00"
