@@ -195,13 +195,9 @@ class GainMonitor:
         started = time.perf_counter()
         (seen, shape), self._seen = self._seen, None
         self.record.open(self.outer, self.model, seen, shape, self.found)
-        made = measured(seen, row["step"], self._kept(seen))
+        made = measured(seen, row["step"], self.record.kept(seen.maps[0].mix.shape[-1]))
         self.record.add(made)
         row |= made.metrics | {"time/probe": self.looks.seconds + time.perf_counter() - started}
-
-    def _kept(self, seen: Seen) -> Tensor | None:
-        count = seen.maps[0].mix.shape[-1]
-        return torch.linspace(0, count - 1, min(64, count)).long() if self.record.keeps_tokens() else None
 
     def _flush(self, row: Row) -> None:
         plain = {key: _plain(value) for key, value in row.items() if value is not None}

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from mhc_repro import cache
 from mhc_repro.config import Config, ConnectionConfig
@@ -129,9 +129,10 @@ class Record:
             "exact": True,
         }
 
-    def keeps_tokens(self) -> bool:
-        """Say whether the maps of single tokens are to be kept this time."""
-        return self._probes % TOKEN_MAPS_EVERY == 0
+    def kept(self, count: int) -> Tensor | None:
+        """Return the places of the tokens, of `count`, whose own maps are kept this time; None for none."""
+        due = self._probes % TOKEN_MAPS_EVERY == 0
+        return torch.linspace(0, count - 1, min(64, count)).long() if due else None
 
     def add(self, made: Measured) -> None:
         """Write the rows of the tables of sub-layers."""

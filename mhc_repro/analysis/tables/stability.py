@@ -93,7 +93,7 @@ def tables(comparisons: Sequence[Comparison]) -> list[Table]:
         Table(STABILITY_TITLE, answers, STABILITY_CAPTION + (f" {cells.KERNEL}" if known else "")),
         Table(differences.TITLE, differences.table(comparisons), differences.CAPTION),
         *([Table(HEARD_TITLE, heard_columns(found), HEARD_CAPTION)] if known else []),
-        Table(PUBLISHED_TITLE, published_columns(found), PUBLISHED_CAPTION),
+        Table(PUBLISHED_TITLE, _frame(found, _shown(*PUBLISHED)), PUBLISHED_CAPTION),
     ]
     return [each for each in every if not each.frame.empty]
 
@@ -124,11 +124,6 @@ def rows(comparisons: Sequence[Comparison]) -> list[Row]:
         arms |= {arm: [] for arm in main_arms(comparison.study) if arm not in names}
         found += [Row(comparison.setting, arm, arms[arm]) for arm in sorted(arms, key=rank)]
     return found
-
-
-def published_columns(rows: Sequence[Row]) -> pd.DataFrame:
-    """Build the columns of the enwik8 reproduction's own table."""
-    return _frame(rows, _shown(*PUBLISHED))
 
 
 def stability_columns(rows: Sequence[Row]) -> pd.DataFrame:
