@@ -12,11 +12,10 @@ from typing import Any
 
 from msgspec import Struct
 
-import mhc_repro
 from mhc_repro import reading
 from mhc_repro.errors import UserError, unusable
 
-PACKAGE = Path(mhc_repro.__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parent
 FOLDERS = (PACKAGE / "arms", PACKAGE.parent / "conf" / "connection")  # of a wheel, of a checkout
 # In the order of every table and figure; within one the arms are in that of their names.
 FAMILIES = {

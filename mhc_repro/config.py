@@ -13,6 +13,7 @@ from typing import Any
 
 from mhc_repro.rules import (
     BELOW_ONE,
+    DEVICE,
     EXISTS,
     FILE,
     FINITE,
@@ -22,7 +23,6 @@ from mhc_repro.rules import (
     Rule,
     at_least,
     folder,
-    matching,
     one_of,
     or_null,
     pair,
@@ -30,6 +30,9 @@ from mhc_repro.rules import (
     within,
 )
 from mhc_repro.texts import GIVEN, TEXTS
+
+# What a run may be copied to as it goes on, and the package that each is written with
+TRACKERS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 
 
 def setting(default: Any, rule: Rule | None = None) -> Any:
@@ -65,13 +68,11 @@ class ConnectionConfig:
     write_start: list[float] = setting([1.0, 1.0], pair(FINITE))
     # How H_res is parametrised: a kind of connections/mixing and that kind's own fields
     mixing: dict[str, Any] = setting({"kind": "identity"})
-    single_pass: bool = setting(
-        False
-    )  # a sub-layer makes the H_pre of the next one, the last that of the readout
+    # A sub-layer makes the H_pre of the next one, the last that of the readout
+    single_pass: bool = setting(False)
     write_end: float = setting(1.0, POSITIVE)  # what H_post is times at the end of training; 1 at its start
-    eps: float = setting(
-        0.0, at_least(0)
-    )  # in the norm of vec(X), and added to a sigmoid H_pre (DeepSeek: 1e-6)
+    # In the norm of vec(X), and added to a sigmoid H_pre (DeepSeek: 1e-6)
+    eps: float = setting(0.0, at_least(0))
     exponent: bool = setting(False)  # the streams leave a power of two per token to an integer: no overflow
     # copy: the streams are copies of the embedding | lss: each scaled by learned numbers
     expand: str = setting("copy", one_of("copy", "lss"))
@@ -110,9 +111,8 @@ class DataConfig:
     name: str = setting("enwik8", one_of(*TEXTS, *GIVEN))
     # Of text (a file or folder) and tokens (a folder); no part of the run id, sha256 is.
     path: str | None = setting(None, or_null(EXISTS))
-    sha256: str = setting(
-        ""
-    )  # of the whole decoded file; of text and tokens what training/joined.py makes of it
+    # Of the whole decoded file; of text and tokens what training/joined.py makes of it
+    sha256: str = setting("")
     # What made the tokens, where their bytes are known: then losses are in bits per byte, too.
     tokeniser: str = setting("none", one_of("none", "gpt2"))
     vocab: int = setting(256, within(256, 2**16))  # byte values are the symbols
@@ -175,15 +175,12 @@ class ProbeConfig:
 class RuntimeConfig:
     """Where and how it runs: nothing here changes a number by more than rounding, which grows in training."""
 
-    device: str = setting(
-        "auto", matching(r"auto|cpu|mps|cuda(:\d+)?", "auto, cpu, mps, cuda or cuda:<number>")
-    )
+    device: str = setting("auto", DEVICE)
     # null: all cores, or what the unfinished run was started with
     threads: int | None = setting(None, or_null(within(1, 1024)))
     compile: str = setting("auto", one_of("auto", "on", "off"))
-    results: str = setting(
-        "results/local"
-    )  # relative to the checkout; git ignores it, recorded studies: results
+    # Relative to the checkout; git ignores this one, recorded studies go to `results`
+    results: str = setting("results/local")
     cache: str | None = setting(None, or_null(folder()))  # null: $MHC_REPRO_CACHE, else the platform's
     enwik8: str | None = setting(None, or_null(FILE))  # a copy that you have (plain, .gz or .zip)
     # Parts that a batch is worked off in, one after the other, to save memory
@@ -191,7 +188,7 @@ class RuntimeConfig:
     checkpoint_seconds: float = setting(60.0, at_least(0))
     progress: str = setting("auto", one_of("auto", "bar", "lines"))
     # A copy of the metrics as they come
-    track: str | None = setting(None, or_null(one_of("tensorboard", "wandb")))
+    track: str | None = setting(None, or_null(one_of(*TRACKERS)))
     # exact: refuse another fingerprint | any: continue on another machine or thread count, and mark the run
     resume: str = setting("exact", one_of("exact", "any"))
 

@@ -56,10 +56,6 @@ def or_null(rule: Rule) -> Rule:
     return Rule(f"null, or {rule.allowed}", lambda value: value is None or rule.holds(value))
 
 
-def matching(pattern: str, allowed: str) -> Rule:
-    return Rule(allowed, lambda value: re.fullmatch(pattern, value) is not None)
-
-
 def folder(place: Callable[[str], Path] = expanded) -> Rule:
     """A folder that there is or could be."""
 
@@ -76,6 +72,10 @@ def _is_name(text: str) -> bool:
     return plain is not None and isinstance(yaml.safe_load(text), str)
 
 
+DEVICE = Rule(
+    "auto, cpu, mps, cuda or cuda:<number>",
+    lambda value: bool(re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value)),
+)
 FINITE = Rule("finite", math.isfinite)
 POSITIVE = Rule("more than 0 and finite", lambda value: 0 < value < math.inf)
 SIZE = within(1, 2**20)

@@ -11,28 +11,17 @@ from operator import attrgetter
 from typing import Any
 
 from mhc_repro import world
-from mhc_repro.config import Config, ConnectionConfig, OptimConfig, rules
+from mhc_repro.config import TRACKERS, Config, ConnectionConfig, OptimConfig, rules
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.verdicts import REASONS
 from mhc_repro.rules import folder, some_of
 from mhc_repro.runs.directory import LOCAL, is_recorded, results_root
 from mhc_repro.texts import GIVEN, TEXTS, Text
 from mhc_repro.training import given
-from mhc_repro.training.tracking import PACKAGES
 
 MAPS = (
-    "coefficients",
-    "gate",
-    "alpha",
-    "share_alpha",
-    "freeze",
-    "read_start",
-    "write_start",
-    "single_pass",
-    "write_end",
-    "eps",
-    "exponent",
-    "expand",
+    *("coefficients", "gate", "alpha", "share_alpha", "freeze", "read_start", "write_start"),
+    *("single_pass", "write_end", "eps", "exponent", "expand"),
 )
 UNUSED = {  # by kind of connection
     "residual": (*MAPS, "mixing"),
@@ -177,18 +166,10 @@ def _check_parts(config: Config) -> None:
 
 def _check_data(config: Config) -> Text:
     data = config.data
-    if data.name in GIVEN:
-        text = given.find(data).text()
-        given.require(data, text.sha256)
-    else:
-        text = TEXTS[data.name]
-        if data.path is not None:
-            raise _wrong("data.path", data.path, f"data={data.name} is not read from there", None)
-        if data.sha256 != text.sha256:
-            raise UserError(
-                f"data.sha256={data.sha256 or 'null'} is not the hash of {data.name}, {text.sha256}; "
-                f"choose data={data.name}, which sets both"
-            )
+    if data.path is not None and data.name not in GIVEN:
+        raise _wrong("data.path", data.path, f"data={data.name} is not read from there", None)
+    text = given.find(data).text() if data.name in GIVEN else TEXTS[data.name]
+    given.require(data, text.sha256)
     if data.tokeniser != "none" and data.name != "tokens":
         raise _wrong("data.tokeniser", data.tokeniser, f"data={data.name} is not made of tokens", "none")
     symbols = max(text.symbols, given.GPT2 if data.tokeniser == "gpt2" else 0)
@@ -227,9 +208,9 @@ def _check_place(config: Config) -> None:
 
 
 def _check_tracker(track: str | None) -> None:
-    found = find_spec(PACKAGES[track]) if track else None
+    found = find_spec(TRACKERS[track]) if track else None
     if track and (found is None or found.origin is None):  # the latter of a mere folder called so
-        why = f"the package {PACKAGES[track]} is not installed: pip install -e '.[tracking]', or leave it out"
+        why = f"the package {TRACKERS[track]} is not installed: pip install -e '.[tracking]', or leave it out"
         raise _wrong("runtime.track", track, why, None)
 
 

@@ -19,7 +19,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / f"mhc-repro-{os.getuid()}"
 
 
-def test_what_is_named_counts(temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_named_counts(temporary, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", "/")
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "variable"))
     assert cache.cache_directory(str(tmp_path / "given")) == tmp_path / "given"
@@ -27,17 +27,13 @@ def test_what_is_named_counts(temporary: Path, tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.skipif(os.uname().sysname != "Linux", reason="caches are elsewhere on a Mac")
-def test_a_home_that_can_be_written_is_used(
-    temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_home_that_can_be_written_is_used(temporary, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert cache.cache_directory(None) == tmp_path / "home" / ".cache" / "mhc-repro"
 
 
 @pytest.mark.parametrize("home", ["/", "/nowhere/at/all", "/dev/null", None])
-def test_who_has_no_home_gets_a_temporary_folder(
-    temporary: Path, monkeypatch: pytest.MonkeyPatch, home: str | None
-) -> None:
+def test_who_has_no_home_gets_a_temporary_folder(temporary, monkeypatch, home):
     def nobody(uid: int) -> None:
         raise KeyError(f"getpwuid(): uid not found: {uid}")
 

@@ -37,7 +37,9 @@ def part(
         "claims-in-short": lambda: claims.brief(studies),
         "pairs": lambda: pairs.part(studies),
         "arms-by-family": arms.by_family,
-        "bench": lambda: "\n\n".join([overhead.part(root), *_scaling(root, folder)]),
+        "bench": lambda: (
+            overhead.part(root) + (f"\n\n{scaling.part(folder)}" if newest(root, SCALING) else "")
+        ),
         "agreement": lambda: agreement.part(root),
         "published": lambda: published.part(studies),
     }
@@ -62,7 +64,3 @@ def part(
             f"there are {', '.join(of_all)}, and, each with study=, {', '.join(of_study)} (and name=)"
         )
     return of_study[name](studies[study]) if study in studies else labels.no_run(study)
-
-
-def _scaling(root: Path, folder: str) -> list[str]:
-    return [scaling.part(folder)] if newest(root, SCALING) else []

@@ -25,11 +25,7 @@ def path(study: str) -> str:
 def page(study: str, comparisons: Sequence[Comparison], home: str = "../../") -> str:
     """Write a study's page; `home` leads from it to the checkout, "" where links to that make no sense."""
     about = [*_question(study, home), labels.provenance(comparisons), *_log(study, home)]
-    pieces = [NOTICE, f"# Study `{study}`", *about]
-    pieces.append("## Tables")
-    for each in stability.tables(comparisons):
-        pieces += [f"**{each.title}**", cells.markdown(each.frame), each.caption]
-    pieces.append("## Figures")
+    pieces = [NOTICE, f"# Study `{study}`", *about, "## Tables", *stability.pieces(comparisons), "## Figures"]
     captions: dict[str, list[str]] = {}
     for figure in figures.of_study(comparisons):
         image = f"![{labels.alt_text(figure.name)}](../{figure.path})"

@@ -40,11 +40,8 @@ def newest(root: Path, kind: str = "") -> list[Record]:
 
     The CPU's come first, then fewer threads before more.
     """
-
-    def is_of_kind(path: Path) -> bool:
-        return next((each for each in (SCALING, ALL_ARMS) if path.stem.endswith(each)), "") == kind
-
-    found = [read(path) for path in sorted((root / FOLDER).glob("*.json")) if is_of_kind(path)]
+    paths = sorted((root / FOLDER).glob(f"*{kind}.json"))
+    found = [read(path) for path in paths if kind or not path.stem.endswith((SCALING, ALL_ARMS))]
     by_place = {_place(record["fingerprint"]): record for record in found}
     return [by_place[place] for place in sorted(by_place)]
 

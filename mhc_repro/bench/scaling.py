@@ -35,7 +35,7 @@ def scale(compose: Compose, arms: Sequence[str], rounds: int, say: measure.Say) 
     rows = []
     for number, (dim, n, batch, baseline, configs) in enumerate(points, start=1):
         head = f"point {number} of {len(points)} (dim {dim}, n {n}, batch {batch}): "
-        found = measure.measure(baseline, configs, rounds, partial(_prefixed, say, head))
+        found = measure.measure(baseline, configs, rounds, partial(lambda head, text: say(head + text), head))
         base = {f"baseline_{key}": value for key, value in found["baseline"].items()}
         for arm, numbers in found["connections"].items():
             place = {"connection": arm, "dim": dim, "n": n, "tokens": batch * baseline.data.sequence}
@@ -49,7 +49,3 @@ def floor(numbers: dict[str, Any], baseline: dict[str, Any]) -> float:
     seconds = numbers["extra_flops"] / baseline["sgemm_flops_per_second"]
     seconds += numbers["extra_bytes"] / baseline["copy_bytes_per_second"]
     return 1 + seconds / baseline["step_seconds"]
-
-
-def _prefixed(say: measure.Say, head: str, text: str) -> None:
-    say(head + text)

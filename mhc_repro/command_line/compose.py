@@ -5,12 +5,11 @@ after hours. Grammar, sweeps and composition are Hydra's own, so the jobs checke
 """
 
 import argparse
-import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -114,6 +113,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         refuse(f"only one of --{', --'.join(actions)} can be given".replace("_", "-"))
     if args.resolve and not (args.cfg or args.help):
         refuse("--resolve goes with --cfg or --help")
+    args.config_name = args.config_name or NAME
     return args
 
 
@@ -161,7 +161,7 @@ def _refuse_changed_study(args: argparse.Namespace, loader: ConfigLoader, config
     if not any(is_recorded(results_root(each.runtime.results)) for each in configs):
         return
     swept = _load(loader, args, RunMode.MULTIRUN).hydra.sweeper.get("params") or {}
-    for each in OverridesParser.create(config_loader=loader).parse_overrides(args.overrides):
+    for each in _parsed(loader, args.overrides):
         key = each.key_or_group
         if key not in swept and key not in CHOSEN and not EXECUTION.match(key):
             raise UserError(
@@ -191,61 +191,60 @@ def _jobs(loader: ConfigLoader, args: argparse.Namespace) -> tuple[list[DictConf
     """Return the jobs, and whether they are those of a multirun."""
     master = _load(loader, args, RunMode.MULTIRUN)
     if not args.multirun and (args.run or master.hydra.mode != RunMode.MULTIRUN):
-        given = OverridesParser.create(config_loader=loader).parse_overrides(args.overrides)
-        sweeps = any(each.is_sweep_override() for each in given)
+        sweeps = any(each.is_sweep_override() for each in _parsed(loader, args.overrides))
         return [_load(loader, args, RunMode.RUN) if sweeps else master], False
     params = master.hydra.sweeper.get("params") or {}
     lines = [f"{key}={value}" for key, value in params.items()] + _typed(master)
-    try:
-        overrides = OverridesParser.create(config_loader=loader).parse_overrides(lines)
-        sizes = [(each, _size(each)) for each in overrides if each.is_sweep_override()]
-        _refuse_no_or_too_many(sizes, loader)
-        batches = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(mistakes.explain(error, lines, loader, _name(args), multirun=True)) from None
-    return [_load_job(loader, args, master, job) for batch in batches for job in batch], True
+    with _explained(loader, args, lines):
+        given = _parsed(loader, lines)
+        _refuse_no_or_too_many((each for each in given if each.is_sweep_override()), loader)
+        batches = BasicSweeper.split_arguments(given, max_batch_size=None)
+    jobs = []
+    for job in chain.from_iterable(batches):
+        overrides = [*master.hydra.overrides.hydra, *job]
+        with _explained(loader, args, overrides, of=f" (job: {' '.join(job)})"):
+            jobs.append(loader.load_sweep_config(master, job))
+    return jobs, True
 
 
-def _size(sweep: Override) -> int:
-    """Count what a sweep stands for, as far as it matters; an interval has no end."""
-    values = sweep.sweep_string_iterator() if sweep.is_discrete_sweep() else repeat("")
-    return sum(1 for _ in islice(values, MOST + 1))
+def _parsed(loader: ConfigLoader, lines: list[str]) -> list[Override]:
+    return OverridesParser.create(config_loader=loader).parse_overrides(lines)
 
 
-def _refuse_no_or_too_many(sizes: Sequence[tuple[Override, int]], loader: ConfigLoader) -> None:
-    for sweep, size in sizes:
+def _refuse_no_or_too_many(sweeps: Iterable[Override], loader: ConfigLoader) -> None:
+    named, count = [], 1
+    for sweep in sweeps:  # counted as far as it matters, since an interval has no end
+        values = sweep.sweep_string_iterator() if sweep.is_discrete_sweep() else repeat("")
+        size = sum(1 for _ in islice(values, MOST + 1))
+        named.append(str(sweep.input_line))
+        count *= size
         if size == 0:
             options = loader.get_group_options(sweep.key_or_group)
             allowed = f"; there are {', '.join(options)}" if options else ""
             raise UserError(f"{sweep.input_line}: matches nothing, so there is nothing to run{allowed}")
-    if math.prod(size for _, size in sizes) > MOST:
-        named = " ".join(str(sweep.input_line) for sweep, _ in sizes)
-        raise UserError(f"{named}: more than {MOST:,} runs; make them fewer, for example seed=0,1,2")
+    if count > MOST:
+        raise UserError(
+            f"{' '.join(named)}: more than {MOST:,} runs; make them fewer, for example seed=0,1,2"
+        )
 
 
 def _load(loader: ConfigLoader, args: argparse.Namespace, mode: RunMode) -> DictConfig:
-    multirun = mode == RunMode.MULTIRUN
     overrides = [*args.overrides]
     if args.config_dir:
         overrides.insert(0, f"hydra.searchpath=['file://{Path(args.config_dir).resolve()}']")
+    with _explained(loader, args, overrides, multirun=mode == RunMode.MULTIRUN):
+        return loader.load_configuration(args.config_name, overrides, mode)
+
+
+@contextmanager
+def _explained(
+    loader: ConfigLoader, args: argparse.Namespace, overrides: list[str], multirun: bool = True, of: str = ""
+) -> Iterator[None]:
+    """Raise UserError, in one line, for whatever Hydra raises while it composes `overrides`."""
     try:
-        return loader.load_configuration(_name(args), overrides, mode)
+        yield
+    except UserError:
+        raise
     except Exception as error:
-        raise UserError(mistakes.explain(error, overrides, loader, _name(args), multirun)) from None
-
-
-def _load_job(
-    loader: ConfigLoader, args: argparse.Namespace, master: DictConfig, job: list[str]
-) -> DictConfig:
-    try:
-        return loader.load_sweep_config(master, job)
-    except Exception as error:
-        overrides = [*master.hydra.overrides.hydra, *job]
-        line = mistakes.explain(error, overrides, loader, _name(args), multirun=True)
-        raise UserError(f"{line} (job: {' '.join(job)})") from None
-
-
-def _name(args: argparse.Namespace) -> Any:
-    return args.config_name or NAME
+        line = mistakes.explain(error, overrides, loader, args.config_name, multirun)
+        raise UserError(f"{line}{of}") from None

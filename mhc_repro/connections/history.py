@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mhc_repro.config import ConnectionConfig, ModelConfig
 from mhc_repro.connections.base import NOTHING, Carry, Connection, Cost, Maps, Passed
 from mhc_repro.connections.mixing import make_kind
-from mhc_repro.errors import UserError
+from mhc_repro.connections.mixing.base import must
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,8 @@ class Softmax:
     detach: bool = True  # no gradient through the history
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise UserError(
-                f"connection.mixing.temperature={self.temperature} must be more than 0; "
-                "for example connection.mixing.temperature=1"
-            )
-        if not 0 <= self.clamp <= 1:
-            raise UserError(
-                f"connection.mixing.clamp={self.clamp} must be from 0 to 1; "
-                "for example connection.mixing.clamp=0.1"
-            )
+        must(self, "temperature", self.temperature > 0, "more than 0", example=1)
+        must(self, "clamp", 0 <= self.clamp <= 1, "from 0 to 1", example=0.1)
 
     def weights(self, theta: Tensor, noise: Tensor | None) -> Tensor:
         """Return a (k,), newest first, of theta (k,)."""

@@ -30,8 +30,11 @@ SIDES = ("above", "below", "at_most")
 OPEN = "open"  # of a claim: no setting decides it
 
 
-class Entry(Struct, forbid_unknown_fields=True):
-    """A claim as the file has it."""
+class Claim(Struct, frozen=True, forbid_unknown_fields=True):
+    """`quantity` of `arm` is on one side of another arm's or of a number; or why no run can be asked.
+
+    `means`: how far a yes reaches, where it is easily read as more.
+    """
 
     claim: str
     source: str
@@ -43,22 +46,18 @@ class Entry(Struct, forbid_unknown_fields=True):
     cannot: str = ""
     means: str = ""
 
+    @property
+    def sides(self) -> dict[str, str | float]:
+        """On which sides of what, one in a claim that can be asked."""
+        return {side: other for side in SIDES if (other := getattr(self, side)) is not None}
 
-@dataclass(frozen=True)
-class Claim:
-    """`quantity` of `arm` is on one `side` of `other`, an arm or a number; or why no run can be asked.
+    @property
+    def side(self) -> str:
+        return next(iter(self.sides), "")
 
-    `means`: how far a yes reaches, where it is easily read as more.
-    """
-
-    claim: str
-    source: str
-    quantity: str = ""
-    arm: str = ""
-    side: str = ""
-    other: str | float = 0.0
-    cannot: str = ""
-    means: str = ""
+    @property
+    def other(self) -> str | float:
+        return next(iter(self.sides.values()), 0.0)
 
 
 @dataclass(frozen=True)
@@ -80,11 +79,10 @@ class Asked:
 
 def load() -> list[Claim]:
     """Read the claims; UserError when the file is not there or an entry cannot be understood."""
-    arms = set(arm_names())
-    try:
-        return [_claim(entry, arms) for entry in kept(FILE, list[Entry])]
-    except ValueError as error:
-        raise unusable(FILE, str(error)) from None
+    found = kept(FILE, list[Claim])
+    if fault := next(filter(None, map(_fault, found)), ""):
+        raise unusable(FILE, fault)
+    return found
 
 
 def ask(claim: Claim, settings: Sequence[Comparison]) -> list[Asked]:
@@ -151,17 +149,15 @@ def _side(claim: Claim, gap: float) -> int:
     return 1 if (gap > 0) == (claim.side == "above") else -1
 
 
-def _claim(entry: Entry, arms: set[str]) -> Claim:
-    if entry.cannot:
-        return Claim(entry.claim, entry.source, cannot=entry.cannot)
-    sides = {side: other for side in SIDES if (other := getattr(entry, side)) is not None}
-    if len(sides) != 1:
-        raise ValueError(f"{entry.claim!r} needs one of {', '.join(SIDES)}")
-    ((side, other),) = sides.items()
-    for arm in (entry.arm, *([other] if isinstance(other, str) else [])):
-        if arm not in arms:
-            raise ValueError(f"{entry.claim!r}: {arm!r} is no file in conf/connection")
+def _fault(claim: Claim) -> str:
+    if claim.cannot:
+        return ""
+    if len(claim.sides) != 1:
+        return f"{claim.claim!r} needs one of {', '.join(SIDES)}"
+    for arm in (claim.arm, claim.other):
+        if isinstance(arm, str) and arm not in arm_names():
+            return f"{claim.claim!r}: {arm!r} is no file in conf/connection"
     known = [name for name, each in LEDGER.items() if not isnan(each.noise)]
-    if entry.quantity not in known:
-        raise ValueError(f"{entry.claim!r}: {entry.quantity!r} is none of {', '.join(known)}")
-    return Claim(entry.claim, entry.source, entry.quantity, entry.arm, side, other, means=entry.means)
+    if claim.quantity not in known:
+        return f"{claim.claim!r}: {claim.quantity!r} is none of {', '.join(known)}"
+    return ""

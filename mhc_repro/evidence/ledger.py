@@ -7,7 +7,7 @@ ended has none: they would still change. What was not recorded is NaN.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import inf, isnan, log, log1p, nan
 
 import numpy as np
@@ -33,14 +33,6 @@ class Recorded:
         self.steps = self.whole[self.whole.index >= 1]
         self.printed = self.steps[(self.steps.index - 1) % PRINTED_EVERY == 0]
         self.judged = self.steps[self.steps.index > WINDOW]  # what the spike rule judges
-
-    @cached_property
-    def from_identity(self) -> pd.Series:
-        """Distance of H_res from I by probe, median over sub-layers; empty for one stream."""
-        gains = self.run.gains
-        if self.run.n == 1 or "distance_identity" not in gains:
-            return pd.Series(dtype=float)
-        return gains.groupby("step")["distance_identity"].median().sort_index()
 
 
 Read = Callable[[Recorded], float]
@@ -119,14 +111,12 @@ def over(part: str, key: str, how: str) -> Read:
     return lambda recorded: getattr(column(getattr(recorded, part), key), how)()
 
 
+median = partial(over, "judged", how="median")  # over the steps that the spike rule judges
+
+
 def largest(*keys: str) -> Read:
     """Read the largest value that any of some columns had."""
     return lambda recorded: max(column(recorded.whole, key).max() for key in keys)
-
-
-def median(key: str) -> Read:
-    """Read the median over the steps that the spike rule judges."""
-    return over("judged", key, "median")
 
 
 def at_end(*keys: str) -> Read:
@@ -141,12 +131,9 @@ def at_end(*keys: str) -> Read:
 
 def finished(part: str) -> Read:
     """Read the last training loss of a part; a run that diverged has none."""
-
-    def read(recorded: Recorded) -> float:
-        whole = recorded.run.state == "finished"
-        return _last(column(getattr(recorded, part), "loss/train")) if whole else nan
-
-    return read
+    return lambda recorded: (
+        _last(column(getattr(recorded, part), "loss/train")) if recorded.run.state == "finished" else nan
+    )
 
 
 def _last(series: pd.Series) -> float:
@@ -156,8 +143,7 @@ def _last(series: pd.Series) -> float:
 def _held_out(recorded: Recorded) -> float:
     if recorded.run.state == "diverged":
         return inf  # it has lost everything
-    test, val = (at_end(*BITS_OF[split])(recorded) for split in ("test", "val"))
-    return val if isnan(test) else test
+    return at_end(*BITS_OF["test"], *BITS_OF["val"])(recorded)
 
 
 def _in_clip(recorded: Recorded) -> pd.Series:
@@ -196,14 +182,17 @@ def _spikes(key: str) -> Read:
 
 
 def _composite_end(recorded: Recorded) -> float:
-    sides = [column(recorded.whole, key) for key in COMPOSITE]
-    return _last(pd.concat(sides, axis=1).max(axis=1))
+    return _last(recorded.whole.reindex(columns=list(COMPOSITE)).max(axis=1).dropna())
 
 
 def _from_identity(at: int) -> Read:
+    """Read the distance of H_res from I at a probe, median over sub-layers; of one stream there is none."""
+
     def read(recorded: Recorded) -> float:
-        distances = recorded.from_identity
-        return float(distances.iloc[at]) if len(distances) else nan
+        gains = recorded.run.gains
+        if recorded.run.n == 1 or "distance_identity" not in gains:
+            return nan
+        return float(gains.groupby("step")["distance_identity"].median().iloc[at])
 
     return read
 
@@ -212,11 +201,7 @@ def _undisturbed(recorded: Recorded) -> float:
     return float(column(recorded.steps, "time/step").quantile(UNDISTURBED))
 
 
-def _ledger(*quantities: Quantity) -> dict[str, Quantity]:
-    return {quantity.name: quantity for quantity in quantities}
-
-
-LEDGER = _ledger(
+QUANTITIES = (
     Quantity("bpc", "held-out bpc", BITS, _held_out, 0.01, decimals=3, mean=True),
     Quantity("bpc_test", "test bpc", BITS, at_end(*BITS_OF["test"]), decimals=3, mean=True),
     Quantity("bpc_val", "validation bpc, last", BITS, at_end(*BITS_OF["val"]), decimals=3, mean=True),
@@ -232,7 +217,14 @@ LEDGER = _ledger(
     Quantity("activation_max", "max activation gain", ONE, largest("gain/activation"), 0.15, ratio=True),
     # what answers the question; gradients over the steps that the spike rule judges
     Quantity("grad_median", "median grad norm", NATS, median("grad/norm"), 0.02, ratio=True),
-    Quantity("grad_body_median", "median body grad norm", NATS, median("grad/norm_body"), 0.02, ratio=True),
+    Quantity(
+        "grad_body_median",
+        "median body grad norm",
+        NATS,
+        median("grad/norm_body"),
+        0.02,
+        ratio=True,
+    ),
     Quantity("grad_body_max", "max body grad norm", NATS, over("judged", "grad/norm_body", "max")),
     Quantity("clipped", "steps clipped (%)", "per cent", _clipped, decimals=0),
     Quantity("clip_by_maps", "clip by maps (%)", "per cent", _clip_by_maps, decimals=0),
@@ -255,3 +247,4 @@ LEDGER = _ledger(
     Quantity("grad_spikes", "body grad norm spikes", "steps", _spikes("grad/norm_body")),
     Quantity("step_seconds", "seconds a step, 5th percentile", "seconds", _undisturbed),
 )
+LEDGER = {quantity.name: quantity for quantity in QUANTITIES}

@@ -19,11 +19,10 @@ from torch import Tensor, nn
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.verdicts import REASONS
 from mhc_repro.library.adapters import Watch
-from mhc_repro.library.finding import Found, find, inner, is_compiled, named
-from mhc_repro.library.quiet import call_of, evaluating
+from mhc_repro.library.finding import Found, find, inner, named
+from mhc_repro.library.looking import Looks
 from mhc_repro.library.record import Record
 from mhc_repro.library.sighted import Applied, seen_by
-from mhc_repro.measurement.jacobian import power_gains
 from mhc_repro.measurement.seen import Seen, measured
 from mhc_repro.runs.table import Row
 
@@ -71,37 +70,30 @@ class GainMonitor:
     ) -> None:
         if every < 1:
             raise UserError(f"every={every}: must be 1 or more")
-        self.every, self.tokens, self.done = every, tokens, start
+        self.every, self.done = every, start
         self.outer, self.model = model, inner(model)
-        self.compiled = is_compiled(model)
         self.found: list[Found] = find(self.model, adapters or {})
-        self.probe, self.inputs = probe, probe
+        self.looks = Looks(model, self.model, self.found, tokens, self._digest)
+        self.probe = self.looks.inputs = probe
         self.ends = jacobian and [named(self.model, each) for each in jacobian]
         self.writes = not _other_rank()
         arm = name or self.found[0].arm
         self.record = Record(out, arm, seed, steps, every, start, overwrite, settings or {})
         self.pending: Row | None = {"step": start}
-        self.looked = 0.0  # seconds, in this step
         self.applied: Applied | None = None
-        self.detached = False
         self._seen: tuple[Seen, tuple[int, ...]] | None = None
-        self._stack = ExitStack()
-        self._shape: tuple[int, ...] = ()  # of what the model was given
-        self._undo: list[Callable[[], None]] = []
-        self._watch: Watch | None = None
+        self._hooks = ExitStack()
         self._last = time.perf_counter()
         if self.writes and probe is None:
             if getattr(model, "_compiled_call_impl", None) is not None:
                 raise UserError(
                     "model.compile() compiles hooks with the model; use torch.compile(model), or give a probe batch"
                 )
-            before = model.register_forward_pre_hook(self._before, with_kwargs=True)
-            after = model.register_forward_hook(self._after, with_kwargs=True, always_call=True)
-            self._undo += [before.remove, after.remove]
+            self._hooks = self.looks.listen(lambda: self._seen is None and self._due(self.done))
 
     def __enter__(self) -> Self:
         if self.probe is not None and self.writes:
-            self._look(self.probe)
+            self.looks.apart(self.probe)
             self._take(self.pending or {})
         return self
 
@@ -131,7 +123,7 @@ class GainMonitor:
         row: Row = {"step": self.done}
         named = {"loss/train": loss, "lr": lr, **metrics}
         row |= {key: value.detach() if isinstance(value, Tensor) else value for key, value in named.items()}
-        row["time/step"] = now - self._last - self.looked
+        row["time/step"] = now - self._last - self.looks.seconds
         if self._due(self.done - 1):
             row |= self._gradients()
         if self.pending is not None:
@@ -139,22 +131,22 @@ class GainMonitor:
             self._flush(self.pending)
         self.pending = row
         if self.probe is not None and self._due(self.done):
-            self._look(self.probe)
+            self.looks.apart(self.probe)
             self._take(row)
-        self.looked, self._last = 0.0, time.perf_counter()
+        self.looks.seconds, self._last = 0.0, time.perf_counter()
 
     def close(self, status: str = "finished", message: str = "") -> None:
         """End the run: write its last row, its verdicts and its tables; say what the guards found."""
-        while self._undo:
-            self._undo.pop()()
+        self._hooks.close()
         if not self.writes or self.record.closed:
             return
         if self.pending is not None:
             if self.probe is not None and not self._due(self.done) and status == "finished":
-                self._look(self.probe)
+                self.looks.apart(self.probe)
                 self._take(self.pending)
-            if self.ends and self.inputs is not None and status == "finished":
-                self.pending |= self._jacobian(*self.ends)
+            if self.ends and self.looks.inputs is not None and status == "finished":
+                random, worst = self.looks.between(*self.ends)
+                self.pending |= {"jacobian/random": random, "jacobian/worst": worst}
             self._flush(self.pending)
             self.pending = None
         said = {code for code in REASONS if self.record.nature.get(code)}  # as it was found
@@ -173,70 +165,23 @@ class GainMonitor:
     def _due(self, step: int) -> bool:
         return step % self.every == 0
 
-    # One forward of the model
-
-    def _before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._watch is None and self._seen is None and self._due(self.done) and torch.is_grad_enabled():
-            if not self.outer.training:
-                return
-            if self.compiled:
-                self._watch = Watch(self.tokens)
-            else:
-                self._watch = self._attached(self._stack)
-                self._given(args, kwargs)
-
-    def _after(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        watch, self._watch = self._watch, None
-        if watch is None:
-            return
-        if self.compiled:
-            self._look((args, kwargs))
-            return
-        self._stack.close()
-        self._digest(watch)
-
-    def _given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.inputs = args, kwargs
-        shapes = (each.shape for each in (*args, *kwargs.values()) if isinstance(each, Tensor))
-        self._shape = tuple(next(shapes, ()))[:2]
-
-    def _attached(self, stack: ExitStack) -> Watch:
-        watch = Watch(self.tokens)
-        for found in self.found:
-            stack.callback(found.adapter.attach(found.module, watch))
-        return watch
-
-    def _look(self, inputs: Any) -> None:
-        """See a forward of its own."""
-        started = time.perf_counter()
-        args, kwargs = call_of(inputs)
-        with ExitStack() as stack:
-            stack.enter_context(evaluating(self.model))
-            watch = self._attached(stack)
-            self._given(args, kwargs)
-            self.model(*args, **kwargs)
-        self.looked += time.perf_counter() - started
-        self._digest(watch)
-
     def _digest(self, watch: Watch) -> None:
-        started = time.perf_counter()
-        if watch.sightings:
-            seen, how = seen_by(watch)
-            same = math.prod(self._shape) == math.prod(watch.shape)  # streams may be folded into the batch
-            self._seen = seen, self._shape if same else watch.shape
-            self.record.knows("doubly_stochastic", any(each.doubly_stochastic for each in watch.sightings))
-            alike = [each.exchangeable for each in watch.sightings]
-            if None not in alike:
-                self.record.knows("exchangeable", all(alike))
-            if how is not None and how.finding:
-                self.record.knows(how.finding, True)
-            if how is not None:
-                if how.finding and (self.applied is None or self.applied.finding != how.finding):
-                    self._tell(how.finding, f"off by {how.straight:.1e}, transposed by {how.transposed:.1e}")
-                self.applied = how
-        self.looked += time.perf_counter() - started
-
-    # Rows
+        """Keep what was seen of a forward, and tell what is wrong with it."""
+        if not watch.sightings:
+            return
+        seen, how = seen_by(watch)
+        given = self.looks.shape
+        same = math.prod(given) == math.prod(watch.shape)  # streams may be folded into the batch
+        self._seen = seen, given if same else watch.shape
+        self.record.knows("doubly_stochastic", any(each.doubly_stochastic for each in watch.sightings))
+        alike = [each.exchangeable for each in watch.sightings]
+        if None not in alike:
+            self.record.knows("exchangeable", all(alike))
+        if how is not None and how.finding:
+            self.record.knows(how.finding, True)
+            if self.applied is None or self.applied.finding != how.finding:
+                self._tell(how.finding, f"off by {how.straight:.1e}, transposed by {how.transposed:.1e}")
+        self.applied = how or self.applied
 
     def _take(self, row: Row) -> None:
         """Put what was seen into the run, under the step of `row`."""
@@ -250,13 +195,9 @@ class GainMonitor:
         started = time.perf_counter()
         (seen, shape), self._seen = self._seen, None
         self.record.open(self.outer, self.model, seen, shape, self.found)
-        made = measured(seen, row["step"], self._kept(seen))
+        made = measured(seen, row["step"], self.record.kept(seen.maps[0].mix.shape[-1]))
         self.record.add(made)
-        row |= made.metrics | {"time/probe": self.looked + time.perf_counter() - started}
-
-    def _kept(self, seen: Seen) -> Tensor | None:
-        count = seen.maps[0].mix.shape[-1]
-        return torch.linspace(0, count - 1, min(64, count)).long() if self.record.keeps_tokens() else None
+        row |= made.metrics | {"time/probe": self.looks.seconds + time.perf_counter() - started}
 
     def _flush(self, row: Row) -> None:
         plain = {key: _plain(value) for key, value in row.items() if value is not None}
@@ -264,29 +205,6 @@ class GainMonitor:
         self.record.write(plain)
         if loss is not None and not math.isfinite(loss):
             self.record.diverged(f"loss/train is {loss} at step {plain['step']}")
-
-    def _jacobian(self, first: nn.Module, last: nn.Module) -> Row:
-        args, kwargs = call_of(self.inputs)
-        put: list[Tensor] = []
-        kept: list[Tensor] = []
-
-        def enter(_: nn.Module, __: Any, output: Tensor) -> Tensor | None:
-            kept.append(output)
-            return put[0] if put else None
-
-        def through(x: Tensor) -> Tensor:
-            put[:] = [x]
-            self.model(*args, **kwargs)
-            return kept[-1]
-
-        with ExitStack() as stack:
-            stack.enter_context(evaluating(self.model))
-            stack.callback(first.register_forward_hook(enter).remove)
-            self.model(*args, **kwargs)
-            x = kept[0]
-            stack.callback(last.register_forward_hook(lambda _, __, output: kept.append(output)).remove)
-            random, worst = power_gains(through, x, torch.Generator().manual_seed(0))
-        return {"jacobian/random": random, "jacobian/worst": worst}
 
     @torch.no_grad()
     def _gradients(self) -> Row:

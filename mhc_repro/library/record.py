@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from mhc_repro import cache
 from mhc_repro.config import Config, ConnectionConfig
@@ -28,7 +28,6 @@ from mhc_repro.runs.directory import ENDED, RunDirectory
 from mhc_repro.runs.identity import PROTOCOL_VERSION, identify, resolved
 from mhc_repro.runs.schema import UNITS
 from mhc_repro.runs.table import Row, Table
-from mhc_repro.training.runtime import device_name
 
 TOKEN_MAPS_EVERY = 5  # probes: how often the maps of single tokens are kept
 ROUNDING, DRIFT = 1e-5, 1e-4  # of sums that are exact, and of sums that a Sinkhorn was stopped short of
@@ -113,7 +112,7 @@ class Record:
             "data_sha256": "",
             "parameters": {"body": total - connection, "connection": connection, "total": total},
             "fingerprint": manifest.fingerprint(
-                device_name(device),
+                manifest.device_name(device),
                 torch.get_num_threads(),
                 is_compiled(outer),
                 torch.__version__,
@@ -130,9 +129,10 @@ class Record:
             "exact": True,
         }
 
-    def keeps_tokens(self) -> bool:
-        """Say whether the maps of single tokens are to be kept this time."""
-        return self._probes % TOKEN_MAPS_EVERY == 0
+    def kept(self, count: int) -> Tensor | None:
+        """Return the places of the tokens, of `count`, whose own maps are kept this time; None for none."""
+        due = self._probes % TOKEN_MAPS_EVERY == 0
+        return torch.linspace(0, count - 1, min(64, count)).long() if due else None
 
     def add(self, made: Measured) -> None:
         """Write the rows of the tables of sub-layers."""

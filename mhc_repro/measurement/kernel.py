@@ -44,11 +44,6 @@ def relative_sizes(kernel: Tensor, outputs: Tensor, inputs: Tensor) -> Tensor:
     return kernel.abs() * outputs / inputs[:, None]
 
 
-def centred_rms(x: Tensor) -> Tensor:
-    """Return the root mean square over the features, their mean taken away: (..., C) -> (...)."""
-    return x.std(-1, correction=0)
-
-
 def kernel_rows(kernel: Tensor, kappa: Tensor) -> list[Row]:
     """Describe each row of the kernel, the readout last: rows of the kernel table, layers 1 to L + 1.
 

@@ -17,13 +17,13 @@ from typing import Any, Self, get_args
 import yaml
 from filelock import FileLock, Timeout
 
-import mhc_repro
 from mhc_repro import reading
 from mhc_repro.cache import expanded
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.runs import files, locks, records
 from mhc_repro.runs.identity import completed, resolved, run_id
+from mhc_repro.runs.manifest import ROOT
 from mhc_repro.runs.schema import UNITS
 from mhc_repro.runs.table import Table
 
@@ -39,8 +39,7 @@ class RunBusy(UserError):
 
 def checkout() -> Path:
     """Return the folder that holds the package and `conf/`; without `conf/`, the working directory."""
-    beside = Path(mhc_repro.__file__).resolve().parents[1]
-    return beside if (beside / "conf").is_dir() else Path.cwd()
+    return ROOT if (ROOT / "conf").is_dir() else Path.cwd()
 
 
 def results_root(results: str) -> Path:

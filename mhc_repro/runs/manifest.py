@@ -12,12 +12,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import mhc_repro
+from mhc_repro import __version__
 
 PACKAGES = ("torch", "numpy", "einops", "hydra-core", "omegaconf", "pandas", "pyarrow", "scipy")
 CODE = ("--", "mhc_repro", "conf", "experiments/train.py")
 CODE_FIELDS = ("commit", "dirty", "diff_sha256")
-ROOT = Path(mhc_repro.__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]  # what holds the package: a checkout, or where it is installed
 
 
 def fingerprint(device: str, threads: int, compile: bool, torch_version: str, vectors: str) -> dict[str, Any]:
@@ -94,13 +94,22 @@ def goes_on(recorded: dict[str, Any], session: dict[str, Any], root: Path = ROOT
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that can move a number."""
-    found = {"python": platform.python_version(), "mhc-repro": mhc_repro.__version__}
+    found = {"python": platform.python_version(), "mhc-repro": __version__}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def device_name(device: Any) -> str:
+    """Name a torch.device as a fingerprint has it: an NVIDIA or AMD GPU by its model, any other by its kind."""
+    if device.type != "cuda":
+        return str(device.type)
+    import torch  # whoever has such a device has it loaded
+
+    return torch.cuda.get_device_name(device)
 
 
 def cpu_model() -> str:

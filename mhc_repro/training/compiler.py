@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 
-import mhc_repro
 from mhc_repro.errors import one_line
+from mhc_repro.runs.manifest import ROOT, device_name
 from mhc_repro.training import kernels
 
 PROOF_SECONDS = 600.0  # it takes ten, and a minute on a machine with much else to do
@@ -118,9 +118,9 @@ def _proof(folder: Path, device: torch.device) -> Path:
     program = _program(device)
     stat = os.stat(program) if program else None
     made_by = program, stat and (stat.st_size, stat.st_mtime_ns), os.uname().release, torch.__file__
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     settings = [os.environ.get(setting) for setting in SETTINGS]
-    return folder / f"works-{kernels.digest(name, made_by, sysconfig.get_path('include'), settings)}"
+    digest = kernels.digest(device_name(device), made_by, sysconfig.get_path("include"), settings)
+    return folder / f"works-{digest}"
 
 
 def prove(device: torch.device) -> tuple[str, bool]:
@@ -131,7 +131,7 @@ def prove(device: torch.device) -> tuple[str, bool]:
     try:
         done = subprocess.run(
             [sys.executable, "-m", "mhc_repro.training.compiler", str(device)],
-            cwd=Path(mhc_repro.__file__).resolve().parents[1],
+            cwd=ROOT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

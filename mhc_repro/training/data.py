@@ -5,18 +5,20 @@ Departs from custom: there is no loader with a position to save. A batch is a pu
 uses the raw output of numpy's Philox, which numpy keeps stable; the distributions built on it may change.
 """
 
-import dataclasses
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from mhc_repro import world
 from mhc_repro.cache import cache_directory
-from mhc_repro.config import DataConfig, RuntimeConfig
+from mhc_repro.config import Config, DataConfig, RuntimeConfig
 from mhc_repro.errors import UserError
-from mhc_repro.texts import GIVEN, TEXTS
+from mhc_repro.texts import GIVEN
 from mhc_repro.training import enwik8, given
 from mhc_repro.training.characters import to_symbols
 from mhc_repro.training.joined import Joined
@@ -44,27 +46,48 @@ class Corpus:
 
 def open_corpus(config: DataConfig, runtime: RuntimeConfig) -> Corpus:
     """Open the corpus that `config` names; UserError if it cannot be had or has another hash."""
-    if config.name == "enwik8":
-        _require(config, enwik8.SHA256)
-        path = enwik8.fetch(runtime.enwik8, cache_directory(runtime.cache))
-        return _split(np.asarray(np.memmap(path, dtype=np.uint8, mode="r")), enwik8.SHA256)
-    if config.name == "enwik8_characters":
-        _require(config, enwik8.SHA256)
-        path = enwik8.fetch(runtime.enwik8, cache_directory(runtime.cache))
-        symbols, _ = to_symbols(np.memmap(path, dtype=np.uint8, mode="r"))
-        return dataclasses.replace(_split(symbols, enwik8.SHA256), train=symbols)
-    if config.name == "synthetic":
-        text = synthetic()
-        digest = hashlib.sha256(text.data).hexdigest()
-        _require(config, digest)
-        return _split(text, digest)
     if config.name in GIVEN:
         found = given.find(config)
         given.require(config, found.sha256)
         tokens = config.name == "tokens"
         return Corpus(*found.splits(), found.sha256, tokens, given.lengths(config.tokeniser, config.vocab))
-    choices = ", ".join(f"data={name}" for name in (*TEXTS, *GIVEN))
-    raise UserError(f"data.name={config.name} is no corpus; choose one of {choices}")
+    if config.name == "synthetic":
+        text = synthetic()
+        digest = hashlib.sha256(text.data).hexdigest()
+        given.require(config, digest)
+        return Corpus(*given.cut(text), digest)
+    given.require(config, enwik8.SHA256)
+    path = enwik8.fetch(runtime.enwik8, cache_directory(runtime.cache))
+    text = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
+    if config.name == "enwik8":
+        return Corpus(*given.cut(text), enwik8.SHA256)
+    characters, _ = to_symbols(text)
+    return replace(Corpus(*given.cut(characters), enwik8.SHA256), train=characters)
+
+
+class Batches:
+    """The batches of a run on its device, whole or in the parts that its processes work off one after the other."""
+
+    def __init__(self, config: Config, train: Symbols, device: torch.device) -> None:
+        self.seed, self.data, self.own = config.seed, config.data, config.runtime.accumulate
+        self.count = world.size() * self.own  # of parts
+        self.train, self.device = train, device
+
+    def whole(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the inputs (B, T) and the flat targets of a step."""
+        inputs, targets = batch(self.train, self.seed, step, self.data.batch, self.data.sequence)
+        if self.device.type == "cuda":  # only from such memory does a copy not wait
+            inputs, targets = inputs.pin_memory(), targets.pin_memory()
+        inputs, targets = (each.to(self.device, non_blocking=True) for each in (inputs, targets))
+        return inputs, targets.flatten()
+
+    def parts(self, step: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Return the batch of a step in its parts, of equal size."""
+        return zip(*(each.chunk(self.count) for each in self.whole(step)), strict=True)
+
+    def share(self, step: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Return the parts that are this process's."""
+        return islice(self.parts(step), world.rank() * self.own, (world.rank() + 1) * self.own)
 
 
 def batch(
@@ -123,15 +146,3 @@ def _cut(split: Symbols, offsets: npt.NDArray, sequence: int) -> tuple[torch.Ten
         rows = np.lib.stride_tricks.sliding_window_view(split, sequence + 1)[offsets]
     rows = rows.astype(np.int64)
     return torch.from_numpy(rows[:, :-1].copy()), torch.from_numpy(rows[:, 1:].copy())
-
-
-def _split(text: Symbols, sha256: str) -> Corpus:
-    return Corpus(*given.cut(text), sha256)
-
-
-def _require(config: DataConfig, sha256: str) -> None:
-    if config.sha256 != sha256:
-        raise UserError(
-            f"data.sha256={config.sha256 or 'null'} is not the hash of {config.name}, {sha256}; "
-            f"choose data={config.name}, which sets both"
-        )

@@ -87,11 +87,13 @@ def identified(config: DataConfig) -> DataConfig:
 
 
 def require(config: DataConfig, found: str) -> None:
-    """Raise UserError unless a corpus has the fingerprint that the config says."""
+    """Raise UserError unless a corpus has the hash or fingerprint that the config says."""
     if config.sha256 != found:
-        raise UserError(
-            f"data.sha256={config.sha256 or 'null'}: what is in data.path={config.path} has {found}"
-        )
+        said = f"data.sha256={config.sha256 or 'null'}"
+        if config.name in GIVEN:
+            raise UserError(f"{said}: what is in data.path={config.path} has {found}")
+        name = config.name
+        raise UserError(f"{said} is not the hash of {name}, {found}; choose data={name}, which sets both")
 
 
 def lengths(tokeniser: str, vocab: int) -> npt.NDArray[np.int64] | None:

@@ -3,18 +3,12 @@
 import os
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 LINE_SECONDS = 20.0  # between two plain lines
 
@@ -45,16 +39,9 @@ class Reporter:
         self.started = self.said = time.monotonic()
         self.first: int | None = None
 
-    def __enter__(self) -> Self:
-        if self.bar:
-            self.bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.bar:
-            self.bar.stop()
+    def showing(self) -> AbstractContextManager[Any]:
+        """Show the bar, if there is one, while a block runs."""
+        return self.bar or nullcontext()
 
     def say(self, text: str) -> None:
         """Print a line, above the bar if there is one, and keep it in train.log."""

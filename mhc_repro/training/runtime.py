@@ -13,7 +13,7 @@ from mhc_repro.cache import cache_directory
 from mhc_repro.config import RuntimeConfig
 from mhc_repro.cores import cores
 from mhc_repro.errors import UserError
-from mhc_repro.runs.manifest import fingerprint
+from mhc_repro.runs.manifest import device_name, fingerprint
 from mhc_repro.training import compiler
 
 CONCURRENT = "MHC_REPRO_CONCURRENT"  # set by experiments/train.py for the processes of a parallel launcher
@@ -63,11 +63,6 @@ def device_of(config: RuntimeConfig) -> torch.device:
             f"runtime.device={config.device}: torch sees no such device here; use runtime.device=cpu"
         )
     return torch.device(f"{kind}:{number}" if number else kind)
-
-
-def device_name(device: torch.device) -> str:
-    """Name a device as a fingerprint has it: an NVIDIA or AMD GPU by its model, any other by its kind."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def default_threads() -> int:

@@ -7,15 +7,13 @@ never the run.
 import os
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from mhc_repro.config import Config
 from mhc_repro.runs.directory import RunDirectory
 from mhc_repro.runs.identity import resolved
 from mhc_repro.runs.table import Row
 
-PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}  # what each sink is written with
 PROJECT = "mhc-repro"  # of Weights & Biases, unless $WANDB_PROJECT names another
 FINISH_SECONDS = 60.0  # to wait, at the end of a run, for what is still on its way to a server
 
@@ -39,19 +37,15 @@ class Tracker:
         if self.kind:
             self.sink = self._guarded(SINKS[self.kind], config, run, done)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.sink:
-            self._guarded(self.sink.close)
-
     def log(self, row: Row) -> None:
         """Pass a row on."""
         if self.sink:
             self._guarded(self.sink.log, row)
+
+    def close(self) -> None:
+        """Tell the sink that nothing more comes."""
+        if self.sink:
+            self._guarded(self.sink.close)
 
     def _guarded(self, action: Callable[..., Any], *arguments: Any) -> Any:
         try:

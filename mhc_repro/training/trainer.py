@@ -6,9 +6,8 @@ before update s, and what was measured after it.
 
 import math
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from functools import cached_property, partial
-from itertools import islice
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from mhc_repro.measurement.probe import Probe
 from mhc_repro.measurement.seen import NOTHING, Measured
 from mhc_repro.runs.table import Row
 from mhc_repro.training import runtime, together
-from mhc_repro.training.data import batch, open_corpus, windows
+from mhc_repro.training.data import Batches, open_corpus, windows
 from mhc_repro.training.model import make_model
 from mhc_repro.training.optim import Clipper, layer_norms, learning_rate, make_optimizer, set_rate
 
@@ -39,6 +38,7 @@ class Trainer:
         self.config, self.device = config, device
         data, seed = config.data, config.seed
         self.corpus = open_corpus(data, config.runtime)
+        self.batches = Batches(config, self.corpus.train, device)
         self.model = make_model(
             config.model,
             config.connection,
@@ -68,7 +68,7 @@ class Trainer:
         """The model in training: of several processes made by all of them, at the first step."""
         if world.size() == 1:
             return self.model
-        inputs, _ = next(self._share(self.done + 1))
+        inputs, _ = next(self.batches.share(self.done + 1))
         return together.wrapped(self.model, inputs)
 
     def step(self) -> Row:
@@ -83,7 +83,7 @@ class Trainer:
         self.optimizer.zero_grad()
         scale = self.scaler.get_scale()
         loss = torch.zeros((), device=self.device)
-        for number, (inputs, targets) in enumerate(self._share(step), 1):
+        for number, (inputs, targets) in enumerate(self.batches.share(step), 1):
             with together.alone(self.net, number < config.runtime.accumulate):
                 part = mean_loss(self.net(inputs), targets) / config.runtime.accumulate  # of equal size
                 self.scaler.scale(part).backward()
@@ -121,7 +121,8 @@ class Trainer:
         """Name the first tensor of the last step that is not finite; the step is made again, and not counted."""
         torch.manual_seed(runtime.stream_seed("dropout", self.config.seed, self.done))
         self.model.at((self.done - 1) / self.config.train.steps)
-        found = (first_break(self.model, x, partial(mean_loss, targets=y)) for x, y in self._parts(self.done))
+        parts = self.batches.parts(self.done)
+        found = (first_break(self.model, x, partial(mean_loss, targets=y)) for x, y in parts)
         return next(filter(None, found), "")
 
     @torch.no_grad()
@@ -133,7 +134,7 @@ class Trainer:
         inputs, targets = windows(getattr(self.corpus, split), count, self.config.data.sequence)
         self.model.eval()
         total = 0.0
-        size = self.config.data.batch // self._parts_of_batch
+        size = self.config.data.batch // self.batches.count
         for x, y in zip(inputs.split(size), targets.split(size), strict=True):
             logits = self.model(x.to(self.device), silent=silent).flatten(0, 1)
             total += functional.cross_entropy(logits, y.to(self.device).flatten(), reduction="sum").item()
@@ -150,7 +151,7 @@ class Trainer:
         """Return max|streams at the end| / max|streams at the start| of the last batch, with dropout on."""
         config, step = self.config, self.done
         torch.manual_seed(runtime.stream_seed("activation", config.seed, step))
-        inputs, _ = self._batch(step)
+        inputs, _ = self.batches.whole(step)
         amax: list[torch.Tensor] = []
         self.model(inputs, lambda _, streams, __: amax.append(streams.abs().amax()))
         return (amax[-1] / amax[0]).item()
@@ -218,28 +219,6 @@ class Trainer:
     def _at(self, step: int) -> None:
         self.done = step
         self.model.at(step / self.config.train.steps)
-
-    def _batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the inputs (B, T) and the flat targets of a step."""
-        data = self.config.data
-        inputs, targets = batch(self.corpus.train, self.config.seed, step, data.batch, data.sequence)
-        if self.device.type == "cuda":  # only from such memory does a copy not wait
-            inputs, targets = inputs.pin_memory(), targets.pin_memory()
-        inputs, targets = (each.to(self.device, non_blocking=True) for each in (inputs, targets))
-        return inputs, targets.flatten()
-
-    @property
-    def _parts_of_batch(self) -> int:
-        return world.size() * self.config.runtime.accumulate
-
-    def _parts(self, step: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Return the batch of a step in the parts that it is worked off in, by all processes."""
-        return zip(*(each.chunk(self._parts_of_batch) for each in self._batch(step)), strict=True)
-
-    def _share(self, step: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Return the parts that are this process's."""
-        own = self.config.runtime.accumulate
-        return islice(self._parts(step), world.rank() * own, (world.rank() + 1) * own)
 
     def parameter_counts(self) -> dict[str, int]:
         """Count the parameters of the body, of all connections, and both."""

@@ -5,10 +5,12 @@ What they are about is said in `anatomy`.
 
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mhc_repro.analysis import theme
-from mhc_repro.analysis.figures import drawing
+from mhc_repro.analysis.figures import drawing, scales
 from mhc_repro.analysis.selection import one_seed
 from mhc_repro.analysis.tables.published import quartered
 from mhc_repro.evidence.arms import BASELINE
@@ -30,7 +32,7 @@ def activation(comparison: Comparison) -> Figure:
         ax.plot(curve.index, quartered(curve), **look, label="1 + (baseline − 1)/4")
         ax.legend(loc="lower right")
     ax.set(title="In train mode, on the batch just trained on", ylabel="max|last| / max|first|")
-    drawing.fit_positive(ax)
+    scales.fit_positive(ax)
     drawing.finish(figure, one, xlabel="step")
     return figure
 
@@ -47,7 +49,7 @@ def separation(comparison: Comparison) -> Figure:
     spread.set(title="(a) Spread between the streams", ylabel="relative to their norm")
     maps.set(title="(b) Gradient of the maps", ylabel="norm over the body's")
     for ax in (spread, maps):
-        drawing.fit_from_zero(ax)
+        fit_from_zero(ax)
     drawing.finish(figure, one, xlabel="step")
     return figure
 
@@ -67,7 +69,19 @@ def losses(comparison: Comparison) -> Figure:
             drawing.lines(gap, arm, [], apart, marker="", linewidth=1.1)
     loss.set(title="(a) Training loss, smoothed", ylabel="nats per symbol")
     gap.set(title="(b) |mHC arm − this arm|, every batch", ylabel="nats per symbol")
-    drawing.fit_settled(loss)
-    drawing.fit_from_zero(gap)
+    scales.fit_settled(loss)
+    fit_from_zero(gap)
     drawing.finish(figure, one, xlabel="step")
     return figure
+
+
+def fit_from_zero(ax: Axes) -> None:
+    """Put what may be exactly 0 on a log axis that has a 0: linear below the smallest value there is."""
+    values = np.abs(scales.finite([ax]))
+    values = values[values > 0]
+    low, high = (np.floor(np.log10(values.min())), np.log10(values.max())) if len(values) else (-1.0, 0.0)
+    ax.set_yscale("symlog", linthresh=10**low, linscale=0.4)
+    ax.set_ylim(-(10**low) / 4, 10 ** (high + 0.3))
+    powers = np.arange(low, high + 0.3, max(np.ceil((high - low) / 5), 1))
+    ax.set_yticks([0, *10**powers], ["0", *(f"$10^{{{power:.0f}}}$" for power in powers)])
+    ax.minorticks_off()

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from mhc_repro.analysis import theme
-from mhc_repro.analysis.figures import drawing
+from mhc_repro.analysis.figures import drawing, scales
 from mhc_repro.analysis.figures.training import GAIN_PANELS
 from mhc_repro.analysis.selection import one_seed
 from mhc_repro.evidence.arms import BASELINE, style
@@ -36,7 +36,7 @@ def over_training(comparison: Comparison) -> Figure:
             drawing.lines(ax, arm, runs, curves(runs, f"gain/{key}"))
         ax.set(title=title, ylabel=ylabel)
     for row in axes:
-        drawing.fit_gain(list(row))
+        scales.fit_gain(list(row))
     drawing.finish(figure, comparison, xlabel="step")
     return figure
 
@@ -57,9 +57,9 @@ def at_steps(comparison: Comparison, arm: str, count: int = 6) -> Figure:
         for step, shade in zip(steps, shades, strict=True):
             ax.plot(table.index, table[step], color=shade, marker="o", markersize=3, linewidth=1.3)
         ax.set(title=title, ylabel=ylabel)
-        drawing.tick_layers(ax, len(table))
+        scales.tick_layers(ax, len(table))
     for row in axes:
-        drawing.fit_gain(list(row))
+        scales.fit_gain(list(row))
     keys = [
         Line2D([], [], color=shade, marker="o", label=f"step {step:,}")
         for step, shade in zip(steps, shades, strict=True)
@@ -129,7 +129,7 @@ def averaging(comparison: Comparison) -> Figure:
             ):
                 missed = 100 * (table[which] / table[reference] - 1)
                 ax.plot(missed.index, missed, **own.line(marker=own.marker, linewidth=width))
-            drawing.tick_layers(ax, len(table))
+            scales.tick_layers(ax, len(table))
         ax.set(title=f"Composite, {direction}", ylabel="gain, off by (%)")
     notes = [
         Line2D([], [], color="0.4", linewidth=1.4, label="all probe tokens"),
@@ -144,8 +144,7 @@ def _label(ax: Axes, table: pd.DataFrame) -> None:
     steps, layers = np.asarray(table.columns, float), np.asarray(table.index, float)
     rounded = MaxNLocator(6, integer=True).tick_values(steps[0], steps[-1])
     rounded = rounded[(rounded >= steps[0]) & (rounded <= steps[-1])]
-    every = max(2 * (len(layers) // 8), 2)
-    kept = np.array([1, *range(every, len(layers) + 1, every)])
+    kept = scales.layer_ticks(len(layers))
     for axis, wanted, at in ((ax.xaxis, rounded, steps), (ax.yaxis, kept, layers)):
         places = np.interp(wanted, at, np.arange(len(at))) + 0.5
         axis.set_ticks(places, [f"{value:,.0f}" for value in wanted], rotation=0)

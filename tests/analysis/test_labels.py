@@ -1,44 +1,39 @@
-from collections.abc import Callable
-
 import pytest
 
 from mhc_repro.analysis import labels
 from mhc_repro.evidence.comparison import comparisons
-from mhc_repro.runs import Run
-
-Fake = Callable[..., Run]
 
 
 @pytest.mark.parametrize(("name", "said"), [("enwik8", "enwik8"), ("synthetic", "SYNTHETIC DATA")])
-def test_the_protocol_names_its_data(fake: Fake, name: str, said: str) -> None:
+def test_the_protocol_names_its_data(fake, name, said):
     (found,) = comparisons([fake("mhc", data__name=name, connection__n=4)])
     protocol = f"8 blocks × 256, n = 4, peak learning rate 0.0003, 60 steps of 32 × 128, {said}"
     assert labels.protocol(found) == protocol
     assert labels.title(found) == f"study made-up: {protocol}; mhc; one seed (0)"
 
 
-def test_the_protocol_names_a_missing_clip(fake: Fake) -> None:
+def test_the_protocol_names_a_missing_clip(fake):
     (found,) = comparisons([fake("hc", optim__clip=0.0)])
     assert "peak learning rate 0.0003, no gradient clipped, 60 steps" in labels.protocol(found)
 
 
-def test_the_protocol_names_the_rate_of_the_maps_where_it_is_another(fake: Fake) -> None:
+def test_the_protocol_names_the_rate_of_the_maps_where_it_is_another(fake):
     (found,) = comparisons([fake("hc", optim__connection_lr=100.0)])
     assert "peak learning rate 0.0003, that of the maps 100 times it, 60 steps" in labels.protocol(found)
 
 
-def test_the_protocol_of_a_sweep_names_the_ends_of_its_rates(fake: Fake) -> None:
+def test_the_protocol_of_a_sweep_names_the_ends_of_its_rates(fake):
     runs = [fake("hc", optim__lr=rate) for rate in (1e-2, 1e-3, 3e-3)]
     (found,) = comparisons(runs, swept="optim.lr")
     assert "peak learning rate 0.001 to 0.01, 60 steps" in labels.protocol(found)
 
 
-def test_seeds_are_counted_and_named(fake: Fake) -> None:
+def test_seeds_are_counted_and_named(fake):
     (found,) = comparisons([fake("mhc", seed=7), fake("hc"), fake("mhc")])
     assert labels.seeds_text(found) == "2 seeds (0, 7)"
 
 
-def test_provenance_names_study_settings_runs_and_commits(fake: Fake) -> None:
+def test_provenance_names_study_settings_runs_and_commits(fake):
     runs = [fake("hc", study="depth", model__blocks=blocks) for blocks in (4, 8)]
     runs.append(fake("mhc", study="depth", model__blocks=8, manifest={"dirty": True}))
     assert labels.provenance(comparisons(runs)) == (
@@ -47,12 +42,12 @@ def test_provenance_names_study_settings_runs_and_commits(fake: Fake) -> None:
     )
 
 
-def test_a_quick_study_is_called_no_evidence(fake: Fake) -> None:
+def test_a_quick_study_is_called_no_evidence(fake):
     found = comparisons([fake(study="quick")])
     text = labels.provenance(found)
     assert text.startswith("**A demonstration, not evidence.** *Study `quick` (8 blocks")
     assert labels.provenance(found, markdown=False) == text.replace("*", "").replace("`", "")
 
 
-def test_a_commit_nobody_knows_is_unknown(fake: Fake) -> None:
+def test_a_commit_nobody_knows_is_unknown(fake):
     assert labels.commit(fake(manifest={"commit": "unknown"})) == "unknown"

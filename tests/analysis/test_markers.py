@@ -17,7 +17,7 @@ def fill(text: str) -> str:
     )
 
 
-def test_fill_writes_between_the_markers_only() -> None:
+def test_fill_writes_between_the_markers_only():
     assert fill(TEXT) == (
         "# Title\n<!-- report:a -->\na\n<!-- /report -->\nHere <!-- n:x of y -->[x of y]<!-- /n --> of "
         "<!-- q:us -->1.5<!-- /q -->\n"
@@ -27,7 +27,7 @@ def test_fill_writes_between_the_markers_only() -> None:
     )
 
 
-def test_filling_twice_is_filling_once() -> None:
+def test_filling_twice_is_filling_once():
     assert fill(fill(TEXT)) == fill(TEXT)
     assert fill("no markers") == "no markers"
 
@@ -41,14 +41,14 @@ def test_filling_twice_is_filling_once() -> None:
         ("<!-- n:a --><!-- /report -->", "page.md:1: <!-- /report --> has no pair"),
     ],
 )
-def test_a_broken_marker_is_named_in_one_line(text: str, message: str) -> None:
+def test_a_broken_marker_is_named_in_one_line(text, message):
     with pytest.raises(UserError, match=message) as error:
         fill(text)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("number", ["0.21", "-0.5", "5,820", "62 %", "15%", "1,234.5"])
-def test_a_number_in_a_sentence_has_to_come_from_somewhere(number: str) -> None:
+def test_a_number_in_a_sentence_has_to_come_from_somewhere(number):
     text = f"{TEXT}\nHC gains {number} bits.\n"
     assert (markers.untraced(text) or "").startswith(f"6: {number} comes from nowhere")
     with pytest.raises(UserError, match=f"page.md:6: {number} comes"):
@@ -65,5 +65,5 @@ def test_a_number_in_a_sentence_has_to_come_from_somewhere(number: str) -> None:
         "```\nx = 0.5\n```",
     ],
 )
-def test_what_is_no_measured_number_is_spared(text: str) -> None:
+def test_what_is_no_measured_number_is_spared(text):
     assert markers.untraced(text) is None

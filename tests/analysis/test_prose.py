@@ -29,13 +29,13 @@ OVER_RATES = {  # by arm and seed, a rate each
 @pytest.fixture
 def number(fake: Callable[..., Run], tmp_path: Path) -> Callable[[str], str]:
     runs = [
-        fake(arm, [{"step": 0}, {"step": 60, "bpc/test": bits}], seed=seed, study=study)
+        fake(arm, bits=bits, seed=seed, study=study)
         for (study, arm), of_seeds in BITS.items()
         for seed, bits in enumerate(of_seeds)
     ]
     runs.append(fake("hc", [{"step": 0}, {"step": 1, "bpc/val": 8.0}], study="late", state="diverged"))
     runs += [
-        fake(arm, [{"step": 0}, {"step": 60, "bpc/test": bits}], seed=seed, study="rates", optim__lr=lr)
+        fake(arm, bits=bits, seed=seed, study="rates", optim__lr=lr)
         for arm, of_seeds in OVER_RATES.items()
         for seed, of_rates in enumerate(of_seeds)
         for lr, bits in zip((1e-3, 3e-3, 1e-2), of_rates, strict=False)
@@ -78,18 +78,18 @@ def number(fake: Callable[..., Run], tmp_path: Path) -> Callable[[str], str]:
         ("torture kills", "–"),
     ],
 )
-def test_an_expression_is_worked_out(number: Callable[[str], str], expression: str, text: str) -> None:
+def test_an_expression_is_worked_out(number, expression, text):
     assert number(expression) == text
 
 
 @pytest.mark.parametrize("wrong", ["bits hc", "bpc", "bpc hc - ", "bpc hc: often", "hc bpc in one"])
-def test_what_cannot_be_read_is_one_line(number: Callable[[str], str], wrong: str) -> None:
+def test_what_cannot_be_read_is_one_line(number, wrong):
     with pytest.raises(UserError, match="write QUANTITY ARM") as error:
         number(wrong)
     assert "\n" not in str(error.value)
 
 
-def test_what_was_tortured_is_counted(number: Callable[[str], str], tmp_path: Path) -> None:
+def test_what_was_tortured_is_counted(number, tmp_path):
     parts = {"kills": {"held": 998, "wrong": 2}, "full disks": {"told": 7, "held": 1, "wrong": 1}}
     code = {"commit": "0" * 40, "dirty": False, "diff_sha256": None}
     made = {"date": "2026-11-29", "command": "make torture", **code, "seed": 0, "seconds": 9, "cores": 2}

@@ -3,7 +3,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,9 +18,8 @@ from mhc_repro.evidence.chosen import chosen
 from mhc_repro.evidence.comparison import by_study, comparisons, read_studies
 from mhc_repro.evidence.index import index_csv
 from mhc_repro.evidence.ledger import values
-from mhc_repro.runs import Run, read_runs
+from mhc_repro.runs import read_runs
 
-Fake = Callable[..., Run]
 HERE = Path(__file__).parent
 SCRIPT = HERE.parents[1] / "experiments" / "report.py"
 README = """# Us
@@ -64,7 +62,7 @@ def made(root: Path, texts: dict[str, str]) -> Path:
     return root
 
 
-def test_everything_is_written(made: Path) -> None:
+def test_everything_is_written(made):
     assert {path.name for path in (made / "figures").iterdir()} == {
         f"{study}-{name}.svg" for study in ("fixture", "quick") for name, *_ in FIGURES
     }
@@ -76,7 +74,7 @@ def test_everything_is_written(made: Path) -> None:
     assert "1.6<!-- /q -->" in text
 
 
-def test_the_page_of_a_study_leads_to_every_run(made: Path) -> None:
+def test_the_page_of_a_study_leads_to_every_run(made):
     text = (made / "fixture" / "README.md").read_text(encoding="utf-8")
     for run in read_runs(made, "fixture"):
         (row,) = [line for line in text.splitlines() if f"]({run.run_id})" in line]
@@ -90,7 +88,7 @@ def test_the_page_of_a_study_leads_to_every_run(made: Path) -> None:
     assert not re.search(r"\d{4}-\d\d-\d\dT|/tmp/", text)
 
 
-def test_the_page_of_a_study_quotes_its_question_and_what_the_log_says_of_it(fake: Fake) -> None:
+def test_the_page_of_a_study_quotes_its_question_and_what_the_log_says_of_it(fake):
     text = study_page.page("seeds", comparisons([fake(study="seeds")]))
     assert text.startswith(study_page.NOTICE)
     question = (SCRIPT.parents[1] / "conf/study/seeds.yaml").read_text().splitlines()[1].removeprefix("# ")
@@ -101,7 +99,7 @@ def test_the_page_of_a_study_quotes_its_question_and_what_the_log_says_of_it(fak
     assert "Predictions" not in study_page.page("zoo", comparisons([fake(study="zoo")]))
 
 
-def test_what_is_not_there_is_said_and_no_number_stays(fake: Fake, tmp_path: Path) -> None:
+def test_what_is_not_there_is_said_and_no_number_stays(fake, tmp_path):
     def part(kind: str, **arguments: str) -> str:
         return parts.part(kind, arguments, by_study([fake(study="zoo")]), [], tmp_path, "")
 
@@ -120,7 +118,7 @@ def test_what_is_not_there_is_said_and_no_number_stays(fake: Fake, tmp_path: Pat
             part(name, **arguments)
 
 
-def test_the_front_page_takes_little_room_and_shows_what_is_chosen() -> None:
+def test_the_front_page_takes_little_room_and_shows_what_is_chosen():
     text = (SCRIPT.parents[1] / "README.md").read_text(encoding="utf-8")
     assert text.count("\n") <= 150
     assert len(text.encode()) <= 12_288
@@ -131,19 +129,19 @@ def test_the_front_page_takes_little_room_and_shows_what_is_chosen() -> None:
         assert f"[{front.label(setting)}](results/" in text
 
 
-def test_no_number_of_the_pages_comes_from_nowhere() -> None:
+def test_no_number_of_the_pages_comes_from_nowhere():
     for page in report.PAGES:
         text = (SCRIPT.parents[1] / "results" / page).read_text(encoding="utf-8")
         assert markers.untraced(text) is None, page
 
 
-def test_index_is_the_one_of_the_runs(made: Path) -> None:
+def test_index_is_the_one_of_the_runs(made):
     text = (made / "index.csv").read_bytes()
     assert index_csv(read_runs(made)).encode() == text
     assert text.count(b"\n") == 6
 
 
-def test_made_again_nothing_changes(made: Path, texts: dict[str, str]) -> None:
+def test_made_again_nothing_changes(made, texts):
     again = report.render(made, read_studies(made), with_pages=True)
     assert again == texts
     assert report.write(again, made) == []
@@ -159,7 +157,7 @@ def test_made_again_nothing_changes(made: Path, texts: dict[str, str]) -> None:
         ("figures/fixture-loss-gap.svg", "results/figures/fixture-loss-gap.svg line 4"),
     ],
 )
-def test_verify_names_the_first_difference(made: Path, texts: dict[str, str], name: str, shown: str) -> None:
+def test_verify_names_the_first_difference(made, texts, name, shown):
     lines = (made / name).read_bytes().split(b"\n")
     lines[3] += b"7"
     (made / name).write_bytes(b"\n".join(lines))
@@ -170,7 +168,7 @@ def test_verify_names_the_first_difference(made: Path, texts: dict[str, str], na
     shutil.rmtree(problem.rpartition(" ")[2])
 
 
-def test_verify_names_what_is_missing_and_what_is_left_over(made: Path, texts: dict[str, str]) -> None:
+def test_verify_names_what_is_missing_and_what_is_left_over(made, texts):
     (made / "figures" / "old.svg").write_text("<svg/>")
     assert (report.compare(texts, made) or "").startswith("results/figures/old.svg comes from no run")
     assert report.prune(texts, made) == [made / "figures" / "old.svg"]
@@ -178,7 +176,7 @@ def test_verify_names_what_is_missing_and_what_is_left_over(made: Path, texts: d
     assert (report.compare(texts, made) or "").startswith("results/figures/quick-training.svg is missing")
 
 
-def test_verify_sees_a_run_that_is_gone(made: Path) -> None:
+def test_verify_sees_a_run_that_is_gone(made):
     shutil.rmtree(made / "fixture")
     shutil.rmtree(next(made.glob("quick/mhc-*")))
     problem = report.compare(report.render(made, read_studies(made), with_pages=True), made) or ""
@@ -186,7 +184,7 @@ def test_verify_sees_a_run_that_is_gone(made: Path) -> None:
     shutil.rmtree(problem.rpartition(" ")[2])
 
 
-def test_a_whole_report_counts_only_runs_that_have_ended(made: Path, texts: dict[str, str]) -> None:
+def test_a_whole_report_counts_only_runs_that_have_ended(made, texts):
     make_run(made, "hc", study="quick", stops=50)
     assert report.compare(report.render(made, read_studies(made), with_pages=True), made) is None
     assert (
@@ -194,7 +192,7 @@ def test_a_whole_report_counts_only_runs_that_have_ended(made: Path, texts: dict
     )
 
 
-def test_difference_shows_the_place() -> None:
+def test_difference_shows_the_place():
     assert report.difference(b"a\nb\n", b"a\nb\n") is None
     said = report.difference(b"a\n" + b"x" * 500 + b"1\n", b"a\n" + b"x" * 500 + b"2\n")
     assert said is not None
@@ -204,7 +202,7 @@ def test_difference_shows_the_place() -> None:
     assert report.difference(b"a", b"a\nb") == "line 2: ends where the report made now does not"
 
 
-def test_a_part_leaves_the_rest_alone(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_part_leaves_the_rest_alone(root, capsys):
     assert report_command.main(["--root", str(root), "--study", "quick", "--no-readme", "--console"]) == 0
     out = capsys.readouterr().out
     assert "What answers the question" in out
@@ -213,7 +211,7 @@ def test_a_part_leaves_the_rest_alone(root: Path, capsys: pytest.CaptureFixture[
     assert sorted(path.parent.name for path in root.glob("*/README.md")) == ["quick"]
 
 
-def test_command_line_writes_then_verifies(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line_writes_then_verifies(root, capsys):
     shutil.rmtree(root / "fixture")
     assert report_command.main(["--root", str(root)]) == 0
     assert "7 files, 7 changed" in capsys.readouterr().out
@@ -242,9 +240,7 @@ def test_command_line_writes_then_verifies(root: Path, capsys: pytest.CaptureFix
         ),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(
-    root: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
-) -> None:
+def test_a_mistake_is_one_line_and_exit_code_2(root, capsys, arguments, said):
     assert report_command.main([argument.format(tmp=root.parent) for argument in arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -252,7 +248,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert re.match(f"error: .*{said}", captured.err)
 
 
-def test_another_process_makes_the_same_bytes_without_torch(root: Path, texts: dict[str, str]) -> None:
+def test_another_process_makes_the_same_bytes_without_torch(root, texts):
     code = (
         "import runpy, sys\n"
         f"sys.argv = [{str(SCRIPT)!r}, '--root', {str(root)!r}]\n"

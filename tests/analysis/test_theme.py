@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from mhc_repro.analysis import theme
 
 
-def test_svg_has_plain_ids_and_short_coordinates() -> None:
+def test_svg_has_plain_ids_and_short_coordinates():
     figure = Figure()
     figure.subplots().plot([0.0, 1 / 3, 1.0], [0.1, 2 / 3, 0.2], marker="o")
     svg = theme.to_svg(figure)
@@ -16,7 +16,7 @@ def test_svg_has_plain_ids_and_short_coordinates() -> None:
     )
 
 
-def test_a_users_own_settings_draw_nothing() -> None:
+def test_a_users_own_settings_draw_nothing():
     @theme.styled
     def draw() -> Figure:
         figure = Figure(figsize=(3, 2))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mhc_repro.bench import machine, measure, processes, scaling
-from mhc_repro.command_line.compose import CONF
+from yaml_files import ARM_NAMES
 
 CPU = torch.device("cpu")
 
@@ -51,7 +51,7 @@ def test_counted_numbers_are_those_the_module_projects(config):
     assert flat - stream == 3 * sublayers * tokens * numbers * 2 * (n - 1) * dim
 
 
-@pytest.mark.parametrize("arm_name", sorted(path.stem for path in CONF.glob("connection/*.yaml")))
+@pytest.mark.parametrize("arm_name", ARM_NAMES)
 def test_every_arm_can_be_counted_and_only_a_baseline_adds_nothing(config, arm_name):
     found = measure.counted(config(arm_name))
     assert (min(found.values()) > 0) == (not arm_name.startswith("baseline"))

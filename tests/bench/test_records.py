@@ -1,6 +1,5 @@
 """The bench's records: where they go, and which one counts."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ def record(
     }
 
 
-def test_a_record_is_named_by_date_processor_threads_and_kind(tmp_path: Path) -> None:
+def test_a_record_is_named_by_date_processor_threads_and_kind(tmp_path):
     root = tmp_path / "results"
     assert records.save(record(), root).endswith("results/bench/2026-03-04-maker-r-chip-7-2ghz-1-thread.json")
     assert records.save(record(points=[]), root).endswith("-1-thread-scaling.json")
@@ -30,7 +29,7 @@ def test_a_record_is_named_by_date_processor_threads_and_kind(tmp_path: Path) ->
     assert records.save(record(device="Maker A1"), root).endswith("-chip-7-2ghz-maker-a1-1-thread.json")
 
 
-def test_the_newest_of_its_kind_and_threads_counts(tmp_path: Path) -> None:
+def test_the_newest_of_its_kind_and_threads_counts(tmp_path):
     assert records.newest(tmp_path) == []
     kept = [
         record("2026-03-04"),
@@ -46,7 +45,7 @@ def test_the_newest_of_its_kind_and_threads_counts(tmp_path: Path) -> None:
     assert records.newest(tmp_path, records.ALL_ARMS) == [kept[3]]
 
 
-def test_a_gpu_takes_the_place_of_no_cpu_nor_of_another_gpu(tmp_path: Path) -> None:
+def test_a_gpu_takes_the_place_of_no_cpu_nor_of_another_gpu(tmp_path):
     kept = [record(threads=2), record("2026-05-05", device="B"), record("2026-05-05", device="A")]
     for each in kept:
         records.save(each, tmp_path)
@@ -54,14 +53,14 @@ def test_a_gpu_takes_the_place_of_no_cpu_nor_of_another_gpu(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": 0}'])
-def test_another_schema_is_refused_in_a_line(tmp_path: Path, text: str) -> None:
+def test_another_schema_is_refused_in_a_line(tmp_path, text):
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "2026-01-01-x.json").write_text(text)
     with pytest.raises(UserError, match=r"bench/2026-01-01-x\.json: .*make bench"):
         records.newest(tmp_path)
 
 
-def test_a_record_is_as_it_was_written_or_refused(tmp_path: Path) -> None:
+def test_a_record_is_as_it_was_written_or_refused(tmp_path):
     records.save(record(), tmp_path)
     (where,) = tmp_path.glob("bench/*.json")
     where.write_text(where.read_text().replace("2026-03-04", "2026-03-05"))

@@ -29,9 +29,7 @@ def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Main:
     return bench.main
 
 
-def test_json_is_exactly_one_line_with_every_promised_key(
-    main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_is_exactly_one_line_with_every_promised_key(main, tmp_path, capsys):
     line = ["--connections=mhc,hc", "--protocol=quick", "--threads=1", "--rounds=1", "--json", "--save"]
     assert main([*line, "connection.n=2", *TINY]) == 0
     captured = capsys.readouterr()
@@ -49,7 +47,7 @@ def test_json_is_exactly_one_line_with_every_promised_key(
     assert str(tmp_path) not in captured.out
 
 
-def test_without_json_a_table(main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_json_a_table(main, tmp_path, capsys):
     assert main(["--connections=identity", "--threads=1", "--rounds=1", *TINY]) == 0
     out = capsys.readouterr().out
     assert "identity" in out
@@ -57,9 +55,7 @@ def test_without_json_a_table(main: Main, tmp_path: Path, capsys: pytest.Capture
     assert not (tmp_path / "results").exists()
 
 
-def test_scaling_measures_every_point_and_its_record_can_be_drawn(
-    main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_scaling_measures_every_point_and_its_record_can_be_drawn(main, tmp_path, monkeypatch, capsys):
     for name, value in {
         "DIMS": (8,),
         "STREAMS": (2, 4),
@@ -90,9 +86,7 @@ def test_scaling_measures_every_point_and_its_record_can_be_drawn(
 
 
 @pytest.mark.parametrize("prefix", ["", "+", "++"])
-def test_what_is_set_of_a_connection_reaches_the_arms_and_not_the_baseline(
-    main: Main, monkeypatch: pytest.MonkeyPatch, prefix: str
-) -> None:
+def test_what_is_set_of_a_connection_reaches_the_arms_and_not_the_baseline(main, monkeypatch, prefix):
     seen: list[Config] = []
 
     def spy(baseline: Config, arms: dict[str, Config], *_: object) -> dict[str, object]:
@@ -117,9 +111,7 @@ def test_what_is_set_of_a_connection_reaches_the_arms_and_not_the_baseline(
         (["model.dim=128"], "results/local"),
     ],
 )
-def test_a_record_of_other_arms_or_settings_is_a_try_out(
-    main: Main, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], folder: str
-) -> None:
+def test_a_record_of_other_arms_or_settings_is_a_try_out(main, monkeypatch, tmp_path, arguments, folder):
     roots: list[Path] = []
     monkeypatch.setattr(measure, "measure", lambda *_: {})
     monkeypatch.setattr(records, "save", lambda _, root: roots.append(root))
@@ -127,9 +119,7 @@ def test_a_record_of_other_arms_or_settings_is_a_try_out(
     assert roots == [tmp_path / folder]
 
 
-def test_scaling_refuses_a_point_before_it_measures_another(
-    main: Main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_scaling_refuses_a_point_before_it_measures_another(main, monkeypatch, capsys):
     monkeypatch.setattr(measure, "measure", lambda *_: pytest.fail("measured before all was composed"))
     assert main(["--scaling", "--connections=mhc_lite"]) == 2
     assert re.match("error: connection.n=8: .*connection.n=4\n$", capsys.readouterr().err)
@@ -151,9 +141,7 @@ def test_scaling_refuses_a_point_before_it_measures_another(
         (["--scaling", "connection.n=8"], "connection.n=8: --scaling goes through"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(
-    main: Main, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
-) -> None:
+def test_a_mistake_is_one_line_and_exit_code_2(main, capsys, arguments, said):
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

@@ -33,7 +33,7 @@ def at_root(command: str, *argv: str) -> int:
     return call(command, *argv, "--root", str(ROOT))
 
 
-def test_ls_lists_every_run(capsys: pytest.CaptureFixture) -> None:
+def test_ls_lists_every_run(capsys):
     assert at_root("ls") == 0
     out = capsys.readouterr().out
     for run in RUNS.values():
@@ -41,9 +41,7 @@ def test_ls_lists_every_run(capsys: pytest.CaptureFixture) -> None:
         assert run.state in out
 
 
-def test_ls_tells_recorded_runs_from_ones_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_ls_tells_recorded_runs_from_ones_own(tmp_path, monkeypatch, capsys):
     study, roots = RUNS["hc"].study, ("results", "results/local")
     for root in roots:
         shutil.copytree(ROOT / study, tmp_path / root / study)
@@ -55,7 +53,7 @@ def test_ls_tells_recorded_runs_from_ones_own(
         assert [f"{root}/{study}", HC] in listed
 
 
-def test_ls_filters(capsys: pytest.CaptureFixture) -> None:
+def test_ls_filters(capsys):
     at_root("ls", "--status", "failed")
     out, err = capsys.readouterr()
     assert out == ""
@@ -66,7 +64,7 @@ def test_ls_filters(capsys: pytest.CaptureFixture) -> None:
     assert "there are fixture" in capsys.readouterr().err
 
 
-def test_show_by_id_prefix_study_and_folder(capsys: pytest.CaptureFixture) -> None:
+def test_show_by_id_prefix_study_and_folder(capsys):
     shown = []
     for name in (MHC, MHC[:8], f"{RUNS['mhc'].study}/{MHC[:8]}", str(ROOT / RUNS["mhc"].study / MHC)):
         assert at_root("show", name) == 0
@@ -77,39 +75,39 @@ def test_show_by_id_prefix_study_and_folder(capsys: pytest.CaptureFixture) -> No
     assert f"{bpc:.5g}" in shown[0]
 
 
-def test_show_every_state(capsys: pytest.CaptureFixture) -> None:
+def test_show_every_state(capsys):
     for run in RUNS.values():
         assert at_root("show", run.run_id) == 0
         assert run.state in capsys.readouterr().out
 
 
-def test_what_is_wrong_with_a_run_is_said_with_its_meaning() -> None:
+def test_what_is_wrong_with_a_run_is_said_with_its_meaning():
     ((word, meaning),) = inspection.findings(RUNS["mhc"])
     assert word == "dead"
     assert meaning.startswith("streams_never_separated: nothing but rounding tells the streams apart")
     assert inspection.findings(RUNS["baseline"]) == []
 
 
-def test_find_suggests_what_is_near() -> None:
+def test_find_suggests_what_is_near():
     with pytest.raises(UserError, match=f"nearest: .*{MHC}"):
         inspection.find("mch-s0", list(RUNS.values()), {})
 
 
-def test_find_refuses_to_guess() -> None:
+def test_find_refuses_to_guess():
     runs = list(RUNS.values())
     with pytest.raises(UserError, match="6 runs are called so"):
         inspection.find("", runs * 2, {})
     assert inspection.find("hc-", runs, {}).run_id == HC
 
 
-def test_a_run_in_two_studies_is_told_apart_by_study(tmp_path: Path) -> None:
+def test_a_run_in_two_studies_is_told_apart_by_study(tmp_path):
     here, there = (changed("hc", path=tmp_path / study / HC) for study in ("here", "there"))
     with pytest.raises(UserError, match=f"name one of them: here/{HC}, there/{HC}"):
         inspection.find(HC, [here, there], {})
     assert inspection.find(f"there/{HC}", [here, there], {}) is there
 
 
-def test_compare_names_what_differs_and_pairs_the_losses(capsys: pytest.CaptureFixture) -> None:
+def test_compare_names_what_differs_and_pairs_the_losses(capsys):
     assert at_root("compare", HC, MHC) == 0
     out = capsys.readouterr().out
     assert "connection.name" in out
@@ -122,13 +120,13 @@ def test_compare_names_what_differs_and_pairs_the_losses(capsys: pytest.CaptureF
     assert f"is {last.mean():+.3g} nats" in out
 
 
-def test_runs_without_a_step_are_paired_all_the_same() -> None:
+def test_runs_without_a_step_are_paired_all_the_same():
     run = changed("hc")
     vars(run)["metrics"] = run.metrics.head(1).drop(columns="loss/train")
     assert inspection.paired(RUNS["mhc"], run) == "paired, but no step in common yet"
 
 
-def test_validation_is_never_compared_with_a_test() -> None:
+def test_validation_is_never_compared_with_a_test():
     run = changed("mhc", state="diverged")
     vars(run)["metrics"] = run.metrics.drop(columns="bpc/test")
     one, other = inspection.numbers(RUNS["mhc"]), inspection.numbers(run)
@@ -136,7 +134,7 @@ def test_validation_is_never_compared_with_a_test() -> None:
     assert other["validation bpc, last"] == one["validation bpc, last"]
 
 
-def test_compare_refuses_to_pair_other_batches() -> None:
+def test_compare_refuses_to_pair_other_batches():
     other = changed("hc", config={**RUNS["hc"].config, "seed": 7})
     assert inspection.paired(RUNS["mhc"], other).startswith("not paired")
     assert "seed" in inspection.paired(RUNS["mhc"], other)
@@ -146,7 +144,7 @@ def test_compare_refuses_to_pair_other_batches() -> None:
     assert inspection.paired(RUNS["mhc"], other).endswith("since they differ in data.name")
 
 
-def test_plan_has_the_grammar_of_training(capsys: pytest.CaptureFixture) -> None:
+def test_plan_has_the_grammar_of_training(capsys):
     line = ["-m", "connection=hc,mhc", "protocol=small"]
     assert call("plan", *line) == 0
     assert capsys.readouterr().out == plan.table(plan.plan(compose.compose_jobs(line))) + "\n"
@@ -154,9 +152,7 @@ def test_plan_has_the_grammar_of_training(capsys: pytest.CaptureFixture) -> None
     assert "3 runs" in capsys.readouterr().out
 
 
-def test_data_says_where_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_data_says_where_it_is(tmp_path, monkeypatch, capsys):
     path = tmp_path / "enwik8"
     path.write_bytes(b"text")
     asked = []
@@ -179,9 +175,7 @@ def compiler_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]
     return found
 
 
-def test_doctor_tells_whether_the_compiler_works(
-    tmp_path: Path, compiler_fault: list[str], capsys: pytest.CaptureFixture
-) -> None:
+def test_doctor_tells_whether_the_compiler_works(tmp_path, compiler_fault, capsys):
     assert call("doctor", "--cache", str(tmp_path)) == 0
     assert f"yes, kernels in {tmp_path / 'kernels'}" in capsys.readouterr().out
     compiler_fault.append("a small kernel does not work: ImportError: file too short")
@@ -189,9 +183,7 @@ def test_doctor_tells_whether_the_compiler_works(
     assert "no: a small kernel does not work: ImportError: file too short" in capsys.readouterr().out
 
 
-def test_doctor_notices_a_broken_data_set(
-    tmp_path: Path, compiler_fault: list[str], capsys: pytest.CaptureFixture
-) -> None:
+def test_doctor_notices_a_broken_data_set(tmp_path, compiler_fault, capsys):
     assert call("doctor", "--cache", str(tmp_path / "none")) == 0
     assert "not there yet" in capsys.readouterr().out
     (tmp_path / "enwik8").write_bytes(b"short")
@@ -202,7 +194,7 @@ def test_doctor_notices_a_broken_data_set(
         assert word in out
 
 
-def test_verify_hands_on_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_hands_on_the_exit_code(monkeypatch):
     ran = []
 
     def run(command: list[str], check: bool) -> subprocess.CompletedProcess:
@@ -233,7 +225,7 @@ def test_verify_hands_on_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
         (["plan", "seed=0,1"], "-m"),
     ],
 )
-def test_mistake_is_one_line(argv: list[str], said: str, capsys: pytest.CaptureFixture) -> None:
+def test_mistake_is_one_line(argv, said, capsys):
     assert call(*argv) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -242,7 +234,7 @@ def test_mistake_is_one_line(argv: list[str], said: str, capsys: pytest.CaptureF
     assert said in err
 
 
-def test_looking_needs_no_torch() -> None:
+def test_looking_needs_no_torch():
     look = f"cli.main(['ls', '--root', {str(ROOT)!r}])"
     code = f"import sys; from mhc_repro.command_line import cli; {look}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

@@ -84,7 +84,7 @@ def unsealed(path: Path, name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", READ)
-def test_a_document_that_does_not_fit_costs_a_line(name: str, root: Path, said: Said, undrawn: None) -> None:
+def test_a_document_that_does_not_fit_costs_a_line(name, root, said, undrawn):
     other, damaged = sorted((root / "fixture").iterdir())
     file = damaged / name
     write = as_yaml if name.endswith("yaml") else as_json
@@ -102,7 +102,7 @@ def test_a_document_that_does_not_fit_costs_a_line(name: str, root: Path, said: 
 
 
 @pytest.mark.parametrize("name", [*READ, "metrics.parquet"])
-def test_what_is_no_file_costs_a_line(name: str, root: Path, said: Said) -> None:
+def test_what_is_no_file_costs_a_line(name, root, said):
     other, damaged = sorted((root / "fixture").iterdir())
     file = damaged / name
     original = file.read_bytes()
@@ -113,7 +113,7 @@ def test_what_is_no_file_costs_a_line(name: str, root: Path, said: Said) -> None
         file.write_bytes(original)
 
 
-def test_what_fits_although_nobody_wrote_it_is_shown(tmp_path: Path, said: Said, undrawn: None) -> None:
+def test_what_fits_although_nobody_wrote_it_is_shown(tmp_path, said, undrawn):
     """Of documents without a seal any value of the right type is believed, and every command can do with it."""
     root = tmp_path / "results"
     baseline, arm = (make_run(root, each, steps=20, blocks=1) for each in ("baseline", "mhc"))
@@ -141,7 +141,7 @@ def test_what_fits_although_nobody_wrote_it_is_shown(tmp_path: Path, said: Said,
     assert (code, errors) == (0, [])
 
 
-def test_verify_tells_a_damaged_run_and_compares_nothing(root: Path, said: Said) -> None:
+def test_verify_tells_a_damaged_run_and_compares_nothing(root, said):
     _, damaged = sorted((root / "fixture").iterdir())
     (damaged / "gains.parquet").write_bytes(b"PAR1")
     code, errors, out = said(report.main, "--root", str(root), "--verify")
@@ -149,7 +149,7 @@ def test_verify_tells_a_damaged_run_and_compares_nothing(root: Path, said: Said)
     assert f"{damaged}/gains.parquet: changed since it was written" in errors[0]
 
 
-def test_seal_gives_checksums_once(root: Path, said: Said) -> None:
+def test_seal_gives_checksums_once(root, said):
     _, old = sorted((root / "fixture").iterdir())
     for name in ("status.json", "manifest.json"):
         document = unsealed(old / name, name)
@@ -170,9 +170,7 @@ KEPT: dict[Path, tuple[Callable[[], Any], Callable[[bytes], Any]]] = {
 
 
 @pytest.mark.parametrize("file", KEPT, ids=str)
-def test_what_is_kept_by_hand_costs_a_line(
-    file: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_kept_by_hand_costs_a_line(file, root, tmp_path, monkeypatch):
     """It is understood, and then the report can do with it, or it is told with the file's name."""
     studies = read_studies(root)
     (tmp_path / "experiments").mkdir()

@@ -57,7 +57,7 @@ def source(folder: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_made_once_and_brought_up_to_date(checkout: Path, ran: list, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_made_once_and_brought_up_to_date(checkout, ran, monkeypatch):
     monkeypatch.setenv("PIP_USER", "1")
     monkeypatch.setenv("PIP_TARGET", str(checkout))
     assert environment.main(checkout / ".venv", checkout) == 0
@@ -73,7 +73,7 @@ def test_made_once_and_brought_up_to_date(checkout: Path, ran: list, monkeypatch
     assert (checkout / ".venv" / "mine").exists()  # not made anew for that
 
 
-def test_copied_with_its_checkout_it_is_made_anew(checkout: Path, ran: list) -> None:
+def test_copied_with_its_checkout_it_is_made_anew(checkout, ran):
     assert environment.main(checkout / ".venv", checkout) == 0
     copy = checkout.parent / "copy"
     shutil.copytree(checkout, copy, symlinks=True)
@@ -84,7 +84,7 @@ def test_copied_with_its_checkout_it_is_made_anew(checkout: Path, ran: list) -> 
     assert source(checkout / ".venv") == str(checkout)
 
 
-def test_shared_by_two_checkouts_it_is_pointed_at_the_one_that_asks(checkout: Path, tmp_path: Path) -> None:
+def test_shared_by_two_checkouts_it_is_pointed_at_the_one_that_asks(checkout, tmp_path):
     other, shared = checkout.parent / "other", tmp_path / "shared"
     shutil.copytree(checkout, other)
     for each in (checkout, other, checkout):
@@ -92,7 +92,7 @@ def test_shared_by_two_checkouts_it_is_pointed_at_the_one_that_asks(checkout: Pa
         assert source(shared) == str(each)
 
 
-def test_with_its_python_gone_it_is_made_anew(checkout: Path) -> None:
+def test_with_its_python_gone_it_is_made_anew(checkout):
     assert environment.main(checkout / ".venv", checkout) == 0
     for link in (checkout / ".venv" / "bin").glob("python*"):
         link.unlink()
@@ -101,22 +101,20 @@ def test_with_its_python_gone_it_is_made_anew(checkout: Path) -> None:
     assert source(checkout / ".venv") == str(checkout)
 
 
-def test_a_folder_that_is_no_environment_keeps_what_it_holds(checkout: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_environment_keeps_what_it_holds(checkout, tmp_path):
     (tmp_path / "precious").write_text("all I have")
     assert environment.main(tmp_path, checkout) == 0
     assert (tmp_path / "precious").exists()
 
 
-def test_another_python_is_refused(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_another_python_is_refused(checkout, monkeypatch, capsys):
     monkeypatch.setattr(sys, "version_info", (3, 10, 1))
     assert environment.main(checkout / ".venv", checkout) == 2
     assert "PYTHON=python3.12" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_a_copied_checkout_runs_and_records_its_own_code(tmp_path: Path) -> None:
+def test_a_copied_checkout_runs_and_records_its_own_code(tmp_path):
     """By the original's Python, in which the original is installed."""
     from tiny_runs import TINY
 

@@ -33,7 +33,7 @@ def typed(target: str, *given: str) -> tuple[list[list[str]], list[list[str]]]:
         ("try ARM=hc", "quick"),
     ],
 )
-def test_the_makefile_types_what_can_be_run(target: str, study: str) -> None:
+def test_the_makefile_types_what_can_be_run(target, study):
     (line,), _ = typed(target, "VENV=venv", "JOBS=2")
     configs = compose_jobs(line[2:])
     assert {config.study for config in configs} == {study}
@@ -54,7 +54,7 @@ def test_the_makefile_types_what_can_be_run(target: str, study: str) -> None:
         ("reproduce-all", []),
     ],
 )
-def test_what_was_trained_is_shown_from_where_it_is(target: str, shown: list[str]) -> None:
+def test_what_was_trained_is_shown_from_where_it_is(target, shown):
     _, (line,) = typed(target, "VENV=venv")
     assert line[2:] == shown
 
@@ -63,7 +63,7 @@ def test_what_was_trained_is_shown_from_where_it_is(target: str, shown: list[str
     "target", ["study STUDY=depth", "reproduce", "reproduce-all", "quick", "try ARM=tbp"]
 )
 @pytest.mark.parametrize("folder", ["elsewhere", "my results", "it's $HOME"])
-def test_what_is_trained_elsewhere_is_shown_from_there(target: str, folder: str) -> None:
+def test_what_is_trained_elsewhere_is_shown_from_there(target, folder):
     (trained, *_), (shown,) = typed(target, "VENV=my env", f"RESULTS={folder.replace('$', '$$')}")
     assert {"my env/bin/python"} <= set(trained) & set(shown)
     (config, *_) = compose_jobs([word for word in trained if word.startswith("runtime.")])
@@ -72,7 +72,7 @@ def test_what_is_trained_elsewhere_is_shown_from_there(target: str, folder: str)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no process is bound to cores here")
-def test_no_more_jobs_than_cores_that_may_be_used() -> None:
+def test_no_more_jobs_than_cores_that_may_be_used():
     core = min(os.sched_getaffinity(0))
     told = {**os.environ, "OMP_NUM_THREADS": "7"}  # threads of a run, not runs
     command = ["make", "--no-print-directory", "help"]
@@ -89,7 +89,7 @@ def test_no_more_jobs_than_cores_that_may_be_used() -> None:
 
 
 @pytest.mark.parametrize(("target", "wanted"), [("study", "STUDY="), ("try", "ARM=")])
-def test_a_name_that_is_left_out_is_asked_for(target: str, wanted: str) -> None:
+def test_a_name_that_is_left_out_is_asked_for(target, wanted):
     command = ["make", "--no-print-directory", "--assume-old=setup", target]
     found = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CONF.parent)
     assert found.returncode == 2
@@ -97,7 +97,7 @@ def test_a_name_that_is_left_out_is_asked_for(target: str, wanted: str) -> None:
     assert "hc" in found.stderr or "depth" in found.stderr
 
 
-def test_make_reproduce_all_names_every_recorded_study() -> None:
+def test_make_reproduce_all_names_every_recorded_study():
     train, _ = typed("reproduce-all", "VENV=venv")
     named = [word.removeprefix("study=") for line in train for word in line if word.startswith("study=")]
     studies = {

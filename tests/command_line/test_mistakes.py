@@ -1,15 +1,10 @@
 """A mistake in what one types for experiments/train.py is one line: the value, what is allowed, what mends it."""
 
 import shutil
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from mhc_repro.config import Config
 from tiny_runs import assert_no_litter
-
-Main = Callable[..., int]
 
 MISTAKES = [
     # unknown names: the nearest, as an override
@@ -155,14 +150,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("line", "said"), MISTAKES, ids=[line for line, _ in MISTAKES])
-def test_mistake_is_one_line(
-    line: str,
-    said: list[str],
-    main: Main,
-    trained: list[Config],
-    elsewhere: Path,
-    capsys: pytest.CaptureFixture,
-) -> None:
+def test_mistake_is_one_line(line, said, main, trained, elsewhere, capsys):
     assert main(*line.split()) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -198,9 +186,7 @@ def test_mistake_is_one_line(
         ("defaults: [mine]\n", ["connection=mine", "refers to itself"]),
     ],
 )
-def test_mistake_in_a_file_is_one_line(
-    text: str, said: list[str], main: Main, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_mistake_in_a_file_is_one_line(text, said, main, tmp_path, capsys):
     (tmp_path / "connection").mkdir()
     (tmp_path / "connection" / "mine.yaml").write_text(text)
     assert main("--config-dir", str(tmp_path), "connection=mine") == 2
@@ -210,9 +196,7 @@ def test_mistake_in_a_file_is_one_line(
         assert words in err
 
 
-def test_a_cache_that_cannot_be_written_is_one_line(
-    main: Main, trained: list[Config], tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_cache_that_cannot_be_written_is_one_line(main, trained, tmp_path, capsys):
     cache = tmp_path / "mine"
     (cache / "sweeps" / "multirun.yaml").mkdir(parents=True)
     assert main("-m", "seed=0,1", f"runtime.cache={cache}") == 2

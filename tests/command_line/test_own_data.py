@@ -1,8 +1,5 @@
 """One's own tokens and texts, from the command that is typed to the run that is left."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -18,9 +15,7 @@ NANO = [*TINY[1:], "protocol=fineweb_small", "data.batch=4", "runtime.accumulate
 
 
 @pytest.mark.parametrize("position", ["learned", "rope"])
-def test_a_nanogpt_in_miniature_trains_on_shards(
-    main: Callable[..., int], elsewhere: Path, tmp_path: Path, capsys: pytest.CaptureFixture, position: str
-) -> None:
+def test_a_nanogpt_in_miniature_trains_on_shards(main, elsewhere, tmp_path, capsys, position):
     folder = write_shards(tmp_path / "shards")
     argv = ["connection=mhc", f"data.path={folder}", f"model.position={position}", *NANO]
     argv += ["train.steps=8", "optim.lr=1e-2", "optim.warmup=0", f"runtime.results={tmp_path / 'results'}"]
@@ -48,9 +43,7 @@ def test_a_nanogpt_in_miniature_trains_on_shards(
     assert f" {run.metrics['bpb/test'].iloc[-1]:.3f} " in capsys.readouterr().out
 
 
-def test_without_known_bytes_losses_are_in_nats_a_token(
-    main: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_without_known_bytes_losses_are_in_nats_a_token(main, tmp_path, capsys):
     folder = write_shards(tmp_path / "shards")
     argv = ["data=tokens", "data.tokeniser=none", f"data.path={folder}", *TINY[1:]]
     assert main(*argv, f"runtime.results={tmp_path / 'results'}") == 0
@@ -62,9 +55,7 @@ def test_without_known_bytes_losses_are_in_nats_a_token(
 
 
 @pytest.mark.parametrize("is_folder", [False, True])
-def test_any_text_is_trained_on_byte_by_byte(
-    main: Callable[..., int], tmp_path: Path, is_folder: bool
-) -> None:
+def test_any_text_is_trained_on_byte_by_byte(main, tmp_path, is_folder):
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "one.txt").write_text("Grüße aus der Ferne. " * 100)
     path = tmp_path / "texts" / ("" if is_folder else "one.txt")
@@ -74,7 +65,7 @@ def test_any_text_is_trained_on_byte_by_byte(
     assert run.config["data"]["name"] == "text"
 
 
-def test_a_path_may_be_said_of_a_recorded_study(tmp_path: Path) -> None:
+def test_a_path_may_be_said_of_a_recorded_study(tmp_path):
     (tmp_path / "conf" / "study").mkdir(parents=True)
     folder = write_shards(tmp_path / "shards", val=200)
     (tmp_path / "conf" / "study" / "mine.yaml").write_text(
@@ -86,7 +77,7 @@ def test_a_path_may_be_said_of_a_recorded_study(tmp_path: Path) -> None:
     assert run_id(job) == run_id(compose_jobs([*line, "runtime.results=results/local"])[0])
 
 
-def test_data_fineweb_says_what_to_fetch(capsys: pytest.CaptureFixture) -> None:
+def test_data_fineweb_says_what_to_fetch(capsys):
     assert cli.main(["data", "fineweb"]) == 0
     said = capsys.readouterr().out
     for words in ("kjj0/fineweb10B-gpt2", "hf download", "--repo-type dataset", "protocol=fineweb_small"):
@@ -96,7 +87,7 @@ def test_data_fineweb_says_what_to_fetch(capsys: pytest.CaptureFixture) -> None:
             assert {"protocol=fineweb_small", "data.path=fineweb10B", "connection=mhc"} <= set(line.split())
 
 
-def test_data_fineweb_verifies_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_data_fineweb_verifies_a_folder(tmp_path, capsys):
     folder = write_shards(tmp_path / "shards")
     assert cli.main(["data", "fineweb", "--from", str(folder)]) == 0
     said = capsys.readouterr().out

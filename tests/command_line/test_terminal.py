@@ -23,7 +23,7 @@ def run(arguments: list[str], streams: str = "", **settings: str) -> subprocess.
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
-def test_without_streams_and_signs_all_is_listed_as_ever() -> None:
+def test_without_streams_and_signs_all_is_listed_as_ever():
     plain = run(LS)
     assert plain.returncode == 0
     odd = run(LS, "<&- 2>&-", PYTHONIOENCODING="ascii")
@@ -33,7 +33,7 @@ def test_without_streams_and_signs_all_is_listed_as_ever() -> None:
     assert (closed.returncode, closed.stdout, closed.stderr) == (0, "", "")
 
 
-def test_commands_do_without_docstrings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_do_without_docstrings(monkeypatch):
     """As PYTHONOPTIMIZE=2 has it."""
     for command in (cli.ls, cli.show, cli.doctor):
         monkeypatch.setattr(command, "__doc__", None)
@@ -41,13 +41,13 @@ def test_commands_do_without_docstrings(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="nothing here is always full")
-def test_a_full_disk_behind_the_output_is_one_line() -> None:
+def test_a_full_disk_behind_the_output_is_one_line():
     full = run(LS, ">/dev/full")
     assert full.returncode == 2
     assert full.stderr == "error: No space left on device: no file named\n"
 
 
-def test_a_path_that_is_too_long_for_the_system_is_shortened(capsys: pytest.CaptureFixture) -> None:
+def test_a_path_that_is_too_long_for_the_system_is_shortened(capsys):
     assert exit_code(lambda: len(Path("x/" * 3000).read_bytes())) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: File name too long: x/x/")
@@ -69,11 +69,11 @@ sys.exit(opened)
 @pytest.mark.parametrize(
     ("streams", "lowest"), [("", 3), (">&-", 3), ("2>&-", 3), ("<&-", 3), ("<&- >&- 2>&-", 3)]
 )
-def test_no_file_takes_the_place_of_a_closed_stream(streams: str, lowest: int) -> None:
+def test_no_file_takes_the_place_of_a_closed_stream(streams, lowest):
     assert run(["-c", FREE], streams).returncode >= lowest
 
 
-def test_a_run_without_streams_and_home_is_a_run(tmp_path: Path, elsewhere: Path) -> None:
+def test_a_run_without_streams_and_home_is_a_run(tmp_path, elsewhere):
     where = [f"runtime.results={tmp_path / 'results'}", f"runtime.cache={tmp_path / 'cache'}"]
     argv = [str(SCRIPT), "connection=hc", *TINY, *where]
     done = run(argv, "<&- >&- 2>&-", PYTHONIOENCODING="latin-1", HOME="", XDG_CACHE_HOME="")

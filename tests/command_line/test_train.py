@@ -2,8 +2,6 @@
 
 import os
 import signal
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -13,8 +11,6 @@ from mhc_repro.errors import UserError
 from mhc_repro.runs import read_runs
 from mhc_repro.training import data, stops
 from tiny_runs import TINY, assert_no_litter
-
-Main = Callable[..., int]
 
 
 @pytest.mark.parametrize(
@@ -27,22 +23,18 @@ Main = Callable[..., int]
         "study=quick connection=glob(mhc_l*)",
     ],
 )
-def test_what_is_planned_is_what_runs(line: str, main: Main, trained: list[Config], elsewhere: Path) -> None:
+def test_what_is_planned_is_what_runs(line, main, trained, elsewhere):
     assert main(*line.split()) == 0
     assert trained == compose_jobs(line.split())
     assert_no_litter(elsewhere)
 
 
-def test_a_recorded_study_lets_one_choose_a_run_and_how_it_is_executed(
-    main: Main, trained: list[Config]
-) -> None:
+def test_a_recorded_study_lets_one_choose_a_run_and_how_it_is_executed(main, trained):
     assert main("study=stability", "connection=mhc", "seed=2", "runtime.threads=1", "hydra.mode=RUN") == 0
     assert [(each.connection.name, each.seed, each.study) for each in trained] == [("mhc", 2, "stability")]
 
 
-def test_multirun_shows_its_plan_first(
-    main: Main, trained: list[Config], capsys: pytest.CaptureFixture
-) -> None:
+def test_multirun_shows_its_plan_first(main, trained, capsys):
     main("-m", "connection=baseline,hc", "seed=0")
     out, err = capsys.readouterr()
     assert "2 runs: 2 to do" in out
@@ -60,15 +52,7 @@ def test_multirun_shows_its_plan_first(
         ([UserError("no GPU here; use runtime.device=cpu"), "finished"], 2, 2),
     ],
 )
-def test_exit_code(
-    endings: list,
-    code: int,
-    ran: int,
-    main: Main,
-    instead_of_training: Callable,
-    capsys: pytest.CaptureFixture,
-    tmp_path: Path,
-) -> None:
+def test_exit_code(endings, code, ran, main, instead_of_training, capsys, tmp_path):
     left = iter(endings)
 
     def train(config: Config) -> str:
@@ -84,7 +68,7 @@ def test_exit_code(
     assert ("error: no GPU here; use runtime.device=cpu\n" in err) == (code == 2)
 
 
-def test_a_stop_at_the_end_of_a_run_begins_no_other(main: Main, instead_of_training: Callable) -> None:
+def test_a_stop_at_the_end_of_a_run_begins_no_other(main, instead_of_training):
     def train(config: Config) -> str:
         with stops.taken():
             os.kill(os.getpid(), signal.SIGTERM)
@@ -95,9 +79,7 @@ def test_a_stop_at_the_end_of_a_run_begins_no_other(main: Main, instead_of_train
     assert main("seed=0") == 0  # what was asked for is done
 
 
-def test_a_job_whose_time_is_up_is_saved_before_it_is_queued_again(
-    main: Main, instead_of_training: Callable
-) -> None:
+def test_a_job_whose_time_is_up_is_saved_before_it_is_queued_again(main, instead_of_training):
     """As submitit is told it: its own handler queues the job again, and leaves."""
     done: list[str] = []
 
@@ -117,7 +99,7 @@ def test_a_job_whose_time_is_up_is_saved_before_it_is_queued_again(
         signal.signal(signal.SIGUSR2, before)
 
 
-def test_ctrl_c_outside_training(main: Main, instead_of_training: Callable) -> None:
+def test_ctrl_c_outside_training(main, instead_of_training):
     def train(config: Config) -> str:
         raise KeyboardInterrupt
 
@@ -136,9 +118,7 @@ def test_ctrl_c_outside_training(main: Main, instead_of_training: Callable) -> N
         ("--info defaults", "protocol/reference"),
     ],
 )
-def test_hydra_shows_what_it_always_shows(
-    line: str, shown: str, main: Main, trained: list[Config], elsewhere: Path, capfd: pytest.CaptureFixture
-) -> None:
+def test_hydra_shows_what_it_always_shows(line, shown, main, trained, elsewhere, capfd):
     assert main(*line.split()) == 0
     assert shown in capfd.readouterr().out
     assert not trained
@@ -146,8 +126,8 @@ def test_hydra_shows_what_it_always_shows(
 
 
 def test_real_runs_leave_their_directories_and_nothing_else(
-    main: Main, elsewhere: Path, tmp_path: Path, synthetic_text: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    main, elsewhere, tmp_path, synthetic_text, monkeypatch
+):
     monkeypatch.setattr(data, "synthetic", synthetic_text)
     argv = ("-m", "connection=baseline,mhc", "seed=0", *TINY, f"runtime.results={tmp_path / 'results'}")
     assert main(*argv) == 0

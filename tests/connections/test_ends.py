@@ -8,25 +8,9 @@ import torch
 from mhc_repro.connections import build
 from mhc_repro.connections.maps import make_maps
 from mhc_repro.errors import UserError
+from tiny_steps import spread, train
 
 TOKENS = torch.arange(12).view(2, 6) % 17
-
-
-def spread(model) -> float:
-    found = []
-    with torch.no_grad():
-        model(TOKENS, lambda _, s, __: found.append(((s - s.mean(2, keepdim=True)).norm() / s.norm()).item()))
-    return max(found)
-
-
-def step(model, times: int = 5) -> None:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(times):
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(
-            model(TOKENS[:, :-1]).flatten(0, 1), TOKENS[:, 1:].flatten()
-        ).backward()
-        optimizer.step()
 
 
 def test_lss_scales_each_stream_by_its_own_learned_numbers(tiny):
@@ -59,7 +43,7 @@ def test_a_head_starts_as_half_the_sum_and_learns_to_read_by_token(tiny):
     model = tiny("mhc", reduce="head")
     with torch.no_grad():
         torch.testing.assert_close(model(TOKENS), tiny("mhc")(TOKENS), rtol=0, atol=1e-9)
-    step(model)
+    train(model, steps=5)
     own = dict(model.connection_parameters())
     assert own["reduction.bias"].abs().min() > 1e-4
     assert own["reduction.phi"].abs().max() > 1e-4
@@ -91,8 +75,8 @@ def test_with_reads_and_writes_frozen_nothing_tells_copies_apart(tiny):
         {"freeze": ["read", "write"], "expand": "lss"},
     ):
         model = tiny("hc", **settings, model={"norm_eps": 1e-30})
-        step(model)
-        spreads.append(spread(model))
+        train(model, steps=5)
+        spreads.append(max(spread(model)))
     assert spreads[0] < 1e-8
     assert min(spreads[1:]) > 1e-3
 

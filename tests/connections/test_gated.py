@@ -7,17 +7,13 @@ import torch
 from torch import Tensor
 
 from mhc_repro.connections import KINDS, build
+from own_models import stirred
 
 DIM, N = 16, 4
 
 
 def awake(settings, layer: int = 1):
-    module = build(settings, layer, DIM).double()
-    generator = torch.Generator().manual_seed(layer)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    return module
+    return stirred(build(settings, layer, DIM).double(), seed=layer, by=0.5)
 
 
 def streams(tokens: int = 3) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mhc_repro.connections import build
+from own_models import stirred
 
 DIM = 5
 SIZES = [1, 2, 4, 8]
@@ -28,12 +29,7 @@ class Result(NamedTuple):
 
 def awake(settings, layer: int = 1, dim: int = DIM, seed: int = 0):
     """A float64 connection whose every parameter is off its start, so that all maps depend on the input."""
-    module = build(settings, layer, dim).double()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    return module
+    return stirred(build(settings, layer, dim).double(), seed, by=0.5)
 
 
 def streams(n: int, tokens: int = 3, dim: int = DIM, seed: int = 5) -> Tensor:

@@ -16,6 +16,7 @@ from mhc_repro.measurement.seen import completed
 from mhc_repro.runs import RunDirectory, read_run
 from mhc_repro.training.loop import train
 from mhc_repro.validation import validate
+from own_models import stirred
 
 ARMS = ("attention_residuals", "muddformer", "muddformer_normed")
 TOKENS = torch.arange(18).view(3, 6) % 17
@@ -23,12 +24,7 @@ DIM = 5
 
 
 def awake(settings, layer: int):
-    module = build(settings, layer, DIM).double()
-    generator = torch.Generator().manual_seed(layer)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    return module
+    return stirred(build(settings, layer, DIM).double(), seed=layer, by=1.0)
 
 
 def outputs(n: int, tokens: int = 3) -> Tensor:

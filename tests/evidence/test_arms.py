@@ -3,7 +3,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,16 +43,16 @@ def difference(one: str, other: str, seen: np.ndarray) -> float:
     return float(np.linalg.norm(lab(arms.style(one).colour, seen) - lab(arms.style(other).colour, seen)))
 
 
-def test_every_arm_says_what_it_is() -> None:
+def test_every_arm_says_what_it_is():
     assert set(abouts()) == set(arm_names())
 
 
-def test_arms_of_a_family_stand_together() -> None:
+def test_arms_of_a_family_stand_together():
     families = [about.family for about in abouts().values()]
     assert [family for family, _ in itertools.groupby(families)] == list(FAMILIES)
 
 
-def test_variants_follow_their_arm_and_other_arms_come_last() -> None:
+def test_variants_follow_their_arm_and_other_arms_come_last():
     given = ["zoo", "mhc, n 4", "aardvark", "hc", "mhc", "baseline"]
     assert sorted(given, key=arms.rank) == ["baseline", "hc", "mhc", "mhc, n 4", "aardvark", "zoo"]
 
@@ -73,9 +72,7 @@ def test_variants_follow_their_arm_and_other_arms_come_last() -> None:
         ("shared/mhc_ends@_here_", "shared/mine@_here_", "no such file"),
     ],
 )
-def test_a_file_that_cannot_be_understood_is_a_line(
-    was: str, now: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_cannot_be_understood_is_a_line(was, now, said, tmp_path, monkeypatch):
     folder = tmp_path / "connection"
     shutil.copytree(CONF / "connection", folder)
     (folder / "mhc.yaml").write_text((folder / "mhc.yaml").read_text().replace(was, now, 1))
@@ -86,9 +83,7 @@ def test_a_file_that_cannot_be_understood_is_a_line(
     assert "\n" not in str(error.value)
 
 
-def test_an_arm_takes_over_what_its_file_does_not_say(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_arm_takes_over_what_its_file_does_not_say(tmp_path, monkeypatch):
     monkeypatch.setattr(arm_files, "folder", lambda: tmp_path)
     (tmp_path / "old.yaml").write_text("{n: 4, gate: tanh, mixing: {kind: free, start: [0, 1]}}")
     (tmp_path / "new.yaml").write_text("{defaults: [old, _self_], n: 2, mixing: {start: [1, 1]}}")
@@ -96,7 +91,7 @@ def test_an_arm_takes_over_what_its_file_does_not_say(
 
 
 @pytest.mark.parametrize("family", TOGETHER)
-def test_arms_shown_together_differ_in_colour_and_in_what_a_grey_print_keeps(family: str) -> None:
+def test_arms_shown_together_differ_in_colour_and_in_what_a_grey_print_keeps(family):
     together = dict.fromkeys(("baseline", "mhc", *TOGETHER[family]))
     for one, other in itertools.combinations(together, 2):
         assert difference(one, other, np.eye(3)) > 14, (one, other)
@@ -104,14 +99,14 @@ def test_arms_shown_together_differ_in_colour_and_in_what_a_grey_print_keeps(fam
         assert (first.marker, first.dashes) != (second.marker, second.dashes), (one, other)
 
 
-def test_the_main_arms_differ_in_everything_and_for_the_colour_blind() -> None:
+def test_the_main_arms_differ_in_everything_and_for_the_colour_blind():
     for one, other in itertools.combinations(MAIN, 2):
         assert arms.style(one).marker != arms.style(other).marker
         assert difference(one, other, DEUTERANOPIA) > 50, (one, other)
     assert arms.style("hc").dashes != arms.style("mhc").dashes
 
 
-def test_an_unknown_arm_has_one_style_in_every_process() -> None:
+def test_an_unknown_arm_has_one_style_in_every_process():
     code = "from mhc_repro.evidence import arms; print(arms.style('zoo'))"
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     found = subprocess.run(
@@ -123,5 +118,5 @@ def test_an_unknown_arm_has_one_style_in_every_process() -> None:
     assert len({arms.style(name).colour for name in [*names, *abouts()]}) == len(names) + len(abouts())
 
 
-def test_a_variant_keeps_the_name_of_its_arm() -> None:
+def test_a_variant_keeps_the_name_of_its_arm():
     assert arms.style("mhc, n 2").label == "mHC, n 2"

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy.stats import norm, t
@@ -15,11 +13,11 @@ from mhc_repro.runs import checkout, read_runs
 
 INF = float("inf")
 LONG, SMALLER, SHORT = Kind(8_192_000, 16, 256), Kind(8_192_000, 8, 128), Kind(614_400, 8, 128)
-LOWER = Claim("mHC's loss is lower", "a paper", "bpc", "mhc", "below", "hc")
-MATCHES = Claim("mHC's loss is no higher", "a paper", "bpc", "mhc", "at_most", "hc")
-AMPLIFIES = Claim("HC amplifies", "a paper", "composite", "hc", "above", "mhc")
-BOUND = Claim("mHC is bounded", "a paper", "composite", "mhc", "below", 1.65)
-SURGES = Claim("HC's loss surges", "a paper", "loss_spikes", "hc", "above", "mhc")
+LOWER = Claim("mHC's loss is lower", "a paper", "bpc", "mhc", below="hc")
+MATCHES = Claim("mHC's loss is no higher", "a paper", "bpc", "mhc", at_most="hc")
+AMPLIFIES = Claim("HC amplifies", "a paper", "composite", "hc", above="mhc")
+BOUND = Claim("mHC is bounded", "a paper", "composite", "mhc", below=1.65)
+SURGES = Claim("HC's loss surges", "a paper", "loss_spikes", "hc", above="mhc")
 
 
 def agreement(claim: Claim, *pairs: tuple[float, float]) -> int:
@@ -48,9 +46,7 @@ def agreement(claim: Claim, *pairs: tuple[float, float]) -> int:
         (SURGES, 1.0, 0.0, 1),
     ],
 )
-def test_three_pairs_that_are_alike_decide_and_two_never_do(
-    claim: Claim, ours: float, other: float, agreed: int
-) -> None:
+def test_three_pairs_that_are_alike_decide_and_two_never_do(claim, ours, other, agreed):
     assert agreement(claim, *[(ours, other)] * 3) == agreed
     assert agreement(claim, *[(ours, other)] * 2) == agreement(claim, (ours, other)) == agreement(claim) == 0
 
@@ -72,11 +68,11 @@ def test_three_pairs_that_are_alike_decide_and_two_never_do(
         (MATCHES, (-0.05, -0.06, -0.05), 1),
     ],
 )
-def test_the_pairs_of_a_setting_decide_together(claim: Claim, gaps: tuple[float, ...], agreed: int) -> None:
+def test_the_pairs_of_a_setting_decide_together(claim, gaps, agreed):
     assert agreement(claim, *[(3.0 + gap, 3.0) for gap in gaps]) == agreed
 
 
-def test_a_pair_that_says_nothing_is_left_out_of_what_the_others_say() -> None:
+def test_a_pair_that_says_nothing_is_left_out_of_what_the_others_say():
     lower = [(2.94, 3.0), (2.96, 3.0), (2.95, 3.0)]
     assert agreement(LOWER, *lower, (INF, INF)) == 1
     assert agreement(LOWER, *lower[:2], (INF, INF)) == 0
@@ -91,7 +87,7 @@ def test_a_pair_that_says_nothing_is_left_out_of_what_the_others_say() -> None:
         ((0.1, 10.0, 2.0), 0),
     ],
 )
-def test_of_ratios_the_logarithms_have_the_interval(ratios: tuple[float, ...], agreed: int) -> None:
+def test_of_ratios_the_logarithms_have_the_interval(ratios, agreed):
     """As they stand 3, 4, 10 and 5 are 5.5 ± 5.0, which holds 1; their logarithms are 1.60 ± 0.81."""
     assert agreement(AMPLIFIES, *[(each, 1.0) for each in ratios]) == agreed
 
@@ -106,27 +102,27 @@ def test_of_ratios_the_logarithms_have_the_interval(ratios: tuple[float, ...], a
         ((INF,), -1),
     ],
 )
-def test_a_number_is_said_of_every_run(gains: tuple[float, ...], agreed: int) -> None:
+def test_a_number_is_said_of_every_run(gains, agreed):
     assert agreement(BOUND, *[(gain, 1.65) for gain in gains]) == agreed
 
 
 @pytest.mark.parametrize("pairs", [3, 4, 8])
 @pytest.mark.parametrize("scatter", [0.009, 0.043, 0.3])  # of HC and of mHC against the baseline, and wide
-def test_what_is_not_so_is_decided_in_one_case_of_twenty(pairs: int, scatter: float) -> None:
+def test_what_is_not_so_is_decided_in_one_case_of_twenty(pairs, scatter):
     gaps = np.random.default_rng(pairs).normal(0, scatter, (4000, pairs))
     wrong = np.mean([agreement(LOWER, *zip(3 + each, [3.0] * pairs, strict=True)) != 0 for each in gaps])
     assert wrong < 0.06
     assert wrong > 0.04 or scatter < 0.04  # ... and rarer only where the noise swallows the scatter
 
 
-def test_runs_that_diverge_by_the_toss_of_a_coin_decide_in_one_case_of_thirty() -> None:
+def test_runs_that_diverge_by_the_toss_of_a_coin_decide_in_one_case_of_thirty():
     tosses = np.random.default_rng(0).random((6000, 3, 2)) < 0.5
     losses = np.where(tosses, INF, 3.0)
     wrong = np.mean([agreement(LOWER, *map(tuple, each)) != 0 for each in losses.tolist()])
     assert wrong == pytest.approx(2 / 64, abs=0.008)
 
 
-def test_how_often_fewer_pairs_would_decide_what_is_not_so() -> None:
+def test_how_often_fewer_pairs_would_decide_what_is_not_so():
     """The figures of the claims' caption, from the scatter of the six recorded seeds."""
     (seeds,) = by_study(read_runs(checkout() / "results", "seeds")).values()
     bits = {
@@ -162,14 +158,12 @@ def test_how_often_fewer_pairs_would_decide_what_is_not_so() -> None:
         ([(LONG, 0), (SMALLER, 1)], "yes, at 8.2 M, one setting"),
     ],
 )
-def test_the_longest_trainings_that_decide_are_what_comes_out(
-    found: list[tuple[Kind, int]], said: str
-) -> None:
+def test_the_longest_trainings_that_decide_are_what_comes_out(found, said):
     assert claims.verdict(found) == said
     assert claims.verdict(found[::-1]) == said
 
 
-def test_every_claim_is_whole() -> None:
+def test_every_claim_is_whole():
     found = claims.load()
     assert len({claim.claim for claim in found if not claim.claim.startswith("the same")}) > 10
     for claim in found:
@@ -191,9 +185,7 @@ def test_every_claim_is_whole() -> None:
         ("quantity: [", "expected node content"),
     ],
 )
-def test_an_entry_nobody_understands_is_one_line(
-    entry: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_entry_nobody_understands_is_one_line(entry, said, tmp_path, monkeypatch):
     (tmp_path / "experiments").mkdir()
     (tmp_path / claims.FILE).write_text(f"- {{claim: a, source: b, {entry}}}", encoding="utf-8")
     monkeypatch.setattr(kept, "checkout", lambda: tmp_path)

@@ -1,22 +1,16 @@
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
 from mhc_repro.evidence.comparison import Kind, by_study, comparisons, joined, settings
-from mhc_repro.runs import Run
-
-Fake = Callable[..., Run]
 
 
-def test_seeds_and_arms_stand_side_by_side(fake: Fake) -> None:
+def test_seeds_and_arms_stand_side_by_side(fake):
     (found,) = comparisons([fake("mhc", seed=1), fake("hc"), fake("mhc"), fake("baseline"), fake("zoo")])
     assert list(found.arms) == ["baseline", "hc", "mhc", "zoo"]
     assert [run.seed for run in found.arms["mhc"]] == [0, 1]
     assert (found.setting, found.slug) == ("", "made-up")
 
 
-def test_a_swept_setting_is_never_averaged_over(fake: Fake) -> None:
+def test_a_swept_setting_is_never_averaged_over(fake):
     runs = [fake(arm, model__blocks=blocks) for blocks in (16, 4, 8) for arm in ("baseline", "hc")]
     found = comparisons(runs)
     assert [each.setting for each in found] == ["blocks 4", "blocks 8", "blocks 16"]
@@ -24,24 +18,24 @@ def test_a_swept_setting_is_never_averaged_over(fake: Fake) -> None:
     assert all(len(of_arm) == 1 for each in found for of_arm in each.arms.values())
 
 
-def test_two_protocol_versions_are_two_settings(fake: Fake) -> None:
+def test_two_protocol_versions_are_two_settings(fake):
     found = comparisons([fake("hc"), fake("hc", manifest={"protocol_version": 99})])
     assert len(found) == 2
 
 
-def test_a_swept_connection_option_makes_arms_that_share_the_baseline(fake: Fake) -> None:
+def test_a_swept_connection_option_makes_arms_that_share_the_baseline(fake):
     runs = [fake("baseline", connection__n=1)] + [fake("mhc", connection__n=n) for n in (4, 2)]
     (found,) = comparisons(runs)
     assert list(found.arms) == ["baseline", "mhc, n 2", "mhc, n 4"]
 
 
-def test_studies_stay_apart(fake: Fake) -> None:
+def test_studies_stay_apart(fake):
     found = by_study([fake(study="b"), fake(study="a"), fake("hc", study="a")])
     assert list(found) == ["a", "b"]
     assert [[len(each.runs) for each in of_study] for of_study in found.values()] == [[2], [1]]
 
 
-def test_settings_are_all_that_makes_the_run_id_but_the_seed(fake: Fake) -> None:
+def test_settings_are_all_that_makes_the_run_id_but_the_seed(fake):
     one, other = (settings(fake("hc", seed=seed, study=study)) for seed, study in ((0, "a"), (1, "b")))
     assert one == other
     assert len(set(one.items())) == len(one)  # all can be hashed
@@ -49,7 +43,7 @@ def test_settings_are_all_that_makes_the_run_id_but_the_seed(fake: Fake) -> None
     assert one["optim.betas"] == (0.9, 0.95)
 
 
-def test_studies_of_one_net_are_one_setting(fake: Fake) -> None:
+def test_studies_of_one_net_are_one_setting(fake):
     runs = [fake(arm, study="depth", model__blocks=blocks) for blocks in (4, 8) for arm in ("baseline", "hc")]
     runs += [fake(arm, study="seeds", seed=seed, model__blocks=4) for seed in (2, 1) for arm in ("hc", "mhc")]
     small, large = joined(by_study(runs))
@@ -70,12 +64,12 @@ def test_studies_of_one_net_are_one_setting(fake: Fake) -> None:
         {"manifest": {"protocol_version": 99}},
     ],
 )
-def test_nets_that_differ_are_not_joined(fake: Fake, other: dict[str, Any]) -> None:
+def test_nets_that_differ_are_not_joined(fake, other):
     found = joined(by_study([fake("hc", study="a"), fake("hc", study="b", seed=1, **other)]))
     assert [each.name for each in found] == ["a", "b"]
 
 
-def test_of_two_runs_of_a_seed_the_first_study_has_its_own_counted(fake: Fake) -> None:
+def test_of_two_runs_of_a_seed_the_first_study_has_its_own_counted(fake):
     first, again = fake("hc", study="a"), fake("hc", study="b", probe__token_map_times=2)
     (found,) = joined(by_study([again, first]))
     assert (found.name, found.runs) == ("a", [first])
@@ -87,7 +81,7 @@ def test_of_two_runs_of_a_seed_the_first_study_has_its_own_counted(fake: Fake) -
     assert found.ended("hc") == {0: again}
 
 
-def test_a_kind_is_length_before_size(fake: Fake) -> None:
+def test_a_kind_is_length_before_size(fake):
     (found,) = comparisons(
         [fake("hc", train__steps=500, data__batch=16, data__sequence=128, model__blocks=4)]
     )

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from functools import reduce
 
 import numpy as np
@@ -14,9 +13,6 @@ from mhc_repro.evidence.composites import (
     stored_error,
     token_matrices,
 )
-from mhc_repro.runs import Run
-
-Probed = Callable[..., Run]
 
 
 def drawn(layers: int = 5, tokens: int = 6, n: int = 3, scale: float = 0.4) -> np.ndarray:
@@ -24,21 +20,21 @@ def drawn(layers: int = 5, tokens: int = 6, n: int = 3, scale: float = 0.4) -> n
     return np.eye(n) + scale * np.random.default_rng(3).normal(size=(layers, tokens, n, n))
 
 
-def test_composites_are_the_products_of_the_definition() -> None:
+def test_composites_are_the_products_of_the_definition():
     h = drawn()
     for layer in range(len(h)):
         assert forward(h)[layer] == pytest.approx(reduce(np.matmul, h[: layer + 1][::-1]))
         assert backward(h)[layer] == pytest.approx(reduce(np.matmul, h[layer:][::-1]))
 
 
-def test_amax_keeps_signs_inside_the_sums() -> None:
+def test_amax_keeps_signs_inside_the_sums():
     h = np.array([[1.0, -3.0], [0.5, 2.0]])
     assert amax(h, "forward") == 2.5
     assert amax(h, "backward") == 1.5
     assert amax(-h, "forward") == 2.5
 
 
-def test_what_was_stored_is_read_back(probed: Probed) -> None:
+def test_what_was_stored_is_read_back(probed):
     h = drawn()
     run = probed(h)
     assert matrices(run, 60) == pytest.approx(h.mean(1))
@@ -48,7 +44,7 @@ def test_what_was_stored_is_read_back(probed: Probed) -> None:
     assert stored_error(run, 60) < 1e-12
 
 
-def test_rows_in_disorder_are_put_in_order(probed: Probed) -> None:
+def test_rows_in_disorder_are_put_in_order(probed):
     run, before = probed(drawn()), matrices(probed(drawn()), 60)
     run.__dict__["gains"] = run.gains.iloc[::-1]
     run.__dict__["tokens"] = run.tokens.iloc[::-1]
@@ -58,13 +54,13 @@ def test_rows_in_disorder_are_put_in_order(probed: Probed) -> None:
     )
 
 
-def test_stored_error_sees_a_wrong_gain(probed: Probed) -> None:
+def test_stored_error_sees_a_wrong_gain(probed):
     run = probed(drawn())
     run.gains.loc[2, "composite_backward"] *= 1.01
     assert stored_error(run, 60) == pytest.approx(0.01, rel=0.02)
 
 
-def test_product_of_averages_misses_what_sub_layers_have_in_common(probed: Probed) -> None:
+def test_product_of_averages_misses_what_sub_layers_have_in_common(probed):
     # two tokens, n = 1: 0.5 and 1.5 in both sub-layers; the mean product is 1 + the covariance 0.25
     table = recomputed(probed(np.array([0.5, 1.5, 0.5, 1.5]).reshape(2, 2, 1, 1)), 60)
     assert list(table.index) == [1, 2]
@@ -73,7 +69,7 @@ def test_product_of_averages_misses_what_sub_layers_have_in_common(probed: Probe
     assert table["backward", "recorded"].tolist() == pytest.approx([1.25, 1.0])
 
 
-def test_all_tokens_kept_agree_with_the_recorded_gains(probed: Probed) -> None:
+def test_all_tokens_kept_agree_with_the_recorded_gains(probed):
     table = recomputed(probed(drawn()), 60)
     for direction in ("forward", "backward"):
         mine = table[direction]
@@ -82,7 +78,7 @@ def test_all_tokens_kept_agree_with_the_recorded_gains(probed: Probed) -> None:
         assert np.abs(mine["of averages"] / mine["recorded"] - 1).max() > 1e-3
 
 
-def test_static_maps_have_nothing_to_average(probed: Probed) -> None:
+def test_static_maps_have_nothing_to_average(probed):
     table = recomputed(probed(np.repeat(drawn(tokens=1), 4, axis=1)), 60)
     for direction in ("forward", "backward"):
         mine = table[direction]

@@ -2,7 +2,6 @@
 
 import io
 import random
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,7 +12,7 @@ from mhc_repro.evidence.ledger import LEDGER, values
 from mhc_repro.runs import read_runs
 
 
-def test_every_run_has_every_quantity_and_its_verdict(tmp_path: Path) -> None:
+def test_every_run_has_every_quantity_and_its_verdict(tmp_path):
     make_run(tmp_path, "baseline", spike=150)
     make_run(tmp_path, "mhc", dead=True)
     runs = read_runs(tmp_path)
@@ -27,7 +26,7 @@ def test_every_run_has_every_quantity_and_its_verdict(tmp_path: Path) -> None:
     assert frame.loc["baseline", "loss_spikes"] == 1
 
 
-def test_a_setting_that_is_not_the_same_in_all_runs_has_a_column(tmp_path: Path) -> None:
+def test_a_setting_that_is_not_the_same_in_all_runs_has_a_column(tmp_path):
     for lr in (1e-3, 3e-3):
         make_run(tmp_path, "hc", lr=lr)
     make_run(tmp_path, "baseline", blocks=3)
@@ -38,7 +37,7 @@ def test_a_setting_that_is_not_the_same_in_all_runs_has_a_column(tmp_path: Path)
 
 
 @pytest.mark.parametrize("ended", [{"diverges": 130}, {"stops": 130}])
-def test_a_run_that_did_not_finish_has_no_final_loss(tmp_path: Path, ended: dict[str, int]) -> None:
+def test_a_run_that_did_not_finish_has_no_final_loss(tmp_path, ended):
     make_run(tmp_path, "hc", **ended)
     row = index(read_runs(tmp_path)).iloc[0]
     assert row[["loss_last", "loss_final", "bpc_test"]].isna().all()
@@ -50,7 +49,7 @@ def test_a_run_that_did_not_finish_has_no_final_loss(tmp_path: Path, ended: dict
         assert row[list(LEDGER)].isna().all()
 
 
-def test_a_run_that_only_began_has_blanks(tmp_path: Path) -> None:
+def test_a_run_that_only_began_has_blanks(tmp_path):
     folder = make_run(tmp_path, "mhc", stops=20)
     for name in ("manifest.json", "status.json"):
         (folder / name).unlink()
@@ -59,7 +58,7 @@ def test_a_run_that_only_began_has_blanks(tmp_path: Path) -> None:
     assert row.to_dict() == known | {"data_sha256": 0}  # sixty-four zeros
 
 
-def test_the_order_of_writing_does_not_show(tmp_path: Path) -> None:
+def test_the_order_of_writing_does_not_show(tmp_path):
     arms = ["baseline", "hc", "mhc"]
     texts = set()
     for seed in range(2):
@@ -71,5 +70,5 @@ def test_the_order_of_writing_does_not_show(tmp_path: Path) -> None:
     assert "\r" not in texts.pop()
 
 
-def test_no_runs_give_the_header() -> None:
+def test_no_runs_give_the_header():
     assert index_csv([]) == ",".join((*WHO, *COLUMNS)) + "\n"

@@ -99,7 +99,7 @@ def made(state: str = "finished", n: int = 4, drop: tuple[str, ...] = ()) -> Run
     return run
 
 
-def test_every_quantity_by_hand() -> None:
+def test_every_quantity_by_hand():
     assert set(EXPECTED) == set(LEDGER)
     found = values(made())
     assert found == pytest.approx(EXPECTED | {"grad_body_median": found["grad_body_median"]})
@@ -107,7 +107,7 @@ def test_every_quantity_by_hand() -> None:
     assert STEPS > WINDOW
 
 
-def test_a_run_that_diverged_has_lost_everything_and_keeps_what_it_measured() -> None:
+def test_a_run_that_diverged_has_lost_everything_and_keeps_what_it_measured():
     found = values(made("diverged", drop=("bpc/test",)))
     assert found["bpc"] == inf
     assert isnan(found["bpc_test"])
@@ -115,7 +115,7 @@ def test_a_run_that_diverged_has_lost_everything_and_keeps_what_it_measured() ->
     assert (found["bpc_val"], found["composite"]) == (3.5, 7.0)
 
 
-def test_what_was_not_recorded_is_no_number() -> None:
+def test_what_was_not_recorded_is_no_number():
     """Old runs have no kernel, a baseline has no H_res to move, and a run under way has nothing yet."""
     old = values(made(n=1, drop=("kernel/late_share", "kernel/cancellation", "grad/clipped")))
     missing = {
@@ -130,7 +130,7 @@ def test_what_was_not_recorded_is_no_number() -> None:
     assert all(map(isnan, values(made("running")).values()))
 
 
-def test_a_quantity_is_read_once_and_only_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quantity_is_read_once_and_only_when_it_is_asked_for(monkeypatch):
     run, asked = made(), []
     for name in ("bpc", "composite"):
         counting = replace(LEDGER[name], read=lambda recorded, name=name: asked.append(name) or 1.0)
@@ -139,7 +139,7 @@ def test_a_quantity_is_read_once_and_only_when_it_is_asked_for(monkeypatch: pyte
     assert asked == ["bpc"]
 
 
-def test_a_ratio_and_a_difference_are_compared_each_on_its_scale() -> None:
+def test_a_ratio_and_a_difference_are_compared_each_on_its_scale():
     bits, gain = LEDGER["bpc"], LEDGER["composite"]
     assert bits.compare(3.5, 3.0) == bits.gap(3.5, 3.0) == 0.5
     assert gain.compare(8.0, 2.0) == 4.0

@@ -33,19 +33,17 @@ def compared(found: dict[str, dict[int, float]]) -> Interval:
         ((3.0, 2.0, nan, 5.0), nan),  # a hole
     ],
 )
-def test_sensitivity_by_hand(found: tuple[float, ...], expected: float) -> None:
+def test_sensitivity_by_hand(found, expected):
     assert sensitivity(found, 8.0) == pytest.approx(expected, nan_ok=True)
 
 
 @given(losses, st.floats(-5, 5), st.floats(0.1, 10))
-def test_sensitivity_moves_with_the_unit_and_not_with_the_zero_of_the_loss(
-    found: list[float], shift: float, unit: float
-) -> None:
+def test_sensitivity_moves_with_the_unit_and_not_with_the_zero_of_the_loss(found, shift, unit):
     moved = sensitivity([unit * loss + shift for loss in found], unit * 8.0 + shift)
     assert moved == pytest.approx(unit * sensitivity(found, 8.0), nan_ok=True, abs=1e-9)
 
 
-def test_seeds_are_rows_with_starts_of_their_own() -> None:
+def test_seeds_are_rows_with_starts_of_their_own():
     found = [(3.0, 2.0, 4.0, inf), (3.0, 2.0, nan, 4.0), (4.0, 4.0, 3.0, inf)]
     assert sensitivity(found, [8.0, 8.0, 7.0]) == pytest.approx([9 / 4, nan, 6 / 4], nan_ok=True)
     rate, loss = best(RATES, found)
@@ -63,7 +61,7 @@ def test_seeds_are_rows_with_starts_of_their_own() -> None:
         ((3.0, 2.0, 2.5, nan), nan, nan),  # what is missing might have been the best
     ],
 )
-def test_the_best_rate(found: tuple[float, ...], rate: float, loss: float) -> None:
+def test_the_best_rate(found, rate, loss):
     assert best(RATES, found) == pytest.approx((rate, loss), nan_ok=True)
 
 
@@ -83,16 +81,16 @@ def test_the_best_rate(found: tuple[float, ...], rate: float, loss: float) -> No
         ((3.0, 2.0, inf, nan), nan),
     ],
 )
-def test_the_largest_stable_rate(found: tuple[float, ...], rate: float) -> None:
+def test_the_largest_stable_rate(found, rate):
     assert largest_stable(RATES, found, FREQUENCIES) == pytest.approx(rate, nan_ok=True)
 
 
-def test_without_a_threshold_nothing_is_called_stable() -> None:
+def test_without_a_threshold_nothing_is_called_stable():
     assert isnan(largest_stable(RATES, (3.0, 2.0, 4.0, 4.9), nan))
 
 
 @given(losses)
-def test_the_largest_stable_rate_against_its_definition(found: list[float]) -> None:
+def test_the_largest_stable_rate_against_its_definition(found):
     expected = 0.0
     if min(found) < FREQUENCIES:
         for at, (rate, loss) in enumerate(zip(RATES, found, strict=True)):
@@ -103,14 +101,14 @@ def test_the_largest_stable_rate_against_its_definition(found: list[float]) -> N
 
 
 @pytest.mark.parametrize("rates", [(), (1e-3, 3e-3), (1e-3, 1e-2, 3e-3, 3e-2), (1e-3, 1e-3, 1e-2, 3e-2)])
-def test_rates_that_are_no_grid_of_the_losses_are_named(rates: tuple[float, ...]) -> None:
+def test_rates_that_are_no_grid_of_the_losses_are_named(rates):
     with pytest.raises(ValueError, match=r"\(4,\) need as many ascending rates, got \["):
         best(rates, (1.0, 2.0, 3.0, 4.0))
     with pytest.raises(ValueError, match="ascending"):
         largest_stable(rates, (1.0, 2.0, 3.0, 4.0), FREQUENCIES)
 
 
-def test_two_arms_are_compared_by_seed_and_a_hole_costs_its_pair() -> None:
+def test_two_arms_are_compared_by_seed_and_a_hole_costs_its_pair():
     found = {
         "hc": {
             0: (3.0, 2.0, 2.5, 4.0),

@@ -8,42 +8,42 @@ from scipy import stats as reference
 from mhc_repro.evidence.stats import Interval, interval, paired, pairing_correlation, ratio, t_interval
 
 
-def test_interval_agrees_with_scipy() -> None:
+def test_interval_agrees_with_scipy():
     values = [2.343, 2.471, 2.401, 2.388]
     mean, half = t_interval(values)
     low, high = reference.t.interval(0.95, df=3, loc=np.mean(values), scale=reference.sem(values))
     assert (mean - half, mean + half) == pytest.approx((low, high))
 
 
-def test_interval_of_three_in_closed_form() -> None:
+def test_interval_of_three_in_closed_form():
     # mean 2, standard error 1 / sqrt(3), 97.5 % quantile of t with 2 degrees: 0.95 * sqrt(2 / (1 - 0.95**2))
     mean, half = t_interval([1.0, 2.0, 3.0])
     assert mean == 2.0
     assert half == pytest.approx(0.95 * np.sqrt(2 / (1 - 0.95**2)) / np.sqrt(3))
 
 
-def test_interval_runs_along_the_seeds() -> None:
+def test_interval_runs_along_the_seeds():
     mean, half = t_interval([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]])
     assert mean.tolist() == [2.0, 5.0]
     assert half[1] == 0.0
     assert half[0] > 0.0
 
 
-def test_two_seeds_have_no_interval() -> None:
+def test_two_seeds_have_no_interval():
     with pytest.raises(ValueError, match="at least 3 seeds, got 2"):
         t_interval([1.0, 2.0])
 
 
-def test_pairs_only_shared_seeds() -> None:
+def test_pairs_only_shared_seeds():
     assert paired({2: 5.0, 0: 1.0, 7: 9.0}, {0: 0.5, 2: 1.0, 3: 4.0}) == {0: 0.5, 2: 4.0}
 
 
-def test_pairs_series_by_their_steps() -> None:
+def test_pairs_series_by_their_steps():
     arm, baseline = pd.Series({1: 3.0, 2: 4.0}), pd.Series({2: 1.0, 3: 1.0})
     assert paired({0: arm}, {0: baseline})[0].dropna().to_dict() == {2: 3.0}
 
 
-def test_an_interval_of_pairs_says_on_which_side_of_zero_it_lies() -> None:
+def test_an_interval_of_pairs_says_on_which_side_of_zero_it_lies():
     values = [0.02, 0.03, 0.025, 0.01]
     found = interval(values)
     low, high = reference.t.interval(0.95, df=3, loc=np.mean(values), scale=reference.sem(values))
@@ -54,14 +54,14 @@ def test_an_interval_of_pairs_says_on_which_side_of_zero_it_lies() -> None:
 
 
 @pytest.mark.parametrize("gaps", [[], [1.0, 1.0], [1.0, 1.0, inf], [1.0, 1.0, nan]])
-def test_without_three_finite_pairs_there_is_no_interval_and_no_side(gaps: list[float]) -> None:
+def test_without_three_finite_pairs_there_is_no_interval_and_no_side(gaps):
     found = interval(gaps)
     assert isnan(found.mean)
     assert isnan(found.half)
     assert (found.pairs, found.side()) == (len(gaps), 0)
 
 
-def test_the_correlation_is_what_pairing_takes_off_the_variance() -> None:
+def test_the_correlation_is_what_pairing_takes_off_the_variance():
     own, shared = np.random.default_rng(0).normal(size=(2, 3, 4000))
     for weight, expected in ((0.0, 0.0), (3.0, 0.9)):
         arm, other = (
@@ -76,7 +76,7 @@ def test_the_correlation_is_what_pairing_takes_off_the_variance() -> None:
         )
 
 
-def test_only_seeds_that_both_have_are_correlated() -> None:
+def test_only_seeds_that_both_have_are_correlated():
     arm, other = {0: 1.0, 1: 2.0, 2: 4.0, 9: -50.0}, {2: 1.0, 1: 3.0, 0: 4.0, 7: 50.0}
     assert pairing_correlation(arm, other) == pytest.approx(
         reference.pearsonr([1, 2, 4], [4, 3, 1]).statistic
@@ -84,7 +84,7 @@ def test_only_seeds_that_both_have_are_correlated() -> None:
 
 
 @pytest.mark.parametrize("other", [{0: 1.0, 1: 2.0}, {0: 1.0, 1: 1.0, 2: 1.0}, {0: 1.0, 1: 2.0, 2: inf}])
-def test_without_three_seeds_that_scatter_there_is_no_correlation(other: dict[int, float]) -> None:
+def test_without_three_seeds_that_scatter_there_is_no_correlation(other):
     assert isnan(pairing_correlation({0: 1.0, 1: 2.0, 2: 4.0}, other))
 
 
@@ -100,5 +100,5 @@ def test_without_three_seeds_that_scatter_there_is_no_correlation(other: dict[in
         (nan, 1, nan),
     ],
 )
-def test_a_ratio_with_a_zero_in_it_is_no_number(ours: float, other: float, expected: float) -> None:
+def test_a_ratio_with_a_zero_in_it_is_no_number(ours, other, expected):
     assert ratio(ours, other) == pytest.approx(expected, nan_ok=True)

@@ -10,7 +10,7 @@ from torch.nn import functional
 from mhc_repro import GainMonitor, arm_names, eject, inject, parameter_groups
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.verdicts import verdict
-from mhc_repro.library.injection import Injected
+from mhc_repro.library.injected import Injected
 from mhc_repro.runs import read_run
 
 WIDTH, VOCAB = 16, 24
@@ -71,30 +71,16 @@ def decoder(block=Block, dtype=torch.float64, **options):
 
 def gpt2(dtype=torch.float64, **options):
     transformers = pytest.importorskip("transformers")
-    config = transformers.GPT2Config(
-        vocab_size=VOCAB,
-        n_positions=16,
-        n_embd=WIDTH,
-        n_layer=3,
-        n_head=2,
-        bos_token_id=0,
-        eos_token_id=0,
-        **options,
-    )
+    sizes = {"vocab_size": VOCAB, "n_positions": 16, "n_embd": WIDTH, "n_layer": 3, "n_head": 2}
+    config = transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0, **options)
     torch.manual_seed(0)
     return transformers.GPT2LMHeadModel(config).to(dtype)
 
 
 def vit(dtype=torch.float64):
     transformers = pytest.importorskip("transformers")
-    config = transformers.ViTConfig(
-        hidden_size=WIDTH,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=32,
-        image_size=8,
-        patch_size=4,
-    )
+    sizes = {"hidden_size": WIDTH, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.ViTConfig(**sizes, image_size=8, patch_size=4)
     torch.manual_seed(0)
     return transformers.ViTForImageClassification(config).to(dtype)
 
@@ -224,17 +210,13 @@ def test_groups_decay_what_the_suite_decays():
             name = names[id(parameter)]
             own = ".connection." in name
             assert group["lr"] == (1e-2 if own else 1e-3)
-            decays = (
-                name.endswith(".phi") if own else parameter.dim() == 2 and not name.startswith("embedding")
-            )
-            assert group["weight_decay"] == pytest.approx((0.01 if own else 0.1) * decays)
+            matrix = parameter.dim() == 2 and not name.startswith("embedding")
+            decay = 0.01 * name.endswith(".phi") if own else 0.1 * matrix
+            assert group["weight_decay"] == pytest.approx(decay)
 
 
 def test_checkpointing_inside_is_the_same_and_around_is_told():
-    plain, inside = (
-        gpt2(attn_pdrop=0, embd_pdrop=0, resid_pdrop=0),
-        gpt2(attn_pdrop=0, embd_pdrop=0, resid_pdrop=0),
-    )
+    plain, inside = (gpt2(attn_pdrop=0, embd_pdrop=0, resid_pdrop=0) for _ in range(2))
     for model in (plain, inside):
         inject(model.train(), "GPT2Block", "mhc", sample=TOKENS)
     inside.gradient_checkpointing_enable()

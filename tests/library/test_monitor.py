@@ -3,6 +3,7 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -45,24 +46,16 @@ def test_rows_are_those_of_the_suites_probe(tiny, tmp_path, name):
     probe = Probe(ProbeConfig(every=2, windows=3, token_maps=5), TOKENS, 2).measure(model, 0)
     ends = model.reduction
 
-    class Model(nn.Module):  # the suite's joins its streams by a plain function, the sum by default
-        def __init__(self):
-            super().__init__()
-            self.body = model
-
-        def forward(self, tokens):
-            return self.body(tokens)
-
-    with GainMonitor(Model(), 2, tmp_path / "mine", probe=TOKENS) as monitor:
+    # The suite's joins its streams by a plain function, the sum by default.
+    with GainMonitor(nn.Sequential(model), 2, tmp_path / "mine", probe=TOKENS) as monitor:
         monitor.step()
     run = read_run(monitor.path)
     gains = run.gains[run.gains["step"] == 0]
     for column in probe.gains[0]:
-        if column in gains and column not in ("attention_logit",):
-            expected = [row[column] for row in probe.gains]
-            found = gains[column].tolist()
-            if isinstance(expected[0], list):
-                expected, found = ([x for each in lists for x in each] for lists in (expected, found))
+        if column in gains and column != "attention_logit":
+            expected, found = (
+                np.stack([*each]) for each in ([row[column] for row in probe.gains], gains[column])
+            )
             assert found == pytest.approx(expected, rel=1e-6, abs=1e-7), column
     assert {"spread", "gate_slope", "row_error", "h_pre", "h_single"} <= set(gains)
     first = run.metrics.iloc[0]
@@ -96,9 +89,8 @@ def test_in_training_each_probe_sees_the_weights_of_its_step(watched):
         model(inputs[step])
         rows = run.probe(step)
         for layer, mix in enumerate(seen[-LAYERS:], 1):
-            assert rows.loc[layer, "h_single"].tolist() == pytest.approx(
-                mix.mean(2).flatten().tolist(), abs=1e-6
-            )
+            mean = mix.mean(2).flatten().tolist()
+            assert rows.loc[layer, "h_single"].tolist() == pytest.approx(mean, abs=1e-6)
 
 
 @pytest.mark.parametrize("how", ["passive", "probe", "compiled"])
@@ -250,7 +242,6 @@ def test_a_callable_says_the_maps(watched):
         def __init__(self):
             super().__init__()
             self.steps = nn.ModuleList(Step(self, layer) for layer in range(LAYERS))
-            self.inner = Reference._parts
 
         def forward(self, x):
             x = x[:, :, None].repeat(1, 1, self.n, 1)
@@ -272,23 +263,19 @@ def test_a_callable_says_the_maps(watched):
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    ("name", "reasons"),
     [
-        ("mhc_tokenbender", "h_res_identity"),
-        ("mhc_uniform", "h_res_uniform"),
-        ("mhc_uniform", "streams_never_separated"),
+        ("mhc_tokenbender", {"h_res_identity"}),
+        ("mhc_uniform", {"h_res_uniform", "streams_never_separated"}),
+        ("mhc", set()),
     ],
 )
-def test_guards_speak(watched, capsys, name, reason):
+def test_guards_speak_of_what_is_wrong_alone(watched, capsys, name, reasons):
     run = watched(seeded(lambda: Stack(name)), steps=24, every=4).run
-    assert reason in found(run)
-    assert f"GainMonitor: {reason}: " in capsys.readouterr().err
-
-
-def test_a_sound_arm_is_left_alone(watched, capsys):
-    run = watched(seeded(Stack), steps=24, every=4).run
-    assert found(run) == []
-    assert capsys.readouterr().err == ""
+    said = capsys.readouterr().err
+    assert reasons <= set(found(run))
+    assert all(f"GainMonitor: {reason}: " in said for reason in reasons)
+    assert bool(reasons) == bool(found(run)) == bool(said)
 
 
 @pytest.mark.parametrize("how", ["passive", "probe"])
@@ -373,13 +360,9 @@ def test_under_distributed_data_parallel(tmp_path, watched):
     (run,) = read_runs(tmp_path)
     assert run.config["model"]["own"] == "Stack"
     alone = watched(seeded(Stack), steps=4, name="alone").run
-    first, later = (
-        (run.gains[run.gains["step"] == n], alone.gains[alone.gains["step"] == n]) for n in (0, 2)
-    )
-    assert first[0]["composite_forward"].tolist() == first[1]["composite_forward"].tolist()
-    assert (
-        later[0]["composite_forward"].tolist() != later[1]["composite_forward"].tolist()
-    )  # others' gradients
+    first, later = ([each.probe(n)["composite_forward"].tolist() for each in (run, alone)] for n in (0, 2))
+    assert first[0] == first[1]
+    assert later[0] != later[1]  # others' gradients
 
 
 @pytest.mark.parametrize(
@@ -389,10 +372,7 @@ def test_under_distributed_data_parallel(tmp_path, watched):
         (lambda out: GainMonitor(Stack(), 0, out), "every=0: must be 1 or more"),
         (lambda out: GainMonitor(Stack(), out=out, name="my arm"), "name=my arm: must be a plain name"),
         (lambda out: GainMonitor(Stack(), out=out, adapters={"Wraped": max}), "nearest: Wrapped"),
-        (
-            lambda out: GainMonitor(Stack(), 1, out).step(),
-            "no hyper-connection was seen in this step's forward",
-        ),
+        (lambda out: GainMonitor(Stack(), 1, out).step(), "no hyper-connection was seen in this step's"),
     ],
 )
 def test_a_mistake_is_one_line_that_teaches(use, said, tmp_path):
@@ -403,6 +383,4 @@ def test_a_mistake_is_one_line_that_teaches(use, said, tmp_path):
 
 def test_an_adapter_of_other_shapes_is_told(watched):
     with pytest.raises(UserError, match=r"must return H_pre \(..., n\), H_post \(..., n\) and H_res"):
-        watched(
-            Stack(), adapters={"HyperConnection": lambda *_: (torch.ones(4), torch.ones(3), torch.eye(4))}
-        )
+        watched(Stack(), adapters={"HyperConnection": lambda *_: (*torch.ones(2, 4), torch.eye(3))})

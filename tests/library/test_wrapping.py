@@ -12,18 +12,15 @@ from torch import nn
 from mhc_repro import arm_names, connection_config, expand_and_reduce, hyper_connection
 from mhc_repro.arm_files import FOLDERS, settings
 from mhc_repro.errors import UserError
+from own_models import stirred
 
 ROOT = Path(__file__).parents[2]
 X = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def awake(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Move every parameter of the connections off its start."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            if "connection." in name:
-                parameter += 0.3 * torch.randn(parameter.shape, generator=generator).to(parameter)
+def awake(module):
+    """Move every parameter of the connection off its start."""
+    stirred(module.connection)
     return module
 
 

@@ -20,9 +20,10 @@ def gains(h_res: torch.Tensor, name: str) -> list[float]:
     return [row[name] for row in gain_rows(h_res)]
 
 
-def check(h_res: torch.Tensor, **expected: list[float]) -> None:
-    for name in GAINS:
-        assert gains(h_res, name) == pytest.approx(expected[name], rel=1e-12), name
+def check(h_res: torch.Tensor, *expected: list[float]) -> None:
+    """Compare with the gains of single matrices, forward and backward, and of products, forward and backward."""
+    for name, of_layers in zip(GAINS, expected, strict=True):
+        assert gains(h_res, name) == pytest.approx(of_layers, rel=1e-12), name
 
 
 A = [[1.0, 2.0], [0.0, 1.0]]  # row sums 3, 1; column sums 1, 3
@@ -32,13 +33,7 @@ C = [[2.0, 0.0], [0.0, 1.0]]  # row sums 2, 1; column sums 2, 1
 
 def test_products_that_do_not_commute():
     """BA = [[1, 2], [4, 9]], CBA = [[2, 4], [4, 9]]; CB = [[2, 0], [4, 1]]."""
-    check(
-        matrices(A, B, C),
-        single_forward=[3, 5, 2],
-        single_backward=[3, 5, 2],
-        composite_forward=[3, 13, 13],  # A, BA, CBA
-        composite_backward=[13, 6, 2],  # CBA, CB, C
-    )
+    check(matrices(A, B, C), [3, 5, 2], [3, 5, 2], [3, 13, 13], [13, 6, 2])  # A, BA, CBA; CBA, CB, C
 
 
 def test_the_two_composites_are_different_products_and_meet_only_at_the_ends():
@@ -51,8 +46,8 @@ def test_the_two_composites_are_different_products_and_meet_only_at_the_ends():
 def test_forward_is_rows_and_backward_columns():
     """Row sums 3 and 7, column sums 4 and 6: transposing would swap them."""
     h = matrices([[1.0, 2.0], [3.0, 4.0]])
-    check(h, single_forward=[7], single_backward=[6], composite_forward=[7], composite_backward=[6])
-    check(h.mT, single_forward=[6], single_backward=[7], composite_forward=[6], composite_backward=[7])
+    check(h, [7], [6], [7], [6])
+    check(h.mT, [6], [7], [6], [7])
 
 
 def test_transposing_every_matrix_reverses_the_products():
@@ -66,55 +61,36 @@ def test_transposing_every_matrix_reverses_the_products():
 
 def test_sums_are_signed():
     """[[1, -1], [0, 1]]: rows sum to 0 and 1, columns to 1 and 0; sums of absolute values would be 2."""
-    check(
-        matrices([[1.0, -1.0], [0.0, 1.0]]),
-        single_forward=[1],
-        single_backward=[1],
-        composite_forward=[1],
-        composite_backward=[1],
-    )
+    check(matrices([[1.0, -1.0], [0.0, 1.0]]), [1], [1], [1], [1])
 
 
 def test_the_sign_of_a_sum_does_not_count():
-    check(
-        matrices([[-3.0, -4.0], [1.0, 1.0]]),
-        single_forward=[7],
-        single_backward=[3],
-        composite_forward=[7],
-        composite_backward=[3],
-    )
+    check(matrices([[-3.0, -4.0], [1.0, 1.0]]), [7], [3], [7], [3])
 
 
 def test_tokens_are_multiplied_before_they_are_averaged():
     """Token 1 has 2, 2 and token 2 has 0, 0: the average of products is 2, the product of averages 1."""
     h = torch.tensor([[2.0, 0.0], [2.0, 0.0]], dtype=torch.float64)[..., None, None]
-    check(
-        h, single_forward=[1, 1], single_backward=[1, 1], composite_forward=[1, 2], composite_backward=[2, 1]
-    )
+    check(h, [1, 1], [1, 1], [1, 2], [2, 1])
 
 
 def test_tokens_are_averaged_before_the_maximum():
     """Token 1 sends all to stream 1 and token 2 all to stream 2: each has gain 2, their average 1."""
     h = torch.cat([matrices([[1.0, 1.0], [0.0, 0.0]]), matrices([[0.0, 0.0], [1.0, 1.0]])], dim=1)
-    check(h, single_forward=[1], single_backward=[1], composite_forward=[1], composite_backward=[1])
+    check(h, [1], [1], [1], [1])
 
 
 def test_tokens_of_opposite_sign_cancel():
     h = torch.cat([matrices(C), -matrices(C)], dim=1)
-    check(h, single_forward=[0], single_backward=[0], composite_forward=[0], composite_backward=[0])
+    check(h, [0], [0], [0], [0])
 
 
 def test_a_layer_that_differs_between_tokens_among_layers_that_do_not():
     """Averages of A P and A Q over two tokens, by hand: A (P + Q) / 2 with P = C, Q = I."""
     first = torch.cat([matrices(C), matrices([[1.0, 0.0], [0.0, 1.0]])], dim=1)
     second = torch.cat([matrices(A), matrices(A)], dim=1)
-    check(
-        torch.cat([first, second]),
-        single_forward=[1.5, 3],
-        single_backward=[1.5, 3],
-        composite_forward=[1.5, 3.5],  # A diag(1.5, 1) = [[1.5, 2], [0, 1]]
-        composite_backward=[3, 3],  # column sums 1.5, 3; then A alone
-    )
+    # Forward A diag(1.5, 1) = [[1.5, 2], [0, 1]]; backward column sums 1.5, 3, then A alone.
+    check(torch.cat([first, second]), [1.5, 3], [1.5, 3], [1.5, 3.5], [3, 3])
 
 
 @pytest.mark.parametrize("n", [1, 2, 4, 8])
@@ -124,7 +100,7 @@ def test_doubly_stochastic_extremes_have_gain_one(n):
     permutations = torch.eye(n, dtype=torch.float64)[orders]
     uniform = torch.full((6, n, n), 1 / n, dtype=torch.float64)
     for h in (permutations, uniform):
-        check(h[:, None], **dict.fromkeys(GAINS, [1.0] * 6))
+        check(h[:, None], *[[1.0] * 6] * 4)
 
 
 def test_a_residual_baseline_has_gain_exactly_one():
@@ -134,28 +110,15 @@ def test_a_residual_baseline_has_gain_exactly_one():
 
 def test_a_gain_repeats_to_a_power():
     """An upper triangle that grows linearly, a scale that grows geometrically."""
-    layers = range(1, 11)
     shear = matrices(*[[[1.0, 1.0], [0.0, 1.0]]] * 10)
-    check(
-        shear,
-        single_forward=[2] * 10,
-        single_backward=[2] * 10,
-        composite_forward=[1 + layer for layer in layers],
-        composite_backward=[12 - layer for layer in layers],
-    )
     double = matrices(*[[[2.0, 0.0], [0.0, 0.5]]] * 10)
-    check(
-        double,
-        single_forward=[2] * 10,
-        single_backward=[2] * 10,
-        composite_forward=[2.0**layer for layer in layers],
-        composite_backward=[2.0 ** (11 - layer) for layer in layers],
-    )
+    for h, powers in ((shear, range(2, 12)), (double, [2.0**layer for layer in range(1, 11)])):
+        check(h, [2] * 10, [2] * 10, [*powers], [*powers][::-1])
 
 
 def test_one_sub_layer_is_its_own_composite():
     h = matrices([[0.5, 2.0], [1.0, -1.0]])
-    check(h, single_forward=[2.5], single_backward=[1.5], composite_forward=[2.5], composite_backward=[1.5])
+    check(h, [2.5], [1.5], [2.5], [1.5])
 
 
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 4), st.integers(0, 1000))
@@ -177,10 +140,10 @@ def test_against_loops(layers, tokens, n, seed):
 
     check(
         h,
-        single_forward=[rows(mean(layer, layer)) for layer in range(layers)],
-        single_backward=[rows(mean(layer, layer).T) for layer in range(layers)],
-        composite_forward=[rows(mean(0, layer)) for layer in range(layers)],
-        composite_backward=[rows(mean(layer, layers - 1).T) for layer in range(layers)],
+        [rows(mean(layer, layer)) for layer in range(layers)],
+        [rows(mean(layer, layer).T) for layer in range(layers)],
+        [rows(mean(0, layer)) for layer in range(layers)],
+        [rows(mean(layer, layers - 1).T) for layer in range(layers)],
     )
 
 

@@ -11,29 +11,12 @@ from mhc_repro.measurement import kernel
 from mhc_repro.measurement.gains import composite_forward, forward_gain
 from mhc_repro.measurement.probe import look
 from mhc_repro.measurement.seen import kernels
+from yaml_files import ARM_NAMES
 
 TOKENS = torch.arange(18).view(3, 6) % 17
 LAYERS = 4
-# Streams made and joined in every way whose weights are a number a stream.
-EXACT = [
-    "baseline",
-    "baseline_quarter",
-    "identity",
-    "hc",
-    "mhc",
-    "mhc_unconstrained",
-    "history",
-    "published_hc",
-    "ohc",
-    "single_pass",
-    "mhc_annealed",
-    "deepseek_v4",
-    "residual_scale",
-    "gated_residual",
-    "attention_residuals",
-    "muddformer",
-    "muddformer_normed",
-]
+# All arms but those whose streams start with another weight for each feature.
+EXACT = sorted({*ARM_NAMES} - {"mhc_lss"})
 
 
 @dataclass
@@ -53,29 +36,22 @@ class Net:
         """Run the branches between the maps as equation 3 of mHC has it, token by token."""
         count = TOKENS.numel()
         x = torch.einsum("sN,Nc->Nsc", self.start, self.model.embed(TOKENS).flatten(0, 1))
-        for branch, read, write, mix in zip(
-            self.model.branches, self.read, self.write, self.mix, strict=False
-        ):
+        maps = zip(self.read, self.write, self.mix, strict=False)  # the last read is the readout's
+        for branch, (read, write, mix) in zip(self.model.branches, maps, strict=True):
             y = branch(torch.einsum("sN,Nsc->Nc", read, x).view(*TOKENS.shape, -1)).view(count, -1)
             x = torch.einsum("ijN,Njc->Nic", mix, x) + torch.einsum("sN,Nc->Nsc", write, y)
         return head(self.model, torch.einsum("sN,Nsc->Nc", self.read[-1], x))
 
     def moved(self, basis: list[Tensor]) -> "Net":
         """The same function in another basis: X_l -> G_l X_l with G (N, n, n) for l = 1 ... L + 1."""
-        inverse = [torch.linalg.inv(each) for each in basis]
+        g = torch.stack(basis)
+        back = torch.linalg.inv(g)
         return Net(
             self.model,
-            torch.einsum("Nij,jN->iN", basis[0], self.start),
-            torch.stack([torch.einsum("iN,Nij->jN", r, g) for r, g in zip(self.read, inverse, strict=True)]),
-            torch.stack(
-                [torch.einsum("Nij,jN->iN", g, w) for w, g in zip(self.write, basis[1:], strict=True)]
-            ),
-            torch.stack(
-                [
-                    torch.einsum("Nij,jkN,Nkl->ilN", after, h, before)
-                    for h, after, before in zip(self.mix, basis[1:], inverse[:-1], strict=True)
-                ]
-            ),
+            torch.einsum("Nij,jN->iN", g[0], self.start),
+            torch.einsum("liN,lNij->ljN", self.read, back),
+            torch.einsum("lNij,ljN->liN", g[1:], self.write),
+            torch.einsum("lNij,ljkN,lNkm->limN", g[1:], self.mix, back[:-1]),
         )
 
     def gain(self) -> float:
@@ -178,22 +154,12 @@ def test_a_residual_net_hears_all_alike(tiny):
     assert torch.equal(made, torch.ones(5, 5, dtype=torch.float64).tril()[..., None].expand(-1, -1, 18))
     rows = kernel.kernel_rows(made, kappa)
     assert [row["k_hat"] for row in rows] == [[1.0] * count for count in range(1, 6)]
-    x = model.embed(TOKENS)
-    heard = x
+    outputs = [model.embed(TOKENS)]
     for branch in model.branches:
-        heard = heard + branch(heard)
-    sizes = [x, *(branch_output(model, TOKENS))]
-    ratio = [(each.std(-1, correction=0) / heard.std(-1, correction=0)).mean().item() for each in sizes]
+        outputs.append(branch(sum(outputs)))
+    heard = sum(outputs).std(-1, correction=0)
+    ratio = [(each.std(-1, correction=0) / heard).mean().item() for each in outputs]
     assert rows[-1]["kappa"] == pytest.approx(ratio, rel=1e-12)
-
-
-def branch_output(model, tokens: Tensor) -> list[Tensor]:
-    """What each branch of a plain residual net adds."""
-    x, added = model.embed(tokens), []
-    for branch in model.branches:
-        added.append(branch(x))
-        x = x + added[-1]
-    return added
 
 
 def test_the_summary_by_hand():

@@ -85,18 +85,14 @@ def test_rows_against_numpy(tiny, streams_arm):
         for name, (tokens, mean, axis) in per_token.items():
             assert row[name] == pytest.approx(np.abs(mean.sum(axis - 1)).max(), rel=1e-10)
             assert row[f"{name}_token"] == pytest.approx(np.abs(tokens.sum(axis)).max(1).mean(), rel=1e-10)
-            assert row[f"{name}_norm"] == pytest.approx(
-                np.linalg.norm(mean, {2: np.inf, 1: 1}[axis]), rel=1e-10
-            )
+            norm = np.linalg.norm(mean, {2: np.inf, 1: 1}[axis])
+            assert row[f"{name}_norm"] == pytest.approx(norm, rel=1e-10)
         assert row["min_column_sum"] == pytest.approx(means["backward"].sum(0).min(), rel=1e-10)
         for name, axis in (("row_error", 2), ("column_error", 1)):
-            assert row[name] == pytest.approx(
-                np.abs(h[layer].sum(axis) - 1).max(1).mean(), rel=1e-9, abs=1e-13
-            )
-        assert row["distance_identity"] == pytest.approx(
-            np.linalg.norm(means["single"] - np.eye(n)), abs=1e-12
-        )
-        assert row["distance_uniform"] == pytest.approx(np.linalg.norm(means["single"] - 1 / n), rel=1e-10)
+            off = np.abs(h[layer].sum(axis) - 1).max(1).mean()
+            assert row[name] == pytest.approx(off, rel=1e-9, abs=1e-13)
+        for name, centre in (("distance_identity", np.eye(n)), ("distance_uniform", 1 / n)):
+            assert row[name] == pytest.approx(np.linalg.norm(means["single"] - centre), rel=1e-10, abs=1e-12)
         sigma = np.linalg.svd(means["forward"], compute_uv=False)
         assert row["sigma2"] == pytest.approx(sigma[1], rel=1e-9, abs=1e-12)
 

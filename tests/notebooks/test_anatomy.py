@@ -1,13 +1,11 @@
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mhc_repro.evidence.arms import style
-from mhc_repro.evidence.comparison import Comparison, comparisons
+from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.evidence.verdicts import Verdict
-from mhc_repro.runs import Run
 from parts.anatomy import (
     HC,
     MHC,
@@ -21,10 +19,8 @@ from parts.anatomy import (
     with_streams,
 )
 
-Fake = Callable[..., Run]
 
-
-def test_published_and_ours_stand_beside_each_other(four: Comparison) -> None:
+def test_published_and_ours_stand_beside_each_other(four):
     table = published_and_ours(four)
     assert table.loc['avg "amax gain"', ("baseline", "published")] == 25.40
     assert table.loc['max "amax gain"', (style(MHC).label, "published")] == 11.70
@@ -37,7 +33,7 @@ def test_published_and_ours_stand_beside_each_other(four: Comparison) -> None:
     assert table.loc["final loss (nats)", (style(HC).label, "here")] == loss[41]
 
 
-def test_without_runs_only_the_published_side_is_filled() -> None:
+def test_without_runs_only_the_published_side_is_filled():
     table = published_and_ours(None)
     assert table.xs("here", axis=1, level=1).isna().all(axis=None)
     assert table.xs("published", axis=1, level=1).notna().all(axis=None)
@@ -46,12 +42,12 @@ def test_without_runs_only_the_published_side_is_filled() -> None:
     assert rows.loc[('avg "amax gain"', "here")].isna().all()
 
 
-def test_the_prediction_is_made_from_the_baseline_of_the_same_row(four: Comparison) -> None:
+def test_the_prediction_is_made_from_the_baseline_of_the_same_row(four):
     row = prediction(four).loc[('max "amax gain"', "here")]
     assert row.tolist() == pytest.approx([62.0, 1 + 61 / 4, 47.5, 47.4])
 
 
-def test_asymmetry_is_zero_for_what_treats_streams_alike_alone() -> None:
+def test_asymmetry_is_zero_for_what_treats_streams_alike_alone():
     alike = 0.7 * np.eye(4) + 0.2 * np.ones((3, 4, 4))
     assert asymmetry(alike) == pytest.approx(0.0, abs=1e-15)
     assert asymmetry(np.full((2, 2), 0.5)) == 0.0
@@ -62,7 +58,7 @@ def test_asymmetry_is_zero_for_what_treats_streams_alike_alone() -> None:
     assert asymmetry(np.eye(4)[[1, 0, 2, 3]]) > 0.5
 
 
-def test_symmetry_tells_dead_arms_from_working_ones(four: Comparison, fake: Fake) -> None:
+def test_symmetry_tells_dead_arms_from_working_ones(four, fake):
     rows = [
         {
             "step": 1,
@@ -88,7 +84,7 @@ def test_symmetry_tells_dead_arms_from_working_ones(four: Comparison, fake: Fake
     assert gradient(runs[0]).tolist() == pytest.approx([0.25] * 60)
 
 
-def test_what_is_recorded_and_what_is_not_is_said(published: Callable[..., Run]) -> None:
+def test_what_is_recorded_and_what_is_not_is_said(published):
     dead = Verdict(("streams_never_separated",))
     (found,) = comparisons(
         [published("baseline"), published(MHC, verdict=dead), published(HC, state="running")]
@@ -102,7 +98,7 @@ def test_what_is_recorded_and_what_is_not_is_said(published: Callable[..., Run])
     assert state_of_arms(None).count("no run yet") == 4
 
 
-def test_losses_are_compared_batch_by_batch(four: Comparison) -> None:
+def test_losses_are_compared_batch_by_batch(four):
     first, second = twin_losses(four).splitlines()
     assert "at most 1.0e-06 nats apart in 60 batches, 1.0e-06 on average" in first
     assert "at most 2.0e-01 nats apart in 60 batches" in second

@@ -1,17 +1,14 @@
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
 from mhc_repro.analysis import theme
 from mhc_repro.evidence.arms import style
-from mhc_repro.evidence.comparison import Comparison, comparisons
-from mhc_repro.runs import Run
+from mhc_repro.evidence.comparison import comparisons
 from parts.anatomy import ARMS, HC, MHC, QUARTER
 from parts.anatomy_figures import activation, losses, separation
 
 
-def test_activation_draws_every_arm_and_the_quarter(four: Comparison) -> None:
+def test_activation_draws_every_arm_and_the_quarter(four):
     ax = activation(four).axes[0]
     (rule,) = [line for line in ax.lines if line.get_label() == "1 + (baseline − 1)/4"]
     (baseline,) = [line for line in ax.lines if line.get_color() == style("baseline").colour]
@@ -19,7 +16,7 @@ def test_activation_draws_every_arm_and_the_quarter(four: Comparison) -> None:
     assert {line.get_color() for line in ax.lines} >= {style(arm).colour for arm in ARMS}
 
 
-def test_an_exact_zero_stays_in_view(four: Comparison) -> None:
+def test_an_exact_zero_stays_in_view(four):
     for ax in separation(four).axes:
         (line,) = [line for line in ax.lines if line.get_color() == style(MHC).colour]
         assert set(line.get_ydata()) == {0.0}
@@ -27,7 +24,7 @@ def test_an_exact_zero_stays_in_view(four: Comparison) -> None:
         assert ax.get_yticklabels()[0].get_text() == "0"
 
 
-def test_losses_draw_the_distance_from_each_reference(four: Comparison) -> None:
+def test_losses_draw_the_distance_from_each_reference(four):
     gap = losses(four).axes[1]
     for arm, apart in (("baseline", 0.2), (QUARTER, 1e-6)):
         (line,) = [line for line in gap.lines if line.get_color() == style(arm).colour]
@@ -36,7 +33,7 @@ def test_losses_draw_the_distance_from_each_reference(four: Comparison) -> None:
 
 
 @pytest.mark.parametrize("arms", [("baseline",), (HC,), (MHC,), (MHC, QUARTER)])
-def test_figures_draw_whatever_is_there(published: Callable[..., Run], arms: tuple[str, ...]) -> None:
+def test_figures_draw_whatever_is_there(published, arms):
     (found,) = comparisons([published(arm) for arm in arms])
     theme.to_png(activation(found))
     if {HC, MHC} & set(arms):

@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,8 +10,6 @@ from mhc_repro.evidence.comparison import Comparison, comparisons
 from mhc_repro.runs import Run, read_runs
 from mhc_repro.runs.schema import GAINS
 from parts.gain_curves import at_steps, averaging, heat_map, over_training
-
-Fake = Callable[..., Run]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +26,7 @@ def line(ax: Axes, colour: object) -> tuple[list[float], list[float]]:
     return list(only.get_xdata()), list(only.get_ydata())
 
 
-def test_over_training_draws_the_largest_gain_of_every_arm(found: Comparison) -> None:
+def test_over_training_draws_the_largest_gain_of_every_arm(found):
     axes = over_training(found).axes
     for ax, key in zip(axes, GAINS, strict=True):
         for arm, (run,) in found.arms.items():
@@ -42,7 +38,7 @@ def test_over_training_draws_the_largest_gain_of_every_arm(found: Comparison) ->
     assert [ax.get_xlabel() for ax in axes] == ["step"] * 4
 
 
-def test_at_steps_draws_one_line_a_step_from_first_to_last(found: Comparison) -> None:
+def test_at_steps_draws_one_line_a_step_from_first_to_last(found):
     (run,) = found.arms["hc"]
     figure = at_steps(found, "hc", count=3)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -58,7 +54,7 @@ def test_at_steps_draws_one_line_a_step_from_first_to_last(found: Comparison) ->
 
 
 @pytest.mark.parametrize("kind", ["single", "composite"])
-def test_heat_map_shows_every_gain_where_it_belongs(found: Comparison, kind: str) -> None:
+def test_heat_map_shows_every_gain_where_it_belongs(found, kind):
     figure = heat_map(found, kind)
     panels = iter(figure.axes[:4])
     for arm in ("hc", "mhc"):
@@ -76,7 +72,7 @@ def test_heat_map_shows_every_gain_where_it_belongs(found: Comparison, kind: str
     assert hc.get_clim()[1] > mhc.get_clim()[1] >= 1.02
 
 
-def test_heat_map_is_labelled_in_steps_and_sub_layers(found: Comparison) -> None:
+def test_heat_map_is_labelled_in_steps_and_sub_layers(found):
     ax = heat_map(found).axes[0]
     steps = {
         label.get_text(): place for label, place in zip(ax.get_xticklabels(), ax.get_xticks(), strict=True)
@@ -88,7 +84,7 @@ def test_heat_map_is_labelled_in_steps_and_sub_layers(found: Comparison) -> None
     assert list(ax.get_yticks()) == [0.5, 1.5, 3.5, 5.5]
 
 
-def test_a_diverged_gain_leaves_a_hole_and_not_an_error(fake: Fake) -> None:
+def test_a_diverged_gain_leaves_a_hole_and_not_an_error(fake):
     def gains(last: float) -> list[dict[str, float]]:
         values = [(0, 1, 1.0), (0, 2, 1.0), (20, 1, 5.0), (20, 2, last)]
         return [{"step": step, "layer": layer, **dict.fromkeys(GAINS, gain)} for step, layer, gain in values]
@@ -101,7 +97,7 @@ def test_a_diverged_gain_leaves_a_hole_and_not_an_error(fake: Fake) -> None:
     theme.to_png(at_steps(comparison, "hc"))
 
 
-def test_averaging_draws_the_relative_difference(fake: Fake) -> None:
+def test_averaging_draws_the_relative_difference(fake):
     h = np.array([0.5, 1.5, 0.5, 1.5]).reshape(
         2, 2
     )  # sub-layers x tokens, n = 1: mean product 1.25, of means 1
@@ -128,7 +124,7 @@ def test_averaging_draws_the_relative_difference(fake: Fake) -> None:
             assert list(each.get_ydata()) == pytest.approx(expected)
 
 
-def test_a_figure_becomes_the_same_small_png_each_time(found: Comparison) -> None:
+def test_a_figure_becomes_the_same_small_png_each_time(found):
     png = theme.to_png(over_training(found))
     assert png.startswith(b"\x89PNG")
     assert png == theme.to_png(over_training(found))

@@ -21,7 +21,7 @@ def two(probed: Callable[..., Run]) -> Comparison:
     return found
 
 
-def test_peaks_say_where(two: Comparison, probed: Callable[..., Run]) -> None:
+def test_peaks_say_where(two, probed):
     (run,) = two.arms["hc"]
     later = run.gains.assign(step=80)
     later["composite_forward"] = [1.0, 9.0, 9.0 + 1e-9, 1.0, 2.0]
@@ -33,7 +33,7 @@ def test_peaks_say_where(two: Comparison, probed: Callable[..., Run]) -> None:
     assert list(dict.fromkeys(seeds.index.get_level_values("arm"))) == ["HC, seed 0", "HC, seed 1"]
 
 
-def test_compounding_takes_the_whole_depth_in_both_directions(two: Comparison) -> None:
+def test_compounding_takes_the_whole_depth_in_both_directions(two):
     table = compounding(two)
     whole = reduce(np.matmul, H[::-1]).mean(0)
     for direction in ("forward", "backward"):
@@ -44,7 +44,7 @@ def test_compounding_takes_the_whole_depth_in_both_directions(two: Comparison) -
         assert row["largest single"] == pytest.approx(amax(H.mean(1), direction).max())
 
 
-def test_readings_are_ordered_as_convexity_says(two: Comparison) -> None:
+def test_readings_are_ordered_as_convexity_says(two):
     table = readings(two)
     mean, token, norm = table.loc[("HC", "backward")]
     products = backward(H)

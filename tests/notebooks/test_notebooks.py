@@ -89,14 +89,14 @@ def table(notebook: nbformat.NotebookNode, header: str) -> list[list[str]]:
     return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
 
 
-def test_every_notebook_is_there_twice_and_checked_here() -> None:
+def test_every_notebook_is_there_twice_and_checked_here():
     folder = CHECKOUT / "notebooks"
     assert {path.stem for path in folder.glob("*.py")} == set(NAMES)
     assert {path.stem for path in folder.glob("*.ipynb")} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_stored_notebook_is_in_step_with_its_source(name: str) -> None:
+def test_stored_notebook_is_in_step_with_its_source(name):
     cells = [
         (cell.id, cell.cell_type, cell.source)
         for cell in notebooks.read(notebooks.FOLDER / f"{name}.py").cells
@@ -105,7 +105,7 @@ def test_stored_notebook_is_in_step_with_its_source(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_stored_notebook_holds_nothing_of_the_machine(name: str) -> None:
+def test_stored_notebook_holds_nothing_of_the_machine(name):
     path = CHECKOUT / "notebooks" / f"{name}.ipynb"
     assert path.stat().st_size < 1_000_000
     notebook = json.loads(path.read_text(encoding="utf-8"))
@@ -120,9 +120,7 @@ def test_stored_notebook_holds_nothing_of_the_machine(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_executes_without_error_and_mostly_without_torch(
-    executed: Callable[[str], nbformat.NotebookNode], name: str
-) -> None:
+def test_executes_without_error_and_mostly_without_torch(executed, name):
     notebook = executed(name)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert outputs
@@ -131,15 +129,11 @@ def test_executes_without_error_and_mostly_without_torch(
 
 
 @pytest.mark.parametrize("name", READING)
-def test_stored_notebook_shows_what_is_recorded_now(
-    executed: Callable[[str], nbformat.NotebookNode], name: str
-) -> None:
+def test_stored_notebook_shows_what_is_recorded_now(executed, name):
     assert texts(stored(name)) == texts(executed(name))[:-1], "make notebooks, and commit what it changes"
 
 
-def test_a_users_own_settings_do_not_come_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
-) -> None:
+def test_a_users_own_settings_do_not_come_in(tmp_path, monkeypatch, capfd):
     startup = tmp_path / "profile_default" / "startup" / "mine.py"
     startup.parent.mkdir(parents=True)
     startup.write_text("mine = True\n")
@@ -156,7 +150,7 @@ def test_a_users_own_settings_do_not_come_in(
     assert f"warning: {sys.prefix}" in capfd.readouterr().err
 
 
-def test_the_stored_training_tells_the_same_story(executed: Callable[[str], nbformat.NotebookNode]) -> None:
+def test_the_stored_training_tells_the_same_story(executed):
     """Training gives other last digits on another machine: words must agree, and numbers nearly."""
     number = re.compile(r"\d+(?:\.\d+)?(?:e-?\d+)?")
     pair = [texts(stored(TRAINING)), texts(executed(TRAINING))[:-1]]
@@ -191,7 +185,7 @@ def chosen() -> list[Run]:
     raise AssertionError("nothing recorded that the notebook could read")
 
 
-def test_the_curves_are_those_of_the_run_tables(executed: Callable[[str], nbformat.NotebookNode]) -> None:
+def test_the_curves_are_those_of_the_run_tables(executed):
     runs, notebook = chosen(), executed("amax_gain_curves")
     text = everything(notebook)
     assert f"This reads study {runs[0].study}: {runs[0].config['model']['blocks']} blocks" in text
@@ -224,9 +218,7 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_the_published_table_reads_what_is_there_and_names_what_is_not(
-    execute: Execute, made_up: Path
-) -> None:
+def test_the_published_table_reads_what_is_there_and_names_what_is_not(execute, made_up):
     notebook = execute("published_table", made_up)
     text = everything(notebook)
     runs = {run.connection: run for run in read_runs(made_up)}

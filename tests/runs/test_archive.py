@@ -2,7 +2,6 @@
 
 import tarfile
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +16,7 @@ def made(make_config: Callable, make_run: Callable) -> list[RunDirectory]:
     return [make_run(make_config(seed=seed, study="mine_gpu")) for seed in range(3)]
 
 
-def test_there_and_back(made: list[RunDirectory], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_there_and_back(made, tmp_path, capsys):
     archive, root = tmp_path / "runs.tar", tmp_path / "elsewhere"
     assert pack(made, archive) == []
     assert cli.main(["import", str(archive), "--root", str(root)]) == 0
@@ -29,9 +28,7 @@ def test_there_and_back(made: list[RunDirectory], tmp_path: Path, capsys: pytest
     assert sorted(path.name for path in root.iterdir()) == ["mine_gpu"]  # nothing is left behind
 
 
-def test_what_has_no_room_stays_and_the_archive_is_within_its_limit(
-    made: list[RunDirectory], tmp_path: Path
-) -> None:
+def test_what_has_no_room_stays_and_the_archive_is_within_its_limit(made, tmp_path):
     archive = tmp_path / "runs.tar"
     pack(made[:2], archive)
     limit = archive.stat().st_size
@@ -40,9 +37,7 @@ def test_what_has_no_room_stays_and_the_archive_is_within_its_limit(
     assert len(unpack(archive, tmp_path / "elsewhere")[0]) == 2
 
 
-def test_nothing_is_added_of_an_archive_with_a_fault(
-    made: list[RunDirectory], make_config: Callable, make_run: Callable, tmp_path: Path
-) -> None:
+def test_nothing_is_added_of_an_archive_with_a_fault(made, make_config, make_run, tmp_path):
     archive, root = tmp_path / "runs.tar", tmp_path / "elsewhere"
 
     def refused(said: str) -> None:
@@ -67,9 +62,7 @@ def test_nothing_is_added_of_an_archive_with_a_fault(
     assert not (tmp_path / "outside.parquet").exists()
 
 
-def test_another_run_of_the_same_id_stays(
-    made: list[RunDirectory], make_config: Callable, make_run: Callable, tmp_path: Path
-) -> None:
+def test_another_run_of_the_same_id_stays(made, make_config, make_run, tmp_path):
     """As one that was trained on a CPU: an id does not say on what."""
     archive = tmp_path / "runs.tar"
     pack(made, archive)

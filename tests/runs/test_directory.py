@@ -69,7 +69,7 @@ def run(make_config: Callable[..., Config]) -> RunDirectory:
     return RunDirectory.of(make_config())
 
 
-def test_path_is_root_study_id(make_config: Callable[..., Config], tmp_path: Path) -> None:
+def test_path_is_root_study_id(make_config, tmp_path):
     config = make_config(study="stability")
     run = RunDirectory.of(config)
     assert run.path == tmp_path / "results" / "stability" / run_id(config)
@@ -78,19 +78,17 @@ def test_path_is_root_study_id(make_config: Callable[..., Config], tmp_path: Pat
     assert run.state() == "missing"
 
 
-def test_relative_roots_start_at_the_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    package = tmp_path / "site" / "mhc_repro"
-    package.mkdir(parents=True)
-    monkeypatch.setattr(mhc_repro, "__file__", str(package / "__init__.py"))
+def test_relative_roots_start_at_the_checkout(monkeypatch, tmp_path):
+    monkeypatch.setattr(directory, "ROOT", tmp_path / "site")
     monkeypatch.chdir(tmp_path)
     assert checkout() == tmp_path
-    (tmp_path / "site" / "conf").mkdir()
+    (tmp_path / "site" / "conf").mkdir(parents=True)
     assert checkout() == tmp_path / "site"
     assert results_root("results/local") == tmp_path / "site" / "results" / "local"
     assert results_root(str(tmp_path / "r")) == tmp_path / "r"
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(make_config: Callable[..., Config], tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_one_line(make_config, tmp_path):
     (tmp_path / "file").touch()
     config = make_config()
     config.runtime.results = str(tmp_path / "file" / "below")
@@ -98,7 +96,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(make_config: Callable[..., Con
         pass
 
 
-def test_config_file_holds_everything_but_the_runtime(make_config: Callable[..., Config]) -> None:
+def test_config_file_holds_everything_but_the_runtime(make_config):
     config = make_config(study="stability", seed=3)
     run = RunDirectory.of(config)
     with run.locked():
@@ -112,7 +110,7 @@ def test_config_file_holds_everything_but_the_runtime(make_config: Callable[...,
     assert run.read_config() == written
 
 
-def test_fields_that_came_later_are_read_as_their_defaults(make_config: Callable[..., Config]) -> None:
+def test_fields_that_came_later_are_read_as_their_defaults(make_config):
     config = make_config()
     run = RunDirectory.of(config)
     with run.locked():
@@ -126,7 +124,7 @@ def test_fields_that_came_later_are_read_as_their_defaults(make_config: Callable
     assert read_run(run.path).n == 1
 
 
-def test_status_merges_and_is_stamped(run: RunDirectory) -> None:
+def test_status_merges_and_is_stamped(run):
     assert run.read_status() is None
     with run.locked():
         run.write_status(status="running", step=1, steps=10)
@@ -143,14 +141,14 @@ def test_status_merges_and_is_stamped(run: RunDirectory) -> None:
         run.write_status(status="done")
 
 
-def test_manifest_round_trip(run: RunDirectory) -> None:
+def test_manifest_round_trip(run):
     assert run.read_manifest() is None
     with run.locked():
         run.write_manifest(MANIFEST)
     assert run.read_manifest() == MANIFEST
 
 
-def test_a_second_process_is_refused_at_once_until_the_first_is_killed(run: RunDirectory) -> None:
+def test_a_second_process_is_refused_at_once_until_the_first_is_killed(run):
     with holder(run.path) as process:
         for _ in range(2):  # a refused attempt must not loosen the lock
             started = time.monotonic()
@@ -166,7 +164,7 @@ def test_a_second_process_is_refused_at_once_until_the_first_is_killed(run: RunD
             assert run.state() == "running"
 
 
-def test_releasing_keeps_the_one_lock_file(run: RunDirectory) -> None:
+def test_releasing_keeps_the_one_lock_file(run):
     with run.locked():
         inode = (run.path / ".lock").stat().st_ino
     with holder(run.path):
@@ -175,7 +173,7 @@ def test_releasing_keeps_the_one_lock_file(run: RunDirectory) -> None:
             pass
 
 
-def test_the_lock_is_not_reentrant_and_is_freed_by_an_exception(run: RunDirectory) -> None:
+def test_the_lock_is_not_reentrant_and_is_freed_by_an_exception(run):
     with suppress(KeyboardInterrupt), run.locked():
         with pytest.raises(RunBusy), RunDirectory(run.path).locked():
             pass
@@ -184,7 +182,7 @@ def test_the_lock_is_not_reentrant_and_is_freed_by_an_exception(run: RunDirector
         pass
 
 
-def test_looking_does_not_get_in_the_way_of_a_writer(run: RunDirectory) -> None:
+def test_looking_does_not_get_in_the_way_of_a_writer(run):
     with run.locked():
         run.write_status(status="running", step=0, steps=4)
     looked = threading.Event()
@@ -208,7 +206,7 @@ def test_looking_does_not_get_in_the_way_of_a_writer(run: RunDirectory) -> None:
     reader.join()
 
 
-def test_the_status_is_whole_under_a_writer_and_after_its_death(run: RunDirectory) -> None:
+def test_the_status_is_whole_under_a_writer_and_after_its_death(run):
     with holder(run.path, "write") as process:
         steps = []
         for _ in range(300):
@@ -225,9 +223,7 @@ def test_the_status_is_whole_under_a_writer_and_after_its_death(run: RunDirector
         assert not list(run.path.glob("*.tmp"))
 
 
-def test_a_run_that_ends_between_the_two_looks_is_not_interrupted(
-    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_ends_between_the_two_looks_is_not_interrupted(run, monkeypatch):
     run.path.mkdir(parents=True)
     run.write_status(status="running", step=4, steps=4)
 
@@ -244,9 +240,7 @@ def without_flock(file: object, operation: int) -> None:
 
 
 @pytest.mark.parametrize("flock", [without_flock, lambda file, operation: None])
-def test_where_locks_do_not_hold_a_run_is_written_and_known_to_be_unguarded(
-    flock: Callable[[object, int], None], run: RunDirectory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_locks_do_not_hold_a_run_is_written_and_known_to_be_unguarded(flock, run, monkeypatch):
     """A file system may refuse locks, or take them without keeping anybody out."""
     with run.locked():
         assert run.guarded

@@ -10,7 +10,7 @@ from mhc_repro.errors import UserError
 from mhc_repro.runs import files
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     path = tmp_path / "a.json"
     files.write_json(path, {"x": 1})
     with suppress(OSError), files.replacing(path) as temporary:
@@ -20,7 +20,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> Non
     assert os.listdir(tmp_path) == ["a.json"]
 
 
-def test_the_old_file_stands_until_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_old_file_stands_until_the_rename(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
     files.write_json(path, {"x": 1})
     rename = os.replace
@@ -36,7 +36,7 @@ def test_the_old_file_stands_until_the_rename(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "\0\0\0"])
-def test_a_broken_file_is_named_in_one_line(tmp_path: Path, content: str) -> None:
+def test_a_broken_file_is_named_in_one_line(tmp_path, content):
     path = tmp_path / "status.json"
     path.write_text(content)
     with pytest.raises(UserError, match=r"status\.json") as error:

@@ -31,7 +31,7 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_clean_checkout(repository: Path) -> None:
+def test_a_clean_checkout(repository):
     commit = git(repository, "rev-parse", "HEAD")
     assert manifest.code(repository) == {"commit": commit, "dirty": False, "diff_sha256": None}
 
@@ -39,7 +39,7 @@ def test_a_clean_checkout(repository: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["README.md", "results/quick/run/status.json", "mhc_repro/__pycache__/x.pyc"]
 )
-def test_what_cannot_change_a_number_is_not_dirty(repository: Path, name: str) -> None:
+def test_what_cannot_change_a_number_is_not_dirty(repository, name):
     (repository / name).parent.mkdir(parents=True, exist_ok=True)
     (repository / name).write_text("two\n")
     assert not manifest.code(repository)["dirty"]
@@ -48,7 +48,7 @@ def test_what_cannot_change_a_number_is_not_dirty(repository: Path, name: str) -
 @pytest.mark.parametrize(
     "name", ["mhc_repro/model.py", "mhc_repro/new.py", "conf/new.yaml", "experiments/train.py"]
 )
-def test_what_can_change_a_number_is_dirty_and_told_apart(repository: Path, name: str) -> None:
+def test_what_can_change_a_number_is_dirty_and_told_apart(repository, name):
     (repository / name).parent.mkdir(exist_ok=True)
     hashes = set()
     for text in ("two\n", "three\n"):
@@ -64,9 +64,7 @@ def test_what_can_change_a_number_is_dirty_and_told_apart(repository: Path, name
     assert not manifest.code(repository)["dirty"]
 
 
-def test_no_checkout_no_commit_and_no_git_are_unknown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_checkout_no_commit_and_no_git_are_unknown(tmp_path, monkeypatch):
     (tmp_path / "mhc_repro").mkdir()
     (tmp_path / "mhc_repro" / "__init__.py").write_text("")
     assert manifest.code(tmp_path) == UNKNOWN
@@ -79,20 +77,20 @@ def test_no_checkout_no_commit_and_no_git_are_unknown(
     assert manifest.code(tmp_path) == UNKNOWN
 
 
-def test_a_package_inside_somebody_elses_repository_is_unknown(repository: Path) -> None:
+def test_a_package_inside_somebody_elses_repository_is_unknown(repository):
     installed = repository / "venv" / "site-packages"
     (installed / "mhc_repro").mkdir(parents=True)
     (installed / "mhc_repro" / "__init__.py").write_text("")
     assert manifest.code(installed) == UNKNOWN
 
 
-def test_a_hooks_environment_is_ignored(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hooks_environment_is_ignored(repository, monkeypatch):
     expected = manifest.code(repository)
     monkeypatch.setenv("GIT_DIR", "/nowhere")
     assert manifest.code(repository) == expected
 
 
-def test_two_commits_are_the_same_code_where_nothing_that_counts_differs(repository: Path) -> None:
+def test_two_commits_are_the_same_code_where_nothing_that_counts_differs(repository):
     first = manifest.code(repository)
     for name, same in (("README.md", True), ("mhc_repro/model.py", False)):
         (repository / name).write_text("two\n")
@@ -106,7 +104,7 @@ def test_two_commits_are_the_same_code_where_nothing_that_counts_differs(reposit
     assert manifest.same_code(repository, UNKNOWN, UNKNOWN)  # nothing is seen to differ
 
 
-def test_uncommitted_changes_mark_a_run_for_good(repository: Path) -> None:
+def test_uncommitted_changes_mark_a_run_for_good(repository):
     clean = manifest.code(repository)
     (repository / "mhc_repro" / "model.py").write_text("two\n")
     changed = manifest.code(repository)
@@ -119,14 +117,14 @@ def test_uncommitted_changes_mark_a_run_for_good(repository: Path) -> None:
     assert (begun["exact"], begun["dirty"]) == (True, True)
 
 
-def test_environment_has_the_versions() -> None:
+def test_environment_has_the_versions():
     found = manifest.environment()
     assert set(found) == {"commit", "dirty", "diff_sha256", "versions"}
     assert found["versions"]["python"] == platform.python_version()
     assert {"torch", "numpy", "hydra-core", "pyarrow"} <= set(found["versions"])
 
 
-def test_differences_name_what_changed_and_only_that() -> None:
+def test_differences_name_what_changed_and_only_that():
     old = manifest.fingerprint("cpu", 2, False, "2.13.0", "AVX2")
     assert set(old) == {"device", "threads", "compile", "torch", "cpu", "machine", "vectors"}
     assert old["cpu"]

@@ -11,7 +11,6 @@ from mhc_repro.runs import RunDirectory, plan
 from mhc_repro.runs.manifest import cpu_model
 
 MakeConfig = Callable[..., Config]
-MakeRun = Callable[..., RunDirectory]
 
 
 @pytest.fixture(autouse=True)
@@ -34,14 +33,14 @@ def seconds(config: Config) -> float | None:
     return plan.plan([config])[0].seconds_left
 
 
-def test_nothing_known(make_config: MakeConfig) -> None:
+def test_nothing_known(make_config):
     [one] = plan.plan([make_config(seed=3)])
     assert (one.run_id[:7], one.state, one.step, one.steps) == ("mhc-s3-", "missing", 0, 4)
     assert one.seconds_left is None
     assert plan.summary([one]) == "1 run: 1 to do, time not known yet"
 
 
-def test_states_and_last_line(make_config: MakeConfig, make_run: MakeRun) -> None:
+def test_states_and_last_line(make_config, make_run):
     configs = [make_config(seed=seed, steps=100) for seed in range(4)]
     make_run(configs[0], seconds=30.0)
     make_run(configs[1], "diverged", seconds=30.0)
@@ -57,7 +56,7 @@ def test_states_and_last_line(make_config: MakeConfig, make_run: MakeRun) -> Non
     assert all(one.run_id in text for one in planned)
 
 
-def test_a_run_in_another_process_is_not_to_do(make_config: MakeConfig) -> None:
+def test_a_run_in_another_process_is_not_to_do(make_config):
     config = make_config()
     run = RunDirectory.of(config)
     with run.locked():
@@ -66,13 +65,13 @@ def test_a_run_in_another_process_is_not_to_do(make_config: MakeConfig) -> None:
     assert plan.summary(plan.plan([config])) == "1 run: 1 to do, time not known yet"
 
 
-def test_an_interrupted_run_has_only_the_rest_to_do(make_config: MakeConfig, make_run: MakeRun) -> None:
+def test_an_interrupted_run_has_only_the_rest_to_do(make_config, make_run):
     config = make_config(probe=ProbeConfig(enabled=False))
     make_run(config).write_status(status="interrupted", step=1)
     assert seconds(config) == pytest.approx((3 + (3 / 4 + 1)) * 0.5)  # and one validation of a whole training
 
 
-def test_the_same_shapes_come_before_other_arms(make_config: MakeConfig, make_run: MakeRun) -> None:
+def test_the_same_shapes_come_before_other_arms(make_config, make_run):
     probe = ProbeConfig(enabled=False)
     make_run(make_config("baseline", probe=probe), seconds=1.0)
     make_run(make_config("hc", probe=probe), seconds=3.0)
@@ -81,7 +80,7 @@ def test_the_same_shapes_come_before_other_arms(make_config: MakeConfig, make_ru
     assert seconds(make_config("mhc", 1, probe=probe)) == 6 * 2.0  # the median of both, of the same work
 
 
-def test_other_shapes_are_scaled_by_parameters_and_tokens(make_config: MakeConfig, make_run: MakeRun) -> None:
+def test_other_shapes_are_scaled_by_parameters_and_tokens(make_config, make_run):
     probe = ProbeConfig(enabled=False)
     make_run(make_config("baseline", probe=probe), seconds=9.0)
     make_run(make_config("hc", probe=probe), seconds=1.0)
@@ -92,16 +91,14 @@ def test_other_shapes_are_scaled_by_parameters_and_tokens(make_config: MakeConfi
     assert seconds(larger) == pytest.approx((4 + 1) * 1.0 * 2 * ratio)
 
 
-def test_another_arm_of_the_same_size_tells_more_than_the_same_arm_of_another(
-    make_config: MakeConfig, make_run: MakeRun
-) -> None:
+def test_another_arm_of_the_same_size_tells_more_than_the_same_arm_of_another(make_config, make_run):
     probe = ProbeConfig(enabled=False)
     make_run(make_config("hc", probe=probe, model=ModelConfig(dim=16)), seconds=1.0)
     make_run(make_config("mhc", probe=probe), seconds=2.0)
     assert seconds(make_config("hc", probe=probe)) == 6 * 2.0
 
 
-def test_this_machines_runs_count_before_others(make_config: MakeConfig, make_run: MakeRun) -> None:
+def test_this_machines_runs_count_before_others(make_config, make_run):
     probe = ProbeConfig(enabled=False)
     make_run(make_config(seed=1, probe=probe), seconds=9.0, cpu="another processor")
     assert seconds(make_config(probe=probe)) == 6 * 9.0
@@ -109,9 +106,7 @@ def test_this_machines_runs_count_before_others(make_config: MakeConfig, make_ru
     assert seconds(make_config(probe=probe)) == 6 * 2.0
 
 
-def test_runs_on_a_gpu_and_on_a_cpu_say_nothing_of_each_other(
-    make_config: MakeConfig, make_run: MakeRun
-) -> None:
+def test_runs_on_a_gpu_and_on_a_cpu_say_nothing_of_each_other(make_config, make_run):
     probe = ProbeConfig(enabled=False)
 
     def expected(device: str) -> float | None:
@@ -129,12 +124,12 @@ def test_runs_on_a_gpu_and_on_a_cpu_say_nothing_of_each_other(
     assert expected("mps") is None
 
 
-def test_a_broken_run_does_not_stop_a_plan(make_config: MakeConfig, make_run: MakeRun) -> None:
+def test_a_broken_run_does_not_stop_a_plan(make_config, make_run):
     (make_run(make_config(seed=1)).path / "metrics.parquet").write_bytes(b"")
     assert seconds(make_config()) is None
 
 
-def test_all_done(make_config: MakeConfig, make_run: MakeRun) -> None:
+def test_all_done(make_config, make_run):
     configs = [make_config(seed=seed, study="quick") for seed in range(2)]
     for config in configs:
         make_run(config)
@@ -160,9 +155,9 @@ def test_all_done(make_config: MakeConfig, make_run: MakeRun) -> None:
         (90000, "25 h 0 min"),
     ],
 )
-def test_durations(value: float, text: str) -> None:
+def test_durations(value, text):
     assert plan.duration(value) == text
 
 
-def test_a_plan_is_plain_data(make_config: MakeConfig) -> None:
+def test_a_plan_is_plain_data(make_config):
     assert dataclasses.asdict(plan.plan([make_config()])[0])["study"] == "scratch"

@@ -21,18 +21,18 @@ def section(title: str) -> str:
 
 
 @pytest.mark.parametrize("name", list(UNITS))
-def test_every_column_is_described_with_its_unit(name: str) -> None:
+def test_every_column_is_described_with_its_unit(name):
     rows = re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", section(name), re.MULTILINE)
     assert dict(rows) == UNITS[name]
     assert len(rows) == len(UNITS[name])
 
 
-def test_every_column_of_the_index_is_described() -> None:
+def test_every_column_of_the_index_is_described():
     rows = re.findall(r"^\| `([^`]+)` \|", section("index.csv"), re.MULTILINE)
     assert tuple(rows) == (*WHO, *COLUMNS)
 
 
-def test_importing_the_room_does_not_import_torch() -> None:
+def test_importing_the_room_does_not_import_torch():
     modules = [f"mhc_repro.runs.{path.stem}" for path in (CHECKOUT / "mhc_repro" / "runs").glob("*.py")]
     code = f"import importlib, sys\nfor name in {modules!r}: importlib.import_module(name)\n"
     code += "assert 'torch' not in sys.modules"

@@ -39,7 +39,7 @@ def bits(values: object) -> list[int]:
     return np.where(np.isnan(array), np.nan, array).view(np.int64).tolist()
 
 
-def test_columns_types_and_missing_values(tmp_path: Path) -> None:
+def test_columns_types_and_missing_values(tmp_path):
     table = filled(tmp_path / "run")
     for frame in (table.read(), (table.finish({}), table.read())[1]):
         assert list(frame.columns) == ["step", "loss/val", "loss/train", "h"]
@@ -51,13 +51,13 @@ def test_columns_types_and_missing_values(tmp_path: Path) -> None:
         assert pd.isna(frame["h"][0])
 
 
-def test_whole_numbers_of_a_measured_column_are_floats(tmp_path: Path) -> None:
+def test_whole_numbers_of_a_measured_column_are_floats(tmp_path):
     table = filled(tmp_path / "run", [{"step": 1, "layer": 2, "grad/norm_connection": 0}])
     for frame in (table.read(), (table.finish({}), table.read())[1]):
         assert frame.dtypes.astype(str).tolist() == ["int64", "int64", "float64"]
 
 
-def test_a_table_that_was_never_written_is_empty(tmp_path: Path) -> None:
+def test_a_table_that_was_never_written_is_empty(tmp_path):
     table = Table(tmp_path, "gains")
     table.truncate(3)
     table.finish({})
@@ -68,9 +68,7 @@ def test_a_table_that_was_never_written_is_empty(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(), min_size=1, max_size=6), st.floats())
-def test_floats_round_trip_exactly(
-    tmp_path_factory: pytest.TempPathFactory, items: list, scalar: float
-) -> None:
+def test_floats_round_trip_exactly(tmp_path_factory, items, scalar):
     table = filled(tmp_path_factory.mktemp("run"), [{"step": 1, "x": scalar, "h": items}])
     frame = table.read()
     assert bits(frame["x"]) == bits([scalar])
@@ -82,14 +80,14 @@ def test_floats_round_trip_exactly(
         assert bits(frame["h"][0]) == bits(np.asarray(items, np.float32))
 
 
-def test_numbers_of_numpy_and_torch_are_accepted(tmp_path: Path) -> None:
+def test_numbers_of_numpy_and_torch_are_accepted(tmp_path):
     row = {"step": np.int64(1), "x": np.float32(0.1), "h": np.eye(2, dtype=np.float32).ravel()}
     frame = frame_of(tmp_path / "run", [row])
     assert frame["x"][0] == float(np.float32(0.1))
     assert frame["h"][0].tolist() == [1.0, 0.0, 0.0, 1.0]
 
 
-def test_a_cut_at_any_byte_reads_as_a_prefix_and_grows_on(tmp_path: Path) -> None:
+def test_a_cut_at_any_byte_reads_as_a_prefix_and_grows_on(tmp_path):
     rows = ROWS[:3]
     whole = filled(tmp_path / "run", rows)
     content = whole.jsonl.read_bytes()
@@ -107,7 +105,7 @@ def test_a_cut_at_any_byte_reads_as_a_prefix_and_grows_on(tmp_path: Path) -> Non
         assert torn.jsonl.read_bytes() == b"".join(content.splitlines(True)[: min(whole_lines, 2)])
 
 
-def test_damage_before_the_last_line_is_named(tmp_path: Path) -> None:
+def test_damage_before_the_last_line_is_named(tmp_path):
     table = filled(tmp_path / "run")
     for damage in (b"\0\0\n", b"12\n", b'{"loss": 1}\n'):
         table.jsonl.write_bytes(b'{"step": 0}\n' + damage + b'{"step": 2}\n')
@@ -115,12 +113,12 @@ def test_damage_before_the_last_line_is_named(tmp_path: Path) -> None:
             table.read()
 
 
-def test_a_row_without_a_step_is_refused(tmp_path: Path) -> None:
+def test_a_row_without_a_step_is_refused(tmp_path):
     with pytest.raises(ValueError, match="step"):
         Table(tmp_path, "metrics").append({"loss/train": 1.0})
 
 
-def test_finished_tables_refuse_rows_until_truncated(tmp_path: Path) -> None:
+def test_finished_tables_refuse_rows_until_truncated(tmp_path):
     table = filled(tmp_path / "run")
     table.finish({})
     assert [path.name for path in table.jsonl.parent.iterdir()] == ["metrics.parquet"]
@@ -132,7 +130,7 @@ def test_finished_tables_refuse_rows_until_truncated(tmp_path: Path) -> None:
     assert table.read()["step"].tolist() == [0, 1, 2, 3]
 
 
-def test_reopening_a_finished_table_changes_no_final_byte(tmp_path: Path) -> None:
+def test_reopening_a_finished_table_changes_no_final_byte(tmp_path):
     once, again = filled(tmp_path / "once"), filled(tmp_path / "again")
     once.finish(UNITS["metrics"])
     again.finish(UNITS["metrics"])
@@ -143,7 +141,7 @@ def test_reopening_a_finished_table_changes_no_final_byte(tmp_path: Path) -> Non
     assert once.parquet.read_bytes() == again.parquet.read_bytes()
 
 
-def test_a_kill_between_two_renames_loses_nothing(tmp_path: Path) -> None:
+def test_a_kill_between_two_renames_loses_nothing(tmp_path):
     table = filled(tmp_path / "run")
     lines = table.jsonl.read_bytes()
     table.finish({})
@@ -157,9 +155,7 @@ def test_a_kill_between_two_renames_loses_nothing(tmp_path: Path) -> None:
     assert table.read()["step"].tolist() == [0, 1]
 
 
-def test_truncate_leaves_the_old_rows_until_the_rename(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_truncate_leaves_the_old_rows_until_the_rename(tmp_path, monkeypatch):
     table = filled(tmp_path / "run")
 
     def killed(*_: object) -> None:
@@ -171,7 +167,7 @@ def test_truncate_leaves_the_old_rows_until_the_rename(
     assert len(table.read()) == len(ROWS)
 
 
-def test_equal_rows_give_equal_bytes_and_units_are_inside(tmp_path: Path) -> None:
+def test_equal_rows_give_equal_bytes_and_units_are_inside(tmp_path):
     digests = set()
     for folder in ("a", "b"):
         table = filled(tmp_path / folder)
@@ -184,7 +180,7 @@ def test_equal_rows_give_equal_bytes_and_units_are_inside(tmp_path: Path) -> Non
     assert metadata[b"units"] == expected
 
 
-def test_a_broken_parquet_file_is_named(tmp_path: Path) -> None:
+def test_a_broken_parquet_file_is_named(tmp_path):
     table = filled(tmp_path / "run")
     table.finish({})
     table.parquet.write_bytes(table.parquet.read_bytes()[:-7])
@@ -192,7 +188,7 @@ def test_a_broken_parquet_file_is_named(tmp_path: Path) -> None:
         table.read()
 
 
-def test_a_reference_run_stays_below_one_megabyte(tmp_path: Path) -> None:
+def test_a_reference_run_stays_below_one_megabyte(tmp_path):
     """Incompressible mantissas: 16 sub-layers, 4 streams, 101 probes and 5 times 64 token maps."""
     random = np.random.default_rng(0)
     noise = lambda size: (np.eye(4).ravel()[:16].repeat(size // 16) + random.random(size)).tolist()  # noqa: E731

@@ -29,7 +29,10 @@ def runs() -> list[Run]:
 
 @pytest.fixture
 def fake() -> Callable[..., Run]:
-    """Make a run that was never on disk: its metric rows, and what differs from the default config."""
+    """Make a run that was never on disk: its metric rows, and what differs from the default config.
+
+    `bits` makes the rows of a run that began at 8 and ended there, or diverged where they are inf.
+    """
     numbers = count()
 
     def make(
@@ -43,6 +46,7 @@ def fake() -> Callable[..., Run]:
         status: dict[str, Any] | None = None,
         manifest: dict[str, Any] | None = None,
         gains: list[dict[str, float]] | None = None,
+        bits: float | None = None,
         verdict: Verdict = Verdict(),  # noqa: B008
         **options: Any,
     ) -> Run:
@@ -51,13 +55,14 @@ def fake() -> Callable[..., Run]:
         for dotted, value in options.items():
             group, _, key = dotted.partition("__")
             setattr(getattr(config, group), key, value)
-        filled = {"protocol_version": PROTOCOL_VERSION, "commit": "abcdef0123", "dirty": False} | (
-            manifest or {}
-        )
+        if bits is not None:
+            rows = [{"step": 0, "bpc/val": 8.0}, {"step": 60, "bpc/test": bits}]
+            state = "diverged" if bits == np.inf else state
+        filled = {"protocol_version": PROTOCOL_VERSION, "commit": "abcdef0123", "dirty": False}
         run = Run(
             Path("results") / study / f"{arm}-s{seed}-{next(numbers):08x}",
             {key: value for key, value in asdict(config).items() if key != "runtime"},
-            filled,
+            filled | (manifest or {}),
             {"status": state, "step": step, "steps": 60} | (status or {}),
             state,
         )
@@ -95,20 +100,12 @@ def published(fake: Callable[..., Run]) -> Callable[..., Run]:
         dead = arm == MHC
         rows = [{"step": 0, "streams/spread": 0.0}]
         for step in range(1, 61):
-            rows.append(
-                {
-                    "step": step,
-                    "loss/train": batch[step] + gap,
-                    "grad/norm": 2.0,
-                    "grad/norm_body": 2.0,
-                    "grad/norm_connection": 0.0 if dead or arm in ("baseline", QUARTER) else 0.5,
-                }
-            )
+            own = 0.0 if dead or arm in ("baseline", QUARTER) else 0.5
+            norms = {"grad/norm": 2.0, "grad/norm_body": 2.0, "grad/norm_connection": own}
+            rows.append({"step": step, "loss/train": batch[step] + gap, **norms})
             if step % 20 == 1:
-                rows[-1] |= {
-                    "gain/activation": RATIO.get(arm, 1.0) + step,
-                    "streams/spread": 1e-8 * (not dead),
-                }
+                ratio = RATIO.get(arm, 1.0) + step
+                rows[-1] |= {"gain/activation": ratio, "streams/spread": 1e-8 * (not dead)}
         streams = 1 if arm in ("baseline", QUARTER) else 2
         h = np.full((2, 2), 0.5) if dead else np.array([[1.0, 0.1], [0.1, 1.0]])
         gains = [
@@ -123,7 +120,14 @@ def published(fake: Callable[..., Run]) -> Callable[..., Run]:
 
 @pytest.fixture
 def four(published: Callable[..., Run]) -> Comparison:
-    (found,) = comparisons(
-        [published("baseline", 0.2), published(HC), published(MHC), published(QUARTER, 1e-6)]
-    )
+    arms = [published("baseline", 0.2), published(HC), published(MHC), published(QUARTER, 1e-6)]
+    (found,) = comparisons(arms)
     return found
+
+
+def held_by(study: str, run: Run) -> Run:
+    """The same run as another study holds it."""
+    config = {**run.config, "study": study}
+    copy = Run(run.path.parents[1] / study / run.run_id, config, run.manifest, run.status, run.state)
+    copy.__dict__["metrics"] = run.metrics
+    return copy

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 CONF = Path(__file__).parents[2] / "conf"
+ARM_NAMES = sorted(path.stem for path in CONF.glob("connection/*.yaml"))
 
 
 def load(group: str, name: str) -> dict[str, Any]:

@@ -41,36 +41,25 @@ def test_the_last_two_are_kept_and_the_newest_is_loaded(tmp_path):
     assert checkpoints.load()[0]["step"] == 100
 
 
-def empty(content: bytes) -> bytes:
-    return b""
+def flipped(content: bytes, at: int, bit: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ bit]) + content[at + 1 :]
 
 
-def truncate(content: bytes) -> bytes:
-    return content[:-1]
+TORN = {
+    "empty": lambda content: b"",
+    "short": lambda content: content[:-1],
+    "half": lambda content: content[: len(content) // 2],
+    "flipped in the middle": lambda content: flipped(content, len(content) // 2, 1),
+    "flipped at the start": lambda content: flipped(content, 0, 128),
+    "long": lambda content: content + b"\0",
+}
 
 
-def halve(content: bytes) -> bytes:
-    return content[: len(content) // 2]
-
-
-def flip_in_the_middle(content: bytes) -> bytes:
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-
-
-def flip_the_first(content: bytes) -> bytes:
-    return bytes([content[0] ^ 128]) + content[1:]
-
-
-def lengthen(content: bytes) -> bytes:
-    return content + b"\0"
-
-
-@pytest.mark.parametrize("tear", [empty, truncate, halve, flip_in_the_middle, flip_the_first, lengthen])
-def test_a_torn_file_falls_back_to_the_one_before_with_one_warning(tmp_path, tear):
+@pytest.mark.parametrize("how", TORN)
+def test_a_torn_file_falls_back_to_the_one_before_with_one_warning(tmp_path, how):
     checkpoints = saved(tmp_path, [1, 2])
     newest = checkpoints.paths()[0]
-    newest.write_bytes(tear(newest.read_bytes()))
+    newest.write_bytes(TORN[how](newest.read_bytes()))
     loaded, warnings = checkpoints.load()
     assert loaded["step"] == 1
     assert len(warnings) == 1
@@ -82,7 +71,7 @@ def test_a_torn_file_falls_back_to_the_one_before_with_one_warning(tmp_path, tea
 def test_two_torn_files_are_two_warnings_and_a_fresh_start(tmp_path):
     checkpoints = saved(tmp_path, [1, 2])
     for path in checkpoints.paths():
-        path.write_bytes(truncate(path.read_bytes()))
+        path.write_bytes(path.read_bytes()[:-1])
     loaded, warnings = checkpoints.load()
     assert loaded is None
     assert len(warnings) == 2

@@ -60,9 +60,7 @@ def compiling(config: Callable[..., Config], choice: str = "auto") -> Config:
     return config("hc", runtime={"compile": choice})
 
 
-def test_a_broken_kernel_is_made_anew_and_costs_nothing_but_a_line(
-    config: Callable[..., Config], breaks: Callable[[int], list[float]], tmp_path: Path
-) -> None:
+def test_a_broken_kernel_is_made_anew_and_costs_nothing_but_a_line(config, breaks, tmp_path):
     whole = elsewhere(compiling(config), tmp_path / "whole")
     assert train(whole) == "finished"
     broken, before = compiling(config), time.time()
@@ -78,9 +76,7 @@ def test_a_broken_kernel_is_made_anew_and_costs_nothing_but_a_line(
     )
 
 
-def test_where_new_kernels_break_too_the_run_goes_on_without(
-    config: Callable[..., Config], breaks: Callable[[int], list[float]], tmp_path: Path
-) -> None:
+def test_where_new_kernels_break_too_the_run_goes_on_without(config, breaks, tmp_path):
     whole = elsewhere(compiling(config, "off"), tmp_path / "whole")
     assert train(whole) == "finished"
     broken = compiling(config)
@@ -93,9 +89,7 @@ def test_where_new_kernels_break_too_the_run_goes_on_without(
     assert "made again" not in run.log.read_text()
 
 
-def test_what_was_compiled_does_not_go_on_uncompiled_by_itself(
-    config: Callable[..., Config], breaks: Callable[[int], list[float]]
-) -> None:
+def test_what_was_compiled_does_not_go_on_uncompiled_by_itself(config, breaks):
     broken = compiling(config)
     assert interrupt(broken, 2) == "interrupted"
     breaks(2)
@@ -107,9 +101,7 @@ def test_what_was_compiled_does_not_go_on_uncompiled_by_itself(
     assert RunDirectory.of(broken).read_manifest()["exact"] is False
 
 
-def test_a_run_told_to_compile_ends_in_one_line(
-    config: Callable[..., Config], breaks: Callable[[int], list[float]]
-) -> None:
+def test_a_run_told_to_compile_ends_in_one_line(config, breaks):
     breaks(2)
     with pytest.raises(
         UserError, match=r"^runtime.compile=on: a kernel does not work: .*; use runtime.comp"
@@ -119,12 +111,7 @@ def test_a_run_told_to_compile_ends_in_one_line(
 
 
 @pytest.mark.parametrize("where", [(Trainer, "step"), (Trainer, "__init__")])
-def test_no_more_than_a_screen_of_an_error_is_kept(
-    config: Callable[..., Config],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
-    where: tuple[type, str],
-) -> None:
+def test_no_more_than_a_screen_of_an_error_is_kept(config, monkeypatch, capsys, where):
     def fail(*_: object) -> None:
         raise HUGE
 
@@ -223,9 +210,7 @@ def stop(tmp_path: Path, slow: Path) -> Iterator[Callable[..., dict[str, Any]]]:
 
 
 @needs_gcc
-def test_a_signal_while_kernels_are_made_is_an_interruption_and_the_run_goes_on_later(
-    config: Callable[..., Config], stop: Callable[..., Any], slow: Path
-) -> None:
+def test_a_signal_while_kernels_are_made_is_an_interruption_and_the_run_goes_on_later(config, stop, slow):
     """From before the first step to when the compiler is long at work."""
     stopped, random = compiling(config), np.random.Generator(np.random.Philox(1))
     begun = RunDirectory.of(stopped).path / "manifest.json"
@@ -245,9 +230,7 @@ def test_a_signal_while_kernels_are_made_is_an_interruption_and_the_run_goes_on_
 @needs_gcc
 @pytest.mark.slow  # two fresh processes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_the_compiler_is_tried_ends_it_and_the_exit_code_tells_which(
-    slow: Path, tmp_path: Path, number: int
-) -> None:
+def test_a_signal_while_the_compiler_is_tried_ends_it_and_the_exit_code_tells_which(slow, tmp_path, number):
     where = [f"runtime.results={tmp_path / 'results'}", f"runtime.cache={tmp_path / 'cache'}"]
     argv = [sys.executable, str(SCRIPT), "connection=hc", *TINY, "runtime.compile=auto", *where]
     process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, start_new_session=True)

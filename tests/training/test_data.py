@@ -145,7 +145,5 @@ def test_a_hash_that_is_not_the_corpus_is_refused_before_any_download(monkeypatc
         data.open_corpus(config(name, sha256=sha256), RuntimeConfig())
 
 
-def test_the_committed_hash_is_the_pinned_one_and_an_unknown_corpus_is_refused():
+def test_the_committed_hash_is_the_pinned_one():
     assert config("enwik8").sha256 == enwik8.SHA256
-    with pytest.raises(UserError, match=r"data\.name=enwik9 .*data=synthetic"):
-        data.open_corpus(config("enwik8", name="enwik9"), RuntimeConfig())

@@ -57,9 +57,7 @@ needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="there is no 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="its libraries are no ELF files")
 
 
-def test_a_users_own_folder_comes_first_then_the_cache_then_what_is_temporary(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_users_own_folder_comes_first_then_the_cache_then_what_is_temporary(tmp_path, monkeypatch):
     monkeypatch.setenv(kernels.FOLDER, str(tmp_path / "own"))
     own, cached, *temporary = kernels.folders(tmp_path / "cache")
     assert (own.parent, cached.parent) == (tmp_path / "own", tmp_path / "cache")
@@ -68,9 +66,7 @@ def test_a_users_own_folder_comes_first_then_the_cache_then_what_is_temporary(
     assert kernels.folders(tmp_path / "cache")[0] == own
 
 
-def test_a_users_own_folder_that_cannot_be_made_is_forgotten_before_torch_makes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_users_own_folder_that_cannot_be_made_is_forgotten_before_torch_makes_it(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv(kernels.FOLDER, str(tmp_path / "own"))
     compiler.configure()
@@ -80,9 +76,7 @@ def test_a_users_own_folder_that_cannot_be_made_is_forgotten_before_torch_makes_
     assert kernels.FOLDER not in os.environ
 
 
-def test_another_cpu_or_torch_has_a_folder_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_cpu_or_torch_has_a_folder_of_its_own(tmp_path, monkeypatch):
     names = [kernels.folders(tmp_path)[0].name]
     for place, name in (
         (kernels, "cpu_model"),
@@ -97,13 +91,11 @@ def test_another_cpu_or_torch_has_a_folder_of_its_own(
 
 
 @pytest.mark.parametrize("name", ["plain", "a space", "quo'te", "$HOME", "new\nline"])
-def test_only_a_plain_path_holds_kernels(tmp_path: Path, name: str) -> None:
+def test_only_a_plain_path_holds_kernels(tmp_path, name):
     assert kernels.holds_kernels(tmp_path / name / "kernels") == (name == "plain")
 
 
-def test_no_folder_that_cannot_be_written_or_run_or_is_anothers(
-    tmp_path: Path, noexec: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_folder_that_cannot_be_written_or_run_or_is_anothers(tmp_path, noexec, monkeypatch):
     (tmp_path / "file").touch()
     assert not kernels.holds_kernels(tmp_path / "file" / "kernels")
     assert not kernels.holds_kernels(noexec / "kernels")
@@ -117,7 +109,7 @@ def test_no_folder_that_cannot_be_written_or_run_or_is_anothers(
 
 @linux
 @needs_compiler
-def test_a_library_cut_anywhere_is_torn(library: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_library_cut_anywhere_is_torn(library, tmp_path):
     whole = library("whole.so")
     assert not kernels.is_torn(whole)
     content, cut = whole.read_bytes(), tmp_path / "cut.so"
@@ -130,9 +122,7 @@ def test_a_library_cut_anywhere_is_torn(library: Callable[[str], Path], tmp_path
 
 @linux
 @needs_compiler
-def test_torn_libraries_go_and_whole_and_locked_ones_stay(
-    library: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_torn_libraries_go_and_whole_and_locked_ones_stay(library, tmp_path):
     whole, torn, written = (library(f"{name}/{name}.main.so") for name in ("whole", "torn", "written"))
     for each in (torn, written):
         os.truncate(each, 5000)
@@ -144,9 +134,7 @@ def test_torn_libraries_go_and_whole_and_locked_ones_stay(
     assert [each.exists() for each in (whole, torn, written)] == [True, False, False]
 
 
-def test_starting_over_keeps_what_others_have_made_since(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_starting_over_keeps_what_others_have_made_since(tmp_path, monkeypatch):
     monkeypatch.setenv(kernels.FOLDER, str(tmp_path))
     ages = {"ab/old.so": 50, "ab/old.py": 50, "ab/new.so": 150, "locks/old.lock": 50}
     for name, age in ages.items():
@@ -158,9 +146,7 @@ def test_starting_over_keeps_what_others_have_made_since(
     assert left == {"ab/new.so", "locks/old.lock"}
 
 
-def test_libraries_under_a_path_with_a_space_get_a_plain_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_libraries_under_a_path_with_a_space_get_a_plain_name(tmp_path, monkeypatch):
     spaced = tmp_path / "a checkout" / "torch"
     (spaced / "lib").mkdir(parents=True)
     for name in (kernels.FOLDER, "TRITON_CACHE_DIR"):

@@ -15,7 +15,8 @@ from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import RunDirectory, files, read_run
 from mhc_repro.training import runtime
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
-from mhc_repro.training.loop import Session, train
+from mhc_repro.training.loop import train
+from mhc_repro.training.session import Session
 from mhc_repro.training.trainer import Trainer
 from stopping import Killed, at_step
 

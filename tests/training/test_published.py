@@ -78,33 +78,13 @@ def test_a_character_is_never_cut_in_two():
 
 def test_the_study_runs_and_names_its_dead_arms(config, tmp_path):
     """A short version of study=published, from the command line to the status; `config` makes the text cheap."""
-    small = [
-        "model.blocks=2",
-        "model.dim=16",
-        "model.heads=2",
-        "data.batch=4",
-        "data.sequence=16",
-        "train.steps=40",
-    ]
-    where = [
-        "compile=off",
-        "threads=1",
-        "device=cpu",
-        "progress=lines",
-        f"results={tmp_path}",
-        f"cache={tmp_path}",
-    ]
-    jobs = compose_jobs(
-        [
-            "study=published",
-            "data=synthetic",
-            *small,
-            "probe.token_maps=3",
-            *(f"runtime.{each}" for each in where),
-        ]
-    )
+    small = "model.blocks=2 model.dim=16 model.heads=2 data.batch=4 data.sequence=16 train.steps=40"
+    where = f"compile=off threads=1 device=cpu progress=lines results={tmp_path} cache={tmp_path}"
     found = {}
-    for job in jobs:
+    for job in compose_jobs(
+        ["study=published", "data=synthetic", "probe.token_maps=3", *small.split()]
+        + [f"runtime.{each}" for each in where.split()]
+    ):
         assert train(job) == "finished"
         run = read_run(tmp_path / "published" / run_id(job))
         assert run.metrics["gain/activation"].dropna().index.tolist() == [1, 21]

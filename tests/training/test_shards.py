@@ -25,59 +25,35 @@ def test_the_two_files_of_nanogpt_may_do_without_a_header(tmp_path, name):
     assert np.array_equal(Joined.of([shards.inspect(tmp_path / name)]).read(0, 500), TOKENS)
 
 
-def cut_short(path):
-    path.write_bytes(path.read_bytes()[:-7])
+def rewrite(**header):
+    return lambda path: write_shard(path, TOKENS, **header)
 
 
-def cut_in_the_header(path):
-    path.write_bytes(path.read_bytes()[:500])
+def content(change):
+    return lambda path: path.write_bytes(change(path.read_bytes()))
 
 
-def too_long(path):
-    path.write_bytes(path.read_bytes() + b"\0\0")
+BROKEN = [
+    (content(lambda whole: whole[:-7]), "496 tokens instead of the 500 of its header"),
+    (content(lambda whole: whole[:500]), "0 tokens instead of the 500"),
+    (content(lambda whole: whole + b"\0\0"), "501 tokens instead of the 500"),
+    (content(lambda _: b""), "starts with 0 instead of 20240520"),
+    (content(lambda _: TOKENS.tobytes()), "so it is no shard"),
+    (rewrite(magic=1), "starts with 1 instead of 20240520, so it is no shard"),
+    (rewrite(magic=20240801, version=7), "tokens of four bytes"),
+    (rewrite(version=2), "is of version 2, and 1 is the one that can be read"),
+]
 
 
-def empty(path):
-    path.write_bytes(b"")
-
-
-def other_magic(path):
-    write_shard(path, TOKENS, magic=1)
-
-
-def four_bytes(path):
-    write_shard(path, TOKENS, magic=20240801, version=7)
-
-
-def other_version(path):
-    write_shard(path, TOKENS, version=2)
-
-
-def without_header(path):
-    path.write_bytes(TOKENS.tobytes())
-
-
-BROKEN = {
-    cut_short: "496 tokens instead of the 500 of its header",
-    cut_in_the_header: "0 tokens instead of the 500",
-    too_long: "501 tokens instead of the 500",
-    empty: "starts with 0 instead of 20240520",
-    other_magic: "starts with 1 instead of 20240520, so it is no shard",
-    four_bytes: "tokens of four bytes",
-    other_version: "is of version 2, and 1 is the one that can be read",
-    without_header: "so it is no shard",
-}
-
-
-@pytest.mark.parametrize("breaking", BROKEN, ids=lambda f: f.__name__)
-def test_a_broken_shard_is_refused_in_one_line(tmp_path, breaking, capsys):
+@pytest.mark.parametrize(("breaking", "said"), BROKEN)
+def test_a_broken_shard_is_refused_in_one_line(tmp_path, breaking, said, capsys):
     folder = write_shards(tmp_path / "shards")
     path = write_shard(folder / "fineweb_train_000002.bin", TOKENS)
     breaking(path)
     assert train.main(["data=tokens", f"data.path={folder}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {path}: ")
-    assert BROKEN[breaking] in line
+    assert said in line
     assert "fetch it again" in line
 
 

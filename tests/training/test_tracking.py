@@ -12,6 +12,7 @@ import wandb
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from wandb.proto.wandb_internal_pb2 import Record
 
+from mhc_repro.config import TRACKERS
 from mhc_repro.errors import UserError
 from mhc_repro.runs import RunDirectory
 from mhc_repro.training import tracking
@@ -165,7 +166,7 @@ def test_an_account_that_is_missing_is_a_warning(config, tmp_path, monkeypatch, 
     )
 
 
-@pytest.mark.parametrize(("track", "package"), tracking.PACKAGES.items())
+@pytest.mark.parametrize(("track", "package"), TRACKERS.items())
 def test_a_package_that_is_not_there_is_said_before_anything_runs(
     config, monkeypatch, tmp_path, track, package
 ):

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
 from mhc_repro.analysis import theme
-from mhc_repro.analysis.figures import drawing
+from mhc_repro.analysis.figures import drawing, scales
 from mhc_repro.evidence import stats
 from mhc_repro.evidence.arms import BASELINE, rank, style
 from mhc_repro.evidence.comparison import Comparison, settings
@@ -73,7 +73,7 @@ def gain_by_depth(swept: Comparison) -> Figure:
     ax.xaxis.set_major_locator(FixedLocator(depths))
     margin = 0.06 * (depths[-1] - depths[0])
     ax.set_xlim(depths[0] - margin, depths[-1] + margin)
-    drawing.fit_gain([ax])
+    scales.fit_gain([ax])
     notes = []
     if any(line.get_gid() == "range" for line in ax.lines):
         notes.append(Line2D([], [], color="0.4", marker="_", label="smallest to largest"))

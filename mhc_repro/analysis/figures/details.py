@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from mhc_repro.analysis import theme
-from mhc_repro.analysis.figures import drawing
+from mhc_repro.analysis.figures import drawing, scales
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.composites import weakest_column
 from mhc_repro.evidence.curves import by_layer, curves, smooth, thin
@@ -56,7 +56,7 @@ def details(comparison: Comparison) -> Figure:
         smoothed = {seed: smooth(curve) for seed, curve in connection.items() if len(curve)}
         drawing.lines(gradient, arm, [], smoothed, linewidth=0.7, marker="")
     gradient.set(title="(a) Gradient norm: body thick, connections thin", ylabel="before clipping, smoothed")
-    drawing.fit_positive(gradient)
+    scales.fit_positive(gradient)
     shaded = _shade(gradient, comparison.runs)
     for ax, (keys, title, ylabel) in zip(others, PANELS, strict=True):
         for arm, runs in comparison.arms.items():
@@ -64,8 +64,8 @@ def details(comparison: Comparison) -> Figure:
                 _by_layer(ax, arm, runs, keys)
         ax.set(title=title, ylabel=ylabel)
         layers = comparison.runs[0].layers
-        drawing.tick_layers(ax, layers)
-        drawing.fit_positive(ax)
+        scales.tick_layers(ax, layers)
+        scales.fit_positive(ax)
         if not ax.lines:
             ax.set(xlim=(1, layers), yticks=[])
             ax.text(0.5, 0.5, NOTHING, transform=ax.transAxes, ha="center", color="0.4")

@@ -1,4 +1,4 @@
-"""How the figures draw: canvas, one arm's lines, axes that neither hide nor dramatise, one legend.
+"""How the figures draw: canvas, one arm's lines, one legend; what their axes show is in `scales`.
 
 The layout is counted in inches rather than solved for: half the drawing time, and the same on every machine.
 """
@@ -12,7 +12,6 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 from mhc_repro.analysis import labels
 from mhc_repro.evidence import stats
@@ -23,12 +22,6 @@ from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import Run
 
 WIDTH, PANEL = 8.6, 1.85  # inches: about what a page is wide; height of a panel without its labels
-SETTLED = 0.1  # loss axes fit what comes after this fraction of a run: the fall from ln 256 would hide it
-RUNAWAY = 0.9  # ... and before this fraction of a run that diverged, lest its end flatten the others
-NEAR_ONE = 0.2, 5.0  # gains within stay on a linear axis (rows that sum to 1 allow n = 4) ...
-CLOSEST = 0.9, 1.1  # ... that shows at least this much, so that rounding noise looks like what it is
-LOG_FROM = 4.0  # a positive quantity that spans this factor gets a log axis
-ROUNDING = 1e-12  # what is smaller is a 0 that float64 left
 SUB_LAYER = "sub-layer (odd: attention, even: MLP)"
 CROSS: dict[str, Any] = {"linestyle": "", "marker": "X", "markersize": 8, "markeredgecolor": "white"}
 
@@ -118,12 +111,6 @@ def legend(figure: Figure, handles: Sequence[Artist]) -> None:
     )
 
 
-def tick_layers(ax: Axes, layers: int) -> None:
-    """Tick sub-layers: the first, and at most eight even ones."""
-    every = max(2 * (layers // 8), 2)
-    ax.xaxis.set_major_locator(FixedLocator([1, *range(every, layers + 1, every)]))
-
-
 def noisy(ax: Axes, arm: str, runs: Sequence[Run], curves: Curves) -> None:
     """Draw what every batch shakes: the smoothed curves, and faint the raw ones while they are few."""
     if len(curves) < stats.FEWEST:
@@ -171,76 +158,6 @@ def lines(
             ax.plot(
                 *place, **CROSS, color=own.colour, label=named(arm), gid="diverged", clip_on=False, zorder=5
             )
-
-
-def fit_settled(ax: Axes, include: Sequence[float] = ()) -> None:
-    """Fit a loss axis to what comes after the first fall and, in a run that diverged, before its end."""
-    shown = [line for line in ax.lines if line.get_gid() not in ("raw", "diverged")]
-    crosses = [(line.get_label(), _xy(line)[0][0]) for line in ax.lines if line.get_gid() == "diverged"]
-    start = SETTLED * max((_xy(line)[0].max(initial=0.0) for line in shown), default=0.0)
-    values = [np.array(include)]
-    for line in shown:
-        (x, y), end = _xy(line), np.inf
-        for arm, step in crosses:
-            if line.get_label() == arm and 0.95 * step < x.max(initial=0.0) <= step:
-                end = RUNAWAY * step
-        values.append(y[(x >= start) & (x <= end) & np.isfinite(y)])
-    kept = np.concatenate(values)
-    if len(kept):
-        margin = 0.06 * max(np.ptp(kept), 1e-3)
-        ax.set_ylim(kept.min() - margin, kept.max() + margin)
-
-
-def fit_gain(axes: Sequence[Axes]) -> None:
-    """Give gains a shared axis around 1: linear while they stay near it, else logarithmic."""
-    values = np.append(_finite(axes), 1.0)
-    low, high = values.min(), values.max()
-    near = (NEAR_ONE[0] <= low or low <= 0) and high <= NEAR_ONE[1]  # 0: no gradient comes back at all
-    for ax in axes:
-        if near:
-            margin = 0.08 * (high - low)
-            ax.set_ylim(min(low - margin, CLOSEST[0]), max(high + margin, CLOSEST[1]))
-        else:
-            _log(ax, values[values > 0].min(), high)
-
-
-def fit_positive(ax: Axes) -> None:
-    """Put a quantity on a log axis when it spans much and is positive everywhere: a zero has to be seen."""
-    values = _finite([ax])
-    if len(values) and ROUNDING < values.min() < values.max() / LOG_FROM:
-        _log(ax, values.min(), values.max())
-
-
-def fit_from_zero(ax: Axes) -> None:
-    """Put what may be exactly 0 on a log axis that has a 0: linear below the smallest value there is."""
-    values = np.abs(_finite([ax]))
-    values = values[values > 0]
-    low, high = (np.floor(np.log10(values.min())), np.log10(values.max())) if len(values) else (-1.0, 0.0)
-    ax.set_yscale("symlog", linthresh=10**low, linscale=0.4)
-    ax.set_ylim(-(10**low) / 4, 10 ** (high + 0.3))
-    powers = np.arange(low, high + 0.3, max(np.ceil((high - low) / 5), 1))
-    ax.set_yticks([0, *10**powers], ["0", *(f"$10^{{{power:.0f}}}$" for power in powers)])
-    ax.minorticks_off()
-
-
-def _log(ax: Axes, low: float, high: float) -> None:
-    margin = (high / low) ** 0.06
-    ax.set_yscale("log")
-    ax.set_ylim(low / margin, high * margin)
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 50 * low else (1,)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,g}" if 1e-3 < y < 1e6 else f"{y:.0e}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _finite(axes: Sequence[Axes]) -> np.ndarray:
-    """Collect what the lines of some axes show, where it is finite."""
-    values = np.concatenate([np.empty(0), *(_xy(line)[1] for ax in axes for line in ax.lines)])
-    return values[np.isfinite(values)]
-
-
-def _xy(line: Line2D) -> tuple[np.ndarray, np.ndarray]:
-    x, y = (np.asarray(data, dtype=float) for data in line.get_data())
-    return x, y
 
 
 def _markers(curve: Any) -> int:

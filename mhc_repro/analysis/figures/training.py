@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mhc_repro.analysis import theme
-from mhc_repro.analysis.figures import drawing
+from mhc_repro.analysis.figures import drawing, scales
 from mhc_repro.evidence import stats
 from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.comparison import Comparison
@@ -39,8 +39,8 @@ def training(comparison: Comparison) -> Figure:
         drawing.lines(activation, arm, runs, curves(runs, "gain/activation"))
     composite.set(title="(c) Composite gain: forward thick, backward thin", ylabel="largest over sub-layers")
     activation.set(title="(d) Activation gain", ylabel="max|last| / max|first|")
-    drawing.fit_gain([composite])
-    drawing.fit_positive(activation)
+    scales.fit_gain([composite])
+    scales.fit_positive(activation)
     drawing.finish(figure, comparison, xlabel="step")
     return figure
 
@@ -55,7 +55,7 @@ def _losses(ax: Axes, comparison: Comparison) -> None:
         drawing.noisy(ax, arm, runs, curves(runs, "loss/train"))
         drawing.points(ax, arm, curves(runs, "loss/val"))
     ax.set(title="(a) Loss: train (smoothed), validation (points)", ylabel="nats per symbol")
-    drawing.fit_settled(ax)
+    scales.fit_settled(ax)
 
 
 def _gradients(ax: Axes, comparison: Comparison) -> None:
@@ -66,12 +66,12 @@ def _gradients(ax: Axes, comparison: Comparison) -> None:
             ratios = {seed: np.exp(curve) for seed, curve in found.items()}
             drawing.lines(ax, arm, comparison.arms[arm], ratios, marker="")
         ax.set(title="(b) Gradient norm / baseline's (smoothed)", ylabel="all parameters, before clipping")
-        drawing.fit_settled(ax, include=[1.0])
+        scales.fit_settled(ax, include=[1.0])
         return
     for arm, runs in comparison.arms.items():
         drawing.noisy(ax, arm, runs, curves(runs, "grad/norm"))
     ax.set(title="(b) Gradient norm before clipping (smoothed)", ylabel="all parameters")
-    drawing.fit_positive(ax)
+    scales.fit_positive(ax)
 
 
 def others(comparison: Comparison) -> list[str]:
@@ -135,9 +135,9 @@ def gain_by_layer(comparison: Comparison) -> Figure:
             drawing.lines(ax, arm, [], largest, linewidth=0.7, alpha=0.55, marker="")
             drawing.lines(ax, arm, [], {seed: table.iloc[:, -1] for seed, table in found.items()})
         ax.set(title=title, ylabel=ylabel)
-        drawing.tick_layers(ax, layers)
-    drawing.fit_gain(list(axes[0]))
-    drawing.fit_gain(list(axes[1]))
+        scales.tick_layers(ax, layers)
+    scales.fit_gain(list(axes[0]))
+    scales.fit_gain(list(axes[1]))
     notes = [
         Line2D([], [], color="0.4", linewidth=1.4, label="last probe"),
         Line2D([], [], color="0.4", linewidth=0.7, alpha=0.55, label="largest over training"),
@@ -205,4 +205,4 @@ def _gaps(ax: Axes, comparison: Comparison, references: Mapping[str, str]) -> No
         smoothed = {seed: smooth(gap) for seed, gap in gaps(runs, others, "loss/train").items()}
         drawing.lines(ax, arm, runs, smoothed, band=True, marker="")
         drawing.points(ax, arm, gaps(runs, others, "loss/val"))
-    drawing.fit_settled(ax, include=[0.0])
+    scales.fit_settled(ax, include=[0.0])

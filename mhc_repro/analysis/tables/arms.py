@@ -5,7 +5,6 @@ and from the bench's record of many arms on the fewest threads. What has not bee
 """
 
 from collections.abc import Sequence
-from math import nan
 from pathlib import Path
 
 import pandas as pd
@@ -14,10 +13,8 @@ from mhc_repro import arm_files
 from mhc_repro.analysis import labels
 from mhc_repro.analysis.tables import cells, overhead
 from mhc_repro.arm_files import FAMILIES, About
-from mhc_repro.bench.records import ALL_ARMS, Record, newest
-from mhc_repro.evidence.arms import BASELINE
+from mhc_repro.bench.records import Record
 from mhc_repro.evidence.comparison import Comparison
-from mhc_repro.evidence.composites import DIRECTIONS
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import Run
 
@@ -43,14 +40,11 @@ def by_family() -> str:
 def part(comparisons: Sequence[Comparison], root: Path) -> str:
     """Write a page's part: the table of a study, its caption, where it comes from."""
     found = {arm: runs for each in comparisons for arm, runs in each.arms.items()}
-    measured = newest(root, ALL_ARMS) or newest(root)
-    frame = table(arm_files.abouts(), found, measured[0]["connections"] if measured else {})
-    sources = [
-        labels.provenance(comparisons),
-        *(f"*{overhead.provenance(record)}*" for record in measured[:1]),
-    ]
+    costs, source = overhead.costs(root)
+    frame = table(arm_files.abouts(), found, costs)
     kernel = [cells.KERNEL] if {*cells.beside_gain([])} & {*frame} else []
-    return "\n\n".join([cells.markdown(frame), " ".join([CAPTION, *kernel]), *sources])
+    caption = " ".join([CAPTION, *kernel])
+    return "\n\n".join([cells.markdown(frame), caption, labels.provenance(comparisons), *source])
 
 
 def parameters(run: Run) -> float:
@@ -64,15 +58,11 @@ def from_identity(runs: list[Run]) -> str:
     return cells.DASH if ends == [cells.DASH] * 2 else " → ".join(ends)
 
 
-def table(
-    promised: dict[str, About],
-    found: dict[str, list[Run]],
-    costs: dict[str, Record],
-) -> pd.DataFrame:
+def table(promised: dict[str, About], found: dict[str, list[Run]], costs: dict[str, Record]) -> pd.DataFrame:
     """Lay promises, results and costs side by side, as finished text, one row an arm."""
     rows = []
     for arm, about in promised.items():
-        runs, cost = found.get(arm, []), costs.get(arm, {})
+        runs = found.get(arm, [])
         rows.append(
             {
                 "arm": f"`{arm}`",  # as one types it
@@ -82,25 +72,16 @@ def table(
                 "bound": " / ".join(cells.DASH if each is None else f"{each:g}" for each in about.bound),
                 "start": about.start,
                 "parameters": f"{parameters(runs[0]):,.0f}" if runs else cells.DASH,
-                "step": _ratio(arm, cost, "step_ratio"),
-                "memory": _ratio(arm, cost, "peak_memory_ratio"),
+                "step": overhead.times_baseline(arm, costs, "step_ratio"),
+                "memory": overhead.times_baseline(arm, costs, "peak_memory_ratio"),
                 "from I": from_identity(runs),
-                "gain": _gain(runs),
+                "gain": cells.gain(runs),
                 **cells.beside_gain(runs),
                 "bpc": cells.held_out_bpc(runs),
                 "note": _notes(runs),
             }
         )
     return cells.without_unknown(pd.DataFrame(rows, dtype=object), *cells.beside_gain([]))
-
-
-def _ratio(arm: str, cost: Record, key: str) -> str:
-    return cells.number(1.0 if arm == BASELINE else cost.get(key, nan), decimals=2)
-
-
-def _gain(runs: list[Run]) -> str:
-    sides = [cells.shown(runs, f"composite_{direction}") for direction in DIRECTIONS]
-    return " / ".join(sides) if runs else cells.DASH
 
 
 def _notes(runs: list[Run]) -> str:

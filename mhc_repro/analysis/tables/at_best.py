@@ -6,7 +6,7 @@ by as much as its seeds scatter, the baseline too.
 """
 
 from collections.abc import Sequence
-from math import inf, isnan, nan
+from math import inf, isnan
 from pathlib import Path
 from statistics import mean
 
@@ -14,11 +14,9 @@ import pandas as pd
 
 from mhc_repro.analysis import labels
 from mhc_repro.analysis.tables import cells, differences, overhead
-from mhc_repro.bench.records import ALL_ARMS, newest
 from mhc_repro.evidence import stats
 from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.comparison import Comparison, comparisons
-from mhc_repro.evidence.composites import DIRECTIONS
 from mhc_repro.evidence.ledger import values
 from mhc_repro.evidence.sweeps import LR, rate
 from mhc_repro.runs import ENDED, Run
@@ -34,13 +32,10 @@ CAPTION = (
 
 def part(of_study: Sequence[Comparison], root: Path) -> str:
     """Write a page's part: the table, its caption and where it comes from."""
-    measured = newest(root, ALL_ARMS) or newest(root)
-    frame = table(of_study, measured[0]["connections"] if measured else {})
-    sources = [
-        labels.provenance(of_study),
-        *(f"*{overhead.provenance(each)}*" for each in measured[:1]),
-    ]
-    return "\n\n".join([cells.markdown(frame), f"{CAPTION} {cells.KERNEL} {cells.SEVERAL}", *sources])
+    costs, source = overhead.costs(root)
+    caption = f"{CAPTION} {cells.KERNEL} {cells.SEVERAL}"
+    pieces = [cells.markdown(table(of_study, costs)), caption, labels.provenance(of_study), *source]
+    return "\n\n".join(pieces)
 
 
 def at_best(runs: Sequence[Run]) -> tuple[float, dict[int, Run]]:
@@ -69,7 +64,6 @@ def table(of_study: Sequence[Comparison], costs: dict[str, dict[str, float]]) ->
     for arm, (best, of_seed) in found.items():
         runs, own = list(of_seed.values()), bits(of_seed)
         gaps = [] if arm == BASELINE else list(stats.paired(own, base).values())
-        sides = [cells.shown(runs, f"composite_{direction}") for direction in DIRECTIONS]
         rows.append(
             {
                 "arm": style(arm).label,
@@ -77,11 +71,9 @@ def table(of_study: Sequence[Comparison], costs: dict[str, dict[str, float]]) ->
                 "seeds": str(len(runs)),
                 "bits": cells.cell(list(own.values()), 3),
                 "− baseline": differences.difference(gaps) if gaps else cells.DASH,
-                "gain": " / ".join(sides),
+                "gain": cells.gain(runs),
                 **cells.beside_gain(runs),
-                "step": cells.number(
-                    1.0 if arm == BASELINE else costs.get(arm, {}).get("step_ratio", nan), 2
-                ),
+                "step": overhead.times_baseline(arm, costs, "step_ratio"),
             }
         )
     return pd.DataFrame(rows, dtype=object)

@@ -12,6 +12,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from mhc_repro.evidence import stats
+from mhc_repro.evidence.composites import DIRECTIONS
 from mhc_repro.evidence.ledger import LEDGER, of
 from mhc_repro.runs import Run
 
@@ -27,25 +28,9 @@ KERNEL = (
 )
 # set to the left; the others are numbers
 TEXT_COLUMNS = (
-    "study",
-    "setting",
-    "arm",
-    "status",
-    "quantity",
-    "paper",
-    "constraint",
-    "exact",
-    "start",
-    "note",
-    "claim",
-    "source",
-    "came out",
-    "contrary",
-    "run",
-    "verdict",
-    "commit",
-    "says",
-    "here",
+    *("study", "setting", "arm", "run", "status", "verdict", "commit", "note"),
+    *("paper", "constraint", "exact", "start"),
+    *("claim", "source", "quantity", "came out", "contrary"),
 )
 
 
@@ -76,6 +61,11 @@ def shown(runs: Collection[Run], name: str, decimals: int | None = None) -> str:
     quantity = LEDGER[name]
     digits = quantity.decimals if decimals is None else decimals
     return (cell if quantity.mean else ranged)(of(runs, name), digits)
+
+
+def gain(runs: Collection[Run]) -> str:
+    """Print the largest composite gain of an arm's runs, forward / backward."""
+    return " / ".join(shown(runs, f"composite_{way}") for way in DIRECTIONS) if runs else DASH
 
 
 def held_out_bpc(runs: Collection[Run]) -> str:

@@ -1,11 +1,12 @@
 """What the arms cost: a record of experiments/bench.py as a table, and in words what was measured on what."""
 
+from math import nan
 from pathlib import Path
 
 import pandas as pd
 
 from mhc_repro.analysis.tables import cells
-from mhc_repro.bench.records import Record, newest, threads_text
+from mhc_repro.bench.records import ALL_ARMS, Record, newest, threads_text
 from mhc_repro.evidence.arms import BASELINE, rank, style
 
 EMPTY = "No bench yet: `make bench` makes one."
@@ -25,6 +26,18 @@ def part(root: Path) -> str:
         piece for record in found for piece in (cells.markdown(arms(record)), f"*{provenance(record)}*")
     ]
     return "\n\n".join([*tables, f"{CAPTION} *Measure anew: `make bench`.*"])
+
+
+def costs(root: Path) -> tuple[dict[str, Record], list[str]]:
+    """Read what each arm costs by the record of most arms, and in words which that is; none if none is kept."""
+    for record in newest(root, ALL_ARMS) or newest(root):
+        return record["connections"], [f"*{provenance(record)}*"]
+    return {}, []
+
+
+def times_baseline(arm: str, costs: dict[str, Record], key: str) -> str:
+    """Print one of an arm's costs as a factor on the baseline's."""
+    return cells.number(1.0 if arm == BASELINE else costs.get(arm, {}).get(key, nan), decimals=2)
 
 
 def arms(record: Record) -> pd.DataFrame:

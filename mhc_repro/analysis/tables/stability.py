@@ -1,7 +1,7 @@
 """The tables of a study: what the enwik8 reproduction prints, what answers the question, what outlasts a seed."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import isnan
@@ -93,19 +93,20 @@ def tables(comparisons: Sequence[Comparison]) -> list[Table]:
         Table(STABILITY_TITLE, answers, STABILITY_CAPTION + (f" {cells.KERNEL}" if known else "")),
         Table(differences.TITLE, differences.table(comparisons), differences.CAPTION),
         *([Table(HEARD_TITLE, heard_columns(found), HEARD_CAPTION)] if known else []),
-        Table(PUBLISHED_TITLE, published_columns(found), PUBLISHED_CAPTION),
+        Table(PUBLISHED_TITLE, _frame(found, _shown(*PUBLISHED)), PUBLISHED_CAPTION),
     ]
     return [each for each in every if not each.frame.empty]
 
 
 def part(comparisons: Sequence[Comparison]) -> str:
     """Write a page's part: the tables of a study with their captions, where they come from."""
-    pieces = [
-        piece
-        for each in tables(comparisons)
-        for piece in (f"**{each.title}**", cells.markdown(each.frame), each.caption)
-    ]
-    return "\n\n".join([*pieces, labels.provenance(comparisons)])
+    return "\n\n".join([*pieces(comparisons), labels.provenance(comparisons)])
+
+
+def pieces(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Write the tables of a study, each between its title and its caption."""
+    for each in tables(comparisons):
+        yield from (f"**{each.title}**", cells.markdown(each.frame), each.caption)
 
 
 def brief(comparisons: Sequence[Comparison]) -> str:
@@ -123,11 +124,6 @@ def rows(comparisons: Sequence[Comparison]) -> list[Row]:
         arms |= {arm: [] for arm in main_arms(comparison.study) if arm not in names}
         found += [Row(comparison.setting, arm, arms[arm]) for arm in sorted(arms, key=rank)]
     return found
-
-
-def published_columns(rows: Sequence[Row]) -> pd.DataFrame:
-    """Build the columns of the enwik8 reproduction's own table."""
-    return _frame(rows, _shown(*PUBLISHED))
 
 
 def stability_columns(rows: Sequence[Row]) -> pd.DataFrame:

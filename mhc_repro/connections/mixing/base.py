@@ -11,10 +11,12 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+
+from mhc_repro.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,16 @@ class Fixed(Mixing):
 
     def initial(self) -> Tensor:
         return torch.zeros(0, dtype=torch.float64)
+
+
+def must(
+    mixing: Any, name: str, holds: bool, be: str, *, example: object = None, papers: object = None
+) -> None:
+    """Raise UserError, with a value that fits, unless a field of `connection.mixing` holds what it must."""
+    if not holds:
+        usual = f"connection.mixing.{name}={example if papers is None else papers}"
+        mend = f"for example {usual}" if papers is None else f"the paper's is {usual}"
+        raise UserError(f"connection.mixing.{name}={getattr(mixing, name)} must be {be}; {mend}")
 
 
 def off_and_diagonal(n: int, start: tuple[float, float]) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from mhc_repro.connections.mixing.base import (
     Mixing,
     as_near_as_a6,
+    must,
     normal_numbers,
     off_and_diagonal,
     tokens_first,
@@ -49,11 +50,7 @@ class Orthogonal(Mixing):
     steps: int = 0  # 0: exact
 
     def __post_init__(self) -> None:
-        if self.steps < 0:
-            raise UserError(
-                f"connection.mixing.steps={self.steps} must be 0 (exact) or more; "
-                "for example connection.mixing.steps=2"
-            )
+        must(self, "steps", self.steps >= 0, "0 (exact) or more", example=2)
         if self.scale == 0:
             raise UserError(
                 "connection.mixing.scale=0: H_res is I, whatever is learned; "
@@ -100,10 +97,7 @@ class BlockOrthostochastic(Mixing):
     s: int = 2
 
     def __post_init__(self) -> None:
-        if self.s < 1:
-            raise UserError(
-                f"connection.mixing.s={self.s} must be 1 or more; the paper's is connection.mixing.s=2"
-            )
+        must(self, "s", self.s >= 1, "1 or more", papers=2)
         if self.start == 0:
             raise UserError(
                 "connection.mixing.start=0: at Theta = 0 every gradient is zero; "
@@ -141,11 +135,7 @@ class Orthostochastic(Mixing):
     steps: int = 20
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UserError(
-                f"connection.mixing.steps={self.steps} must be 1 or more; "
-                "for example connection.mixing.steps=20"
-            )
+        must(self, "steps", self.steps >= 1, "1 or more", example=20)
 
     @property
     def size(self) -> int:

@@ -7,7 +7,7 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
-from mhc_repro.connections.mixing.base import Mixing, a6_off_diagonal
+from mhc_repro.connections.mixing.base import Mixing, a6_off_diagonal, must
 from mhc_repro.errors import UserError
 
 LARGEST = 4  # 5! = 120 numbers a token would cost more than the branch
@@ -63,11 +63,7 @@ class MeanPermutations(Permutations):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.share <= 1:
-            raise UserError(
-                f"connection.mixing.share={self.share} must be from 0 to 1; "
-                "the paper's is connection.mixing.share=0.8"
-            )
+        must(self, "share", 0 <= self.share <= 1, "from 0 to 1", papers=0.8)
 
     def at(self, layer: int) -> Mixing:
         return self if layer < self.first else replace(self, share=1.0)

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mhc_repro.connections.mixing.base import Mixing, Square, a6_off_diagonal, off_and_diagonal
+from mhc_repro.connections.mixing.base import Mixing, Square, a6_off_diagonal, must, off_and_diagonal
 from mhc_repro.connections.sinkhorn import sinkhorn
-from mhc_repro.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -19,29 +18,22 @@ class Sinkhorn(Square):
     iterations: int = 20
     order: str = "columns_first"  # Eq. 9: rows come last and are exact | rows_first: the columns are
     temperature: float = 1.0  # exp(logits / temperature)
-    gradient: str = (
-        "unrolled"  # through the iterations (the paper) | implicit: of their limit, at what they reached
-    )
+    # unrolled: through the iterations (the paper) | implicit: of their limit, at what they reached
+    gradient: str = "unrolled"
     eps: float = 0.0  # added to the first softmax and to every sum after it (DeepSeek's kernels: 1e-6)
     clamp: bool = False  # a row that sums to more than 1 is divided by its sum (xHC, arXiv 2607.14530)
 
     def __post_init__(self) -> None:
-        _check_scaling(self.iterations, self.temperature)
-        if self.eps < 0 or (self.eps and self.gradient == "implicit"):
-            raise UserError(
-                f"connection.mixing.eps={self.eps} must be 0 or more, and 0 with "
-                "connection.mixing.gradient=implicit; for example connection.mixing.eps=1e-6"
-            )
-        for name, allowed in (
+        _check_scaling(self)
+        fits = self.eps >= 0 and not (self.eps and self.gradient == "implicit")
+        alone = "0 or more, and 0 with connection.mixing.gradient=implicit"
+        must(self, "eps", fits, alone, example="1e-6")
+        for name, choices in (
             ("order", ("columns_first", "rows_first")),
             ("gradient", ("unrolled", "implicit")),
         ):
-            value = getattr(self, name)
-            if value not in allowed:
-                raise UserError(
-                    f"connection.mixing.{name}={value} must be one of {', '.join(allowed)}; "
-                    f"the paper's is connection.mixing.{name}={allowed[0]}"
-                )
+            allowed = f"one of {', '.join(choices)}"
+            must(self, name, getattr(self, name) in choices, allowed, papers=choices[0])
 
     def matrix(self, numbers: Tensor) -> Tensor:
         square = numbers.unflatten(0, (self.n, self.n))
@@ -95,12 +87,9 @@ class IdentityMix(Mixing):
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_scaling(self.iterations, self.temperature)
-        if self.share is not None and not 0 < self.share < 1:
-            raise UserError(
-                f"connection.mixing.share={self.share} must be null, or more than 0 and less than 1; "
-                "for example connection.mixing.share=0.01"
-            )
+        _check_scaling(self)
+        fits = self.share is None or 0 < self.share < 1
+        must(self, "share", fits, "null, or more than 0 and less than 1", example=0.01)
 
     @property
     def size(self) -> int:
@@ -117,14 +106,6 @@ class IdentityMix(Mixing):
         return eye + numbers[-1].sigmoid() * (mixed - eye)
 
 
-def _check_scaling(iterations: int, temperature: float) -> None:
-    if iterations < 1:
-        raise UserError(
-            f"connection.mixing.iterations={iterations} must be 1 or more; "
-            "the paper's is connection.mixing.iterations=20"
-        )
-    if not temperature > 0:
-        raise UserError(
-            f"connection.mixing.temperature={temperature} must be more than 0; "
-            "the paper's is connection.mixing.temperature=1"
-        )
+def _check_scaling(mixing: Sinkhorn | IdentityMix) -> None:
+    must(mixing, "iterations", mixing.iterations >= 1, "1 or more", papers=20)
+    must(mixing, "temperature", mixing.temperature > 0, "more than 0", papers=1)

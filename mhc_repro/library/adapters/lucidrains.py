@@ -56,7 +56,7 @@ class Lucidrains(Adapter):
                 lead, before = streams.shape[:-2], watch.pick(streams.flatten(0, -3))
 
                 def call(picked: Tensor) -> Any:
-                    return original(self._folded(module, picked))
+                    return original(picked.flatten(0, 1) if self._is_folded(module) else picked)
 
                 read, mixed, _ = with_held_norm(module.norm, before, call)
                 n = before.shape[1]
@@ -88,7 +88,3 @@ class Lucidrains(Adapter):
         if not self._is_folded(module):
             return residuals
         return residuals.unflatten(0, (-1, module.num_residual_streams)).movedim(1, -2)
-
-    def _folded(self, module: Any, streams: Tensor) -> Tensor:
-        """Bring streams (K, n, C) to what the module takes."""
-        return streams.flatten(0, 1) if self._is_folded(module) else streams

@@ -1,11 +1,7 @@
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
+from drawn_lines import data, lines
 from made_runs import make_run
 from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures import depth
@@ -13,10 +9,8 @@ from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.comparison import Comparison, comparisons
 from mhc_repro.runs import Run, read_runs
 
-Fake = Callable[..., Run]
 
-
-def run(fake: Fake, arm: str, blocks: int, forward: list[float], seed: int = 0, **options: object) -> Run:
+def run(fake, arm: str, blocks: int, forward: list[float], seed: int = 0, **options: object) -> Run:
     rows = [
         {"step": 20 * at, "gain/composite_forward": gain, "gain/composite_backward": gain + 100}
         for at, gain in enumerate(forward)
@@ -30,16 +24,7 @@ def swept(runs: list[Run]) -> Comparison:
     return found
 
 
-def lines(ax: Axes, arm: str, gid: str) -> list[Line2D]:
-    colour = style(arm).colour
-    return [line for line in ax.lines if line.get_color() == colour and line.get_gid() == gid]
-
-
-def data(line: Line2D) -> dict[float, float]:
-    return dict(zip(*(np.asarray(values, float) for values in line.get_data()), strict=True))
-
-
-def test_shows_the_largest_gain_of_each_run_and_what_the_paper_reports(tmp_path: Path) -> None:
+def test_shows_the_largest_gain_of_each_run_and_what_the_paper_reports(tmp_path):
     for blocks in (1, 3):
         for arm in ("baseline", "hc", "mhc"):
             make_run(tmp_path, arm, study="depth", blocks=blocks)
@@ -58,7 +43,7 @@ def test_shows_the_largest_gain_of_each_run_and_what_the_paper_reports(tmp_path:
     assert list(ax.xaxis.get_major_locator()()) == [2, 6]
 
 
-def test_two_seeds_are_two_values_and_no_interval(fake: Fake) -> None:
+def test_two_seeds_are_two_values_and_no_interval(fake):
     runs = [run(fake, "hc", blocks, [1, blocks + seed], seed) for blocks in (4, 8) for seed in (0, 1)]
     figure = depth.gain_by_depth(swept(runs))
     assert [data(line) for line in lines(figure.axes[0], "hc", "run")] == [
@@ -70,7 +55,7 @@ def test_two_seeds_are_two_values_and_no_interval(fake: Fake) -> None:
     assert "4/8 blocks" in figure.get_suptitle()
 
 
-def test_from_three_seeds_on_the_median_has_their_range(fake: Fake) -> None:
+def test_from_three_seeds_on_the_median_has_their_range(fake):
     gains = [20.0, 400.0, 70.0]
     runs = [run(fake, "hc", 4, [1, gain], seed) for seed, gain in enumerate(gains)]
     runs += [run(fake, "hc", 8, [1, gain + 1], seed) for seed, gain in enumerate(gains[:2])]
@@ -84,7 +69,7 @@ def test_from_three_seeds_on_the_median_has_their_range(fake: Fake) -> None:
     assert "smallest to largest" in {text.get_text() for text in figure.legends[0].get_texts()}
 
 
-def test_a_diverged_run_is_crossed_at_its_depth(fake: Fake) -> None:
+def test_a_diverged_run_is_crossed_at_its_depth(fake):
     runs = [run(fake, "hc", 4, [1, 2]), run(fake, "hc", 8, [1, 50, np.inf], state="diverged", step=33)]
     for ax in depth.gain_by_depth(swept(runs)).axes:
         (cross,) = lines(ax, "hc", "diverged")
@@ -92,13 +77,13 @@ def test_a_diverged_run_is_crossed_at_its_depth(fake: Fake) -> None:
         assert (layers, gain) == (16, 150)
 
 
-def test_a_depth_that_was_not_run_is_absent(fake: Fake) -> None:
+def test_a_depth_that_was_not_run_is_absent(fake):
     runs = [run(fake, "hc", blocks, [1, 2]) for blocks in (4, 8)] + [run(fake, "mhc", 4, [1, 1.1])]
     (line,) = lines(depth.gain_by_depth(swept(runs)).axes[0], "mhc", "run")
     assert data(line) == {8: 101.1}
 
 
-def test_no_figure_without_two_depths_that_have_ended(fake: Fake) -> None:
+def test_no_figure_without_two_depths_that_have_ended(fake):
     one = run(fake, "hc", 4, [1, 2])
     assert depth.by_depth([]) is None
     assert depth.by_depth(comparisons([one])) is None
@@ -106,12 +91,12 @@ def test_no_figure_without_two_depths_that_have_ended(fake: Fake) -> None:
 
 
 @pytest.mark.parametrize("option", [{"optim__lr": 0.5}, {"manifest": {"protocol_version": 99}}])
-def test_no_figure_where_more_than_the_depth_differs(fake: Fake, option: dict[str, object]) -> None:
+def test_no_figure_where_more_than_the_depth_differs(fake, option):
     runs = [run(fake, "hc", 4, [1, 2]), run(fake, "hc", 8, [1, 2], **option)]
     assert depth.by_depth(comparisons(runs)) is None
 
 
-def test_same_runs_same_bytes(fake: Fake) -> None:
+def test_same_runs_same_bytes(fake):
     runs = [run(fake, arm, blocks, [1, 2 * blocks]) for blocks in (4, 8) for arm in ("baseline", "hc")]
     first, again = (theme.to_svg(depth.gain_by_depth(swept(each))) for each in (runs, runs[::-1]))
     assert first == again

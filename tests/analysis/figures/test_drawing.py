@@ -1,19 +1,14 @@
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mhc_repro.analysis.figures import drawing
+from mhc_repro.analysis.figures import drawing, scales
 from mhc_repro.analysis.figures.training import loss_gap
 from mhc_repro.arm_files import arm_names
 from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.evidence.verdicts import Verdict
-from mhc_repro.runs import Run
 
 OFF = Verdict(off_the_constraint=("constraint_missed",))
-
-Fake = Callable[..., Run]
 
 
 @pytest.mark.parametrize(
@@ -27,11 +22,11 @@ Fake = Callable[..., Run]
         (["x" * 200] * 3, 1),
     ],
 )
-def test_a_legend_has_as_many_columns_as_fit(labels: list[str], columns: int) -> None:
+def test_a_legend_has_as_many_columns_as_fit(labels, columns):
     assert drawing.legend_columns(labels) == columns
 
 
-def test_the_legend_of_a_large_family_is_within_the_figure(fake: Fake) -> None:
+def test_the_legend_of_a_large_family_is_within_the_figure(fake):
     arms = [arm for arm in arm_names() if arm.startswith(("mhc", "published"))][:9]
     (found,) = comparisons([fake(arm, verdict=OFF) for arm in arms])
     figure = loss_gap(found)
@@ -48,7 +43,7 @@ def test_the_legend_of_a_large_family_is_within_the_figure(fake: Fake) -> None:
     ("flagged", "label"),
     [(0, "mHC"), (1, "mHC (1 of 3 runs off the constraint)"), (3, "mHC (off the constraint)")],
 )
-def test_an_arm_is_named_after_as_many_runs_as_are_flagged(fake: Fake, flagged: int, label: str) -> None:
+def test_an_arm_is_named_after_as_many_runs_as_are_flagged(fake, flagged, label):
     runs = [fake("mhc", seed=s, verdict=OFF if s < flagged else Verdict()) for s in range(3)]
     assert drawing.label("mhc", runs) == label
 
@@ -56,9 +51,9 @@ def test_an_arm_is_named_after_as_many_runs_as_are_flagged(fake: Fake, flagged: 
 @pytest.mark.parametrize(
     ("blocks", "ticks"), [(1, [1, 2]), (4, [1, 2, 4, 6, 8]), (16, [1, *range(8, 33, 8)])]
 )
-def test_sub_layers_are_ticked_at_the_first_and_at_even_ones(blocks: int, ticks: list[int]) -> None:
+def test_sub_layers_are_ticked_at_the_first_and_at_even_ones(blocks, ticks):
     ax = Figure().subplots()
-    drawing.tick_layers(ax, 2 * blocks)
+    scales.tick_layers(ax, 2 * blocks)
     assert list(ax.xaxis.get_major_locator()()) == ticks
 
 
@@ -66,16 +61,16 @@ def test_sub_layers_are_ticked_at_the_first_and_at_even_ones(blocks: int, ticks:
     ("values", "scale"),
     [([0.5, 1.0], "linear"), ([0.1, 1.0], "log"), ([0.0, 1.0], "linear"), ([1e-16, 1.0], "linear")],
 )
-def test_a_log_axis_is_for_what_is_positive_and_spans_much(values: list[float], scale: str) -> None:
+def test_a_log_axis_is_for_what_is_positive_and_spans_much(values, scale):
     ax = Figure().subplots()
     ax.plot([*values, np.nan])
-    drawing.fit_positive(ax)
+    scales.fit_positive(ax)
     assert ax.get_yscale() == scale
 
 
-def test_a_gain_of_zero_is_in_view() -> None:
+def test_a_gain_of_zero_is_in_view():
     ax = Figure().subplots()
     ax.plot([0.0, 1.0])
-    drawing.fit_gain([ax])
+    scales.fit_gain([ax])
     assert ax.get_yscale() == "linear"
     assert ax.get_ylim()[0] <= 0

@@ -1,17 +1,13 @@
 """Which figures a study gets."""
 
-from collections.abc import Callable
-
 from mhc_repro.analysis import figures
 from mhc_repro.arm_files import abouts
 from mhc_repro.evidence.comparison import comparisons
-from mhc_repro.runs import Run
 
-Fake = Callable[..., Run]
 ALL = [name for name, *_ in figures.FIGURES]
 
 
-def test_every_setting_gets_every_figure(fake: Fake) -> None:
+def test_every_setting_gets_every_figure(fake):
     found = figures.of_study(comparisons([fake(optim__lr=lr) for lr in (0.1, 0.2)]))
     assert [each.name for each in found] == ALL * 2
     assert len({each.path for each in found}) == 2 * len(ALL)
@@ -19,14 +15,14 @@ def test_every_setting_gets_every_figure(fake: Fake) -> None:
     assert figures.of_study([]) == []
 
 
-def test_a_sweep_of_depth_gets_one_more_and_first(fake: Fake) -> None:
+def test_a_sweep_of_depth_gets_one_more_and_first(fake):
     first, *rest = figures.of_study(comparisons([fake(model__blocks=blocks) for blocks in (4, 8)]))
     assert first.path == "figures/made-up-gain-by-depth.svg"
     assert [run.layers for run in first.comparison.runs] == [8, 16]
     assert [each.name for each in rest] == ALL * 2
 
 
-def test_figures_of_many_arms_are_by_family_and_none_is_lost(fake: Fake) -> None:
+def test_figures_of_many_arms_are_by_family_and_none_is_lost(fake):
     family = {arm: about.family for arm, about in abouts().items()}
     (whole,) = comparisons([fake(arm) for arm in [*family, "zoo"]])
     split = figures.families(whole)
@@ -41,7 +37,7 @@ def test_figures_of_many_arms_are_by_family_and_none_is_lost(fake: Fake) -> None
     assert figures.families(few) == [few]
 
 
-def test_a_part_shows_every_picture_of_its_name_under_one_caption(fake: Fake) -> None:
+def test_a_part_shows_every_picture_of_its_name_under_one_caption(fake):
     found = comparisons([fake(optim__lr=lr) for lr in (0.1, 0.2)])
     *images, caption = figures.part("loss-gap", found, "here/").split("\n\n")
     assert images == [
@@ -53,6 +49,6 @@ def test_a_part_shows_every_picture_of_its_name_under_one_caption(fake: Fake) ->
     assert said == "*Study `made-up`: no figure 'gain-by-depth'.*"
 
 
-def test_without_a_baseline_there_is_no_gap_to_it(fake: Fake) -> None:
+def test_without_a_baseline_there_is_no_gap_to_it(fake):
     names = [each.name for each in figures.of_study(comparisons([fake("hc"), fake("mhc")]))]
     assert names == [name for name in ALL if name != figures.GAP]

@@ -16,12 +16,11 @@ from mhc_repro.evidence.heard import k_hat
 from mhc_repro.evidence.ledger import LEDGER, values
 from mhc_repro.runs import Run
 
-Fake = Callable[..., Run]
 OUTPUTS = 9  # of four blocks, and the embedding's
 
 
 @pytest.fixture
-def listened(fake: Fake) -> Callable[..., Run]:
+def listened(fake) -> Callable[..., Run]:
     """Make a run with a depth kernel at two probes, and what goes with it in its metrics."""
 
     def make(arm: str, seed: int = 0, last: np.ndarray | None = None, **options: object) -> Run:
@@ -48,9 +47,6 @@ def listened(fake: Fake) -> Callable[..., Run]:
     return make
 
 
-Listened = Callable[..., Run]
-
-
 def comparison(*runs: Run) -> Comparison:
     (found,) = comparisons(runs)
     return found
@@ -65,7 +61,7 @@ def panels(figure: object) -> dict[str, Axes]:
     return {ax.get_title("left"): ax for ax in figure.axes if ax.get_gid() != "scale"}  # type: ignore[attr-defined]
 
 
-def test_a_heat_map_is_the_mean_over_seeds_of_the_last_probe(listened: Listened) -> None:
+def test_a_heat_map_is_the_mean_over_seeds_of_the_last_probe(listened):
     rng = np.random.default_rng(0)
     squares = rng.uniform(0.5, 2, (3, OUTPUTS, OUTPUTS))
     study = comparison(
@@ -86,14 +82,14 @@ def test_a_heat_map_is_the_mean_over_seeds_of_the_last_probe(listened: Listened)
         assert mesh.norm.vmin * mesh.norm.vmax == pytest.approx(1.0)
 
 
-def test_without_a_baseline_a_residual_net_stands_by_definition(listened: Listened) -> None:
+def test_without_a_baseline_a_residual_net_stands_by_definition(listened):
     few = [listened("hc", seed) for seed in range(3)]
     found = panels(heard.kernel(comparison(*few, listened("mhc"))))
     assert list(found) == [heard.RESIDUAL, "HC", "mHC, n = 1"]
     assert (shown(found[heard.RESIDUAL])[np.tri(OUTPUTS) > 0] == 1).all()
 
 
-def test_what_is_silent_is_at_the_end_of_the_scale_and_not_unseen(listened: Listened) -> None:
+def test_what_is_silent_is_at_the_end_of_the_scale_and_not_unseen(listened):
     deaf = np.zeros((OUTPUTS, OUTPUTS))
     deaf[:, 0] = np.arange(1, OUTPUTS + 1)
     figure = heard.kernel(comparison(listened("hc", last=deaf)))
@@ -104,7 +100,7 @@ def test_what_is_silent_is_at_the_end_of_the_scale_and_not_unseen(listened: List
     assert [text.get_text() for text in scale.get_xticklabels()] == ["≤ 0.11", "0.33", "1", "3", "9"]
 
 
-def test_a_probe_that_is_not_finite_gives_way_to_the_one_before(listened: Listened) -> None:
+def test_a_probe_that_is_not_finite_gives_way_to_the_one_before(listened):
     broken = listened("hc", last=np.full((OUTPUTS, OUTPUTS), np.nan))
     before = broken.kernel[broken.kernel["step"] == 0]["k_hat"].to_list()
     found = k_hat([broken])
@@ -114,7 +110,7 @@ def test_a_probe_that_is_not_finite_gives_way_to_the_one_before(listened: Listen
     assert k_hat([broken]) is None
 
 
-def test_shares_over_training_end_at_what_the_table_says(listened: Listened) -> None:
+def test_shares_over_training_end_at_what_the_table_says(listened):
     study = comparison(listened("baseline"), listened("hc"))
     late, early = heard.shares(study).axes
     for arm, (run,) in study.arms.items():
@@ -126,7 +122,7 @@ def test_shares_over_training_end_at_what_the_table_says(listened: Listened) -> 
     assert late.get_ylim()[0] == 0
 
 
-def test_bars_are_what_the_table_says_is_lost(listened: Listened) -> None:
+def test_bars_are_what_the_table_says_is_lost(listened):
     study = comparison(
         *(listened(arm, seed) for arm in ("baseline", "hc") for seed in range(3)), listened("mhc")
     )
@@ -157,7 +153,7 @@ def test_bars_are_what_the_table_says_is_lost(listened: Listened) -> None:
     assert dict(heights)["mhc"] < dict(heights)["hc"]
 
 
-def test_an_arm_without_an_end_has_a_dash(listened: Listened) -> None:
+def test_an_arm_without_an_end_has_a_dash(listened):
     lost = listened("hc", state="diverged")
     vars(lost)["metrics"] = lost.metrics.drop(columns=["ablation/last_quarter", "ablation/last_half"])
     (ax,) = heard.ablation(comparison(lost, listened("mhc"))).axes
@@ -165,7 +161,7 @@ def test_an_arm_without_an_end_has_a_dash(listened: Listened) -> None:
     assert len(ax.patches) == 2
 
 
-def test_only_what_recorded_its_kernel_gets_these_figures(listened: Listened, fake: Fake) -> None:
+def test_only_what_recorded_its_kernel_gets_these_figures(listened, fake):
     own = [name for name, *_ in figures.HEARD]
     assert [each.name for each in figures.of_study([comparison(listened("hc"))])][-3:] == own
     assert not {each.name for each in figures.of_study([comparison(fake("hc"))])} & {*own}

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from itertools import combinations
 from typing import Any
 
@@ -24,7 +23,6 @@ from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.measurement.gains import gain_rows
 from mhc_repro.runs import Run
 
-Fake = Callable[..., Run]
 BLOCKS = 3
 
 
@@ -38,7 +36,7 @@ def rows(seed: int = 0, n: int = 4, steps: tuple[int, ...] = (0, 20)) -> list[di
     return found
 
 
-def run(fake: Fake, arm: str, gains: list[dict[str, Any]], **options: Any) -> Run:
+def run(fake, arm: str, gains: list[dict[str, Any]], **options: Any) -> Run:
     n = round(len(gains[0]["h_single"]) ** 0.5)
     return fake(arm, gains=gains, model__blocks=BLOCKS, connection__n=n, **options)
 
@@ -70,7 +68,7 @@ def words(figure: Figure) -> list[str]:
 
 
 @pytest.mark.parametrize("n", [2, 4, 8])
-def test_shows_the_matrices_of_the_last_probe(fake: Fake, n: int) -> None:
+def test_shows_the_matrices_of_the_last_probe(fake, n):
     gains = rows(n=n)
     figure = draw(run(fake, "hc", gains))
     last = {row["layer"]: row for row in gains if row["step"] == 20}
@@ -88,7 +86,7 @@ def test_shows_the_matrices_of_the_last_probe(fake: Fake, n: int) -> None:
     assert panels(figure)[0].yaxis_inverted()
 
 
-def test_the_bold_sums_are_the_recorded_gains(fake: Fake) -> None:
+def test_the_bold_sums_are_the_recorded_gains(fake):
     gains = rows()
     last = {row["layer"]: row for row in gains if row["step"] == 20}
     first, middle, end, half, whole = panels(draw(run(fake, "hc", gains)))
@@ -100,7 +98,7 @@ def test_the_bold_sums_are_the_recorded_gains(fake: Fake) -> None:
     assert {each.lstrip("−") for each in bold(whole, "column")} == {text(last[1]["composite_backward"])}
 
 
-def test_the_first_seed_is_shown_and_named(fake: Fake) -> None:
+def test_the_first_seed_is_shown_and_named(fake):
     runs = [run(fake, "hc", rows(seed), seed=seed) for seed in (3, 4)] + [run(fake, "mhc", rows(9), seed=4)]
     figure = draw(*runs)
     assert "seed 3, the first of 2" in figure.get_suptitle()
@@ -110,7 +108,7 @@ def test_the_first_seed_is_shown_and_named(fake: Fake) -> None:
     assert "one seed (3), " in draw(runs[0]).get_suptitle().replace("\n", ", ")
 
 
-def test_one_scale_for_all_panels(fake: Fake) -> None:
+def test_one_scale_for_all_panels(fake):
     figure = draw(run(fake, "hc", rows(1)), run(fake, "mhc", rows(2)))
     meshes = [ax.collections[0] for ax in panels(figure)]
     colours = {tuple(map(tuple, mesh.to_rgba(np.array([-1.0, 0.0, 0.3, 1.0, 4.0])))) for mesh in meshes}
@@ -120,13 +118,13 @@ def test_one_scale_for_all_panels(fake: Fake) -> None:
     assert largest <= meshes[0].norm.vmax < 10 * max(largest, 10)
 
 
-def test_strength_is_odd_and_grows_linearly_to_one_then_slower() -> None:
+def test_strength_is_odd_and_grows_linearly_to_one_then_slower():
     values = np.array([0.0, 0.5, 1.0, 10.0, 100.0, 1000.0])
     assert strength(values, 100.0) == pytest.approx([0, ONE / 2, ONE, (1 + ONE) / 2, 1, 1])
     assert np.array_equal(strength(-values, 100.0), -strength(values, 100.0))
 
 
-def test_a_probe_that_is_not_finite_is_passed_over(fake: Fake) -> None:
+def test_a_probe_that_is_not_finite_is_passed_over(fake):
     gains = rows(steps=(0, 20, 40))
     gains[-1]["h_forward"] = [float("inf")] * 16
     broken = run(fake, "hc", gains, state="diverged", step=41)
@@ -138,7 +136,7 @@ def test_a_probe_that_is_not_finite_is_passed_over(fake: Fake) -> None:
     assert "mHC" in words(figure)
 
 
-def test_column_sums_that_are_no_gains_are_owned_up_to(fake: Fake) -> None:
+def test_column_sums_that_are_no_gains_are_owned_up_to(fake):
     maps = torch.eye(4, dtype=torch.float64).expand(2 * BLOCKS, 5, 4, 4)
     cut = [{"step": 0} | row for row in gain_rows(maps, detached=True)]
     figure = draw(run(fake, "history_detached", cut), run(fake, "hc", rows(steps=(0,))))
@@ -146,7 +144,7 @@ def test_column_sums_that_are_no_gains_are_owned_up_to(fake: Fake) -> None:
     assert "HC" in words(figure)
 
 
-def test_many_arms_get_two_pictures_each_and_the_sums_alone(fake: Fake) -> None:
+def test_many_arms_get_two_pictures_each_and_the_sums_alone(fake):
     arms = ("identity", "hc", "mhc", "mhc_lite", "kromhc")
     assert len(arms) > MOST
     figure = draw(*(run(fake, arm, rows(seed)) for seed, arm in enumerate(arms)))
@@ -156,7 +154,7 @@ def test_many_arms_get_two_pictures_each_and_the_sums_alone(fake: Fake) -> None:
 
 
 @pytest.mark.parametrize("sizes", [(2, 4, 8), (2, 2, 4, 4, 8)])
-def test_panels_lie_apart_and_in_the_figure(fake: Fake, sizes: tuple[int, ...]) -> None:
+def test_panels_lie_apart_and_in_the_figure(fake, sizes):
     arms = ("identity", "hc", "mhc", "mhc_lite", "kromhc")
     figure = draw(*(run(fake, arm, rows(n=n)) for arm, n in zip(arms, sizes, strict=False)))
     boxes = [ax.get_position() for ax in figure.axes]
@@ -165,7 +163,7 @@ def test_panels_lie_apart_and_in_the_figure(fake: Fake, sizes: tuple[int, ...]) 
         assert one.x1 <= other.x0 or other.x1 <= one.x0 or one.y1 <= other.y0 or other.y1 <= one.y0
 
 
-def test_a_net_of_two_sub_layers_shows_no_matrix_twice(fake: Fake) -> None:
+def test_a_net_of_two_sub_layers_shows_no_matrix_twice(fake):
     assert [(each.key, each.layer) for each in pictures(2)] == [
         ("h_single", 1),
         ("h_single", 2),
@@ -173,7 +171,7 @@ def test_a_net_of_two_sub_layers_shows_no_matrix_twice(fake: Fake) -> None:
     ]
 
 
-def test_without_streams_or_without_a_probe_it_says_so(fake: Fake) -> None:
+def test_without_streams_or_without_a_probe_it_says_so(fake):
     unprobed = fake("hc", gains=[], connection__n=4, model__blocks=BLOCKS)
     assert EMPTY in words(draw(run(fake, "baseline", rows(n=1)), unprobed))
 
@@ -193,12 +191,12 @@ def test_without_streams_or_without_a_probe_it_says_so(fake: Fake) -> None:
         (3e12, "3e12"),
     ],
 )
-def test_a_number_takes_five_characters_at_most(value: float, shown: str) -> None:
+def test_a_number_takes_five_characters_at_most(value, shown):
     assert text(value) == shown
     assert len(shown) <= 5
 
 
-def test_same_runs_same_bytes(fake: Fake) -> None:
+def test_same_runs_same_bytes(fake):
     runs = [run(fake, arm, rows(3)) for arm in ("hc", "mhc")]
     first, again = (theme.to_svg(draw(*each)) for each in (runs, runs[::-1]))
     assert first == again

@@ -1,13 +1,11 @@
 """The figure over a swept rate shows what the table of rates says."""
 
-from collections.abc import Callable
 from math import inf
 
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
+from drawn_lines import data, lines
 from mhc_repro.analysis import figures
 from mhc_repro.analysis.figures import rates
 from mhc_repro.analysis.tables import rates as table
@@ -16,35 +14,18 @@ from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.evidence.sweeps import DRAWN, LR, MAPS_LR, drawn, rate, sweeps
 from mhc_repro.runs import Run
 
-Fake = Callable[..., Run]
 GRIDS = {LR: (1e-3, 3e-3, 1e-2, 3e-2), MAPS_LR: (1.0, 3.0, 10.0, 100.0)}
 
 
-def swept(fake: Fake, key: str, arm: str, *bits: float, seed: int = 0, **options: object) -> list[Run]:
+def swept(fake, key: str, arm: str, *bits: float, seed: int = 0, **options: object) -> list[Run]:
     return [
-        fake(
-            arm,
-            [{"step": 0, "bpc/val": 8.0}, {"step": 60, "bpc/test": each}],
-            seed=seed,
-            state="diverged" if each == inf else "finished",
-            **{key.replace(".", "__"): value},
-            **options,
-        )
+        fake(arm, bits=each, seed=seed, **{key.replace(".", "__"): value}, **options)
         for value, each in zip(GRIDS[key], bits, strict=True)
     ]
 
 
-def lines(ax: Axes, arm: str, gid: str) -> list[Line2D]:
-    return [each for each in ax.lines if (each.get_color(), each.get_gid()) == (style(arm).colour, gid)]
-
-
-def data(line: Line2D) -> dict[float, float]:
-    x, y = (np.asarray(values, float) for values in line.get_data())
-    return {float(key): float(value) for key, value in zip(x, y, strict=True) if np.isfinite(value)}
-
-
 @pytest.mark.parametrize("key", GRIDS)
-def test_points_are_runs_and_the_curve_their_mean_as_the_table_has_it(fake: Fake, key: str) -> None:
+def test_points_are_runs_and_the_curve_their_mean_as_the_table_has_it(fake, key):
     bits = np.random.default_rng(0).uniform(3.7, 5.0, (2, 3, 4))
     runs = [
         run
@@ -67,7 +48,7 @@ def test_points_are_runs_and_the_curve_their_mean_as_the_table_has_it(fake: Fake
     assert not [line for line in ax.lines if line.get_gid() == "diverged"]
 
 
-def test_a_run_that_diverged_is_a_counted_mark_at_the_upper_edge_and_breaks_the_curve(fake: Fake) -> None:
+def test_a_run_that_diverged_is_a_counted_mark_at_the_upper_edge_and_breaks_the_curve(fake):
     runs = swept(fake, LR, "hc", 3.75, 3.8, inf, inf) + swept(fake, LR, "hc", 3.75, 3.9, 4.5, inf, seed=1)
     runs += [run for seed in (0, 1) for run in swept(fake, LR, "mhc", 3.75, 3.8, 3.9, 4.0, seed=seed)]
     (sweep,) = sweeps(comparisons(runs), LR)
@@ -82,7 +63,7 @@ def test_a_run_that_diverged_is_a_counted_mark_at_the_upper_edge_and_breaks_the_
     assert not lines(ax, "mhc", "diverged")
 
 
-def test_the_frequencies_of_bytes_are_drawn_and_named_only_where_a_loss_comes_near(fake: Fake) -> None:
+def test_the_frequencies_of_bytes_are_drawn_and_named_only_where_a_loss_comes_near(fake):
     for worst, said in ((4.0, False), (5.5, True)):
         (sweep,) = sweeps(comparisons(swept(fake, LR, "hc", 3.75, 3.8, 3.9, worst)), LR)
         figure = rates.rates(sweep.whole, LR)
@@ -92,7 +73,7 @@ def test_the_frequencies_of_bytes_are_drawn_and_named_only_where_a_loss_comes_ne
         assert drawn_at == [5.118] * said
 
 
-def test_fewer_seeds_are_thin_and_counted(fake: Fake) -> None:
+def test_fewer_seeds_are_thin_and_counted(fake):
     runs = [run for seed in range(3) for run in swept(fake, LR, "hc", 3.75, 3.8, 3.9, 4.0, seed=seed)]
     (sweep,) = sweeps(comparisons([*runs, *swept(fake, LR, "mhc", 3.75, 3.8, 3.9, 4.0)]), LR)
     figure = rates.rates(sweep.whole, LR)
@@ -102,7 +83,7 @@ def test_fewer_seeds_are_thin_and_counted(fake: Fake) -> None:
 
 
 @pytest.mark.parametrize("key", GRIDS)
-def test_a_sweep_has_its_figure_first_and_those_of_few_settings(fake: Fake, key: str) -> None:
+def test_a_sweep_has_its_figure_first_and_those_of_few_settings(fake, key):
     of_study = comparisons(swept(fake, key, "hc", 3.75, 3.8, 3.9, 4.0))
     first, *rest = figures.of_study(of_study)
     assert first.path == f"figures/made-up-{rates.NAMES[key]}.svg"
@@ -113,7 +94,7 @@ def test_a_sweep_has_its_figure_first_and_those_of_few_settings(fake: Fake, key:
     assert rates.NAMES[key] not in {each.name for each in rest}
 
 
-def test_two_rates_are_no_sweep_and_another_sweep_has_every_setting(fake: Fake) -> None:
+def test_two_rates_are_no_sweep_and_another_sweep_has_every_setting(fake):
     two = comparisons(swept(fake, LR, "hc", 3.75, 3.8, 3.9, 4.0)[2:])
     assert not sweeps(two, LR)
     assert drawn(two) == two
@@ -122,11 +103,8 @@ def test_two_rates_are_no_sweep_and_another_sweep_has_every_setting(fake: Fake) 
     assert drawn(others) == others
 
 
-def test_a_rate_is_swept_within_each_other_setting(fake: Fake) -> None:
-    runs = [
-        run for blocks in (4, 16) for run in swept(fake, LR, "hc", 3.75, 3.8, 3.9, 4.0, model__blocks=blocks)
-    ]
-    found = sweeps(comparisons(runs), LR)
-    assert [(each.whole.setting, each.grid) for each in found] == [
-        (f"blocks {blocks}", [*GRIDS[LR]]) for blocks in (4, 16)
-    ]
+def test_a_rate_is_swept_within_each_other_setting(fake):
+    bits = 3.75, 3.8, 3.9, 4.0
+    runs = [run for blocks in (4, 16) for run in swept(fake, LR, "hc", *bits, model__blocks=blocks)]
+    found = [(each.whole.setting, each.grid) for each in sweeps(comparisons(runs), LR)]
+    assert found == [("blocks 4", [*GRIDS[LR]]), ("blocks 16", [*GRIDS[LR]])]

@@ -1,6 +1,3 @@
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from scipy.stats import trim_mean
 
+from drawn_lines import data
 from made_runs import make_run
 from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures import FIGURES
@@ -19,8 +17,6 @@ from mhc_repro.evidence.curves import envelope, gaps, smooth, thin
 from mhc_repro.evidence.verdicts import Verdict
 from mhc_repro.runs import Run, read_runs
 from mhc_repro.runs.schema import GAINS
-
-Fake = Callable[..., Run]
 
 
 @pytest.fixture
@@ -38,10 +34,6 @@ def drawn(ax: Axes, arm: str, gid: str | None = None) -> list[Line2D]:
 _GIDS = ("raw", "val", "diverged", "seed", "mean")
 
 
-def data(line: Line2D) -> dict[float, float]:
-    return dict(zip(*(np.asarray(values, float) for values in line.get_data()), strict=True))
-
-
 def measured(run: Run, key: str) -> dict[float, float]:
     return dict(run.metrics.set_index("step")[key].dropna())
 
@@ -52,7 +44,7 @@ def apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mhc_repro.analysis.figures.training.COINCIDE", 0.0)
 
 
-def test_training_shows_what_was_measured(fixture: Comparison, apart: None) -> None:
+def test_training_shows_what_was_measured(fixture, apart):
     loss, gradient, composite, activation = training(fixture).axes
     for arm, (run,) in fixture.arms.items():
         (raw,), (val,) = drawn(loss, arm, "raw"), drawn(loss, arm, "val")
@@ -68,7 +60,7 @@ def test_training_shows_what_was_measured(fixture: Comparison, apart: None) -> N
 
 
 @pytest.mark.parametrize(("away", "together"), [(0.01, True), (0.2, False)])
-def test_losses_that_coincide_are_drawn_as_differences(fake: Fake, away: float, together: bool) -> None:
+def test_losses_that_coincide_are_drawn_as_differences(fake, away, together):
     def rows(above: float) -> list[dict[str, float]]:
         return [{"step": step, "loss/train": 3.0 - step / 200 + above} for step in range(1, 201)]
 
@@ -80,7 +72,7 @@ def test_losses_that_coincide_are_drawn_as_differences(fake: Fake, away: float, 
     assert bool(drawn(ax, "baseline", "raw")) != together
 
 
-def test_a_diverged_run_ends_in_a_cross_at_its_step(fixture: Comparison) -> None:
+def test_a_diverged_run_ends_in_a_cross_at_its_step(fixture):
     for ax in training(fixture).axes:
         (cross,) = [line for line in ax.lines if line.get_gid() == "diverged"]
         assert cross.get_color() == style("hc").colour
@@ -89,7 +81,7 @@ def test_a_diverged_run_ends_in_a_cross_at_its_step(fixture: Comparison) -> None
         assert ax.get_ylim()[0] <= height <= ax.get_ylim()[1]
 
 
-def test_a_loss_that_runs_away_does_not_flatten_the_others(fake: Fake) -> None:
+def test_a_loss_that_runs_away_does_not_flatten_the_others(fake):
     calm = [{"step": step, "loss/train": 3.0 - step / 1000} for step in range(1, 400)]
     away = [{"step": step, "loss/train": 3.0 + np.exp(step - 330)} for step in range(1, 340)]
     (found,) = comparisons([fake("baseline", calm), fake("hc", away, state="diverged", step=340)])
@@ -97,27 +89,23 @@ def test_a_loss_that_runs_away_does_not_flatten_the_others(fake: Fake) -> None:
     assert loss_gap(found).axes[0].get_ylim()[1] < 0.5
 
 
-def test_a_late_surge_of_a_run_that_goes_on_is_in_view(fake: Fake) -> None:
+def test_a_late_surge_of_a_run_that_goes_on_is_in_view(fake):
     calm = [{"step": step, "loss/train": 3.0} for step in range(1, 400)]
     surge = [{"step": step, "loss/train": 3.0 + (step > 370)} for step in range(1, 400)]
     (found,) = comparisons([fake("baseline", calm), fake("hc", surge)])
     assert loss_gap(found).axes[0].get_ylim()[1] > 0.9
 
 
-def test_legend_names_the_arms_and_their_flags(runs: list[Run], fake: Fake) -> None:
-    identity = fake(
-        "identity",
-        runs[0].metrics.to_dict("records"),
-        study="fixture",
-        verdict=Verdict(control=("h_res_identity",)),
-    )
+def test_legend_names_the_arms_and_their_flags(runs, fake):
+    rows, control = runs[0].metrics.to_dict("records"), Verdict(control=("h_res_identity",))
+    identity = fake("identity", rows, study="fixture", verdict=control)
     identity.config.update({key: value for key, value in runs[0].config.items() if key != "connection"})
     (found,) = comparisons([*runs, identity])
     labels = [text.get_text() for text in training(found).legends[0].get_texts()]
     assert labels == ["baseline", "identity (control)", "HC", "mHC (dead)", "diverged"]
 
 
-def test_titles_say_study_protocol_and_seeds(fixture: Comparison) -> None:
+def test_titles_say_study_protocol_and_seeds(fixture):
     for _, _, draw in FIGURES:
         title = draw(fixture).get_suptitle()
         assert "study fixture, one seed (0)" in title
@@ -125,7 +113,7 @@ def test_titles_say_study_protocol_and_seeds(fixture: Comparison) -> None:
         assert "SYNTHETIC DATA" in title
 
 
-def test_gain_by_layer_shows_the_last_probe_and_the_largest(fixture: Comparison) -> None:
+def test_gain_by_layer_shows_the_last_probe_and_the_largest(fixture):
     axes = gain_by_layer(fixture).axes
     for ax, key in zip(axes, GAINS, strict=True):
         for arm in ("hc", "mhc"):
@@ -148,29 +136,21 @@ def test_gain_by_layer_shows_the_last_probe_and_the_largest(fixture: Comparison)
         ([1.0, 871.0], "log", 0.5, 2000.0),
     ],
 )
-def test_gain_axis_neither_hides_nor_dramatises(
-    fake: Fake, gains: list[float], scale: str, low: float, high: float
-) -> None:
-    rows = [
-        {"step": 0, "layer": layer, **dict.fromkeys(GAINS, gain)} for layer, gain in enumerate(gains, start=1)
-    ]
+def test_gain_axis_neither_hides_nor_dramatises(fake, gains, scale, low, high):
+    rows = [{"step": 0, "layer": layer, **dict.fromkeys(GAINS, gain)} for layer, gain in enumerate(gains, 1)]
     ax = gain_by_layer(comparisons([fake("mhc", gains=rows)])[0]).axes[2]
     assert ax.get_yscale() == scale
     assert low <= ax.get_ylim()[0] <= min(gains)
     assert max(gains) <= ax.get_ylim()[1] <= high
 
 
-def test_gap_pairs_batches_of_the_same_seed(fake: Fake) -> None:
+def test_gap_pairs_batches_of_the_same_seed(fake):
     def rows(offset: float, seed: int) -> list[dict[str, float]]:
         batch = np.random.default_rng(seed).normal(3, 1, 200)
         return [{"step": step, "loss/train": batch[step] + offset * step} for step in range(1, 200)]
 
     runs = [fake("baseline", rows(0, seed), seed=seed) for seed in (0, 1)]
-    runs += [
-        fake("mhc", rows(-0.001, 0)),
-        fake("mhc", rows(0.002, 1), seed=1),
-        fake("mhc", rows(0, 2), seed=2),
-    ]
+    runs += [fake("mhc", rows(slope, seed), seed=seed) for seed, slope in enumerate((-0.001, 0.002, 0))]
     (found,) = comparisons(runs)
     exact = gaps(found.arms["mhc"], found.arms["baseline"], "loss/train")
     assert sorted(exact) == [0, 1]
@@ -180,15 +160,14 @@ def test_gap_pairs_batches_of_the_same_seed(fake: Fake) -> None:
     assert [data(first)[100], data(second)[100]] == pytest.approx([-0.1, 0.2])
 
 
-def test_gap_without_a_baseline_is_empty(fake: Fake) -> None:
+def test_gap_without_a_baseline_is_empty(fake):
     figure = loss_gap(comparisons([fake("mhc", [{"step": 1, "loss/train": 3.0}])])[0])
     assert drawn(figure.axes[0], "mhc") == []
 
 
-def test_three_seeds_are_thin_under_their_mean(fake: Fake) -> None:
-    rows = [
-        [{"step": step, "gain/activation": level + step} for step in range(5)] for level in (1.0, 2.0, 6.0)
-    ]
+def test_three_seeds_are_thin_under_their_mean(fake):
+    levels = 1.0, 2.0, 6.0
+    rows = [[{"step": step, "gain/activation": level + step} for step in range(5)] for level in levels]
     (found,) = comparisons([fake("hc", of_seed, seed=seed) for seed, of_seed in enumerate(rows)])
     activation = training(found).axes[3]
     assert len(drawn(activation, "hc", "seed")) == 3
@@ -197,7 +176,7 @@ def test_three_seeds_are_thin_under_their_mean(fake: Fake) -> None:
 
 
 @pytest.mark.parametrize("finished", [2, 3])
-def test_a_seed_without_a_value_takes_no_part_in_the_mean(fake: Fake, finished: int) -> None:
+def test_a_seed_without_a_value_takes_no_part_in_the_mean(fake, finished):
     runs = [
         fake("hc", [{"step": step, "gain/activation": 1.0 + seed} for step in range(5)], seed=seed)
         for seed in range(finished)
@@ -207,15 +186,14 @@ def test_a_seed_without_a_value_takes_no_part_in_the_mean(fake: Fake, finished: 
     assert [data(mean) for mean in means] == ([dict.fromkeys(range(5), 2.0)] if finished == 3 else [])
 
 
-def test_a_run_that_has_only_begun_is_drawn_all_the_same(fake: Fake) -> None:
-    (found,) = comparisons(
-        [fake("baseline", [], state="running"), fake("hc", [{"step": 0, "loss/val": 5.5}])]
-    )
+def test_a_run_that_has_only_begun_is_drawn_all_the_same(fake):
+    begun = [fake("baseline", [], state="running"), fake("hc", [{"step": 0, "loss/val": 5.5}])]
+    (found,) = comparisons(begun)
     for _, _, draw in FIGURES:
         theme.to_svg(draw(found))
 
 
-def test_same_runs_same_bytes_and_no_trace_left(runs: list[Run], fixture: Comparison) -> None:
+def test_same_runs_same_bytes_and_no_trace_left(runs, fixture):
     before = dict(rcParams)
     (again,) = comparisons(read_runs(runs[0].path.parents[1]))
     for _, _, draw in FIGURES:
@@ -226,14 +204,14 @@ def test_same_runs_same_bytes_and_no_trace_left(runs: list[Run], fixture: Compar
     assert dict(rcParams) == before
 
 
-def test_figures_are_small_enough_to_commit(tmp_path: Path) -> None:
+def test_figures_are_small_enough_to_commit(tmp_path):
     for arm in ("baseline", "hc", "mhc"):
         make_run(tmp_path, arm, steps=2000)
     (found,) = comparisons(read_runs(tmp_path))
     assert all(len(theme.to_svg(draw(found))) < 250_000 for _, _, draw in FIGURES)
 
 
-def test_smooth_is_a_centred_trimmed_mean() -> None:
+def test_smooth_is_a_centred_trimmed_mean():
     rough = pd.Series(np.random.default_rng(0).normal(size=100), np.arange(1, 101))
     assert smooth(rough).iloc[50] == pytest.approx(trim_mean(rough.iloc[40:61], 0.1))
     assert smooth(rough).iloc[89] == pytest.approx(trim_mean(rough.iloc[79:100], 0.1))
@@ -244,14 +222,14 @@ def test_smooth_is_a_centred_trimmed_mean() -> None:
     assert smooth(rough[:12]).notna().all()
 
 
-def test_smooth_makes_no_plateau_of_a_spike() -> None:
+def test_smooth_makes_no_plateau_of_a_spike():
     curve = pd.Series(np.linspace(3, 2, 200))
     spiked = curve.copy()
     spiked[100] = 50.0
     assert np.abs(smooth(spiked) - curve).max() < 0.1
 
 
-def test_thinning_keeps_the_ends_and_an_envelope_every_spike() -> None:
+def test_thinning_keeps_the_ends_and_an_envelope_every_spike():
     curve = pd.Series(np.zeros(2001))
     curve[1234] = 5.0
     curve[77] = -5.0
@@ -267,7 +245,7 @@ def noisy_losses(seed: int, offset: float, own: int = 0) -> list[dict[str, float
     return [{"step": s + 1, "loss/train": batch[s] + offset + small[s]} for s in range(60)]
 
 
-def test_an_arm_that_coincides_with_another_is_drawn_against_it(fake: Fake) -> None:
+def test_an_arm_that_coincides_with_another_is_drawn_against_it(fake):
     offsets = {"baseline": 0.0, "hc": -0.05, "mhc": 0.1, "mhc_lite": 0.101}
     runs = [
         fake(arm, noisy_losses(seed, offset * (1 + seed), own), seed=seed)
@@ -285,7 +263,7 @@ def test_an_arm_that_coincides_with_another_is_drawn_against_it(fake: Fake) -> N
     assert twins(few[0]) == {}
 
 
-def test_an_arm_with_fewer_seeds_is_thin_and_says_how_many(fake: Fake, apart: None) -> None:
+def test_an_arm_with_fewer_seeds_is_thin_and_says_how_many(fake, apart):
     arms = [("baseline", 3), ("hc", 3), ("mhc", 2)]
     runs = [fake(arm, noisy_losses(seed, 0.1), seed=seed) for arm, count in arms for seed in range(count)]
     (found,) = comparisons(runs)

@@ -1,7 +1,5 @@
 """The table of all arms: every file has a row, promises and measurements meet in it, gaps are dashes."""
 
-from pathlib import Path
-
 from mhc_repro.analysis.tables import arms, overhead
 from mhc_repro.analysis.tables.cells import DASH
 from mhc_repro.command_line.compose import CONF
@@ -44,9 +42,9 @@ def cells(text: str, label: str) -> list[str]:
     return next(row for row in found if row[0] == label)
 
 
-def test_a_row_holds_promise_measurement_and_cost(fake, monkeypatch) -> None:
+def test_a_row_holds_promise_measurement_and_cost(fake, monkeypatch):
     record = {"connections": {"mhc": {"step_ratio": 1.234, "peak_memory_ratio": 1.456}}}
-    monkeypatch.setattr(arms, "newest", lambda root, kind="": [record])
+    monkeypatch.setattr(overhead, "newest", lambda root, kind="": [record])
     monkeypatch.setattr(overhead, "provenance", lambda record: "Bench of a day")
     text = arms.part(comparisons(runs(fake)), ROOT)
     row = cells(text, "`mhc`")
@@ -65,6 +63,6 @@ def test_a_row_holds_promise_measurement_and_cost(fake, monkeypatch) -> None:
     assert "Bench of a day" in text
 
 
-def test_what_was_not_measured_is_a_dash(fake, tmp_path: Path) -> None:
+def test_what_was_not_measured_is_a_dash(fake, tmp_path):
     text = arms.part(comparisons(runs(fake)[:1]), tmp_path)
     assert cells(text, "`hc`")[6:] == [DASH] * 6 + [""]

@@ -1,7 +1,6 @@
 """Every arm at its best: the better rate by the data, differences at each arm's own, dashes for the rest."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -9,25 +8,16 @@ from mhc_repro.analysis.tables import at_best
 from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.runs import Run
 
-Fake = Callable[..., Run]
 INF = float("inf")
 
 
 @pytest.fixture
-def made(fake: Fake) -> Callable[..., list[Run]]:
+def made(fake) -> Callable[..., list[Run]]:
     """Make an arm's runs at one rate, one a seed: bits at the end, INF if it diverged."""
 
     def make(arm: str, lr: float, *bits: float) -> list[Run]:
         return [
-            fake(
-                arm,
-                [{"step": 60, "bpc/test": each}],
-                seed=seed,
-                state="diverged" if each == INF else "finished",
-                study="family",
-                optim__lr=lr,
-            )
-            for seed, each in enumerate(bits)
+            fake(arm, bits=each, seed=seed, study="family", optim__lr=lr) for seed, each in enumerate(bits)
         ]
 
     return make
@@ -38,7 +28,7 @@ def table(*arms: list[Run], costs: dict | None = None):
     return at_best.table(found, costs or {}).set_index("arm")
 
 
-def test_each_arm_stands_at_its_own_better_rate(made) -> None:
+def test_each_arm_stands_at_its_own_better_rate(made):
     frame = table(
         made("baseline", 1e-3, 3.0, 3.1, 3.2),
         made("baseline", 3e-3, 3.5, 2.9, 3.5),  # the better in one seed, not in the mean
@@ -46,18 +36,14 @@ def test_each_arm_stands_at_its_own_better_rate(made) -> None:
         made("hc", 3e-3, 2.75, 2.85, 2.95),
         costs={"hc": {"step_ratio": 1.25}},
     )
-    assert frame.loc["baseline", ["rate", "seeds", "− baseline", "step"]].tolist() == [
-        "0.001",
-        "3",
-        "–",
-        "1.00",
-    ]
+    columns = ["rate", "seeds", "− baseline", "step"]
+    assert frame.loc["baseline", columns].tolist() == ["0.001", "3", "–", "1.00"]
     row = frame.loc["HC"]
     assert (row["rate"], row["step"]) == ("0.003", "1.25")
     assert row["− baseline"] == "-0.250 ± 0.000 † (3 of 3)"
 
 
-def test_a_rate_at_which_a_seed_diverged_or_is_missing_is_not_chosen(made) -> None:
+def test_a_rate_at_which_a_seed_diverged_or_is_missing_is_not_chosen(made):
     base = made("baseline", 1e-3, 3.0, 3.0, 3.0)
     frame = table(base, made("hc", 3e-3, 2.0, INF, 2.0), made("hc", 1e-3, 3.1, 3.1, 3.1))
     assert frame.loc["HC", "rate"] == "0.001"
@@ -65,7 +51,7 @@ def test_a_rate_at_which_a_seed_diverged_or_is_missing_is_not_chosen(made) -> No
     assert frame.loc["mHC", ["rate", "seeds"]].tolist() == ["0.001", "3"]
 
 
-def test_what_has_not_been_run_is_a_dash(made, tmp_path: Path) -> None:
+def test_what_has_not_been_run_is_a_dash(made, tmp_path):
     frame = table(made("hc", 1e-3, 3.0))
     assert frame.loc["HC", ["bits", "− baseline", "step"]].tolist() == ["3.000", "–", "–"]
     page = at_best.part(comparisons(made("hc", 1e-3, 3.0)), tmp_path)

@@ -13,14 +13,13 @@ from mhc_repro.evidence.chosen import chosen
 from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.runs import Run
 
-Fake = Callable[..., Run]
 GAIN = {"gain/composite_forward": 2.0, "gain/composite_backward": 3.0}
 KERNEL = {"kernel/late_share": 0.125, "kernel/cancellation": 1.75}
 BESIDE = ["late share", "C"]
 
 
 @pytest.fixture
-def study_of(fake: Fake) -> Callable[[dict[str, float]], list[Run]]:
+def study_of(fake) -> Callable[[dict[str, float]], list[Run]]:
     """Make three seeds of three arms, of which HC alone may know more."""
 
     def make(known: dict[str, float]) -> list[Run]:
@@ -62,9 +61,7 @@ def as_frame(markdown: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=head)
 
 
-def test_they_stand_beside_every_gain_with_a_dash_for_runs_without(
-    study_of: Callable[[dict[str, float]], list[Run]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_they_stand_beside_every_gain_with_a_dash_for_runs_without(study_of, monkeypatch):
     for name, frame in tables(study_of(KERNEL), monkeypatch).items():
         if name in ("pairs", "front"):
             assert list(frame.loc[0, ["HC's late share", "HC's C"]]) == ["0.125", "1.750"], name
@@ -78,9 +75,7 @@ def test_they_stand_beside_every_gain_with_a_dash_for_runs_without(
         assert set(frame[arm == "mhc"][BESIDE].to_numpy()[0]) == {cells.DASH}, name
 
 
-def test_where_nobody_knows_them_the_tables_are_as_they_were(
-    study_of: Callable[[dict[str, float]], list[Run]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_nobody_knows_them_the_tables_are_as_they_were(study_of, monkeypatch):
     runs = study_of({})
     for name, frame in tables(runs, monkeypatch).items():
         assert not [column for column in frame if column.endswith((" share", "C")) and "−" not in column], (
@@ -94,7 +89,7 @@ def test_where_nobody_knows_them_the_tables_are_as_they_were(
     assert cells.KERNEL not in stability.part(comparisons(runs))
 
 
-def test_what_is_heard_of_the_depth_has_a_table_of_its_own(fake: Fake) -> None:
+def test_what_is_heard_of_the_depth_has_a_table_of_its_own(fake):
     rows = [{"step": 0}, {"step": 60, **KERNEL, "loss/val": 2.5, "ablation/last_half": 2.75}]
     _, heard, _ = stability.tables(comparisons([fake("hc", rows)]))
     assert heard.title == stability.HEARD_TITLE
@@ -103,7 +98,7 @@ def test_what_is_heard_of_the_depth_has_a_table_of_its_own(fake: Fake) -> None:
     assert row["lost without the last quarter"] == cells.DASH
 
 
-def test_a_run_that_broke_says_where_in_every_table_that_has_its_status(fake: Fake) -> None:
+def test_a_run_that_broke_says_where_in_every_table_that_has_its_status(fake):
     broke = "forward: streams after sub-layer 5"
     lost = [
         fake(
@@ -127,5 +122,5 @@ def test_a_run_that_broke_says_where_in_every_table_that_has_its_status(fake: Fa
 @pytest.mark.parametrize(
     ("state", "said"), [("finished", "finished"), ("interrupted", "interrupted at 60/60")]
 )
-def test_a_run_that_did_not_break_says_nothing_of_it(fake: Fake, state: str, said: str) -> None:
+def test_a_run_that_did_not_break_says_nothing_of_it(fake, state, said):
     assert labels.status(fake("hc", state=state)) == said

@@ -1,29 +1,27 @@
-from collections.abc import Callable
-from dataclasses import replace
-
 import pandas as pd
+from msgspec.structs import replace
 
+from fake_runs import held_by
 from mhc_repro.analysis.tables import claims
 from mhc_repro.evidence.claims import Claim, load
 from mhc_repro.evidence.comparison import by_study
 from mhc_repro.runs import Run
 
-Fake = Callable[..., Run]
-LOWER = Claim("mHC's loss is lower", "a paper", "bpc", "mhc", "below", "hc")
-AMPLIFIES = Claim("HC amplifies", "a paper", "composite", "hc", "above", "mhc")
-BOUND = Claim("mHC is bounded", "a paper", "composite", "mhc", "below", 1.65)
+LOWER = Claim("mHC's loss is lower", "a paper", "bpc", "mhc", below="hc")
+AMPLIFIES = Claim("HC amplifies", "a paper", "composite", "hc", above="mhc")
+BOUND = Claim("mHC is bounded", "a paper", "composite", "mhc", below=1.65)
 KIND = "16 × 256, 0.2 M"  # of a made-up run
 NEVER = Claim("HC fails at 27B", "a paper", cannot="no net is that large")
 
 
 def run(
-    fake: Fake, arm: str, bits: float = 3.0, forward: float = 1.0, backward: float = 1.0, **options: object
+    fake, arm: str, bits: float = 3.0, forward: float = 1.0, backward: float = 1.0, **options: object
 ) -> Run:
     probe = {"step": 0, "gain/composite_forward": forward, "gain/composite_backward": backward}
     return fake(arm, [probe, {"step": 60, "bpc/test": bits}], **options)
 
 
-def losses(fake: Fake, *bits: tuple[float, float], **options: object) -> list[Run]:
+def losses(fake, *bits: tuple[float, float], **options: object) -> list[Run]:
     """HC and mHC for each pair of losses, a seed each."""
     return [
         run(fake, arm, value, seed=seed, **options)
@@ -37,14 +35,14 @@ def only_row(claim: Claim, runs: list[Run]) -> dict[str, str]:
     return {str(key): text for key, text in row.items()}
 
 
-def test_gradient_norms_are_those_after_the_first_128_steps(fake: Fake) -> None:
-    claim = Claim("HC's gradient is larger", "a paper", "grad_median", "hc", "above", "mhc")
+def test_gradient_norms_are_those_after_the_first_128_steps(fake):
+    claim = Claim("HC's gradient is larger", "a paper", "grad_median", "hc", above="mhc")
     rows = [{"step": step, "grad/norm": 100.0 if step <= 128 else 2.0} for step in range(1, 160)]
     calm = [row | {"grad/norm": 1.0} for row in rows]
     assert only_row(claim, [fake("hc", rows), fake("mhc", calm)])["range"] == "2.000"
 
 
-def test_a_row_counts_settings_by_kind_and_names_the_contrary(fake: Fake) -> None:
+def test_a_row_counts_settings_by_kind_and_names_the_contrary(fake):
     long, short = {"train__steps": 2000}, {"train__steps": 300}
     below, above = [(3.0, 2.5), (3.0, 2.51), (3.0, 2.52)], [(3.0, 3.125), (3.0, 3.1), (3.0, 3.11)]
     runs = [
@@ -69,36 +67,31 @@ def test_a_row_counts_settings_by_kind_and_names_the_contrary(fake: Fake) -> Non
     }
 
 
-def test_the_seeds_of_two_studies_of_one_net_decide_together(fake: Fake) -> None:
+def test_the_seeds_of_two_studies_of_one_net_decide_together(fake):
     runs = losses(fake, (3.0, 2.75), study="depth")
-    later = [
-        run(fake, arm, bits, study="seeds", seed=seed)
-        for seed in (1, 2)
-        for arm, bits in (("hc", 3.0), ("mhc", 2.76))
-    ]
+    later = losses(fake, *[(3.0, 2.76)] * 3, study="seeds")[2:]
     assert only_row(LOWER, runs)["came out"] == only_row(LOWER, later)["came out"] == "open"
     assert only_row(LOWER, runs + later)[KIND] == "1 : 0 : 0"
 
 
-def test_settings_are_never_paired_across(fake: Fake) -> None:
+def test_settings_are_never_paired_across(fake):
     runs = [run(fake, arm, model__blocks=blocks) for arm, blocks in (("hc", 4), ("mhc", 8))]
     assert claims.table([LOWER], by_study(runs)).empty
 
 
-def test_a_ratio_is_of_the_larger_directions(fake: Fake) -> None:
+def test_a_ratio_is_of_the_larger_directions(fake):
     row = only_row(AMPLIFIES, [run(fake, "hc", forward=12.0), run(fake, "mhc", backward=1.5)])
     assert (row["quantity"], row["range"]) == ("max composite gain, HC / mHC", "8.000")
 
 
-def test_a_bound_is_asked_of_every_run(fake: Fake) -> None:
-    row = only_row(
-        BOUND, [run(fake, "mhc", backward=gain, seed=seed) for seed, gain in enumerate((1.0, 2.5))]
-    )
+def test_a_bound_is_asked_of_every_run(fake):
+    runs = [run(fake, "mhc", backward=gain, seed=seed) for seed, gain in enumerate((1.0, 2.5))]
+    row = only_row(BOUND, runs)
     assert (row["quantity"], row["range"]) == ("max composite gain, mHC", "1.000 to 2.500")
     assert (row[KIND], row["came out"]) == ("0 : 1 : 0", "no, at 0.2 M, one setting")
 
 
-def test_a_diverged_run_has_lost_and_keeps_its_gains_and_an_unfinished_one_is_not_asked(fake: Fake) -> None:
+def test_a_diverged_run_has_lost_and_keeps_its_gains_and_an_unfinished_one_is_not_asked(fake):
     died, on = {"state": "diverged"}, {"state": "interrupted"}
     runs = [
         run(fake, "hc", 3.0, forward=9.0, seed=0, **died),
@@ -113,36 +106,27 @@ def test_a_diverged_run_has_lost_and_keeps_its_gains_and_an_unfinished_one_is_no
     assert only_row(AMPLIFIES, runs)["range"] == "8.000 to 9.000"
 
 
-def test_nothing_is_said_of_a_ratio_with_a_zero(fake: Fake) -> None:
+def test_nothing_is_said_of_a_ratio_with_a_zero(fake):
     runs = [run(fake, arm, forward=gain, backward=gain) for arm, gain in (("hc", 9.0), ("mhc", 0.0))]
     row = only_row(AMPLIFIES, runs)
     assert (row[KIND], row["range"], row["came out"]) == ("0 : 0 : 1", "–", "open")
 
 
-def test_of_a_pair_that_two_studies_hold_the_first_by_name_counts(fake: Fake) -> None:
+def test_of_a_pair_that_two_studies_hold_the_first_by_name_counts(fake):
     runs = losses(fake, (3.0, 2.5), study="b")
-    again = [
-        Run(
-            each.path.parents[1] / "a" / each.run_id,
-            {**each.config, "study": "a"},
-            each.manifest,
-            each.status,
-            "finished",
-        )
-        for each in runs
-    ]
+    again = [held_by("a", each) for each in runs]
     for copy, bits in zip(again, (3.0, 2.75), strict=True):
         copy.__dict__["metrics"] = pd.DataFrame([{"step": 60, "bpc/test": bits}])
     assert only_row(LOWER, runs + again)["range"] == "-0.250"
 
 
-def test_what_cannot_be_asked_says_why(fake: Fake) -> None:
+def test_what_cannot_be_asked_says_why(fake):
     row = claims.table([NEVER, LOWER], by_study(losses(fake, (3.0, 2.5)))).to_dict("records")[0]
     assert (row["came out"], row["note"]) == ("not asked", NEVER.cannot)
     assert {row[key] for key in ("quantity", KIND, "range")} == {"–"}
 
 
-def test_how_far_a_yes_reaches_stands_beside_it(fake: Fake) -> None:
+def test_how_far_a_yes_reaches_stands_beside_it(fake):
     claim = replace(LOWER, means="not that it is better")
     assert only_row(claim, losses(fake, (3.0, 2.5)))["note"] == "not that it is better"
     for arm in ("mhc_lite", "kromhc"):
@@ -150,7 +134,7 @@ def test_how_far_a_yes_reaches_stands_beside_it(fake: Fake) -> None:
         assert "H_res did not matter" in said
 
 
-def test_a_claim_without_a_pair_is_a_dash_and_no_claim_a_line(fake: Fake) -> None:
+def test_a_claim_without_a_pair_is_a_dash_and_no_claim_a_line(fake):
     assert claims.part({}) == claims.part(by_study([run(fake, "identity")])) == claims.EMPTY
     _, row = claims.table([BOUND, LOWER], by_study([run(fake, "mhc")])).to_dict("records")
     assert {row[key] for key in (KIND, "range", "came out")} == {"–"}

@@ -1,7 +1,6 @@
 """What the README and the figure say of the bench's records."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 from mhc_repro.analysis import report
@@ -53,7 +52,7 @@ def scaling(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in made.items() if key not in ("baseline", "connections")}
 
 
-def test_the_part_holds_the_table_and_what_was_measured_on_what(tmp_path: Path) -> None:
+def test_the_part_holds_the_table_and_what_was_measured_on_what(tmp_path):
     assert overhead.part(tmp_path) == overhead.EMPTY
     records.save(record(), tmp_path)
     text = overhead.part(tmp_path)
@@ -75,7 +74,7 @@ def test_the_part_holds_the_table_and_what_was_measured_on_what(tmp_path: Path) 
     assert "svg" not in text
 
 
-def test_the_figure_draws_every_point_and_the_counted_work() -> None:
+def test_the_figure_draws_every_point_and_the_counted_work():
     figure = draw(scaling())
     by_dim, by_tokens, memory, _ = figure.axes
     drawn = [list(line.get_ydata()) for line in by_dim.lines]
@@ -85,7 +84,7 @@ def test_the_figure_draws_every_point_and_the_counted_work() -> None:
     assert [1.234, 1.234] in [list(line.get_ydata()) for line in memory.lines]
 
 
-def test_the_report_holds_both_and_keeps_the_figure(tmp_path: Path) -> None:
+def test_the_report_holds_both_and_keeps_the_figure(tmp_path):
     root = tmp_path / "results"
     records.save(record(), root)
     records.save(scaling(), root)
@@ -101,7 +100,7 @@ def test_the_report_holds_both_and_keeps_the_figure(tmp_path: Path) -> None:
     assert str(tmp_path) not in "".join(texts.values())
 
 
-def test_the_table_of_points_shows_counted_beside_measured() -> None:
+def test_the_table_of_points_shows_counted_beside_measured():
     frame = overhead.points(scaling())
     assert len(frame) == 6
     assert frame.loc[0, "counted"] == "1.05"

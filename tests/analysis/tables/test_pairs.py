@@ -1,12 +1,9 @@
-from collections.abc import Callable
-
 import pytest
 
+from fake_runs import held_by
 from mhc_repro.analysis.tables import pairs
 from mhc_repro.evidence.comparison import by_study
 from mhc_repro.runs import Run
-
-Fake = Callable[..., Run]
 
 
 def rows(bits: float, *gains: tuple[float, float]) -> list[dict[str, float]]:
@@ -18,12 +15,12 @@ def rows(bits: float, *gains: tuple[float, float]) -> list[dict[str, float]]:
     return [{"step": 0}, *probes, {"step": 59, "bpc/val": 9.0}, {"step": 60, "bpc/test": bits}]
 
 
-def test_settings_of_a_sweep_are_told_apart(fake: Fake) -> None:
+def test_settings_of_a_sweep_are_told_apart(fake):
     runs = trio(fake, study="eps") + trio(fake, study="eps", optim__eps=1e-20)
     assert pairs.table(by_study(runs))["study"].tolist() == ["eps eps 1e-20", "eps eps 1e-08"]
 
 
-def trio(fake: Fake, bits: tuple[float, float, float] = (3.0, 2.875, 3.25), **options: object) -> list[Run]:
+def trio(fake, bits: tuple[float, float, float] = (3.0, 2.875, 3.25), **options: object) -> list[Run]:
     gains = {"baseline": [(1.0, 1.0)], "hc": [(1.0, 1.0), (60.0, 70.0), (5.0, 4.0)], "mhc": [(1.0, 1.25)]}
     return [fake(arm, rows(value, *gains[arm]), **options) for arm, value in zip(gains, bits, strict=True)]
 
@@ -33,7 +30,7 @@ def only_row(runs: list[Run]) -> dict[str, str]:
     return {str(key): text for key, text in row.items()}
 
 
-def test_differences_of_held_out_bits_and_the_larger_gain(fake: Fake) -> None:
+def test_differences_of_held_out_bits_and_the_larger_gain(fake):
     row = only_row(trio(fake, study="depth"))
     assert (row["study"], row["baseline"]) == ("depth", "3.000")
     assert row["HC − baseline"] == "-0.125"
@@ -45,7 +42,7 @@ def test_differences_of_held_out_bits_and_the_larger_gain(fake: Fake) -> None:
     assert row["identity − baseline"] == "–"
 
 
-def test_seeds_are_paired_and_those_without_all_three_arms_are_left_out(fake: Fake) -> None:
+def test_seeds_are_paired_and_those_without_all_three_arms_are_left_out(fake):
     runs = [
         *trio(fake, (3.0, 2.5, 3.5)),
         *trio(fake, (4.0, 4.25, 4.0), seed=1),
@@ -62,20 +59,15 @@ def test_seeds_are_paired_and_those_without_all_three_arms_are_left_out(fake: Fa
     assert row["quarter − baseline"] == "–"
 
 
-def test_a_run_that_two_studies_hold_counts_once(fake: Fake) -> None:
+def test_a_run_that_two_studies_hold_counts_once(fake):
     runs = trio(fake, study="arms")
-    again = [
-        Run(run.path.parents[1] / "quick" / run.run_id, run.config, run.manifest, run.status, run.state)
-        for run in runs
-    ]
-    for copy, run in zip(again, runs, strict=True):
-        copy.__dict__["metrics"] = run.metrics
+    again = [held_by("quick", run) for run in runs]
     assert pairs.table(by_study(runs + again))["study"].tolist() == ["arms"]
     frame = pairs.table(by_study(runs + again + trio(fake, (4.0, 4.0, 4.0), seed=1, study="quick")))
     assert frame[["study", "baseline"]].to_numpy().tolist() == [["arms + quick", "3.000 / 4.000"]]
 
 
-def test_the_longest_trainings_come_first(fake: Fake) -> None:
+def test_the_longest_trainings_come_first(fake):
     runs = trio(fake, study="a") + trio(fake, study="b", train__steps=600)
     runs += trio(fake, study="c", optim__lr=1e-2)
     frame = pairs.table(by_study(runs))
@@ -83,7 +75,7 @@ def test_the_longest_trainings_come_first(fake: Fake) -> None:
     assert frame["tokens"].tolist() == ["2.5 M", "0.2 M", "0.2 M"]  # steps of 32 windows of 128
 
 
-def test_a_run_that_diverged_has_lost_its_pairs_and_no_other(fake: Fake) -> None:
+def test_a_run_that_diverged_has_lost_its_pairs_and_no_other(fake):
     runs = [
         *trio(fake),
         *trio(fake, (3.0, 2.0, 9.0), seed=1)[:2],
@@ -94,20 +86,15 @@ def test_a_run_that_diverged_has_lost_its_pairs_and_no_other(fake: Fake) -> None
     assert row["mHC − baseline"] == "0.250 / inf"
 
 
-def test_three_seeds_have_intervals_of_losses_and_ranges_of_gains(fake: Fake) -> None:
-    row = only_row(
-        [
-            run
-            for seed, bits in enumerate((3.0, 4.0, 5.0))
-            for run in trio(fake, (bits, bits - 0.125, 6.0), seed=seed)
-        ]
-    )
+def test_three_seeds_have_intervals_of_losses_and_ranges_of_gains(fake):
+    of_seeds = [trio(fake, (bits, bits - 0.125, 6.0), seed=seed) for seed, bits in enumerate((3.0, 4.0, 5.0))]
+    row = only_row([run for of_seed in of_seeds for run in of_seed])
     assert row["HC − baseline"] == "-0.125 ± 0.000"
     assert row["mHC − baseline"] == "2.000 ± 2.484"
     assert row["HC's gain, largest"] == "70.00"
 
 
-def test_studies_of_one_net_share_a_row(fake: Fake) -> None:
+def test_studies_of_one_net_share_a_row(fake):
     runs = trio(fake, study="depth", model__blocks=4) + trio(fake, study="depth", model__blocks=8)
     runs += [run for seed in (1, 2) for run in trio(fake, study="seeds", seed=seed, model__blocks=4)]
     frame = pairs.table(by_study(runs)).set_index("study")
@@ -118,6 +105,6 @@ def test_studies_of_one_net_share_a_row(fake: Fake) -> None:
 
 
 @pytest.mark.parametrize("state", ["running", "interrupted", "failed"])
-def test_without_three_finished_arms_there_is_a_line_and_no_table(fake: Fake, state: str) -> None:
+def test_without_three_finished_arms_there_is_a_line_and_no_table(fake, state):
     runs = [*trio(fake)[:2], fake("mhc", rows(1.0, (1.0, 1.0)), state=state)]
     assert pairs.part(by_study(runs)) == pairs.part({}) == pairs.EMPTY

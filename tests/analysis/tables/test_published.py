@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +14,6 @@ from mhc_repro.evidence.ledger import LEDGER
 from mhc_repro.evidence.published import Quoted
 from mhc_repro.runs import Run, checkout
 
-Fake = Callable[..., Run]
 NAN, INF = float("nan"), float("inf")
 LOSS = Quoted(
     "loss",
@@ -68,7 +66,7 @@ def read(part: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     return frames[0], frames[1]
 
 
-def test_quoted_numbers_are_the_published_ones() -> None:
+def test_quoted_numbers_are_the_published_ones():
     quoted = {
         quantity.name: tuple(quantity.quoted[arm] for arm in ("baseline", "hc", "mhc"))
         for source in others.load().values()
@@ -84,7 +82,7 @@ def test_quoted_numbers_are_the_published_ones() -> None:
     }
 
 
-def test_every_number_says_where_it_stands_and_what_it_is() -> None:
+def test_every_number_says_where_it_stands_and_what_it_is():
     content = yaml.safe_load((checkout() / others.FILE).read_text(encoding="utf-8"))
     known = set(LEDGER)
     for source in content.values():
@@ -98,7 +96,7 @@ def test_every_number_says_where_it_stands_and_what_it_is() -> None:
             assert list(about["values"]) == ["baseline", "hc", "mhc"]
 
 
-def test_what_the_caption_says_of_the_published_losses_holds() -> None:
+def test_what_the_caption_says_of_the_published_losses_holds():
     final, lowest = (quantity.published for quantity in others.load()["reproduction"].quantities[:2])
     excess = [round(100 * (final[arm] / lowest[arm] - 1)) for arm in final]
     assert (min(excess), max(excess)) == (2, 7)
@@ -126,7 +124,7 @@ def test_what_the_caption_says_of_the_published_losses_holds() -> None:
         ([summary(INF)], "no"),
     ],
 )
-def test_a_value_reproduces_within_a_tenth_in_every_seed(runs: list[Run], said: str) -> None:
+def test_a_value_reproduces_within_a_tenth_in_every_seed(runs, said):
     assert published.reproduces(LOSS, "baseline", runs) == said
 
 
@@ -140,11 +138,11 @@ def test_a_value_reproduces_within_a_tenth_in_every_seed(runs: list[Run], said: 
         ([summary(9.0), summary(8.0, seed=1, state="diverged")], "9.0 / 8.0, 1 diverged"),
     ],
 )
-def test_a_cell_has_the_published_digits_and_every_seed(runs: list[Run], text: str) -> None:
+def test_a_cell_has_the_published_digits_and_every_seed(runs, text):
     assert published.cell(LOSS, "hc", runs) == text
 
 
-def test_a_cell_of_two_directions_names_them() -> None:
+def test_a_cell_of_two_directions_names_them():
     runs = [summary(20.8, backward=21.8), summary(30.0, seed=1, backward=31.0)]
     assert published.cell(GAIN, "hc", runs) == "20.80 / 30.00 fwd, 21.80 / 31.00 bwd"
     assert published.cell(GAIN, "hc", []) == "–"
@@ -164,11 +162,11 @@ def test_a_cell_of_two_directions_names_them() -> None:
         ((1.0, 1.0009, 1.0018), "baseline = HC < mHC"),  # 0.18 % apart is no tie, whatever lies between
     ],
 )
-def test_order_of_the_arms(values: tuple[float, ...], text: str) -> None:
+def test_order_of_the_arms(values, text):
     assert published.order(dict(zip(("baseline", "hc", "mhc"), values, strict=True))) == text
 
 
-def test_orders_are_paired_by_seed() -> None:
+def test_orders_are_paired_by_seed():
     arms = {
         "baseline": [summary(1.0), summary(5.0, seed=1)],
         "hc": [summary(9.0, seed=1), summary(0.0, seed=2)],
@@ -181,7 +179,7 @@ def test_orders_are_paired_by_seed() -> None:
     assert published.orders(LOSS, arms | {"hc": [gone]}) == ["HC diverged"]
 
 
-def test_orders_of_two_seeds_are_two_orders() -> None:
+def test_orders_of_two_seeds_are_two_orders():
     def last(second: float) -> list[str]:
         runs = {
             "baseline": [summary(1.0), summary(1.0, seed=1)],
@@ -195,7 +193,7 @@ def test_orders_of_two_seeds_are_two_orders() -> None:
     assert last(1.5) == [*start, "baseline < mHC < HC / baseline < HC < mHC", "1 of 2 seeds"]
 
 
-def test_a_composite_gain_is_ordered_by_its_larger_direction_and_its_value_not_judged() -> None:
+def test_a_composite_gain_is_ordered_by_its_larger_direction_and_its_value_not_judged():
     runs = {
         "baseline": [summary(1.0, backward=1.0)],
         "hc": [summary(1.0, backward=21.0)],
@@ -209,14 +207,14 @@ def test_a_composite_gain_is_ordered_by_its_larger_direction_and_its_value_not_j
     assert frame.iloc[-1].tolist()[-2:] == ["baseline = mHC < HC", "no"]
 
 
-def test_without_runs_there_is_one_line_and_no_table(fake: Fake) -> None:
+def test_without_runs_there_is_one_line_and_no_table(fake):
     for found in ({}, by_study([fake(study="quick"), fake("hc", rows(1.9), study="depth")])):
         part = published.part(found)
         assert part.startswith(published.EMPTY)
         assert "|:" not in part
 
 
-def test_a_study_without_runs_has_dashes_and_no_verdict(fake: Fake) -> None:
+def test_a_study_without_runs_has_dashes_and_no_verdict(fake):
     part = published.part(by_study([fake("published_hc", rows(1.9), study="published")]))
     reproduction, paper = read(part)
     assert (len(reproduction), len(paper)) == (5 * 4, 4)
@@ -227,12 +225,12 @@ def test_a_study_without_runs_has_dashes_and_no_verdict(fake: Fake) -> None:
 
 
 @pytest.mark.parametrize("state", ["running", "interrupted", "failed", "missing"])
-def test_an_unfinished_run_is_no_run(fake: Fake, state: str) -> None:
+def test_an_unfinished_run_is_no_run(fake, state):
     found = by_study([fake("baseline", rows(1.876), study="published", state=state)])
     assert published.part(found) == published.part({})
 
 
-def test_the_studies_fill_their_columns(fake: Fake) -> None:
+def test_the_studies_fill_their_columns(fake):
     runs = [
         fake("baseline", rows(1.900, 6.0, 25.0), study="published"),
         fake("published_hc", rows(2.200, 7.0, 40.0), study="published"),
@@ -270,7 +268,7 @@ def test_the_studies_fill_their_columns(fake: Fake) -> None:
     assert "2 seeds (0, 1)): 2 runs, commit abcdef0." in part
 
 
-def test_a_diverged_run_reproduces_nothing(fake: Fake) -> None:
+def test_a_diverged_run_reproduces_nothing(fake):
     arms = {"baseline": "finished", "published_hc": "diverged", "published_mhc": "finished"}
     runs = [fake(arm, rows(1.9, 6.5), study="published", state=state) for arm, state in arms.items()]
     frame, _ = read(published.part(by_study(runs)))
@@ -281,7 +279,7 @@ def test_a_diverged_run_reproduces_nothing(fake: Fake) -> None:
     assert set(frame["reproduces"].xs("order", level="arm")) == {"no"}
 
 
-def test_of_two_settings_the_one_with_more_arms(fake: Fake) -> None:
+def test_of_two_settings_the_one_with_more_arms(fake):
     runs = [
         fake("baseline", rows(1.5), study="published", optim__lr=1e-4),
         fake("baseline", rows(1.9), study="published", optim__lr=3e-4),
@@ -293,13 +291,13 @@ def test_of_two_settings_the_one_with_more_arms(fake: Fake) -> None:
     assert "Study `published` (lr 0.0003, one seed (0)): 2 runs" in part
 
 
-def test_a_quarter_of_the_growth_is_near_what_was_published() -> None:
+def test_a_quarter_of_the_growth_is_near_what_was_published():
     assert published.quartered(25.40) == pytest.approx(7.10)
     assert published.quartered(1.0) == 1.0
     assert published.quartered(9.0, n=8) == 2.0
 
 
-def test_what_the_ratio_is_and_what_a_quarter_of_it_gives(fake: Fake) -> None:
+def test_what_the_ratio_is_and_what_a_quarter_of_it_gives(fake):
     # 1 + (25.40 - 1) / 4 and 1 + (41.82 - 1) / 4
     assert "which is 7.1 on average and 11.2 at most; published are 6.99 and 11.70." in published.part({})
     assert "here." not in published.part({})
@@ -327,9 +325,7 @@ def test_what_the_ratio_is_and_what_a_quarter_of_it_gives(fake: Fake) -> None:
         (YAML.replace("{baseline: 1.876, ", "{"), "final loss (nats): values must be of baseline, hc, mhc"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_one_line(
-    text: str | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_cannot_be_read_is_one_line(text, said, tmp_path, monkeypatch):
     (tmp_path / "experiments").mkdir()
     monkeypatch.setattr(kept, "checkout", lambda: tmp_path)
     if text is not None:
@@ -340,13 +336,13 @@ def test_a_file_that_cannot_be_read_is_one_line(
     assert "\n" not in str(error.value)
 
 
-def test_numbers_keep_their_digits() -> None:
+def test_numbers_keep_their_digits():
     quantity = next(each for each in others.load()["reproduction"].quantities if "avg" in each.name)
     assert quantity.quoted["baseline"] == "25.40"
     assert quantity.published["baseline"] == 25.4
 
 
-def test_the_report_fills_the_part(tmp_path: Path) -> None:
+def test_the_report_fills_the_part(tmp_path):
     root = tmp_path / "results"
     root.mkdir()
     (tmp_path / "README.md").write_text("<!-- report:published --><!-- /report -->", encoding="utf-8")

@@ -1,5 +1,4 @@
 import io
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -13,7 +12,6 @@ from mhc_repro.evidence.ledger import values
 from mhc_repro.evidence.verdicts import Verdict
 from mhc_repro.runs import Run
 
-Fake = Callable[..., Run]
 INF, NAN = float("inf"), float("nan")
 
 
@@ -48,7 +46,7 @@ ROWS = steps(
 )
 
 
-def test_the_published_table_takes_every_twentieth_step(fake: Fake) -> None:
+def test_the_published_table_takes_every_twentieth_step(fake):
     row = both([fake("baseline", ROWS)]).loc["baseline"]
     assert row["final loss (nats)"] == "2.500"
     assert row["min loss (nats)"] == "2.125"
@@ -58,7 +56,7 @@ def test_the_published_table_takes_every_twentieth_step(fake: Fake) -> None:
     assert row["max activation gain"] == "12.00"
 
 
-def test_the_stability_table_takes_every_step_and_probe(fake: Fake) -> None:
+def test_the_stability_table_takes_every_step_and_probe(fake):
     row = both([fake("baseline", ROWS)]).loc["baseline"]
     assert row["held-out bpc"] == "3.456"
     assert row["max composite gain, fwd"] == "51.25"
@@ -69,19 +67,19 @@ def test_the_stability_table_takes_every_step_and_probe(fake: Fake) -> None:
     assert row["status"] == "finished"
 
 
-def test_arms_that_were_not_run_are_those_the_study_is_about(fake: Fake) -> None:
+def test_arms_that_were_not_run_are_those_the_study_is_about(fake):
     assert list(both([fake("baseline", ROWS)]).index) == ["baseline", "HC", "mHC"]
     labels = [style(arm).label for arm in ("published_hc", "published_mhc")]
     assert list(both([fake("baseline", ROWS, study="published")]).index) == ["baseline", *labels]
 
 
-def test_an_infinite_norm_is_clipped_to_no_number_and_counts(fake: Fake) -> None:
+def test_an_infinite_norm_is_clipped_to_no_number_and_counts(fake):
     rows = [{"step": s, "grad/norm": 9.0, "grad/clipped": 9.0 if s % 2 else 1.0} for s in range(1, 8)]
     rows.append({"step": 8, "grad/norm": INF, "grad/clipped": NAN})
     assert both([fake("baseline", rows, state="diverged")]).loc["baseline", "steps clipped (%)"] == "50"
 
 
-def test_gradients_are_those_of_the_steps_that_can_be_judged(fake: Fake) -> None:
+def test_gradients_are_those_of_the_steps_that_can_be_judged(fake):
     """Steps 129 to 132 have norms of 2, 4, 6 and 5, of which two are clipped to 4; before them 99, and no clip."""
     rows = [{"step": s, "grad/norm_body": 99.0, "grad/norm": 9.0, "grad/clipped": 9.0} for s in range(1, 129)]
     for step, norm in enumerate((2.0, 4.0, 6.0, 5.0), start=129):
@@ -96,13 +94,13 @@ def test_gradients_are_those_of_the_steps_that_can_be_judged(fake: Fake) -> None
     assert short["steps clipped (%)"] == "0"
 
 
-def test_a_gradient_that_is_not_finite_is_the_largest(fake: Fake) -> None:
+def test_a_gradient_that_is_not_finite_is_the_largest(fake):
     rows = [{"step": step, "grad/norm_body": 1.0} for step in range(1, 140)]
     row = both([fake("hc", [*rows, {"step": 140, "grad/norm_body": INF}], state="diverged")]).loc["HC"]
     assert row["max body grad norm"] == "inf"
 
 
-def test_missing_runs_and_values_print_as_a_dash(fake: Fake) -> None:
+def test_missing_runs_and_values_print_as_a_dash(fake):
     frame = both([fake("baseline", steps())])
     assert list(frame.index) == ["baseline", "HC", "mHC"]
     assert set(frame.loc["mHC"].drop("status")) == {"–"}
@@ -112,13 +110,13 @@ def test_missing_runs_and_values_print_as_a_dash(fake: Fake) -> None:
 
 
 @pytest.mark.parametrize("state", ["running", "interrupted", "failed"])
-def test_an_unfinished_run_shows_how_far_it_is_and_no_number(fake: Fake, state: str) -> None:
+def test_an_unfinished_run_shows_how_far_it_is_and_no_number(fake, state):
     row = both([fake("hc", ROWS, state=state, step=42)]).loc["HC"]
     assert row["status"] == f"{state} at 42/60"
     assert set(row.drop(["status", "seeds"])) == {"–"}
 
 
-def test_a_diverged_run_has_no_final_loss_and_keeps_the_rest(fake: Fake) -> None:
+def test_a_diverged_run_has_no_final_loss_and_keeps_the_rest(fake):
     rows = [*ROWS[:43], {"step": 43, "loss/train": NAN, "grad/norm": INF, "grad/norm_body": INF}]
     rows[40]["bpc/val"] = 4.0
     row = both([fake("hc", rows, state="diverged", step=43)]).loc["HC"]
@@ -129,7 +127,7 @@ def test_a_diverged_run_has_no_final_loss_and_keeps_the_rest(fake: Fake) -> None
     assert row["status"] == "diverged at 43/60"
 
 
-def test_flags_stand_in_the_status(fake: Fake) -> None:
+def test_flags_stand_in_the_status(fake):
     dead = ("streams_never_separated",)
     control = Verdict(dead, control=("h_res_identity",))
     off = Verdict((), ("constraint_missed",))
@@ -138,12 +136,12 @@ def test_flags_stand_in_the_status(fake: Fake) -> None:
     assert frame.loc["identity", "status"].endswith("; control: H_res = I")
 
 
-def test_step_time_is_that_of_the_steps_which_had_the_machine_to_themselves(fake: Fake) -> None:
+def test_step_time_is_that_of_the_steps_which_had_the_machine_to_themselves(fake):
     rows = [{"step": s, "time/step": 0.2 if s % 3 == 0 else 2 + s} for s in range(1, 61)]
     assert values(fake("baseline", rows))["step_seconds"] == 0.2
 
 
-def test_seeds_of_one_arm_and_what_became_of_them(fake: Fake) -> None:
+def test_seeds_of_one_arm_and_what_became_of_them(fake):
     def run(seed: int, bpc: float, **options: Any) -> Run:
         return fake("hc", steps(bpc__test={60: bpc}), seed=seed, **options)
 
@@ -172,7 +170,7 @@ def test_seeds_of_one_arm_and_what_became_of_them(fake: Fake) -> None:
         ([INF, 2.0, 3.0], "inf / 2.000 / 3.000"),
     ],
 )
-def test_digits(values: list[float], text: str) -> None:
+def test_digits(values, text):
     assert cells.cell(values) == text
 
 
@@ -188,17 +186,17 @@ def test_digits(values: list[float], text: str) -> None:
         ([NAN], "–"),
     ],
 )
-def test_what_spans_orders_of_magnitude_has_a_range(values: list[float], text: str) -> None:
+def test_what_spans_orders_of_magnitude_has_a_range(values, text):
     assert cells.ranged(values) == text
 
 
-def test_markdown_escapes_and_aligns() -> None:
+def test_markdown_escapes_and_aligns():
     lines = cells.markdown(pd.DataFrame({"arm": ["a|b"], "min": ["–"], "status": ["ok"]})).splitlines()
     assert lines[1].replace("-", "") == "|:|:|:|"
     assert lines[2] == "| a\\|b  |     – | ok       |"
 
 
-def test_fixture_table(runs: list[Run]) -> None:
+def test_fixture_table(runs):
     """The committed fixture, by hand: printed steps 1, 21, ..., 141 (HC ends at 130, so at 121)."""
     metrics = {run.connection: run.metrics.set_index("step") for run in runs}
     frame = both(runs)
@@ -214,7 +212,7 @@ def test_fixture_table(runs: list[Run]) -> None:
     assert frame.loc["HC", "max composite gain, fwd"] == "2.592"
 
 
-def test_nothing_is_cut_off_in_a_terminal_of_80_columns(runs: list[Run]) -> None:
+def test_nothing_is_cut_off_in_a_terminal_of_80_columns(runs):
     printed = Console(width=80, file=io.StringIO())
     found = stability.tables(comparisons(runs))
     for table in found:
@@ -228,7 +226,7 @@ def test_nothing_is_cut_off_in_a_terminal_of_80_columns(runs: list[Run]) -> None
             assert {word for cell in table.frame[name] for word in cell.split()} <= said
 
 
-def test_spikes_are_told_a_run_so_that_unlike_numbers_of_seeds_compare(fake: Fake) -> None:
+def test_spikes_are_told_a_run_so_that_unlike_numbers_of_seeds_compare(fake):
     def run(arm: str, seed: int, at: tuple[int, ...]) -> Run:
         rows = [
             {"step": step, "loss/train": 3.0 + step % 7 / 100, "grad/norm_body": 1.0}

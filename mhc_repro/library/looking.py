@@ -1,0 +1,108 @@
+"""Forwards of a model that are seen through its adapters: the training's own as they come, or some apart."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mhc_repro.library.adapters import Watch
+from mhc_repro.library.finding import Found, is_compiled
+from mhc_repro.library.quiet import call_of, evaluating
+from mhc_repro.measurement.jacobian import power_gains
+
+
+class Looks:
+    """Shows `digest` what adapters saw of a forward; of a compiled model, in one more on the same inputs."""
+
+    def __init__(
+        self,
+        outer: nn.Module,
+        model: nn.Module,
+        found: Sequence[Found],
+        tokens: int,
+        digest: Callable[[Watch], None],
+    ) -> None:
+        self.outer, self.model, self.found, self.tokens, self.digest = outer, model, found, tokens, digest
+        self.compiled = is_compiled(outer)
+        self.inputs: Any = (
+            None  # of the last forward that was seen, and the first two axes of its first tensor
+        )
+        self.shape: tuple[int, ...] = ()
+        self.seconds = 0.0  # that looking has taken
+        self._watch: Watch | None = None
+        self._attached = ExitStack()
+
+    def listen(self, due: Callable[[], bool]) -> ExitStack:
+        """See the training's forwards that are `due`; return what ends it when it is closed."""
+
+        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if self._watch is None and due() and torch.is_grad_enabled() and self.outer.training:
+                self._watch = Watch(self.tokens) if self.compiled else self._attach(self._attached)
+                self._given(args, kwargs)
+
+        def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            watch, self._watch = self._watch, None
+            if watch is not None and self.compiled:
+                self.apart((args, kwargs))
+            elif watch is not None:
+                self._attached.close()
+                self._digest(watch)
+
+        hooks = ExitStack()
+        hooks.callback(self.outer.register_forward_pre_hook(before, with_kwargs=True).remove)
+        hooks.callback(self.outer.register_forward_hook(after, with_kwargs=True, always_call=True).remove)
+        return hooks
+
+    def apart(self, inputs: Any) -> None:
+        """See a forward of its own, in eval mode and without gradients."""
+        started = time.perf_counter()
+        args, kwargs = call_of(inputs)
+        with ExitStack() as stack:
+            stack.enter_context(evaluating(self.model))
+            watch = self._attach(stack)
+            self._given(args, kwargs)
+            self.model(*args, **kwargs)
+        self.seconds += time.perf_counter() - started
+        self._digest(watch)
+
+    def between(self, first: nn.Module, last: nn.Module) -> tuple[float, float]:
+        """Return how far a random and the worst change of one module's output move another's, on `inputs`."""
+        args, kwargs = call_of(self.inputs)
+        put: list[Tensor] = []
+        kept: list[Tensor] = []
+
+        def enter(_: nn.Module, __: Any, output: Tensor) -> Tensor | None:
+            kept.append(output)
+            return put[0] if put else None
+
+        def through(x: Tensor) -> Tensor:
+            put[:] = [x]
+            self.model(*args, **kwargs)
+            return kept[-1]
+
+        with ExitStack() as stack:
+            stack.enter_context(evaluating(self.model))
+            stack.callback(first.register_forward_hook(enter).remove)
+            self.model(*args, **kwargs)
+            x = kept[0]
+            stack.callback(last.register_forward_hook(lambda _, __, output: kept.append(output)).remove)
+            return power_gains(through, x, torch.Generator().manual_seed(0))
+
+    def _attach(self, stack: ExitStack) -> Watch:
+        watch = Watch(self.tokens)
+        for found in self.found:
+            stack.callback(found.adapter.attach(found.module, watch))
+        return watch
+
+    def _given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.inputs = args, kwargs
+        shapes = (each.shape for each in (*args, *kwargs.values()) if isinstance(each, Tensor))
+        self.shape = tuple(next(shapes, ()))[:2]
+
+    def _digest(self, watch: Watch) -> None:
+        started = time.perf_counter()
+        self.digest(watch)
+        self.seconds += time.perf_counter() - started

@@ -1,0 +1,247 @@
+"""One process's work on a run: what it goes on from, every step and what is written of it, how it ends.
+
+Rows past the last whole checkpoint are dropped and made again, bit for bit, as long as the fingerprint (device,
+threads, versions, CPU) and the code agree. Another fingerprint is refused unless asked for, other code is not:
+either marks the run as not exact.
+"""
+
+import math
+import time
+import traceback
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from mhc_repro import cache, world
+from mhc_repro.config import Config
+from mhc_repro.connections import KINDS
+from mhc_repro.errors import UserError, one_line, screenful
+from mhc_repro.runs import locks, manifest
+from mhc_repro.runs.directory import RunDirectory
+from mhc_repro.runs.identity import PROTOCOL_VERSION
+from mhc_repro.runs.schema import UNITS
+from mhc_repro.runs.table import Row
+from mhc_repro.training import compiler, kernels, memory, runtime, stops, together
+from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
+from mhc_repro.training.progress import Reporter, printed_into
+from mhc_repro.training.tracking import Tracker
+from mhc_repro.training.trainer import Trainer
+
+STOPPED = "stopped by a signal"
+LOST = "another of its processes died"
+
+
+class Session:
+    """One process's work on one run, which it holds locked."""
+
+    def __init__(self, config: Config, run: RunDirectory) -> None:
+        self.config, self.run = config, run
+        folder = checkpoint_folder(config, run)
+        self.checkpoints = Checkpoints(folder, config.runtime.checkpoint_seconds)
+        cache.make(folder)  # not when the first checkpoint is due, after a minute
+        self.tables = {name: run.table(name) for name in UNITS}
+        before = run.read_manifest() or {}
+        steps = self.tables["metrics"].read()["step"]
+        state, self.warnings = self.checkpoints.load(steps.iloc[-1] if before and len(steps) else -1)
+        if not run.guarded:
+            self.warnings.append(f"{run.path}: {locks.MISSING}")
+        self.recorded = before if state else {}
+        if before and not state and steps.max() > 0:
+            self.warnings.append(
+                f"no checkpoint in {folder}, so its {steps.iloc[-1]} steps are made again: it was killed before "
+                f"the first (one every {config.runtime.checkpoint_seconds:g} s), or that is in another cache "
+                "(runtime.cache=)"
+            )
+        device, self.fingerprint = runtime.set_up(config.runtime, self.recorded.get("fingerprint", {}))
+        self.exact = self._goes_on_exactly(device)
+        with memory.enough(config, device):
+            self.trainer = Trainer(config, device)
+        if self.fingerprint["compile"]:
+            self.trainer.compile()
+        if state:
+            self.trainer.load(state)
+        together.tell(together.Start(self.fingerprint, state))
+        self.reporter = Reporter(config.runtime.progress, run.run_id, config.train.steps, run.log)
+        self.started = time.monotonic()
+        self.wall_before = (run.read_status() or {}).get("wall_seconds", 0.0) if state else 0.0
+
+    def go(self) -> str:
+        """Train to the end, to a divergence or to a signal; return the status that was written."""
+        run, trainer = self.run, self.trainer
+        for table in self.tables.values():
+            table.truncate(trainer.done if self.recorded else -1)
+        run.write_config(self.config)
+        run.write_manifest(self._manifest())
+        self._write_status("running", message="", log=printed_into())
+        with self.reporter.showing(), stops.taken(stops.say):
+            for warning in self.warnings:
+                self.reporter.say(f"warning: {warning}")
+            if self.config.connection.kind != "residual":
+                self.reporter.say(self._how_connections_run())
+            if self.recorded:
+                self.reporter.say(f"resuming at step {trainer.done}")
+            try:
+                tracking = closing(Tracker(self.config, run, trainer.done, self.reporter.say))
+                with memory.enough(self.config, trainer.device), tracking as tracker:
+                    status = self._train(tracker)
+                    together.tell(None)  # nothing is left to be written, and the others may go
+                    return status
+            except (UserError, OSError, compiler.Failed):  # a full disk takes no status either
+                raise
+            except together.Lost:
+                return self._interrupted(f"{LOST} at step {trainer.done}; saved", "lost", LOST)
+            except Exception as error:
+                text = screenful(traceback.format_exc())
+                self.reporter.say(f"failed at step {trainer.done}: {one_line(repr(error))}\n{text}")
+                self._write_status("failed", message=one_line(repr(error)))
+                return "failed"
+
+    def _how_connections_run(self) -> str:
+        if self.fingerprint["compile"]:
+            return "compiling the connections: half a minute the first time, then cached"
+        why = runtime.why_uncompiled(self.config.runtime, self.trainer.device)
+        if self.config.runtime.compile == "off":
+            return f"connections run uncompiled, {why}"
+        return f"connections run uncompiled, up to 1.6 times as slow on a CPU: {why}"
+
+    def _train(self, tracker: Tracker) -> str:
+        trainer, steps = self.trainer, self.config.train.steps
+        # Kernels are made anew by a process alone: the others have taken half of the step already.
+        compiles_at = trainer.done if self.fingerprint["compile"] and world.size() == 1 else None
+        if trainer.done == 0:
+            row = {"step": 0} | self._measure()
+            self.tables["metrics"].append(row)
+            tracker.log(row)
+        while trainer.done < steps:
+            with together.noticing():
+                row = self._first_step() if trainer.done == compiles_at else trainer.step()
+            if trainer.done == steps:
+                self._announce_test(row["time/step"])
+            if math.isfinite(row["loss/train"]):
+                row |= self._measure()
+            self.tables["metrics"].append(row)
+            tracker.log(row)
+            checked = {k: v for k, v in row.items() if k.startswith(("loss/", "grad/"))}
+            broken = [f"{name} is {value}" for name, value in checked.items() if not math.isfinite(value)]
+            with together.noticing():
+                ends = together.end(over=bool(broken))
+            if broken:
+                where = trainer.broke_at() or "nowhere when the step was made again"
+                self.run.write_status(broke=where)
+                return self._finish("diverged", f"{broken[0]} at step {trainer.done}; {where}")
+            self.reporter.step(trainer.done, row)
+            if ends:
+                return self._interrupted(
+                    f"interrupted at step {trainer.done} and saved", "interrupted", STOPPED
+                )
+            if self.checkpoints.due():
+                self._save()
+        return self._finish("finished", "")
+
+    def _first_step(self, is_new: bool = False) -> Row:
+        """Make the step that compiles, with new kernels where the kept ones are broken; a stop has nothing to save.
+
+        Raises compiler.Failed where the kernels are new and broken.
+        """
+        began = time.time()
+        try:
+            with stops.taken(stops.leave):
+                if stops.requested():
+                    raise stops.Stopped
+                return self.trainer.step()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if stops.requested():  # a Ctrl-C goes to the compiler too
+                raise stops.Stopped from None
+            if is_new:
+                compiler.give_up(self.trainer.device, error)
+                raise compiler.Failed from error
+            self.reporter.say(f"warning: compiling anew, for a kernel is broken: {compiler.cause(error)}")
+        kernels.start_over(began)
+        return self._first_step(is_new=True)
+
+    def _announce_test(self, step_seconds: float) -> None:
+        config = self.config
+        count = config.train.test_windows
+        # the forward third of a step for each batch
+        minutes = count / config.data.batch * step_seconds / 3 / 60
+        self.reporter.say(f"measuring on {count:,} test windows, about {minutes:.1f} min")
+
+    def _measure(self) -> dict[str, Any]:
+        measured = self.trainer.measure()
+        for name, rows in measured._asdict().items():
+            if name != "metrics":
+                for each in rows:
+                    self.tables[name].append(each)
+        return measured.metrics
+
+    def _interrupted(self, said: str, status: str, message: str) -> str:
+        self._save()
+        self._write_status("interrupted", message=message)
+        self.reporter.say(f"{said}; repeat the command to go on")
+        return status
+
+    def _save(self) -> None:
+        for table in self.tables.values():
+            table.sync()
+        self.checkpoints.save(self.trainer.done, self.trainer.state())
+        self._write_status("running")
+
+    def _finish(self, status: str, message: str) -> str:
+        if status == "finished":  # a diverged run killed here must find the checkpoint before its last step
+            self._save()
+        self.run.finish_tables()
+        self._write_status(status, message=message, log=None)
+        self.reporter.say(f"{status} {message or f'after {self.trainer.done} steps'}")
+        self.checkpoints.drop()
+        return status
+
+    def _goes_on_exactly(self, device: torch.device) -> bool:
+        if not self.recorded:
+            return True
+        was, unsaid = self.recorded["fingerprint"], {"accumulate": 1, "world_size": 1}  # where it is so
+        differences = manifest.differences(unsaid | was, unsaid | self.fingerprint)
+        if differences and self.config.runtime.resume == "exact":
+            if was["compile"] and not self.fingerprint["compile"]:
+                differences.append(f"uncompiled: {runtime.why_uncompiled(self.config.runtime, device)}")
+            count = was.get("world_size", 1)
+            how = f" (torchrun --nproc-per-node={count} ...)" if count not in (1, world.size()) else ""
+            raise UserError(
+                f"{self.run.run_id} cannot be resumed exactly: {'; '.join(differences)}; "
+                f"set it as it was{how}, or go on all the same and have the run marked with runtime.resume=any"
+            )
+        return self.recorded.get("exact", True) and not differences
+
+    def _manifest(self) -> dict[str, Any]:
+        environment = manifest.environment()
+        arm = self.config.connection
+        known = {"fingerprint": self.fingerprint, "nature": KINDS[arm.kind].nature(arm)._asdict()}
+        session = {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            **{key: environment[key] for key in manifest.CODE_FIELDS},
+            "from_step": self.trainer.done,
+        }
+        if self.recorded:
+            made = manifest.goes_on(self.recorded, session)
+            made.pop("tables", None)  # of a run that was killed as it ended
+            if self.recorded.get("exact", True) and not made["exact"]:
+                self.warnings.append("other code than in the session before: the run is marked as not exact")
+            return made | known | {"exact": made["exact"] and self.exact}
+        return {
+            "run_id": self.run.run_id,
+            "protocol_version": PROTOCOL_VERSION,
+            **environment,
+            "data_sha256": self.trainer.corpus.sha256,
+            "parameters": self.trainer.parameter_counts(),
+            **known,
+            "sessions": [session],
+            "exact": True,
+        }
+
+    def _write_status(self, status: str, **fields: Any) -> None:
+        wall = round(self.wall_before + time.monotonic() - self.started, 1)
+        steps, step = self.config.train.steps, self.trainer.done
+        self.run.write_status(status=status, step=step, steps=steps, wall_seconds=wall, **fields)
