@@ -22,15 +22,13 @@ class Looks:
         outer: nn.Module,
         model: nn.Module,
         found: Sequence[Found],
-        tokens: int,
+        tokens: int | None,
         digest: Callable[[Watch], None],
     ) -> None:
         self.outer, self.model, self.found, self.tokens, self.digest = outer, model, found, tokens, digest
         self.compiled = is_compiled(outer)
-        self.inputs: Any = (
-            None  # of the last forward that was seen, and the first two axes of its first tensor
-        )
-        self.shape: tuple[int, ...] = ()
+        self.inputs: Any = None  # of the last forward that was seen
+        self.shape: tuple[int, ...] = ()  # of its first tensor, two axes
         self.seconds = 0.0  # that looking has taken
         self._watch: Watch | None = None
         self._attached = ExitStack()

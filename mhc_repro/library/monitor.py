@@ -1,8 +1,9 @@
 """GainMonitor: the gains of a model of your own, during its own training, as a run that this suite can read.
 
 Step s is the state after s updates. The maps of step s are those that the forward of the next batch applies, so
-they are seen in that forward and cost no other; the row of step s is written one step late. With a `probe` batch,
-or of a compiled model, they are seen in a forward of their own instead, in eval mode and without gradients.
+they are seen in that forward and cost no other. With a `probe` batch, or of a compiled model, they are seen in a
+forward of their own instead, in eval mode and without gradients. Rows are written when maps were seen, so that no
+other step waits for a disk, or for a GPU.
 """
 
 import math
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from numbers import Real
 from types import TracebackType
 from typing import Any, Self
 
@@ -41,7 +43,8 @@ class GainMonitor:
     experiments/report.py and by the notebooks. `name` names the arm (by default the adapter's), `seed` and
     `settings` (plain values) tell runs apart. `steps` is how many there will be, if that is known. `adapters` maps
     a class, or a pattern of module names, to a function (module, inputs, outputs) -> (H_pre (..., n), H_post
-    (..., n), H_res (..., n, n)), row i of H_res the weights of output stream i. Of a batch it sees `tokens` tokens.
+    (..., n), H_res (..., n, n)), row i of H_res the weights of output stream i. Of a batch it sees `tokens` tokens,
+    by default a quarter of them, 64 at least and 256 at most.
     `probe`, a tensor, tuple or dict of the model's inputs, is measured on instead of the training's own batches.
     `jacobian`, two names of modules, measures at the end how far a change of the first one's output moves the
     second's (`jacobian/random` and `jacobian/worst`), which costs 40 forwards of one batch, once.
@@ -63,7 +66,7 @@ class GainMonitor:
         settings: Mapping[str, Any] | None = None,
         adapters: Mapping[type | str, Maps] | None = None,
         probe: Any = None,
-        tokens: int = 256,
+        tokens: int | None = None,
         jacobian: tuple[str, str] | None = None,
         start: int = 0,
         overwrite: bool = False,
@@ -79,7 +82,7 @@ class GainMonitor:
         self.writes = not _other_rank()
         arm = name or self.found[0].arm
         self.record = Record(out, arm, seed, steps, every, start, overwrite, settings or {})
-        self.pending: Row | None = {"step": start}
+        self.rows: list[Row] = [{"step": start}]  # to be written; the last may wait for its maps
         self.applied: Applied | None = None
         self._seen: tuple[Seen, tuple[int, ...]] | None = None
         self._hooks = ExitStack()
@@ -94,7 +97,7 @@ class GainMonitor:
     def __enter__(self) -> Self:
         if self.probe is not None and self.writes:
             self.looks.apart(self.probe)
-            self._take(self.pending or {})
+            self._take(self.rows[-1])
         return self
 
     def __exit__(
@@ -117,19 +120,18 @@ class GainMonitor:
         Gradients are normed every `every` steps, if they are still there.
         """
         self.done += 1
-        if not self.writes:
+        if not self.writes or self.record.closed:
             return
         now = time.perf_counter()
         row: Row = {"step": self.done}
-        named = {"loss/train": loss, "lr": lr, **metrics}
-        row |= {key: value.detach() if isinstance(value, Tensor) else value for key, value in named.items()}
+        for key, value in {"loss/train": loss, "lr": lr, **metrics}.items():
+            row[key] = _kept_number(key, value)
         row["time/step"] = now - self._last - self.looks.seconds
         if self._due(self.done - 1):
             row |= self._gradients()
-        if self.pending is not None:
-            self._take(self.pending)
-            self._flush(self.pending)
-        self.pending = row
+            self._take(self.rows[-1])
+            self._flush()
+        self.rows.append(row)
         if self.probe is not None and self._due(self.done):
             self.looks.apart(self.probe)
             self._take(row)
@@ -140,15 +142,13 @@ class GainMonitor:
         self._hooks.close()
         if not self.writes or self.record.closed:
             return
-        if self.pending is not None:
-            if self.probe is not None and not self._due(self.done) and status == "finished":
-                self.looks.apart(self.probe)
-                self._take(self.pending)
-            if self.ends and self.looks.inputs is not None and status == "finished":
-                random, worst = self.looks.between(*self.ends)
-                self.pending |= {"jacobian/random": random, "jacobian/worst": worst}
-            self._flush(self.pending)
-            self.pending = None
+        if self.probe is not None and not self._due(self.done) and status == "finished":
+            self.looks.apart(self.probe)
+            self._take(self.rows[-1])
+        if self.ends and self.looks.inputs is not None and status == "finished":
+            random, worst = self.looks.between(*self.ends)
+            self.rows[-1] |= {"jacobian/random": random, "jacobian/worst": worst}
+        self._flush()
         said = {code for code in REASONS if self.record.nature.get(code)}  # as it was found
         for code in self.record.close(status, message):
             if code not in said:
@@ -199,12 +199,13 @@ class GainMonitor:
         self.record.add(made)
         row |= made.metrics | {"time/probe": self.looks.seconds + time.perf_counter() - started}
 
-    def _flush(self, row: Row) -> None:
-        plain = {key: _plain(value) for key, value in row.items() if value is not None}
-        loss = plain.get("loss/train")
-        self.record.write(plain)
-        if loss is not None and not math.isfinite(loss):
-            self.record.diverged(f"loss/train is {loss} at step {plain['step']}")
+    def _flush(self) -> None:
+        rows = [{key: _plain(value) for key, value in row.items() if value is not None} for row in self.rows]
+        self.rows = []
+        self.record.write(rows)
+        for row in rows:
+            if not math.isfinite(row.get("loss/train", 0.0)):
+                self.record.diverged(f"loss/train is {row['loss/train']} at step {row['step']}")
 
     @torch.no_grad()
     def _gradients(self) -> Row:
@@ -223,6 +224,16 @@ class GainMonitor:
 def _other_rank() -> bool:
     distributed = torch.distributed
     return distributed.is_available() and distributed.is_initialized() and distributed.get_rank() != 0
+
+
+def _kept_number(key: str, value: Any) -> Any:
+    """Keep a number as it is now: the next step may write to the same tensor."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value.detach().clone()
+    if value is None or isinstance(value, Real):
+        return value
+    shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+    raise UserError(f"{key}={shown}: must be one number")
 
 
 def _plain(value: Any) -> Any:

@@ -29,6 +29,7 @@ from mhc_repro.runs.identity import PROTOCOL_VERSION, identify, resolved
 from mhc_repro.runs.schema import UNITS
 from mhc_repro.runs.table import Row, Table
 
+SECONDS = 2  # between two words on how far a run is
 TOKEN_MAPS_EVERY = 5  # probes: how often the maps of single tokens are kept
 ROUNDING, DRIFT = 1e-5, 1e-4  # of sums that are exact, and of sums that a Sinkhorn was stopped short of
 
@@ -63,7 +64,7 @@ class Record:
         self.message = ""
         self._tables: dict[str, Table] = {}
         self._held = ExitStack()
-        self._started = time.monotonic()
+        self._started = self._said = time.monotonic()
         self._probes = 0
 
     def open(
@@ -138,16 +139,16 @@ class Record:
         """Write the rows of the tables of sub-layers."""
         self._probes += 1
         for name in ("gains", "kernel", "tokens"):
-            for row in getattr(made, name):
-                self._tables[name].append(row)
+            if rows := getattr(made, name):
+                self._tables[name].append(*rows)
 
-    def write(self, row: Row) -> None:
-        """Write a row of the metrics."""
-        if self.path is None:
+    def write(self, rows: Sequence[Row]) -> None:
+        """Write rows of the metrics."""
+        if self.path is None or not rows:
             return
-        self._tables["metrics"].append(row)
-        self.last = row["step"]
-        if "time/probe" in row:
+        self._tables["metrics"].append(*rows)
+        self.last = rows[-1]["step"]
+        if time.monotonic() - self._said > SECONDS:
             self._status("running")
 
     def knows(self, code: str, holds: bool) -> None:
@@ -174,7 +175,8 @@ class Record:
         return [code for word, code in verdict(read_run(self.path)).notes() if word != "not judged"]
 
     def _status(self, status: str, **fields: Any) -> None:
-        wall = round(time.monotonic() - self._started, 1)
+        self._said = time.monotonic()
+        wall = round(self._said - self._started, 1)
         steps = max(self.config.train.steps, self.last)
         self.run.write_status(status=status, step=self.last, steps=steps, wall_seconds=wall, **fields)
 

@@ -38,17 +38,18 @@ class Table:
         self.jsonl = folder / f"{name}.jsonl"
         self.parquet = folder / f"{name}.parquet"
 
-    def append(self, row: Row) -> None:
-        """Add one row and hand it to the operating system; RuntimeError when the table is finished."""
+    def append(self, *rows: Row) -> None:
+        """Add rows and hand them to the operating system; RuntimeError when the table is finished."""
         if self.parquet.exists():
             raise RuntimeError(f"{self.parquet} is finished; truncate(step) opens it again")
-        if "step" not in row:
-            raise ValueError(f"a row of {self.jsonl.name} needs its step: {row}")
-        line = _line(row)
-        # Opened for each row: a handle kept open would go on writing to a file that truncate has replaced.
+        for row in rows:
+            if "step" not in row:
+                raise ValueError(f"a row of {self.jsonl.name} needs its step: {row}")
+        lines = b"".join(map(_line, rows))
+        # Opened each time: a handle kept open would go on writing to a file that truncate has replaced.
         with open(self.jsonl, "a+b") as file:
             _drop_torn_line(file)
-            file.write(line)
+            file.write(lines)
 
     def sync(self) -> None:
         """Wait until the rows so far are on the disk."""

@@ -79,6 +79,22 @@ def heard(module, given=lambda args: args[0]):
     return kept
 
 
+@pytest.mark.parametrize(
+    ("shape", "tokens", "kept"),
+    [((3, 6), None, 18), ((8, 16), None, 64), ((32, 16), None, 128), ((64, 32), None, 256), ((8, 16), 5, 5)],
+)
+def test_tokens_are_picked_at_equal_distances_first_and_last_among_them(shape, tokens, kept):
+    count = shape[0] * shape[1]
+    x = torch.arange(2 * count).view(2, *shape).movedim(0, -1)  # no memory of its own order
+    picked = Watch(tokens).pick(x, 2)
+    assert picked.shape == (kept, 2)
+    places = picked[:, 0]
+    assert places[[0, -1]].tolist() == [0, count - 1]
+    assert torch.equal(picked[:, 1], places + count)
+    steps = places.diff()
+    assert 0 < steps.min() <= steps.max() <= steps.min() + 1
+
+
 @pytest.mark.parametrize("decorated", [False, True])
 @pytest.mark.parametrize("kind", ["hc", "mhc", "v2"])
 def test_maps_of_lucidrains_rebuild_its_branches_inputs_and_its_streams(kind, decorated):

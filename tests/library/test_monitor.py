@@ -327,6 +327,34 @@ def test_how_it_ended(tmp_path):
     assert read_run(path[-1]).state == "finished"
 
 
+def test_rows_are_written_together_and_none_is_lost(tmp_path):
+    model = seeded(Stack)
+    shared = torch.zeros(())  # as a captured graph has it: each step's loss in the same place
+
+    def loop():
+        with GainMonitor(model, 3, tmp_path / "mine") as monitor:
+            paths.append(monitor)
+            for count, x in enumerate(batches(5)):
+                model(x).sum().backward()
+                monitor.step(shared.fill_(count))
+                written.append(len(read_run(monitor.path).metrics))
+            raise ValueError("no")
+
+    paths, written = [], []
+    with pytest.raises(ValueError, match="no"):
+        loop()
+    assert written == [1, 1, 1, 4, 4]
+    metrics = read_run(paths[0].path).metrics
+    assert metrics["step"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert metrics["loss/train"].tolist()[1:] == [0, 1, 2, 3, 4]
+
+
+def test_goes_on_at_a_step_that_is_not_looked_at(watched):
+    run = watched(seeded(Stack), steps=5, every=4, start=6).run
+    assert run.metrics["step"].tolist() == [6, 7, 8, 9, 10, 11]
+    assert run.gains["step"].unique().tolist() == [8]
+
+
 def test_goes_on_and_never_over_a_finished_run(watched, tmp_path):
     model = seeded(Stack)
     first = watched(model, steps=4).run
@@ -372,7 +400,15 @@ def test_under_distributed_data_parallel(tmp_path, watched):
         (lambda out: GainMonitor(Stack(), 0, out), "every=0: must be 1 or more"),
         (lambda out: GainMonitor(Stack(), out=out, name="my arm"), "name=my arm: must be a plain name"),
         (lambda out: GainMonitor(Stack(), out=out, adapters={"Wraped": max}), "nearest: Wrapped"),
-        (lambda out: GainMonitor(Stack(), 1, out).step(), "no hyper-connection was seen in this step's"),
+        (
+            lambda out: GainMonitor(Stack(), 1, out).step(),
+            "no hyper-connection was seen in this step's forward",
+        ),
+        (
+            lambda out: GainMonitor(Stack(), 1, out).step(torch.ones(2)),
+            r"tensor of shape \(2,\): must be one",
+        ),
+        (lambda out: GainMonitor(Stack(), 1, out).step(acc="7"), "acc='7': must be one number"),
     ],
 )
 def test_a_mistake_is_one_line_that_teaches(use, said, tmp_path):

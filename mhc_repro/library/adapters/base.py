@@ -1,12 +1,14 @@
 """What the monitor asks of an adapter, and what an adapter may ask of the monitor.
 
 Some modules do not hand out the maps they apply. They are then asked by their own code: with the norm's output held
-at what it is for the true streams, the maps are held too, and what unit streams become is the maps, row by row. So
+at what it was for the true streams, the maps are held too, and what unit streams become is the maps, row by row. So
 nothing is typed in again, and what is found is what is applied, in the order in which it is applied.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,18 +37,33 @@ class Sighting:
 class Watch:
     """What adapters report to during one forward."""
 
-    def __init__(self, tokens: int) -> None:
+    def __init__(self, tokens: int | None = None) -> None:
         self.tokens = tokens
+        self._places: dict[tuple[torch.Size, torch.device], tuple[Tensor, ...] | None] = {}
         self.sightings: list[Sighting] = []
         self.shape: tuple[int, ...] = ()  # of the batch, (B, T) say
         self.last: Tensor | None = None  # streams at the end
         self.readout: Tensor | None = None  # how they are joined: (n, K or 1)
 
-    def pick(self, x: Tensor) -> Tensor:
-        """Keep `tokens` of x (N, ...) at equal distances, or all if there are fewer."""
-        if len(x) <= self.tokens:
-            return x
-        return x[torch.linspace(0, len(x) - 1, self.tokens, device=x.device).long()]
+    def pick(self, x: Tensor, lead: int = 1) -> Tensor:
+        """Keep `tokens` of x at equal distances, or all if there are fewer: (*tokens, ...) -> (K, ...).
+
+        The first `lead` dimensions are those of tokens; static maps have none. `tokens` None stands for a quarter
+        of them, 64 at least and 256 at most, so that what a look costs shrinks with the batch.
+        """
+        shape = x.shape[:lead]
+        if (shape, x.device) not in self._places:
+            self._places[shape, x.device] = self._chosen(shape, x.device)
+        places = self._places[shape, x.device]
+        return x.reshape(-1, *x.shape[lead:]) if places is None else x[places]  # a view is not copied whole
+
+    def _chosen(self, shape: torch.Size, device: torch.device) -> tuple[Tensor, ...] | None:
+        count = math.prod(shape)
+        kept = min(256, max(64, count // 4)) if self.tokens is None else self.tokens
+        if count <= kept:
+            return None
+        flat = torch.arange(kept, device=device) * (count - 1) // max(1, kept - 1)
+        return torch.unravel_index(flat, shape)
 
     def saw(self, lead: torch.Size, sighting: Sighting) -> Sighting:
         """Take down a sighting of a batch of `lead` tokens, in the order of the calls."""
@@ -109,21 +126,26 @@ def all_of(*undo: Undo) -> Undo:
     return undo_all
 
 
-def with_held_norm(norm: nn.Module, streams: Tensor, call: Callable[[Tensor], Any]) -> Any:
-    """Return `call` of unit streams with the norm's output held at that of `streams` (K, n, C).
+@contextmanager
+def kept_output(norm: nn.Module) -> Iterator[list[Tensor]]:
+    """Keep what the norm makes while this lasts."""
+    kept: list[Tensor] = []
+    handle = norm.register_forward_hook(lambda _, __, output: kept.append(output.detach()))
+    try:
+        yield kept
+    finally:
+        handle.remove()
+
+
+def of_units(norm: nn.Module, normed: Tensor, streams: Tensor, call: Callable[[Tensor], Any]) -> Any:
+    """Return `call` of unit streams with the norm's output held at `normed`, that of `streams` (K, n, C).
 
     Unit stream j is 1 in feature j and 0 elsewhere; `call` takes streams (K, n, C).
     """
     n, features = streams.shape[1:]
     if features < n:
         raise UserError(f"{n} streams of {features} features: maps are read off unit streams, of {n} or more")
-    kept: list[Tensor] = []
-    handle = norm.register_forward_hook(lambda _, __, output: kept.append(output))
-    try:
-        call(streams)
-    finally:
-        handle.remove()
-    held = norm.register_forward_hook(lambda _, __, ___: kept[0])
+    held = norm.register_forward_hook(lambda _, __, output: normed.to(output.dtype).view_as(output))
     try:
         units = torch.eye(n, features, dtype=streams.dtype, device=streams.device)
         return call(units.expand(len(streams), -1, -1))

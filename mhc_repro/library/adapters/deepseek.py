@@ -16,9 +16,9 @@ from mhc_repro.library.adapters.base import (
     Undo,
     Watch,
     all_of,
+    of_units,
     shadow,
     tokens_last,
-    with_held_norm,
 )
 
 EPS = 1e-6  # of the reference, where a module does not say its own
@@ -37,32 +37,41 @@ class DeepseekV4(Adapter):
     def counts(self, module: nn.Module) -> bool:
         return type(module).__name__ == "DeepseekV4HyperConnection" and hasattr(module, "input_norm")
 
-    def attach(self, module: nn.Module, watch: Watch) -> Undo:
+    def attach(self, module: Any, watch: Watch) -> Undo:
         look = self._mixed if self.counts(module) else self._joined
-        return module.register_forward_hook(
-            lambda _, given, output: look(module, given[0].detach(), output, watch)
-        ).remove
+        normed: list[Tensor] = []
+        return all_of(
+            module.input_norm.register_forward_hook(
+                lambda _, __, output: normed.append(output.detach())
+            ).remove,
+            module.register_forward_hook(
+                lambda _, given, output: look(module, given[0].detach(), normed.pop(), output, watch)
+            ).remove,
+        )
 
     @torch.no_grad()
-    def _mixed(self, module: Any, streams: Tensor, output: tuple[Tensor, ...], watch: Watch) -> None:
+    def _mixed(
+        self, module: Any, streams: Tensor, normed: Tensor, output: tuple[Tensor, ...], watch: Watch
+    ) -> None:
         post, comb, _ = output
         n = streams.shape[-2]
-        before = watch.pick(streams.flatten(0, 1))
-        # By `forward`, past the hooks: this call is not the model's.
-        read = self._of_units(module, before, lambda units: module.forward(units)[2])
-        write, turned = (watch.pick(each.flatten(0, 1)) for each in (post, comb))
-        maps = tokens_last(read[:, :n], write, turned.mT)
+        before, made = self._of_units(module, streams, normed, watch)
+        write, turned = (watch.pick(each.detach(), 2) for each in (post, comb))
+        maps = tokens_last(made[2][0, :, :n], write, turned.mT)
         watch.saw(streams.shape[:2], Sighting(maps, before, doubly_stochastic=True))
 
     @torch.no_grad()
-    def _joined(self, module: Any, streams: Tensor, output: Tensor, watch: Watch) -> None:
-        last = watch.pick(streams.flatten(0, 1))
-        weights = self._of_units(module, last, module.forward)[:, : streams.shape[-2]]
-        watch.joined(last, weights.T)
+    def _joined(self, module: Any, streams: Tensor, normed: Tensor, output: Tensor, watch: Watch) -> None:
+        last, made = self._of_units(module, streams, normed, watch)
+        watch.joined(last, made[0, :, : streams.shape[-2]].T)
 
-    def _of_units(self, module: Any, streams: Tensor, call: Any) -> Tensor:
-        made: Tensor = with_held_norm(module.input_norm, streams, lambda units: call(units.unsqueeze(0)))
-        return made.squeeze(0)
+    def _of_units(self, module: Any, streams: Tensor, normed: Tensor, watch: Watch) -> tuple[Tensor, Any]:
+        """Return the picked streams, and what the module makes of unit streams in their place."""
+        picked, held = (watch.pick(x, 2) for x in (streams, normed))
+        # By `forward`, past the hooks: this call is not the model's.
+        return picked, of_units(
+            module.input_norm, held, picked, lambda units: module.forward(units.unsqueeze(0))
+        )
 
 
 class DeepseekReference(Adapter):
@@ -95,11 +104,11 @@ class DeepseekReference(Adapter):
             made = original(x, fn, scale, base)
             with torch.no_grad():
                 n = x.shape[-2]
-                before = watch.pick(x.detach().flatten(0, -3))
+                lead = x.shape[:-2]
+                before, write, comb = (watch.pick(each.detach(), len(lead)) for each in (x, *made[1:]))
                 read = weights_of(module, before, fn[:n], scale[0], base[:n])
-                write, comb = (watch.pick(each.detach().flatten(0, x.dim() - 3)) for each in made[1:])
                 maps = tokens_last(read, write, comb.mT)
-                under_way.append(watch.saw(x.shape[:-2], Sighting(maps, before, doubly_stochastic=True)))
+                under_way.append(watch.saw(lead, Sighting(maps, before, doubly_stochastic=True)))
             return made
 
         return hc_pre
@@ -109,7 +118,7 @@ class DeepseekReference(Adapter):
 
         def hc_post(y: Tensor, streams: Tensor, post: Tensor, comb: Tensor) -> Tensor:
             made: Tensor = original(y, streams, post, comb)
-            under_way.pop().after = watch.pick(made.detach().flatten(0, -3))
+            under_way.pop().after = watch.pick(made.detach(), made.dim() - 2)
             return made
 
         return hc_post
@@ -119,7 +128,7 @@ class DeepseekReference(Adapter):
 
         def hc_head(x: Tensor, fn: Tensor, scale: Tensor, base: Tensor) -> Tensor:
             with torch.no_grad():
-                last = watch.pick(x.detach().flatten(0, -3))
+                last = watch.pick(x.detach(), x.dim() - 2)
                 watch.joined(last, weights_of(module, last, fn, scale, base).T)
             made: Tensor = original(x, fn, scale, base)
             return made

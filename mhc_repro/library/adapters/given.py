@@ -48,11 +48,11 @@ class Given(Adapter):
         if streams is not None:
             after = _first(outputs if isinstance(outputs, tuple | list) else (outputs,), n, streams.shape)
         maps = tokens_last(
-            watch.pick(read.expand(*lead, n).reshape(-1, n)),
-            watch.pick(write.expand(*lead, n).reshape(-1, n)),
-            watch.pick(mix.expand(*lead, n, n).reshape(-1, n, n)),
+            watch.pick(read.expand(*lead, n), len(lead)),
+            watch.pick(write.expand(*lead, n), len(lead)),
+            watch.pick(mix.expand(*lead, n, n), len(lead)),
         )
-        picked = (None if x is None else watch.pick(x.detach().flatten(0, -3)) for x in (streams, after))
+        picked = (None if x is None else watch.pick(x.detach(), x.dim() - 2) for x in (streams, after))
         watch.saw(lead, Sighting(maps, next(picked), next(picked)))
 
 

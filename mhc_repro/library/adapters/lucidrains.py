@@ -12,9 +12,10 @@ from mhc_repro.library.adapters.base import (
     Undo,
     Watch,
     all_of,
+    kept_output,
+    of_units,
     shadow,
     tokens_last,
-    with_held_norm,
 )
 
 ARMS = {"HyperConnections": "hc", "ManifoldConstrainedHyperConnections": "mhc"}
@@ -50,21 +51,23 @@ class Lucidrains(Adapter):
         original = module.width_connection
 
         def width_connection(residuals: Tensor) -> Any:
-            made = original(residuals)
+            with kept_output(module.norm) as kept:
+                made = original(residuals)
             with torch.no_grad(), torch.autocast(residuals.device.type, enabled=False):
-                streams = self._unfolded(module, residuals)
-                lead, before = streams.shape[:-2], watch.pick(streams.flatten(0, -3))
+                streams = self._unfolded(module, residuals.detach())
+                lead = streams.shape[:-2]
+                before, normed = (watch.pick(x, len(lead)) for x in (streams, kept[0]))
 
                 def call(picked: Tensor) -> Any:
                     return original(picked.flatten(0, 1) if self._is_folded(module) else picked)
 
-                read, mixed, _ = with_held_norm(module.norm, before, call)
+                read, mixed, _ = of_units(module.norm, normed, before, call)
                 n = before.shape[1]
                 mix = mixed.reshape(len(before), n, -1)[..., :n]
-                write = watch.pick(made[2]["beta"].detach().reshape(-1, n))
+                write = watch.pick(made[2]["beta"].detach(), len(lead)).reshape(-1, n)
                 meant = ARMS[type(module).__name__] == "mhc"
                 maps = tokens_last(read.reshape(len(before), -1)[:, :n], write, mix)
-                sighting = Sighting(maps, before.detach(), doubly_stochastic=meant)
+                sighting = Sighting(maps, before, doubly_stochastic=meant)
                 under_way.append(watch.saw(lead, sighting))
             return made
 
@@ -75,7 +78,8 @@ class Lucidrains(Adapter):
 
         def depth_connection(output: Tensor, residuals: Tensor, **kwargs: Any) -> Tensor:
             made: Tensor = original(output, residuals, **kwargs)
-            under_way.pop().after = watch.pick(self._unfolded(module, made.detach()).flatten(0, -3))
+            after = self._unfolded(module, made.detach())
+            under_way.pop().after = watch.pick(after, after.dim() - 2)
             return made
 
         return depth_connection

@@ -43,7 +43,7 @@ class Ours(Adapter):
             multiplied_out(passed.streams, passed.carry.exponent),
         )
         maps = Maps(*(watch.pick(each.detach().movedim(-1, 0)).movedim(0, -1) for each in passed.maps))
-        before, after = (watch.pick(state.detach().flatten(0, 1)) for state in states)
+        before, after = (watch.pick(state.detach(), 2) for state in states)
         meant = isinstance(module, HyperConnection) and module.form.mixing.doubly_stochastic
         slope = module.gate_slope(passed.maps)
         alike = getattr(module, "exchangeable", None)
