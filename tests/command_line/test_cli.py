@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from math import isnan
+from operator import sub
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +113,8 @@ def test_compare_names_what_differs_and_pairs_the_losses(capsys):
     out = capsys.readouterr().out
     assert "connection.name" in out
     assert "model.dim" not in out
-    gap = (RUNS["mhc"].metrics.set_index("step") - RUNS["hc"].metrics.set_index("step"))[
-        "loss/train"
-    ].dropna()
+    losses = (RUNS[arm].metrics.set_index("step")["loss/train"] for arm in ("mhc", "hc"))
+    gap = sub(*losses).dropna()
     last = gap.iloc[-max(1, len(gap) // 10) :]
     assert f"paired on {len(gap)} batches" in out
     assert f"is {last.mean():+.3g} nats" in out

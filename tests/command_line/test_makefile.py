@@ -4,23 +4,26 @@ import os
 import re
 import shlex
 import subprocess
+from typing import Any
 
 import pytest
-import yaml
 
 from mhc_repro.command_line.compose import CONF, compose_jobs
+from yaml_files import load
+
+
+def make(*words: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess:
+    command = ["make", "--no-print-directory", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=check, cwd=CONF.parent, **options)
 
 
 def typed(target: str, *given: str) -> tuple[list[list[str]], list[list[str]]]:
     """What a target would type: the words of each line that trains, and of each that reports."""
-    command = ["make", "--dry-run", "--no-print-directory", *given, *target.split()]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CONF.parent).stdout
-    lines = printed.splitlines()
-    train, report = (
+    lines = make("--dry-run", *given, *target.split()).stdout.splitlines()
+    return tuple(
         [shlex.split(line) for line in lines if f"experiments/{name}.py" in line]
         for name in ("train", "report")
     )
-    return train, report
 
 
 @pytest.mark.parametrize(
@@ -75,23 +78,13 @@ def test_what_is_trained_elsewhere_is_shown_from_there(target, folder):
 def test_no_more_jobs_than_cores_that_may_be_used():
     core = min(os.sched_getaffinity(0))
     told = {**os.environ, "OMP_NUM_THREADS": "7"}  # threads of a run, not runs
-    command = ["make", "--no-print-directory", "help"]
-    printed = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=CONF.parent,
-        env=told,
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-    ).stdout
-    assert re.search(r"JOBS=1 .*\(default: 1\)", printed)
+    helped = make("help", env=told, preexec_fn=lambda: os.sched_setaffinity(0, {core}))
+    assert re.search(r"JOBS=1 .*\(default: 1\)", helped.stdout)
 
 
 @pytest.mark.parametrize(("target", "wanted"), [("study", "STUDY="), ("try", "ARM=")])
 def test_a_name_that_is_left_out_is_asked_for(target, wanted):
-    command = ["make", "--no-print-directory", "--assume-old=setup", target]
-    found = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CONF.parent)
+    found = make("--assume-old=setup", target, check=False)
     assert found.returncode == 2
     assert wanted in found.stderr.splitlines()[0]
     assert "hc" in found.stderr or "depth" in found.stderr
@@ -100,11 +93,7 @@ def test_a_name_that_is_left_out_is_asked_for(target, wanted):
 def test_make_reproduce_all_names_every_recorded_study():
     train, _ = typed("reproduce-all", "VENV=venv")
     named = [word.removeprefix("study=") for line in train for word in line if word.startswith("study=")]
-    studies = {
-        path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in CONF.glob("study/*.yaml")
-    }
-    recorded = {
-        name for name, study in studies.items() if study.get("runtime", {}).get("results") == "results"
-    }
-    assert set(named) == recorded
+    studies = {path.stem: load("study", path.stem) for path in CONF.glob("study/*.yaml")}
+    roots = {name: study.get("runtime", {}).get("results") for name, study in studies.items()}
+    assert set(named) == {name for name, root in roots.items() if root == "results"}
     assert named[0] == "stability"

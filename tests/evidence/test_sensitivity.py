@@ -110,23 +110,10 @@ def test_rates_that_are_no_grid_of_the_losses_are_named(rates):
 
 def test_two_arms_are_compared_by_seed_and_a_hole_costs_its_pair():
     found = {
-        "hc": {
-            0: (3.0, 2.0, 2.5, 4.0),
-            1: (3.1, 2.2, 2.5, 3.9),
-            2: (3.0, 2.1, 2.4, inf),
-            3: (3.0, nan, 2.5, 4.0),
-        },
-        "mhc": {
-            0: (3.0, 2.1, 3.5, inf),
-            1: (3.0, 2.0, 3.0, inf),
-            2: (3.0, 2.2, 3.6, inf),
-            3: (3.0, 2.1, 3.5, inf),
-        },
+        "hc": [(3.0, 2.0, 2.5, 4.0), (3.1, 2.2, 2.5, 3.9), (3.0, 2.1, 2.4, inf), (3.0, nan, 2.5, 4.0)],
+        "mhc": [(3.0, 2.1, 3.5, inf), (3.0, 2.0, 3.0, inf), (3.0, 2.2, 3.6, inf), (3.0, 2.1, 3.5, inf)],
     }
-    minds = {
-        arm: {seed: float(sensitivity(each, 8.0)) for seed, each in of.items()} for arm, of in found.items()
-    }
-    gap = compared(minds)
+    gap = compared({arm: dict(enumerate(sensitivity(of, [8.0] * 4))) for arm, of in found.items()})
     by_hand = [
         (0.9 + 0 + 1.4 + 5.9) / 4 - (1 + 0 + 0.5 + 2) / 4,
         (1 + 0 + 1 + 6) / 4 - (0.9 + 0 + 0.3 + 1.7) / 4,
@@ -136,10 +123,8 @@ def test_two_arms_are_compared_by_seed_and_a_hole_costs_its_pair():
     assert (gap.mean - gap.half, gap.mean + gap.half) == pytest.approx((low, high))
     assert gap.pairs == 3
     edges = {
-        arm: {seed: log10(largest_stable(RATES, each, FREQUENCIES)) for seed, each in of.items() if seed < 2}
+        arm: {seed: log10(largest_stable(RATES, of[seed], FREQUENCIES)) for seed in (0, 1)}
         for arm, of in found.items()
     }
-    two = interval(
-        list(paired(edges["mhc"], edges["hc"]).values())
-    )  # half a decade each, and nothing is decided by two
+    two = compared(edges)  # half a decade each, and nothing is decided by two
     assert (two.pairs, isnan(two.mean), two.side()) == (2, True, 0)

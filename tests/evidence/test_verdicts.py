@@ -115,9 +115,8 @@ def test_a_spread_that_is_rounding_is_no_separation(tables):
 def test_what_an_arm_declares_is_a_control_and_the_rest_a_fault(tables):
     found = judged(tables, "identity", **ALIKE)
     assert (found.dead, found.control) == (("streams_never_separated",), ("h_res_identity",))
-    found = judged(
-        tables, "mhc", **ALIKE, expects=["streams_never_separated", "h_res_frozen", "h_res_uniform"]
-    )
+    expects = ["streams_never_separated", "h_res_frozen", "h_res_uniform"]
+    found = judged(tables, "mhc", **ALIKE, expects=expects)
     assert found.dead == ()
     assert set(found.control) == {"streams_never_separated", "h_res_frozen"}
 
@@ -144,11 +143,9 @@ def test_one_sub_layer_at_one_probe_is_enough_to_acquit(tables, reason, settings
 def test_gradients_that_live_for_one_step_are_not_dead(tables):
     gains, metrics, config = tables("mhc", **SATURATED, **CORNER)
     assert "connection_gradients_dead" in judge(gains, metrics, config, FREE).dead
-    alive = metrics["grad/norm_connection"].where(metrics["step"] != 3, 1e-3)
-    assert (
-        "connection_gradients_dead"
-        not in judge(gains, metrics.assign(**{"grad/norm_connection": alive}), config, FREE).dead
-    )
+    key = "grad/norm_connection"
+    metrics[key] = metrics[key].where(metrics["step"] != 3, 1e-3)
+    assert "connection_gradients_dead" not in judge(gains, metrics, config, FREE).dead
 
 
 def test_nothing_is_judged_before_a_twentieth_of_the_steps(tables):
@@ -231,10 +228,7 @@ def test_a_mean_matrix_whose_sums_are_off_convicts_where_those_of_tokens_were_no
     """The sums of the token mean are off by no more than the tokens' are, so they cannot acquit."""
     gains, metrics, config = tables("mhc")
     older = gains.drop(columns=["row_error", "column_error"])
-    off = [
-        np.asarray(h) * (1.3 if layer == 2 else 1.0)
-        for h, layer in zip(older["h_single"], older["layer"], strict=True)
-    ]
+    off = older["h_single"].map(np.asarray) * (1 + 0.3 * (older["layer"] == 2))
     assert judge(older.assign(h_single=off), metrics, config, STOCHASTIC).off_the_constraint == (OFF,)
     assert judge(older, metrics, config, STOCHASTIC) == Verdict(not_judged=(OFF,))
 

@@ -48,8 +48,7 @@ class Nothing(nn.Module):
 
 
 def of_package(**options) -> float:
-    model = package.MHCSequential([Nothing() for _ in range(4)], **options)
-    return skip_gradient(model)
+    return skip_gradient(package.MHCSequential([Nothing() for _ in range(4)], **options))
 
 
 def of_ours(name: str) -> float:
@@ -61,18 +60,16 @@ def of_ours(name: str) -> float:
 def measured() -> list[tuple[str, str, str]]:
     """Return the rows of the table: what is promised, what mhc does, what is done here."""
     theirs = changed(package.inject_mhc(net(), target_types=Block))
-    ours = max(
-        changed(inject(net(), Block, name, sample=X)) for name in ("history", "history_simplex", "mhc")
-    )
+    names = "history", "history_simplex", "mhc"
+    ours = max(changed(inject(net(), Block, name, sample=X)) for name in names)
     logits = torch.tensor([1.5, 0.2, -3.0])
-    zeros = [
-        int((w == 0).sum()) for w in (package.constraints.project_simplex(logits), project_to_simplex(logits))
-    ]
-    modes = []
-    for mode, constraint in (("hc", None), ("mhc", "simplex")):
-        skip = package.MHCSkip(mode=mode, constraint=constraint, init="uniform")
-        modes.append(skip(X, [X, 2 * X, 3 * X]))
-    same = torch.equal(*modes)
+    projections = package.constraints.project_simplex, project_to_simplex
+    zeros = [int((project(logits) == 0).sum()) for project in projections]
+    skips = (
+        package.MHCSkip(mode=mode, constraint=constraint, init="uniform")
+        for mode, constraint in (("hc", None), ("mhc", "simplex"))
+    )
+    same = torch.equal(*(skip(X, [X, 2 * X, 3 * X]) for skip in skips))
     hc, history = (hyper_connection(nn.Identity(), name, dim=DIM, layer=1) for name in ("hc", "history"))
     apart = sum(p.numel() for p in hc.parameters()) != sum(p.numel() for p in history.parameters())
     return [
@@ -117,16 +114,10 @@ def test_what_is_measured_is_what_is_claimed():
     assert of_ours("history") == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"mixing": {"temperature": 0.5}},
-        {"mixing": {"clamp": 0.1}},
-        {"mixing": {"gumbel": True}},
-        {"mixing": {"detach": True}},
-        {"n": 2},
-    ],
-)
+MIXING = [{"temperature": 0.5}, {"clamp": 0.1}, {"gumbel": True}, {"detach": True}]
+
+
+@pytest.mark.parametrize("changes", [*({"mixing": mixing} for mixing in MIXING), {"n": 2}])
 def test_every_option_of_its_readme_can_be_injected(changes):
     for name in ("history", "history_simplex"):
         model = inject(net(), Block, name, sample=X, **changes)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from mhc_repro.config import Config, ConnectionConfig, DataConfig
 from mhc_repro.runs import PROTOCOL_VERSION, RunDirectory, Table, files, identity
@@ -48,7 +49,8 @@ def make_run(
     folder = root / study / identity.run_id(config)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    files.write_bytes(folder / "config.yaml", _yaml(identity.resolved(config)))
+    written = yaml.safe_dump(identity.resolved(config), sort_keys=False)
+    files.write_bytes(folder / "config.yaml", written.encode())
 
     last = diverges or stops or steps
     shared = np.random.default_rng([seed])  # the batch's own difficulty: the same for every arm
@@ -58,9 +60,8 @@ def make_run(
     tokens.append({"step": 0, "layer": 1, "h_res": [1.0]})
     for step in range(last + 1):
         done = step / steps
-        loss = (
-            LATE_LOSS.get(arm, 2.4) + 3.2 * np.exp(-done * 18) + 0.3 * (1 - done) + batch[step] + noise[step]
-        )
+        loss = LATE_LOSS.get(arm, 2.4) + 3.2 * np.exp(-done * 18) + 0.3 * (1 - done)
+        loss += batch[step] + noise[step]
         loss += 3.0 if step == spike else 0.0
         row: dict[str, Any] = {"step": step}
         if step:
@@ -130,12 +131,11 @@ def _gains(arm: str, layer: int, layers: int, done: float, drift: float, dead: b
     rate = BACKWARD_DRIFT.get(arm, 0.0) * drift * min(done, 1.2 - 0.5 * done)
     wave = 1 + 0.3 * np.sin(layer)
     n = STREAMS.get(arm, 4)
+    exact = 1.0 + 1e-7 * (arm == "mhc")
     values = {
-        "single_forward": 1 + rate * 0.3 * wave if arm == "hc" else 1.0 + 1e-7 * (arm == "mhc"),
+        "single_forward": 1 + rate * 0.3 * wave if arm == "hc" else exact,
         "single_backward": 1 + rate * 0.3 * wave,
-        "composite_forward": float(np.exp(rate * 0.3 * layer))
-        if arm == "hc"
-        else 1.0 + 1e-7 * (arm == "mhc"),
+        "composite_forward": float(np.exp(rate * 0.3 * layer)) if arm == "hc" else exact,
         "composite_backward": float(np.exp(rate * 0.3 * (layers + 1 - layer)) * wave) if rate else 1.0,
     }
     values = {name: float(round(value, 8)) for name, value in values.items()}
@@ -151,12 +151,6 @@ def _gains(arm: str, layer: int, layers: int, done: float, drift: float, dead: b
         "h_single": h_single.ravel().tolist(),
         "h_forward": np.eye(n).ravel().tolist(),
     }
-
-
-def _yaml(config: dict[str, Any]) -> bytes:
-    import yaml
-
-    return yaml.safe_dump(config, sort_keys=False).encode()
 
 
 def make_fixture(root: Path = ROOT) -> None:

@@ -11,6 +11,8 @@ ROOT = CONF.parent / "results"
 
 def runs(fake):
     parameters = {"parameters": {"connection": 16_000, "body": 1, "total": 16_001}}
+    verdict = Verdict(dead=("h_res_frozen",), not_judged=("constraint_missed",))
+    known = {"manifest": parameters, "verdict": verdict}
     rows = [
         {"step": 0, "gain/composite_forward": 1.0, "gain/composite_backward": 1.0},
         {"step": 40, "gain/composite_forward": 1.25, "gain/composite_backward": 7.5},
@@ -23,16 +25,7 @@ def runs(fake):
     ]
     return [
         fake("baseline", rows[2:], study="arms", manifest={"parameters": {"connection": 0}}),
-        fake(
-            "mhc",
-            rows,
-            study="arms",
-            manifest=parameters,
-            verdict=Verdict(dead=("h_res_frozen",), not_judged=("constraint_missed",)),
-            gains=gains,
-            model__blocks=4,
-            connection__n=4,
-        ),
+        fake("mhc", rows, study="arms", **known, gains=gains, model__blocks=4, connection__n=4),
     ]
 
 

@@ -16,28 +16,20 @@ from mhc_repro.runs import Run
 GAIN = {"gain/composite_forward": 2.0, "gain/composite_backward": 3.0}
 KERNEL = {"kernel/late_share": 0.125, "kernel/cancellation": 1.75}
 BESIDE = ["late share", "C"]
+COUNTED = {"parameters": {"connection": 1}}
 
 
 @pytest.fixture
 def study_of(fake) -> Callable[[dict[str, float]], list[Run]]:
     """Make three seeds of three arms, of which HC alone may know more."""
 
-    def make(known: dict[str, float]) -> list[Run]:
-        return [
-            fake(
-                arm,
-                [
-                    {"step": 0},
-                    {"step": 60, "bpc/test": 3.5 + 0.1 * seed, **GAIN, **(known if arm == "hc" else {})},
-                ],
-                seed=seed,
-                manifest={"parameters": {"connection": 1}},
-            )
-            for arm in ("baseline", "hc", "mhc")
-            for seed in range(3)
-        ]
+    def run(arm: str, seed: int, known: dict[str, float]) -> Run:
+        last = {"step": 60, "bpc/test": 3.5 + 0.1 * seed, **GAIN, **known}
+        return fake(arm, [{"step": 0}, last], seed=seed, manifest=COUNTED)
 
-    return make
+    return lambda known: [
+        run(arm, seed, known if arm == "hc" else {}) for arm in ("baseline", "hc", "mhc") for seed in range(3)
+    ]
 
 
 def tables(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> dict[str, pd.DataFrame]:
@@ -78,14 +70,10 @@ def test_they_stand_beside_every_gain_with_a_dash_for_runs_without(study_of, mon
 def test_where_nobody_knows_them_the_tables_are_as_they_were(study_of, monkeypatch):
     runs = study_of({})
     for name, frame in tables(runs, monkeypatch).items():
-        assert not [column for column in frame if column.endswith((" share", "C")) and "−" not in column], (
-            name
-        )
-    assert [each.title for each in stability.tables(comparisons(runs))] == [
-        stability.STABILITY_TITLE,
-        differences.TITLE,
-        stability.PUBLISHED_TITLE,
-    ]
+        known = [column for column in frame if column.endswith((" share", "C")) and "−" not in column]
+        assert not known, name
+    titles = [stability.STABILITY_TITLE, differences.TITLE, stability.PUBLISHED_TITLE]
+    assert [each.title for each in stability.tables(comparisons(runs))] == titles
     assert cells.KERNEL not in stability.part(comparisons(runs))
 
 
@@ -100,17 +88,8 @@ def test_what_is_heard_of_the_depth_has_a_table_of_its_own(fake):
 
 def test_a_run_that_broke_says_where_in_every_table_that_has_its_status(fake):
     broke = "forward: streams after sub-layer 5"
-    lost = [
-        fake(
-            "hc",
-            state="diverged",
-            step=40,
-            seed=seed,
-            status={"broke": broke},
-            manifest={"parameters": {"connection": 1}},
-        )
-        for seed in (0, 1)
-    ]
+    told = {"state": "diverged", "step": 40, "status": {"broke": broke}, "manifest": COUNTED}
+    lost = [fake("hc", seed=seed, **told) for seed in (0, 1)]
     said = f"diverged at 40/60 ({broke})"
     assert labels.status(lost[0]) == said
     of_study = comparisons(lost)

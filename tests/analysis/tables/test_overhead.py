@@ -19,12 +19,8 @@ def numbers(ratio: float) -> dict[str, Any]:
 
 
 def record(date: str = "2026-03-04", cpu: str = "Maker(R) Chip 7 @ 2GHz", **changes: Any) -> dict[str, Any]:
-    step = {
-        "step_seconds": 0.8,
-        "step_seconds_min": 0.7,
-        "step_seconds_max": 0.9,
-        "peak_memory_bytes": 500 << 20,
-    }
+    seconds = {"step_seconds": 0.8, "step_seconds_min": 0.7, "step_seconds_max": 0.9}
+    step = seconds | {"peak_memory_bytes": 500 << 20}
     use = {"utilisation": 0.75, "utilisation_min": 0.7, "utilisation_max": 0.8, "tokens_per_second": 5120.0}
     peaks = {"sgemm_flops_per_second": 1.3e11, "first_step_seconds": 1.0, "first_step_seconds_warm": 0.5}
     made = {"schema_version": 1, "date": date, "commit": "0123456789", "dirty": False, "load": 0.1}
@@ -62,14 +58,9 @@ def test_the_part_holds_the_table_and_what_was_measured_on_what(tmp_path):
     assert "300 (0 to 1300)" in lines[4]
     assert "| 12.3 / 3.2 |" in re.sub(" +", " ", lines[4])
     assert "+98,765" in lines[4]
-    for said in (
-        "Maker(R) Chip 7 @ 2GHz",
-        "2 threads",
-        "torch 2.13.0",
-        "8 blocks × 256",
-        "5,120 tokens/s",
-        "0123456",
-    ):
+    for said in ("Maker(R) Chip 7 @ 2GHz", "2 threads", "torch 2.13.0", "8 blocks × 256"):
+        assert said in text
+    for said in ("5,120 tokens/s", "0123456"):
         assert said in text
     assert "svg" not in text
 
