@@ -7,12 +7,12 @@
     bpc mhc - baseline in edge at best: mean    each at the rate where its own loss is lowest, seed by seed
     rate mhc in edge at best: each              that rate
     bench step_ratio mhc                        of the newest record of the bench
-    runs, runs hc, runs diverged hc             how many are recorded, how many of an arm, how many of them diverged
+    runs, runs hc, runs diverged hc in edge     how many are recorded, how many of an arm, how many of them diverged
     torture kills, torture wrong                how many were tried by make torture, how many of all went wrong
 
 An expression names a quantity of the ledger, or `rate`, the peak learning rate, then one arm or two, and where:
-studies or settings, by the beginning of their names, separated by commas; without `in`, the settings of the front
-page.
+studies or settings, by the beginning of their names less the commas in them, separated by commas; without `in`, the
+settings of the front page.
 """
 
 import re
@@ -73,12 +73,15 @@ def _settings(studies: Studies, front: Sequence[Comparison], asked: re.Match[str
     """Give what reads an arm's runs by seed, for each setting that is asked for."""
     if not asked["where"]:
         return [each.ended for each in front]
-    starts = tuple(f"{name.strip()} " for name in asked["where"].split(","))
     if asked["best"]:
         found = [sweep for of_study in studies.values() for sweep in sweeps(of_study, LR)]
-        return [each.at_best for each in found if f"{each.whole.name} ".startswith(starts)]
-    every = [each for of_study in studies.values() for each in of_study]
-    return [each.ended for each in every if f"{each.name} ".startswith(starts)]
+        return [each.at_best for each in found if _is_in(each.whole, asked["where"])]
+    return [each.ended for each in chain(*studies.values()) if _is_in(each, asked["where"])]
+
+
+def _is_in(setting: Comparison, where: str) -> bool:
+    name = f"{setting.name} ".replace(",", "")
+    return name.startswith(tuple(f"{start.strip()} " for start in where.split(",")))
 
 
 def _numbers(runs: ByArm, quantity: Quantity, asked: re.Match[str]) -> list[float]:
@@ -119,11 +122,12 @@ def _text(numbers: Sequence[float], quantity: Quantity, asked: re.Match[str], fo
 
 
 def _runs(expression: str, studies: Studies) -> str:
-    said = expression.split()[1:]
-    runs = [run for of_study in studies.values() for each in of_study for run in each.runs]
+    what, _, where = expression.partition(" in ")
+    said = what.split()[1:]
+    settings = [each for each in chain(*studies.values()) if not where or _is_in(each, where)]
     if strange := set(said) - {*ENDED, *abouts()}:
         raise UserError(f"<!-- n:{expression} -->: {min(strange)} is neither {', '.join(ENDED)} nor an arm")
-    return str(sum({run.state, run.connection} >= set(said) for run in runs))
+    return str(sum({run.state, run.connection} >= set(said) for each in settings for run in each.runs))
 
 
 def _bench(expression: str, root: Path) -> str:

@@ -17,7 +17,7 @@ BITS = {  # by setting, arm and seed
     ("one", "mhc"): [2.9, 3.0],
     ("two", "baseline"): [4.0],
     ("two", "hc"): [4.001],
-    ("two, too", "hc"): [5.0],
+    ("twofold", "hc"): [5.0],
 }
 OVER_RATES = {  # by arm and seed, a rate each
     "baseline": [[4.0, 3.5, 3.6], [4.0, 3.7, 3.8], [4.0, 3.6, 3.5]],
@@ -39,6 +39,11 @@ def number(fake: Callable[..., Run], tmp_path: Path) -> Callable[[str], str]:
         for arm, of_seeds in OVER_RATES.items()
         for seed, of_rates in enumerate(of_seeds)
         for lr, bits in zip((1e-3, 3e-3, 1e-2), of_rates, strict=False)
+    ]
+    runs += [
+        fake("hc", bits=dim / 100 + lr, study="wide", model__dim=dim, optim__lr=lr)
+        for dim in (100, 200)
+        for lr in (0.25, 0.5)
     ]
     studies = by_study(runs)
     front = [each for name in ("one", "two") for each in studies[name]]
@@ -70,10 +75,14 @@ def number(fake: Callable[..., Run], tmp_path: Path) -> Callable[[str], str]:
         ("rate mhc in rates lr 0.001", "0.001"),
         ("bpc hc in rates at best", "–"),
         ("bpc hc in one at best", "–"),  # one rate is no grid
-        ("runs", "29"),
+        ("runs", "33"),
         ("runs diverged", "1"),
         ("runs diverged hc", "1"),
         ("runs diverged mhc", "0"),
+        ("runs hc in one, two", "4"),
+        ("runs diverged hc in one", "0"),
+        ("bpc hc in wide dim 200 lr 0.5", "2.500"),
+        ("bpc hc in wide dim 100", "1.250 to 1.500"),
         ("bench step_ratio hc", "–"),
         ("torture kills", "–"),
     ],
