@@ -29,7 +29,6 @@ NEAR_ONE = 0.2, 5.0  # gains within stay on a linear axis (rows that sum to 1 al
 CLOSEST = 0.9, 1.1  # ... that shows at least this much, so that rounding noise looks like what it is
 LOG_FROM = 4.0  # a positive quantity that spans this factor gets a log axis
 ROUNDING = 1e-12  # what is smaller is a 0 that float64 left
-SUB_LAYER = "sub-layer (odd: attention, even: MLP)"
 CROSS: dict[str, Any] = {"linestyle": "", "marker": "X", "markersize": 8, "markeredgecolor": "white"}
 
 
@@ -44,6 +43,12 @@ def canvas(
     seeds = f"; {as_drawn}" if len(comparison.seeds) >= fewest else ""
     which = f"study {comparison.study}, {labels.seeds_text(comparison)}{seeds}"
     return panels(f"{title}: {which}\n{labels.protocol(comparison)}", rows, columns, height)
+
+
+def sub_layer(comparison: Comparison) -> str:
+    """Label an axis of sub-layers, which in a model of one's own may be anything with a connection around it."""
+    own = comparison.runs[0].config["model"]["own"]
+    return "connection, in the order of the calls" if own else "sub-layer (odd: attention, even: MLP)"
 
 
 def panels(title: str, rows: int, columns: int, height: float = PANEL) -> tuple[Figure, np.ndarray]:
