@@ -20,17 +20,22 @@ def title(comparison: Comparison) -> str:
 
 
 def protocol(comparison: Comparison) -> str:
-    """Say the setting: size, rate, length, data."""
+    """Say the setting: size, rate, length, data; of a model of one's own what is known of it."""
     config = comparison.runs[0].config
     blocks = sorted(
         {run.config["model"]["blocks"] for run in comparison.runs}
     )  # several where depth is swept
     streams = sorted({run.n for run in comparison.runs} - {1})
     data = config["data"]
+    numbers = [f"n = {'/'.join(map(str, streams))}"] if streams else []
+    if own := config["model"]["own"]:
+        first = comparison.runs[0]
+        length = f"{first.steps} steps of {data['batch']} × {data['sequence']}"
+        return ", ".join([own, f"{first.layers} connections", *numbers, length])
     return ", ".join(
         [
             f"{'/'.join(map(str, blocks))} blocks × {config['model']['dim']}",
-            *([f"n = {'/'.join(map(str, streams))}"] if streams else []),
+            *numbers,
             f"peak learning rate {_spanned(comparison, LR)}",
             *(
                 [f"that of the maps {factors} times it"]

@@ -64,7 +64,7 @@ def at_steps(comparison: Comparison, arm: str, count: int = 6) -> Figure:
         Line2D([], [], color=shade, marker="o", label=f"step {step:,}")
         for step, shade in zip(steps, shades, strict=True)
     ]
-    drawing.finish(figure, replace(one, arms={}), xlabel=drawing.SUB_LAYER, notes=keys)
+    drawing.finish(figure, replace(one, arms={}), xlabel=drawing.sub_layer(one), notes=keys)
     return figure
 
 
@@ -135,7 +135,7 @@ def averaging(comparison: Comparison) -> Figure:
         Line2D([], [], color="0.4", linewidth=1.4, label="all probe tokens"),
         Line2D([], [], color="0.4", linewidth=0.7, label="kept tokens"),
     ]
-    drawing.finish(figure, replace(one, arms=arms), xlabel=drawing.SUB_LAYER, notes=notes)
+    drawing.finish(figure, replace(one, arms=arms), xlabel=drawing.sub_layer(one), notes=notes)
     return figure
 
 

@@ -12,6 +12,12 @@ def test_the_protocol_names_its_data(fake, name, said):
     assert labels.title(found) == f"study made-up: {protocol}; mhc; one seed (0)"
 
 
+def test_of_a_model_of_ones_own_nothing_is_said_that_nobody_measured(fake):
+    own = {"model__own": "GPT, lr=0.01", "model__layers": 5, "connection__n": 2, "data__name": "own"}
+    (found,) = comparisons([fake("mhc", train__steps=0, status={"steps": 70}, **own)])
+    assert labels.protocol(found) == "GPT, lr=0.01, 5 connections, n = 2, 70 steps of 32 × 128"
+
+
 def test_the_protocol_names_a_missing_clip(fake):
     (found,) = comparisons([fake("hc", optim__clip=0.0)])
     assert "peak learning rate 0.0003, no gradient clipped, 60 steps" in labels.protocol(found)

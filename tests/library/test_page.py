@@ -15,13 +15,16 @@ def test_the_page_runs(tmp_path, monkeypatch, capsys):
     pytest.importorskip("transformers")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 6
-    names = {"__file__": str(PAGE), "__name__": "page"}
+    assert len(blocks) == 7
+    names = {"__name__": "page"}
     for block in blocks:
         exec(compile(block, str(PAGE), "exec"), names)
     runs = {run.connection: run for run in read_runs(tmp_path / "runs")}
-    assert set(runs) == {"mhc", "static", "mhc_gpt2"}
+    assert set(runs) == {"mhc", "static", "mhc_gpt2", "hc_bert"}
     assert {run.state for run in runs.values()} == {"finished"}
-    assert verdict(runs["mhc_gpt2"]).dead == ()
-    assert runs["mhc_gpt2"].metrics["gain/composite_forward"].max() == pytest.approx(1, abs=1e-5)
+    assert verdict(runs["mhc_gpt2"]).dead == verdict(runs["hc_bert"]).dead == ()
+    gains = {name: runs[name].metrics["gain/composite_forward"] for name in ("mhc_gpt2", "hc_bert")}
+    assert gains["mhc_gpt2"].max() == pytest.approx(1, abs=1e-5)
+    assert gains["hc_bert"].iloc[0] == pytest.approx(1, abs=1e-6)
+    assert gains["hc_bert"].max() > 1.05
     assert "gain/composite_forward" in capsys.readouterr().out

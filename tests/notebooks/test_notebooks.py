@@ -160,13 +160,15 @@ def test_the_stored_training_tells_the_same_story(executed):
     ours, now = ([float(each) for each in found] for found in numbers)
     assert now == pytest.approx(ours, rel=0.3, abs=0.3)
     for line in (
-        "hc: outputs differ by less than 1e-5: True",
-        "mhc: outputs differ by less than 1e-5: True",
+        "decoder, hc: outputs differ by less than 1e-5: True",
+        "encoder, mhc: outputs differ by less than 1e-5: True",
         "at the arm's start H_post is 0.25, not 1",
-        "forward gain 1: True; the guards found nothing",
+        "decoder, original: ",
+        "forward gain stays at 1: False; the guards found nothing",
+        "forward gain stays at 1: True; the guards found nothing",
         "told straight: as it is",
         "told transposed: h_res_transposed",
-        "GPT2Block True",
+        "encoder: the parameters of the original again: True",
     ):
         assert line in told
 

@@ -70,7 +70,7 @@ def details(comparison: Comparison) -> Figure:
             ax.set(xlim=(1, layers), yticks=[])
             ax.text(0.5, 0.5, NOTHING, transform=ax.transAxes, ha="center", color="0.4")
     notes = [Patch(color=SHADE, label="learning rate")] if shaded else []
-    drawing.finish(figure, comparison, xlabel=drawing.SUB_LAYER, notes=notes)
+    drawing.finish(figure, comparison, xlabel=drawing.sub_layer(comparison), notes=notes)
     gradient.set_xlabel("step")
     return figure
 

@@ -22,7 +22,6 @@ from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import Run
 
 WIDTH, PANEL = 8.6, 1.85  # inches: about what a page is wide; height of a panel without its labels
-SUB_LAYER = "sub-layer (odd: attention, even: MLP)"
 CROSS: dict[str, Any] = {"linestyle": "", "marker": "X", "markersize": 8, "markeredgecolor": "white"}
 
 
@@ -37,6 +36,12 @@ def canvas(
     seeds = f"; {as_drawn}" if len(comparison.seeds) >= fewest else ""
     which = f"study {comparison.study}, {labels.seeds_text(comparison)}{seeds}"
     return panels(f"{title}: {which}\n{labels.protocol(comparison)}", rows, columns, height)
+
+
+def sub_layer(comparison: Comparison) -> str:
+    """Label an axis of sub-layers, which in a model of one's own may be anything with a connection around it."""
+    own = comparison.runs[0].config["model"]["own"]
+    return "connection, in the order of the calls" if own else "sub-layer (odd: attention, even: MLP)"
 
 
 def panels(title: str, rows: int, columns: int, height: float = PANEL) -> tuple[Figure, np.ndarray]:

@@ -142,7 +142,7 @@ def gain_by_layer(comparison: Comparison) -> Figure:
         Line2D([], [], color="0.4", linewidth=1.4, label="last probe"),
         Line2D([], [], color="0.4", linewidth=0.7, alpha=0.55, label="largest over training"),
     ]
-    drawing.finish(figure, comparison, xlabel=drawing.SUB_LAYER, notes=notes)
+    drawing.finish(figure, comparison, xlabel=drawing.sub_layer(comparison), notes=notes)
     return figure
 
 
