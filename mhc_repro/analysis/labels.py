@@ -22,26 +22,19 @@ def title(comparison: Comparison) -> str:
 def protocol(comparison: Comparison) -> str:
     """Say the setting: size, rate, length, data."""
     config = comparison.runs[0].config
-    blocks = sorted(
-        {run.config["model"]["blocks"] for run in comparison.runs}
-    )  # several where depth is swept
-    streams = sorted({run.n for run in comparison.runs} - {1})
-    data = config["data"]
-    return ", ".join(
-        [
-            f"{'/'.join(map(str, blocks))} blocks × {config['model']['dim']}",
-            *([f"n = {'/'.join(map(str, streams))}"] if streams else []),
-            f"peak learning rate {_spanned(comparison, LR)}",
-            *(
-                [f"that of the maps {factors} times it"]
-                if (factors := _spanned(comparison, MAPS_LR)) != "1"
-                else []
-            ),
-            *([] if config["optim"]["clip"] else ["no gradient clipped"]),
-            f"{config['train']['steps']} steps of {data['batch']} × {data['sequence']}",
-            data["name"] if data["name"] != "synthetic" else "SYNTHETIC DATA",
-        ]
-    )
+    blocks = {run.config["model"]["blocks"] for run in comparison.runs}  # several where depth is swept
+    streams = {run.n for run in comparison.runs} - {1}
+    factors, data = _spanned(comparison, MAPS_LR), config["data"]
+    parts = [
+        f"{'/'.join(map(str, sorted(blocks)))} blocks × {config['model']['dim']}",
+        f"n = {'/'.join(map(str, sorted(streams)))}" if streams else "",
+        f"peak learning rate {_spanned(comparison, LR)}",
+        f"that of the maps {factors} times it" if factors != "1" else "",
+        "" if config["optim"]["clip"] else "no gradient clipped",
+        f"{config['train']['steps']} steps of {data['batch']} × {data['sequence']}",
+        data["name"] if data["name"] != "synthetic" else "SYNTHETIC DATA",
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def _spanned(comparison: Comparison, key: str) -> str:
