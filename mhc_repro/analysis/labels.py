@@ -22,31 +22,25 @@ def title(comparison: Comparison) -> str:
 def protocol(comparison: Comparison) -> str:
     """Say the setting: size, rate, length, data; of a model of one's own what is known of it."""
     config = comparison.runs[0].config
-    blocks = sorted(
-        {run.config["model"]["blocks"] for run in comparison.runs}
-    )  # several where depth is swept
-    streams = sorted({run.n for run in comparison.runs} - {1})
-    data = config["data"]
-    numbers = [f"n = {'/'.join(map(str, streams))}"] if streams else []
+    blocks = {run.config["model"]["blocks"] for run in comparison.runs}  # several where depth is swept
+    streams = {run.n for run in comparison.runs} - {1}
+    factors, data = _spanned(comparison, MAPS_LR), config["data"]
+    numbers = f"n = {'/'.join(map(str, sorted(streams)))}" if streams else ""
+    batch = f"{data['batch']} × {data['sequence']}"
     if own := config["model"]["own"]:
         first = comparison.runs[0]
-        length = f"{first.steps} steps of {data['batch']} × {data['sequence']}"
-        return ", ".join([own, f"{first.layers} connections", *numbers, length])
-    return ", ".join(
-        [
-            f"{'/'.join(map(str, blocks))} blocks × {config['model']['dim']}",
-            *numbers,
+        parts = [own, f"{first.layers} connections", numbers, f"{first.steps} steps of {batch}"]
+    else:
+        parts = [
+            f"{'/'.join(map(str, sorted(blocks)))} blocks × {config['model']['dim']}",
+            numbers,
             f"peak learning rate {_spanned(comparison, LR)}",
-            *(
-                [f"that of the maps {factors} times it"]
-                if (factors := _spanned(comparison, MAPS_LR)) != "1"
-                else []
-            ),
-            *([] if config["optim"]["clip"] else ["no gradient clipped"]),
-            f"{config['train']['steps']} steps of {data['batch']} × {data['sequence']}",
+            f"that of the maps {factors} times it" if factors != "1" else "",
+            "" if config["optim"]["clip"] else "no gradient clipped",
+            f"{config['train']['steps']} steps of {batch}",
             data["name"] if data["name"] != "synthetic" else "SYNTHETIC DATA",
         ]
-    )
+    return ", ".join(filter(None, parts))
 
 
 def _spanned(comparison: Comparison, key: str) -> str:
