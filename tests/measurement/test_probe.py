@@ -92,7 +92,7 @@ def test_rows_against_numpy(tiny, streams_arm):
             off = np.abs(h[layer].sum(axis) - 1).max(1).mean()
             assert row[name] == pytest.approx(off, rel=1e-9, abs=1e-13)
         for name, centre in (("distance_identity", np.eye(n)), ("distance_uniform", 1 / n)):
-            assert row[name] == pytest.approx(np.linalg.norm(means["single"] - centre), rel=1e-10, abs=1e-12)
+            assert row[name] == pytest.approx(np.linalg.norm(means["single"] - centre), abs=1e-12)
         sigma = np.linalg.svd(means["forward"], compute_uv=False)
         assert row["sigma2"] == pytest.approx(sigma[1], rel=1e-9, abs=1e-12)
 
