@@ -27,7 +27,7 @@ def protocol(comparison: Comparison) -> str:
     factors, data = _spanned(comparison, MAPS_LR), config["data"]
     numbers = f"n = {'/'.join(map(str, sorted(streams)))}" if streams else ""
     batch = f"{data['batch']} × {data['sequence']}"
-    if own := config["model"]["own"]:
+    if own := comparison.runs[0].own:
         first = comparison.runs[0]
         parts = [own, f"{first.layers} connections", numbers, f"{first.steps} steps of {batch}"]
     else:
@@ -76,10 +76,10 @@ def provenance(comparisons: Sequence[Comparison], markdown: bool = True) -> str:
         settings = "; ".join(f"{each.setting}, {seeds_text(each)}" for each in comparisons)
     commits = ", ".join(sorted({commit(run) for run in runs}))
     warning = f"{strong}A demonstration, not evidence.{strong} " if shown else ""
-    return (
-        f"{warning}{slanted}Study {code}{first.study}{code} ({settings}): {len(runs)} runs, commit {commits}. "
-        f"Regenerate: {code}make report{code}.{slanted}"
-    )
+    made = f"{warning}{slanted}Study {code}{first.study}{code} ({settings}): {len(runs)} runs"
+    if runs[0].own:  # of whose code nothing is known
+        return f"{made}.{slanted}"
+    return f"{made}, commit {commits}. Regenerate: {code}make report{code}.{slanted}"
 
 
 def commit(run: Run) -> str:

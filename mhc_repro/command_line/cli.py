@@ -72,7 +72,7 @@ def show(args: argparse.Namespace) -> int:
     """Show one run: config, status, the numbers of the tables, what made it."""
     faults: Faults = {}
     run = inspection.find(args.name, read(args.root, faults), faults)
-    print(f"{run.path}\n\n{yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)}")
+    print(f"{run.path}\n\n{yaml.safe_dump(inspection.known(run), sort_keys=False, allow_unicode=True)}")
     rows = table("", "")
     for key, value in {**run.status, "status": run.state, **inspection.numbers(run)}.items():
         rows.add_row(key.replace("_", " "), _text(value))

@@ -43,6 +43,20 @@ def find(name: str, runs: Sequence[Run], faults: Mapping[Path, UserError]) -> Ru
     )
 
 
+def known(run: Run) -> dict[str, Any]:
+    """Return the settings of a run; of a model of one's own, of which most are unknown, those that were seen."""
+    if not run.own:
+        return run.config
+    return {
+        "seed": run.seed,
+        "study": run.study,
+        "connection": {"name": run.connection, "n": run.n},
+        "model": {"own": run.own, "layers": run.layers},
+        "data": {key: run.config["data"][key] for key in ("batch", "sequence")},
+        "probe": {"every": run.config["probe"]["every"]},
+    }
+
+
 def findings(run: Run) -> list[tuple[str, str]]:
     """Return the verdict on a run: each finding's word, and what it means."""
     return [

@@ -111,6 +111,8 @@ def _blocks(model: nn.Module, target: type | str) -> dict[str, nn.Module]:
                     f"{name} is {first}: shared blocks would share one connection; copy them first"
                 )
             places[name] = module
+    if not places:
+        raise UserError(f"target={target!r}: that is {type(model).__name__} itself; name the blocks in it")
     for name in places:
         outer = next((other for other in places if name.startswith(f"{other}.")), None)
         if outer is not None:

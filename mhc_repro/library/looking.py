@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mhc_repro.errors import UserError
 from mhc_repro.library.adapters import Watch
 from mhc_repro.library.finding import Found, is_compiled
 from mhc_repro.library.quiet import call_of, evaluating
@@ -67,14 +68,22 @@ class Looks:
         self._digest(watch)
 
     def between(self, first: nn.Module, last: nn.Module) -> tuple[float, float]:
-        """Return how far a random and the worst change of one module's output move another's, on `inputs`."""
+        """Return how far a random and the worst change of one module's output move another's, on `inputs`.
+
+        Raises UserError where the one makes no tensor, or the other does not depend on it.
+        """
         args, kwargs = call_of(self.inputs)
         put: list[Tensor] = []
         kept: list[Tensor] = []
 
-        def enter(_: nn.Module, __: Any, output: Tensor) -> Tensor | None:
-            kept.append(output)
-            return put[0] if put else None
+        def enter(_: nn.Module, __: Any, output: Any) -> Any:
+            kept.append(_tensor(output))
+            if not put:
+                return None
+            return put[0] if isinstance(output, Tensor) else (put[0], *output[1:])
+
+        def leave(_: nn.Module, __: Any, output: Any) -> None:
+            kept.append(_tensor(output))
 
         def through(x: Tensor) -> Tensor:
             put[:] = [x]
@@ -86,7 +95,18 @@ class Looks:
             stack.callback(first.register_forward_hook(enter).remove)
             self.model(*args, **kwargs)
             x = kept[0]
-            stack.callback(last.register_forward_hook(lambda _, __, output: kept.append(output)).remove)
+            stack.callback(last.register_forward_hook(leave).remove)
+            with torch.enable_grad():
+                at = x.clone().requires_grad_()
+                made = through(at)
+                depends = (
+                    made.requires_grad
+                    and torch.autograd.grad(made.sum(), at, allow_unused=True)[0] is not None
+                )
+            if not depends:
+                raise UserError(
+                    "jacobian: what the second module makes does not depend on what the first makes"
+                )
             return power_gains(through, x, torch.Generator().manual_seed(0))
 
     def _attach(self, stack: ExitStack) -> Watch:
@@ -104,3 +124,13 @@ class Looks:
         started = time.perf_counter()
         self.digest(watch)
         self.seconds += time.perf_counter() - started
+
+
+def _tensor(output: Any) -> Tensor:
+    """Return what a module makes, or the first of it."""
+    first = output[0] if isinstance(output, tuple) and output else output
+    if not isinstance(first, Tensor):
+        raise UserError(
+            f"jacobian: a module that makes {type(output).__name__}; it must make a tensor, or a tuple of one"
+        )
+    return first

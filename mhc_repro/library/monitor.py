@@ -25,6 +25,7 @@ from mhc_repro.library.finding import Found, find, inner, named
 from mhc_repro.library.looking import Looks
 from mhc_repro.library.record import Record
 from mhc_repro.library.sighted import Applied, seen_by
+from mhc_repro.library.wrapping import check_count
 from mhc_repro.measurement.seen import Seen, measured
 from mhc_repro.runs.table import Row
 
@@ -71,13 +72,18 @@ class GainMonitor:
         start: int = 0,
         overwrite: bool = False,
     ) -> None:
-        if every < 1:
-            raise UserError(f"every={every}: must be 1 or more")
+        check_count("every", every, 1)
+        for key, value in {"seed": seed, "start": start, "steps": steps or 0}.items():
+            check_count(key, value, 0)
+        if tokens is not None:
+            check_count("tokens", tokens, 1)
         self.every, self.done = every, start
         self.outer, self.model = model, inner(model)
         self.found: list[Found] = find(self.model, adapters or {})
         self.looks = Looks(model, self.model, self.found, tokens, self._digest)
         self.probe = self.looks.inputs = probe
+        if jacobian is not None and (isinstance(jacobian, str) or len(jacobian) != 2):
+            raise UserError(f"jacobian={jacobian!r}: must be two names of modules, first and last")
         self.ends = jacobian and [named(self.model, each) for each in jacobian]
         self.writes = not _other_rank()
         arm = name or self.found[0].arm
@@ -145,14 +151,20 @@ class GainMonitor:
         if self.probe is not None and not self._due(self.done) and status == "finished":
             self.looks.apart(self.probe)
             self._take(self.rows[-1])
+        fault = None
         if self.ends and self.looks.inputs is not None and status == "finished":
-            random, worst = self.looks.between(*self.ends)
-            self.rows[-1] |= {"jacobian/random": random, "jacobian/worst": worst}
+            try:
+                random, worst = self.looks.between(*self.ends)
+                self.rows[-1] |= {"jacobian/random": random, "jacobian/worst": worst}
+            except UserError as error:
+                fault = error  # told when the run is safe
         self._flush()
         said = {code for code in REASONS if self.record.nature.get(code)}  # as it was found
         for code in self.record.close(status, message):
             if code not in said:
                 self._tell(code)
+        if fault is not None:
+            raise fault
 
     def say(self, text: str) -> None:
         """Say something to the user."""

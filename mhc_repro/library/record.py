@@ -52,6 +52,9 @@ class Record:
         for key, value in (("name", name), ("out", self.folder.name)):
             if not NAME.holds(value):
                 raise UserError(f"{key}={value}: must be {NAME.allowed}")
+        for key, plain in settings.items():
+            if not isinstance(plain, str | int | float):
+                raise UserError(f"settings: {key}={plain!r}: must be a number, a word or a bool")
         self.config = Config(seed=seed, study=self.folder.name)
         self.config.connection = ConnectionConfig(name=name, kind="streams", mixing={"kind": "measured"})
         self.config.train.steps, self.config.probe.every = steps or 0, every

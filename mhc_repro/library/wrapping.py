@@ -137,8 +137,8 @@ def hyper_connection(
     h = H_pre X, y = branch(h), X' = H_res X + H_post^T y (arXiv 2512.24880, Eq. 3).
     """
     config = connection_config(arm, **changes)
-    _check_count("dim", dim, 1)
-    _check_count("layer", layer, 0)
+    check_count("dim", dim, 1)
+    check_count("layer", layer, 0)
     return Wrapped(config, branch, dim, layer)
 
 
@@ -150,7 +150,7 @@ def expand_and_reduce(
     LSS's scales are drawn from torch's global generator.
     """
     config = connection_config(arm, **changes)
-    _check_count("dim", dim, 1)
+    check_count("dim", dim, 1)
     return Expand(config, dim), Reduce(config, dim)
 
 
@@ -163,6 +163,7 @@ def check_streams(streams: Tensor, n: int, dim: int) -> None:
         )
 
 
-def _check_count(name: str, value: int, least: int) -> None:
+def check_count(name: str, value: Any, least: int) -> None:
+    """Raise UserError unless a value is a whole number from `least` on."""
     if not isinstance(value, int) or value < least:
-        raise UserError(f"{name}={value}: must be a whole number, {least} or more")
+        raise UserError(f"{name}={value!r}: must be a whole number, {least} or more")

@@ -56,6 +56,11 @@ class Run:
         return int(self.config["connection"]["n"])
 
     @property
+    def own(self) -> str:
+        """What a monitored model is, its class and its user's settings; empty of one of the suite's."""
+        return str(self.config["model"]["own"])
+
+    @property
     def layers(self) -> int:
         """Number of sub-layers: two a block, or as many as a model of one's own has."""
         return int(self.config["model"]["layers"] or 2 * self.config["model"]["blocks"])

@@ -16,6 +16,7 @@ def test_of_a_model_of_ones_own_nothing_is_said_that_nobody_measured(fake):
     own = {"model__own": "GPT, lr=0.01", "model__layers": 5, "connection__n": 2, "data__name": "own"}
     (found,) = comparisons([fake("mhc", train__steps=0, status={"steps": 70}, **own)])
     assert labels.protocol(found) == "GPT, lr=0.01, 5 connections, n = 2, 70 steps of 32 × 128"
+    assert "commit" not in labels.provenance([found])
 
 
 def test_the_protocol_names_a_missing_clip(fake):

@@ -1,9 +1,11 @@
 """Adapters against the real packages: the maps reported rebuild what each module passed on, the right way round."""
 
-import copy
+from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import nn
 
 from mhc_repro import GainMonitor
@@ -218,31 +220,51 @@ def tokens_or_vectors(name):
     return model, batches(4), lambda output: (output - 1).square().mean()
 
 
+def around(model, how):
+    """What is called in the model's place, and what holds while it is."""
+    if how == "compiled":
+        torch._dynamo.reset()
+        return torch.compile(model, backend="aot_eager"), nullcontext
+    if how == "checkpointed":
+        for layer in model.model.layers if hasattr(model, "model") else model.layers:
+            layer.forward = partial(torch.utils.checkpoint.checkpoint, layer.forward, use_reentrant=False)
+    return model, lambda: torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast")
+
+
+@pytest.mark.parametrize("how", ["plain", "autocast", "compiled", "checkpointed"])
 @pytest.mark.parametrize("name", ["hc", "mhc", "v2", "hc_declared", "reference", "deepseek_v4"])
-def test_no_adapter_changes_a_bit_of_the_training(tmp_path, name):
+def test_no_adapter_changes_a_bit_of_the_training(tmp_path, name, how):
     pytest.importorskip("hyper_connections")
-    plain, inputs, loss_of = tokens_or_vectors(name)
-    other = copy.deepcopy(plain)
+    if (name, how) == ("reference", "checkpointed"):
+        return  # it has no layers that are modules
+    inputs, loss_of = tokens_or_vectors(name)[1:]
     given = {"layers.*": declared} if name == "hc_declared" else None
 
-    def trained(model, each=lambda loss: None):
+    def trained(monitored):
+        model = tokens_or_vectors(name)[0]
+        forward, held = around(model, how)
+        monitor = GainMonitor(forward, 2, tmp_path / "mine", adapters=given) if monitored else None
         torch.manual_seed(1)
         optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
         for x in inputs:
-            loss = loss_of(model(x))
+            with held():
+                loss = loss_of(forward(x))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            each(loss)
-        return torch.rand(4)
+            if monitor:
+                monitor.step(loss)
+        if monitor:
+            monitor.close()
+        return model, torch.rand(4), monitor
 
-    after = trained(plain)
-    with GainMonitor(other, 2, tmp_path / "mine", adapters=given) as monitor:
-        assert torch.equal(trained(other, monitor.step), after)
+    (plain, after, _), (other, same, monitor) = trained(False), trained(True)
+    assert torch.equal(same, after)
     run = read_run(monitor.path)
     assert run.gains["step"].unique().tolist() == [0, 2]
     if name != "hc_declared":  # nothing says how the streams of those are joined
         assert run.metrics["kernel/effective"].notna().sum() == 2
+        assert monitor.applied.straight < 1e-3
     for mine, theirs in zip(plain.state_dict().values(), other.state_dict().values(), strict=True):
         assert torch.equal(mine, theirs)
     for module in other.modules():

@@ -378,6 +378,8 @@ def injected_twice():
         (lambda m: inject(Skips(), Block, sample=TOKENS), "blocks.1: not called in a forward"),
         (lambda m: inject(Between(), Block, sample=TOKENS), "something stands between"),
         (lambda m: inject(m(), nn.Module, sample=TOKENS), "lies in blocks"),
+        (lambda m: inject(m(), Decoder, sample=TOKENS), "that is Decoder itself; name the blocks in it"),
+        (lambda m: inject(m(), "", sample=TOKENS), "target='': that is Decoder itself"),
     ],
 )
 def test_a_mistake_is_one_line_that_teaches(use, said):

@@ -175,6 +175,7 @@ def test_the_run_is_one_that_the_commands_read(watched, tmp_path, capsys):
     assert main(["show", a.run_id, "--root", root]) == 0
     shown = capsys.readouterr().out
     assert "own: Stack, lr=0.01" in shown
+    assert not {"dim:", "lr:", "gate:", "steps: 0"} & set(shown.split()), "a setting that nobody saw"
     assert "gain" in shown
     assert main(["compare", a.run_id, b.run_id, "--root", root]) == 0
     assert "connection.name" in capsys.readouterr().out
@@ -302,6 +303,33 @@ def test_the_jacobian_at_the_end_is_that_of_the_trained_model(watched, how):
     assert 0 < run.metrics["jacobian/random"].dropna().item() < found[0]
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "said"),
+    [("norm", "expand", "does not depend on what the first makes"), ("pair", "norm", "that makes dict")],
+)
+def test_a_jacobian_of_nothing_is_told_when_the_run_is_safe(tmp_path, first, last, said):
+    class Pair(nn.Module):
+        def forward(self, x):
+            return {"x": x}
+
+    class Model(Stack):
+        def __init__(self):
+            super().__init__()
+            self.pair = Pair()
+
+        def forward(self, x):
+            return super().forward(self.pair(x)["x"])
+
+    model = seeded(Model)
+    monitor = GainMonitor(model, 1, tmp_path / "mine", jacobian=(first, last))
+    train(model, 2, monitor.step)
+    with pytest.raises(UserError, match=said):
+        monitor.close()
+    run = read_run(monitor.path)
+    assert run.state == "finished"
+    assert run.metrics["step"].tolist() == [0, 1, 2]
+
+
 def test_how_it_ended(tmp_path):
     model = seeded(Stack)
 
@@ -397,7 +425,15 @@ def test_under_distributed_data_parallel(tmp_path, watched):
     ("use", "said"),
     [
         (lambda out: GainMonitor(nn.Linear(2, 2), out=out), "has no hyper-connection that is known"),
-        (lambda out: GainMonitor(Stack(), 0, out), "every=0: must be 1 or more"),
+        (lambda out: GainMonitor(Stack(), 0, out), "every=0: must be a whole number, 1 or more"),
+        (lambda out: GainMonitor(Stack(), out=out, tokens=0), "tokens=0: must be a whole number, 1 or more"),
+        (lambda out: GainMonitor(Stack(), out=out, seed="a"), "seed='a': must be a whole number, 0 or more"),
+        (
+            lambda out: GainMonitor(Stack(), out=out, settings={"of": [1]}),
+            r"of=\[1\]: must be a number, a word",
+        ),
+        (lambda out: GainMonitor(Stack(), out=out, jacobian="norm"), "jacobian='norm': must be two names"),
+        (lambda out: GainMonitor(Stack(), out=out, jacobian=("expand", "nor")), "nearest: norm"),
         (lambda out: GainMonitor(Stack(), out=out, name="my arm"), "name=my arm: must be a plain name"),
         (lambda out: GainMonitor(Stack(), out=out, adapters={"Wraped": max}), "nearest: Wrapped"),
         (

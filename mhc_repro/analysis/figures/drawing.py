@@ -40,8 +40,9 @@ def canvas(
 
 def sub_layer(comparison: Comparison) -> str:
     """Label an axis of sub-layers, which in a model of one's own may be anything with a connection around it."""
-    own = comparison.runs[0].config["model"]["own"]
-    return "connection, in the order of the calls" if own else "sub-layer (odd: attention, even: MLP)"
+    if comparison.runs[0].own:
+        return "connection, in the order of the calls"
+    return "sub-layer (odd: attention, even: MLP)"
 
 
 def panels(title: str, rows: int, columns: int, height: float = PANEL) -> tuple[Figure, np.ndarray]:

@@ -116,12 +116,13 @@ def brief(comparisons: Sequence[Comparison]) -> str:
 
 
 def rows(comparisons: Sequence[Comparison]) -> list[Row]:
-    """Make a row of every arm and setting; the arms that every study is about have one even without a run."""
+    """Make a row of every arm and setting; the arms that a study is about have one even without a run."""
     found = []
     for comparison in comparisons:
         arms = dict(comparison.arms)
-        names = {arm.partition(",")[0] for arm in arms}
-        arms |= {arm: [] for arm in main_arms(comparison.study) if arm not in names}
+        if not any(run.own for run in comparison.runs):
+            names = {arm.partition(",")[0] for arm in arms}
+            arms |= {arm: [] for arm in main_arms(comparison.study) if arm not in names}
         found += [Row(comparison.setting, arm, arms[arm]) for arm in sorted(arms, key=rank)]
     return found
 
@@ -181,7 +182,8 @@ def _spikes(runs: Sequence[Run]) -> str:
     if not known:
         return cells.DASH
     decimals = int(len(known) > 1)
-    return " + ".join(f"{fmean(of(known, name)):.{decimals}f}" for name in ("loss_spikes", "grad_spikes"))
+    counts = (fmean(of(known, name)) for name in ("loss_spikes", "grad_spikes"))
+    return " + ".join(cells.DASH if isnan(count) else f"{count:.{decimals}f}" for count in counts)
 
 
 def _status(runs: Sequence[Run]) -> str:

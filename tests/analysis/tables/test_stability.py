@@ -73,6 +73,14 @@ def test_arms_that_were_not_run_are_those_the_study_is_about(fake):
     assert list(both([fake("baseline", ROWS, study="published")]).index) == ["baseline", *labels]
 
 
+def test_a_model_of_ones_own_has_the_arms_that_it_has(fake):
+    rows = [{"step": step, "loss/train": 1.0} for step in range(1, 140)]
+    rows[0]["grad/norm_body"] = rows[20]["grad/norm_body"] = 1.0  # normed now and then
+    frame = both([fake("mine", rows, model__own="GPT")])
+    assert list(frame.index) == ["mine"]
+    assert frame.loc["mine", "spikes a run (loss + gradient)"] == "0 + –"
+
+
 def test_an_infinite_norm_is_clipped_to_no_number_and_counts(fake):
     rows = [{"step": s, "grad/norm": 9.0, "grad/clipped": 9.0 if s % 2 else 1.0} for s in range(1, 8)]
     rows.append({"step": 8, "grad/norm": INF, "grad/clipped": NAN})
