@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import itertools
 import os
 import re
 from collections.abc import Callable
@@ -76,16 +77,15 @@ def own(path: Path, shards: Path) -> list[str]:
     )
 
 
-@pytest.mark.parametrize("path", files(FILES))
+def sweeps(study: str) -> dict[str, str]:
+    """What a study sweeps: settings, and the values of each as they are typed."""
+    text = (CONF / "study" / f"{study}.yaml").read_text(encoding="utf-8")
+    return dict(re.findall(r"^      ([\w.]+): ([^#\n]*[^#\s])", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("path", files([path for path in FILES if path not in STUDIES]))
 def test_every_file_composes(path: Path, shards: Path) -> None:
-    """Of a study the runs with the first and with the last value of all it sweeps: all would take minutes."""
-    swept = re.findall(r"^      ([\w.]+): ([^#\n]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-    for end in (0, -1):
-        listed = [(key, value.strip().split(",")) for key, value in swept if not value.startswith("glob")]
-        values = [f"{key}={of_key[end]}" for key, of_key in listed]
-        values += ["connection=hc"] if len(listed) < len(swept) else []
-        (config,) = jobs_of(f"{path.parent.name}={path.stem}", *own(path, shards), *values)
-        assert config.study == path.stem or path.parent.name != "study"
+    assert len(jobs_of(f"{path.parent.name}={path.stem}", *own(path, shards))) == 1
 
 
 @pytest.mark.parametrize("path", files([CONF / "config.yaml", *FILES]))
@@ -136,9 +136,21 @@ def test_parts_are_no_part_of_the_id(shards: Path) -> None:
 
 @pytest.mark.parametrize("study", sorted({path.parents[1].name for path in RECORDED}))
 def test_a_recorded_study_composes_to_the_runs_it_recorded(study: str) -> None:
+    """Composed is a job for each choice of files; whatever else is swept Hydra sets behind all files."""
     recorded = {path.parent.name for path in RECORDED if path.parents[1].name == study}
-    seeds = sorted({name.rpartition("-s")[2].partition("-")[0] for name in recorded})
-    composed = {run_id(job) for job in jobs_of(f"study={study}", f"seed={','.join(seeds)}")}
+    swept = {key: typed for key, typed in sweeps(study).items() if "." in key}
+    jobs = jobs_of(
+        f"study={study}", "seed=0", *(f"{key}={typed.split(',')[0]}" for key, typed in swept.items())
+    )
+    swept["seed"] = ",".join({name.rpartition("-s")[2].partition("-")[0] for name in recorded})
+    composed = set()
+    for job in map(copy.deepcopy, jobs):
+        for values in itertools.product(*(OmegaConf.create(f"[{typed}]") for typed in swept.values())):
+            for key, value in zip(swept, values, strict=True):
+                group, _, name = key.rpartition(".")
+                part = attrgetter(group)(job) if group else job
+                setattr(part, name, type(getattr(part, name))(value))
+            composed.add(run_id(job))
     assert recorded <= composed
 
 
@@ -160,9 +172,15 @@ def test_later_wins(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", files(STUDIES))
 def test_study_names_its_question_and_its_folder(path: Path) -> None:
+    """Composed are the runs with the first and with the last value of all it sweeps: all would take minutes."""
     comments = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     assert comments[1].endswith("?")
-    jobs = jobs_of(f"study={path.stem}", "connection=hc", "seed=0")
+    jobs = []
+    for end in (0, -1):
+        typed = {key: "hc" if "glob" in values else values for key, values in sweeps(path.stem).items()}
+        line = [f"{key}={values.split(',')[end]}" for key, values in typed.items()]
+        jobs += jobs_of(f"study={path.stem}", *line)
+    assert len(jobs) == 2
     assert {job.study for job in jobs} == {path.stem}
     # Try-outs go where git does not look; all else is a record.
     assert {job.runtime.results for job in jobs} == {"results/local" if path.stem == "quick" else "results"}
@@ -188,10 +206,15 @@ def test_study_names_its_question_and_its_folder(path: Path) -> None:
     ],
 )
 def test_a_grid_is_whole(study: str, swept: str, values: list[float], arms: set[str], seeds: int) -> None:
-    jobs = jobs_of(f"study={study}")
-    cells = {(job.connection.name, getattr(job.optim, swept), job.seed) for job in jobs}
-    assert cells == {(arm, value, seed) for arm in arms for value in values for seed in range(seeds)}
-    assert len(jobs) == len(cells)
+    """Along each of its axes; that a sweep is all combinations is Hydra's."""
+    assert set(sweeps(study)) == {"connection", f"optim.{swept}", "seed"}
+    axis = f"optim.{swept}={sweeps(study)[f'optim.{swept}'].split(',')[0]}"
+    of_arms = jobs_of(f"study={study}", "seed=0", axis)
+    of_values = jobs_of(f"study={study}", "seed=0", "connection=hc")
+    of_seeds = jobs_of(f"study={study}", "connection=hc", axis)
+    assert sorted(job.connection.name for job in of_arms) == sorted(arms)
+    assert sorted(getattr(job.optim, swept) for job in of_values) == values
+    assert [job.seed for job in of_seeds] == list(range(seeds))
 
 
 def test_study_is_a_multirun_without_the_flag() -> None:

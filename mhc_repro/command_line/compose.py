@@ -6,7 +6,7 @@ after hours. Grammar, sweeps and composition are Hydra's own, so the jobs checke
 
 import argparse
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
 from itertools import chain, islice, repeat
@@ -132,7 +132,9 @@ def _loader(args: argparse.Namespace) -> Iterator[ConfigLoader]:
 def _compose(args: argparse.Namespace) -> Sweep:
     with _loader(args) as loader:
         try:
-            jobs, multirun = _jobs(loader, args)
+            master = _load(loader, args, RunMode.MULTIRUN)
+            swept = master.hydra.sweeper.get("params") or {}
+            jobs, multirun = _jobs(loader, args, master, swept)
         except OmegaConfBaseException as error:  # an interpolation among Hydra's own settings
             raise UserError(mistakes.unresolved(error, {})) from None
         for job in jobs:
@@ -147,7 +149,7 @@ def _compose(args: argparse.Namespace) -> Sweep:
         configs = [to_config(job) for job in jobs]
         for each in configs:
             validate(each)
-        _refuse_changed_study(args, loader, configs)
+        _refuse_changed_study(args, loader, configs, swept)
     return Sweep(configs, lines, n_jobs, name, queue)
 
 
@@ -156,11 +158,12 @@ def _typed(job: DictConfig) -> list[str]:
     return cast(list[str], OmegaConf.to_container(job.hydra.overrides.task, resolve=False))
 
 
-def _refuse_changed_study(args: argparse.Namespace, loader: ConfigLoader, configs: Sequence[Config]) -> None:
+def _refuse_changed_study(
+    args: argparse.Namespace, loader: ConfigLoader, configs: Sequence[Config], swept: Mapping[str, Any]
+) -> None:
     """A study under `results` is what its file says: a try-out of another setting goes elsewhere."""
     if not any(is_recorded(results_root(each.runtime.results)) for each in configs):
         return
-    swept = _load(loader, args, RunMode.MULTIRUN).hydra.sweeper.get("params") or {}
     for each in _parsed(loader, args.overrides):
         key = each.key_or_group
         if key not in swept and key not in CHOSEN and not EXECUTION.match(key):
@@ -187,14 +190,14 @@ def _check_about(job: DictConfig) -> None:
     arm_files.understood(job.hydra.runtime.choices["connection"], about or None)
 
 
-def _jobs(loader: ConfigLoader, args: argparse.Namespace) -> tuple[list[DictConfig], bool]:
-    """Return the jobs, and whether they are those of a multirun."""
-    master = _load(loader, args, RunMode.MULTIRUN)
+def _jobs(
+    loader: ConfigLoader, args: argparse.Namespace, master: DictConfig, swept: Mapping[str, Any]
+) -> tuple[list[DictConfig], bool]:
+    """Return the jobs, and whether they are those of a multirun, which sweeps what its file says beside `args`."""
     if not args.multirun and (args.run or master.hydra.mode != RunMode.MULTIRUN):
         sweeps = any(each.is_sweep_override() for each in _parsed(loader, args.overrides))
         return [_load(loader, args, RunMode.RUN) if sweeps else master], False
-    params = master.hydra.sweeper.get("params") or {}
-    lines = [f"{key}={value}" for key, value in params.items()] + _typed(master)
+    lines = [f"{key}={value}" for key, value in swept.items()] + _typed(master)
     with _explained(loader, args, lines):
         given = _parsed(loader, lines)
         _refuse_no_or_too_many((each for each in given if each.is_sweep_override()), loader)

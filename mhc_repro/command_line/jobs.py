@@ -57,10 +57,11 @@ def announce(number: int, label: str) -> None:
 def workers(n_jobs: int, configs: Sequence[Config]) -> int:
     """Return how many runs go on at once where `n_jobs` may; UserError where they would share a GPU."""
     count = max(1, min(n_jobs if n_jobs > 0 else cores(), len(configs)))
-    if count > 1:
+    asked = [config.runtime for config in configs if config.runtime.device != "cpu"]
+    if count > 1 and asked:
         from mhc_repro.training.runtime import device_of
 
-        devices = [device for config in configs if (device := device_of(config.runtime)).type != "cpu"]
+        devices = [device for runtime in asked if (device := device_of(runtime)).type != "cpu"]
         if devices:
             raise UserError(
                 f"hydra.launcher.n_jobs={count}: so many runs at once would share {devices[0]}; "

@@ -10,6 +10,7 @@ import pytest
 import train
 from mhc_repro.command_line import jobs
 from mhc_repro.config import Config
+from mhc_repro.runs import plan
 from mhc_repro.training import loop
 from tiny_runs import SCRIPT
 
@@ -42,11 +43,12 @@ def main(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
 
 @pytest.fixture
 def instead_of_training(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Config], str]], None]:
-    """Let a function take the place of training; of what it leaves, nothing can be found."""
+    """Let a function take the place of training; of what it leaves, nothing can be found, and no time is known."""
 
     def put(train: Callable[[Config], str]) -> None:
         monkeypatch.setattr(loop, "train", train)
         monkeypatch.setattr(jobs, "tell_findings", lambda config: None)
+        monkeypatch.setattr(plan, "read_runs", lambda root: [])
 
     return put
 

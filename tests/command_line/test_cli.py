@@ -144,7 +144,8 @@ def test_compare_refuses_to_pair_other_batches():
     assert inspection.paired(RUNS["mhc"], other).endswith("since they differ in data.name")
 
 
-def test_plan_has_the_grammar_of_training(capsys):
+def test_plan_has_the_grammar_of_training(monkeypatch, capsys):
+    monkeypatch.setattr(plan, "DEFAULT_ROOTS", ())
     line = ["-m", "connection=hc,mhc", "protocol=small"]
     assert call("plan", *line) == 0
     assert capsys.readouterr().out == plan.table(plan.plan(compose.compose_jobs(line))) + "\n"

@@ -162,15 +162,15 @@ def test_seal_gives_checksums_once(root, said):
 
 ARM = Path("conf/connection/mhc.yaml")
 KEPT: dict[Path, tuple[Callable[[], Any], Callable[[bytes], Any]]] = {
-    ARM: (arm_files.abouts.__wrapped__, yaml.safe_load),
+    ARM: (arm_files.abouts, yaml.safe_load),
     claims.FILE: (claims.load, yaml.safe_load),
     published.FILE: (published.load, lambda text: yaml.load(text, yaml.BaseLoader)),
-    chosen.FILE: (chosen.chosen.__wrapped__, yaml.safe_load),
+    chosen.FILE: (chosen.chosen, yaml.safe_load),
 }
 
 
 @pytest.mark.parametrize("file", KEPT, ids=str)
-def test_what_is_kept_by_hand_costs_a_line(file, root, tmp_path, monkeypatch):
+def test_what_is_kept_by_hand_costs_a_line(file, root, tmp_path, monkeypatch, request):
     """It is understood, and then the report can do with it, or it is told with the file's name."""
     studies = read_studies(root)
     (tmp_path / "experiments").mkdir()
@@ -179,9 +179,9 @@ def test_what_is_kept_by_hand_costs_a_line(file, root, tmp_path, monkeypatch):
         shutil.copy(checkout() / each, tmp_path / each)
     monkeypatch.setattr(kept, "checkout", lambda: tmp_path)
     monkeypatch.setattr(arm_files, "folder", lambda: tmp_path / ARM.parent)
-    chosen.chosen.cache_clear()
-    monkeypatch.setattr(arm_files, "abouts", arm_files.abouts.__wrapped__)
     load, read = KEPT[file]
+    forget: Callable[[], None] = getattr(load, "cache_clear", lambda: None)
+    request.addfinalizer(forget)
     path = tmp_path / file
     original = path.read_bytes()
     texts = [as_yaml(mutant) for _, mutant in mutants(read(original), 40)]
@@ -189,6 +189,7 @@ def test_what_is_kept_by_hand_costs_a_line(file, root, tmp_path, monkeypatch):
     lines: list[str] = []
     for text in (*texts, *NO_VALUES, b"&a [*a]", b"a: " * 5000, b"- " * 5000, b"!!int ''", b"!!timestamp x"):
         path.write_bytes(text)
+        forget()
         try:
             load()
             for name in ("settings", "claims", "claims-in-short", "arms-by-family", "published"):
@@ -203,5 +204,6 @@ def test_what_is_kept_by_hand_costs_a_line(file, root, tmp_path, monkeypatch):
         shutil.rmtree(path, ignore_errors=True)
         path.write_bytes(original)
         spoil(path)
+        forget()
         with pytest.raises(UserError, match=f"^{file}: "):
             load()

@@ -23,7 +23,7 @@ def forms() -> list[Mixing]:
         mixing = dict(settings(arm).get("mixing", {}))
         if mixing.get("kind") in MIXINGS:
             if "iterations" in mixing:
-                mixing["iterations"] = 3
+                mixing["iterations"] = 2
             if mixing["kind"] == "orthostochastic":
                 mixing["steps"] = 3
             form = make_mixing({key: each for key, each in mixing.items() if key not in MOVED}, 4)

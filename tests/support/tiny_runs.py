@@ -17,6 +17,7 @@ TINY = [
     "train.test_windows=2",
     "probe.windows=4",
     "probe.every=2",
+    "runtime.device=cpu",
     "runtime.threads=1",
     "runtime.compile=off",
 ]

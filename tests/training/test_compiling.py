@@ -10,13 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
-import mhc_repro
 from mhc_repro.config import Config
 from mhc_repro.errors import LINE, SCREEN, WIDTH, UserError
 from mhc_repro.runs import RunDirectory
@@ -133,94 +132,106 @@ case "$*" in *" -o "*) echo >>"$STARTED"; exec sleep 600;; esac
 exec g++ "$@"
 """
 
-# Loads torch once and forks a process group for each line it is given; says its pid and, later, its exit code.
+# Loads torch once and forks a process group for each line it is given, with what one types for a run or the file of
+# a config; says its pid and, later, its exit code.
 SERVER = """
-import os, pickle, sys
+import json, os, pickle, sys
 import torch._dynamo, torch._inductor.compile_fx
+import train as typed
 from mhc_repro.training import compiler, data
 from mhc_repro.training.loop import train
 
 text = data.synthetic()
 data.synthetic = lambda: text
 compiler.configure()
-compiler._faults[torch.device("cpu")] = ""
+
+def run(config):
+    compiler._faults[torch.device("cpu")] = ""
+    return ["finished", "interrupted", "failed"].index(train(config))
+
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
         os.setsid()
-        with open(line.rstrip(), "rb") as file:
-            config = pickle.load(file)
-        os._exit(["finished", "interrupted", "failed"].index(train(config)))
+        os.dup2(2, 1)
+        argv = json.loads(line)
+        os._exit(typed.main(argv) if argv[1:] else run(pickle.load(open(argv[0], "rb"))))
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
-@pytest.fixture
-def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put a compiler in place that is never done; return the file that it writes a line to when it starts."""
-    program, started = tmp_path / "slow-c++", tmp_path / "started"
+class Server(NamedTuple):
+    """A process that runs what it is told, and a compiler that is never done."""
+
+    process: subprocess.Popen[str]
+    said: Path
+    begun: Path  # the compiler writes a line to it when it starts
+
+    def stop(
+        self, argv: list[str], there: Path, wait: float, number: int, to: Callable[[int, int], None]
+    ) -> tuple[int, str]:
+        """Start a run, wait for a file and then some, signal; return the exit code and what was said."""
+        self.begun.unlink(missing_ok=True)
+        before = len(self.said.read_text())
+        print(json.dumps(argv), file=self.process.stdin, flush=True)
+        pid, limit = int(self.process.stdout.readline()), time.monotonic() + 120
+        while not there.exists():
+            assert time.monotonic() < limit, self.said.read_text()
+            time.sleep(0.002)
+        time.sleep(wait)
+        asked = time.monotonic()
+        to(pid, number)
+        code = int(self.process.stdout.readline())
+        assert time.monotonic() - asked < 60  # not when the compiler is done
+        said = self.said.read_text()[before:]
+        assert "Traceback" not in said
+        return code, said
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    program, begun, said = folder / "slow-c++", folder / "begun", folder / "said.txt"
     program.write_text(SLOW)
     program.chmod(0o755)
-    for name, value in (("CXX", program), ("STARTED", started), (kernels.FOLDER, tmp_path / "kernels")):
-        monkeypatch.setenv(name, str(value))
-    return started
+    beside = os.pathsep.join((str(SCRIPT.parents[1]), str(SCRIPT.parent)))
+    settings = {"CXX": str(program), "STARTED": str(begun), kernels.FOLDER: str(folder / "kernels")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=said.open("w"),
+        text=True,
+        env={**os.environ, **settings, "PYTHONPATH": beside, "OMP_NUM_THREADS": "1"},
+    )
+    yield Server(process, said, begun)
+    process.stdin.close()
+    process.wait(60)
 
 
 needs_gcc = pytest.mark.skipif(bool(compiler.missing_to_compile(torch.device("cpu"))), reason="no compiler")
 TO_ITSELF, TO_ALL = os.kill, os.killpg  # as a scheduler does, as a terminal does
 
 
-@pytest.fixture
-def stop(tmp_path: Path, slow: Path) -> Iterator[Callable[..., dict[str, Any]]]:
-    """stop(config, ...): start the run, wait for a file and then some, signal; return exit code and status."""
-    pickled, errors = tmp_path / "config.pickle", tmp_path / "errors.txt"
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=errors.open("w"),
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(mhc_repro.__file__).parents[1]), "OMP_NUM_THREADS": "1"},
-    )
-
-    def call(
-        config: Config, there: Path, wait: float, number: int, to: Callable[[int, int], None]
-    ) -> tuple[int, dict[str, Any]]:
-        run = RunDirectory.of(config)
-        shutil.rmtree(run.path, ignore_errors=True)
-        slow.unlink(missing_ok=True)
-        pickled.write_bytes(pickle.dumps(config))
-        print(pickled, file=process.stdin, flush=True)
-        pid, limit = int(process.stdout.readline()), time.monotonic() + 120
-        while not there.exists():
-            assert time.monotonic() < limit, errors.read_text()
-            time.sleep(0.002)
-        time.sleep(wait)
-        asked = time.monotonic()
-        to(pid, number)
-        code = int(process.stdout.readline())
-        assert time.monotonic() - asked < 10  # not when the compiler is done
-        assert "Traceback" not in errors.read_text()
-        return code, run.read_status()
-
-    yield call
-    process.stdin.close()
-    process.wait(60)
-
-
 @needs_gcc
-def test_a_signal_while_kernels_are_made_is_an_interruption_and_the_run_goes_on_later(config, stop, slow):
+def test_a_signal_while_kernels_are_made_is_an_interruption_and_the_run_goes_on_later(
+    config, server, tmp_path
+):
     """From before the first step to when the compiler is long at work."""
     stopped, random = compiling(config), np.random.Generator(np.random.Philox(1))
-    begun = RunDirectory.of(stopped).path / "manifest.json"
+    run = RunDirectory.of(stopped)
+    (tmp_path / "config.pickle").write_bytes(pickle.dumps(stopped))
     for number, to, there in (
-        (signal.SIGINT, TO_ALL, slow),
-        (signal.SIGINT, TO_ITSELF, begun),
-        (signal.SIGTERM, TO_ALL, begun),
-        (signal.SIGTERM, TO_ITSELF, slow),
+        (signal.SIGINT, TO_ALL, server.begun),
+        (signal.SIGINT, TO_ITSELF, run.path / "manifest.json"),
+        (signal.SIGTERM, TO_ALL, run.path / "manifest.json"),
+        (signal.SIGTERM, TO_ITSELF, server.begun),
     ):
-        code, status = stop(stopped, there, wait := random.uniform(0, 0.3), number, to)
+        shutil.rmtree(run.path, ignore_errors=True)
+        wait = random.uniform(0, 0.3)
+        code, _ = server.stop([str(tmp_path / "config.pickle")], there, wait, number, to)
+        status = run.read_status()
         assert (code, status["status"], status["step"]) == (1, "interrupted", 0), (number, to, wait)
         assert status["message"] == "stopped by a signal"
     stopped.runtime.compile = "off"
@@ -228,21 +239,12 @@ def test_a_signal_while_kernels_are_made_is_an_interruption_and_the_run_goes_on_
 
 
 @needs_gcc
-@pytest.mark.slow  # two fresh processes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_the_compiler_is_tried_ends_it_and_the_exit_code_tells_which(slow, tmp_path, number):
+def test_a_signal_while_the_compiler_is_tried_ends_it_and_the_exit_code_tells_which(server, tmp_path, number):
     where = [f"runtime.results={tmp_path / 'results'}", f"runtime.cache={tmp_path / 'cache'}"]
-    argv = [sys.executable, str(SCRIPT), "connection=hc", *TINY, "runtime.compile=auto", *where]
-    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    limit = time.monotonic() + 120
-    while not slow.exists():
-        assert process.poll() is None
-        assert time.monotonic() < limit
-        time.sleep(0.01)
-    os.killpg(process.pid, number)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 128 + number
+    argv = ["connection=hc", *TINY, "runtime.compile=auto", *where]
+    code, said = server.stop(argv, server.begun, 0, number, TO_ALL)
+    assert code == 128 + number
     assert said.splitlines()[-1].endswith("repeat the command to go on")
-    assert "Traceback" not in said
     status = next((tmp_path / "results").glob("*/*/status.json"))
     assert json.loads(status.read_text())["status"] == "interrupted"
