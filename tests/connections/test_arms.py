@@ -417,20 +417,9 @@ def code_of(arm: str) -> str:
     return repr(sorted({**given, **mixing}.items()))
 
 
-def operators_of(arm: str) -> tuple[str, str]:
-    """Say whose operators an arm's code is made of."""
-    given = settings(arm)
-    return given.get("kind", ""), given.get("mixing", {}).get("kind", "")
-
-
-CODES = {code_of(arm): arm for arm in WHOLE}.values()
-ONE_OF_EACH = {operators_of(arm): arm for arm in CODES}.values()
-
-
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("name", CODES)
+@pytest.mark.parametrize("name", {code_of(arm): arm for arm in WHOLE}.values())
 def test_the_maps_trace_without_a_break(connection, name):
-    """The Python of each; the operators, forward and backward, of one of each kind."""
     config = connection(name)
     unrolled = config.mixing.keys() & {"iterations", "steps"}  # which takes long to trace
     config.mixing = config.mixing | dict.fromkeys(unrolled, 2)
@@ -438,8 +427,7 @@ def test_the_maps_trace_without_a_break(connection, name):
     x = torch.randn(1, 5, module.n, 8, generator=torch.Generator().manual_seed(0))
     plain, plain_maps, _ = module(x, torch.sin)
     torch._dynamo.reset()
-    backend = "aot_eager" if name in ONE_OF_EACH else "eager"
-    traced = torch.compile(lambda x: module(x, torch.sin), fullgraph=True, backend=backend, dynamic=False)
+    traced = torch.compile(lambda x: module(x, torch.sin), fullgraph=True, backend="aot_eager", dynamic=False)
     out, maps, _ = traced(x)
     torch.testing.assert_close(out, plain)
     torch.testing.assert_close(maps, plain_maps)
