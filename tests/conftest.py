@@ -32,7 +32,7 @@ os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")  # as in every run: see t
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
 
-STREAMS_ARMS = ("identity", "hc", "mhc")  # what all arms must do is in connections/test_arms.py
+STREAMS_ARMS = ("identity", "hc", "mhc")  # what all arms must do is in support/arms_table.py
 ARMS = ("baseline", *STREAMS_ARMS)
 
 

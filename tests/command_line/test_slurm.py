@@ -56,8 +56,9 @@ def test_a_study_over_slurm(
         # One hears, as at the end of its time, that it is to be queued again; the other makes room for the urgent.
         wait_until(lambda: bool(begun()))
         (job,) = set(asked("squeue", "--noheader", "--format=%F").split())
-        asked("scancel", "--signal=USR2", f"{job}_{begun()[0]}")
-        wait_until(lambda: len(begun()) == 2)
+        first = f"{job}_{begun()[0]}"
+        asked("scancel", "--signal=USR2", first)
+        wait_until(lambda: "Restarts=1" in asked("scontrol", "show", "job", first) and len(begun()) == 2)
         asked("sbatch", "--partition=urgent", "--exclusive", f"--output={tmp_path / 'log'}", "--wrap=true")
         out, err = process.communicate(timeout=600)
     assert process.returncode == 1, err

@@ -4,7 +4,6 @@ The oracles are written from mHC (arXiv 2512.24880) Eq. 3, 5, 7, 8 and 9 alone, 
 """
 
 import math
-import shutil
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,9 +12,8 @@ import torch
 from torch import Tensor
 
 from mhc_repro.connections import build
-from own_models import stirred
+from one_connection import DIM, awake, branch, streams
 
-DIM = 5
 SIZES = [1, 2, 4, 8]
 
 
@@ -25,21 +23,6 @@ class Result(NamedTuple):
     h: Tensor
     out: Tensor
     h_res: Tensor
-
-
-def awake(settings, layer: int = 1, dim: int = DIM, seed: int = 0):
-    """A float64 connection whose every parameter is off its start, so that all maps depend on the input."""
-    return stirred(build(settings, layer, dim).double(), seed, by=0.5)
-
-
-def streams(n: int, tokens: int = 3, dim: int = DIM, seed: int = 5) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(1, tokens, n, dim, generator=generator, dtype=torch.float64)
-
-
-def branch(h: Tensor) -> Tensor:
-    """A branch that is neither linear nor the same for all features."""
-    return h.sin() + torch.arange(h.shape[-1], dtype=h.dtype)
 
 
 def apply(module, x: Tensor) -> Result:
@@ -276,35 +259,3 @@ def test_autocast_touches_the_branch_and_nothing_else(connection, streams_arm):
     assert torch.equal(seen[1], seen[0])
     torch.testing.assert_close(out, plain, rtol=0, atol=0.1)
     assert not torch.equal(out, plain)  # the branch itself ran in bfloat16
-
-
-# Few Sinkhorn iterations: unrolled code takes a compiler long, and what is compared does not depend on how many.
-QUICK_TO_COMPILE = {"hc": {}, "mhc": {"mixing": {"kind": "sinkhorn", "iterations": 3}}, "identity": {}}
-TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
-
-
-# Compiling takes half a minute in a fresh environment, so all cases but one are slow.
-COMPILED_CASES = [
-    pytest.param(arm, dtype, marks=[] if (arm, dtype) == ("mhc", "float64") else [pytest.mark.slow])
-    for arm in QUICK_TO_COMPILE
-    for dtype in TOLERANCE
-]
-
-
-@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="there is no C++ compiler")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize(("name", "dtype"), COMPILED_CASES)
-def test_compiled_and_uncompiled_agree_forward_and_backward(connection, name, dtype):
-    module = awake(connection(name, **QUICK_TO_COMPILE[name]), dim=16).to(getattr(torch, dtype)).train()
-    results = []
-    for compiled in (False, True):
-        module.compiled = compiled
-        module.zero_grad()
-        x = streams(4, tokens=8, dim=16).to(getattr(torch, dtype)).requires_grad_()
-        out, (_, _, h_res), _ = module(x, branch)
-        (out.sin().sum() + h_res.square().sum()).backward()
-        results.append({"out": out, "h_res": h_res, "streams": x.grad})
-        results[-1] |= {name: parameter.grad for name, parameter in module.named_parameters()}
-    plain, compiled = results
-    for key in plain:
-        assert (compiled[key] - plain[key]).norm() <= TOLERANCE[dtype] * plain[key].norm(), key

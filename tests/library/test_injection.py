@@ -1,23 +1,18 @@
 """A connection put into a model changes no output at step 0, trains, is saved and taken out, or says why not."""
 
 import copy
-from pydoc_data.topics import topics
 
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
 
+from injected_models import CUT, REAL, TEXT, TOKENS, Block, Decoder, decoder, gpt2, next_token, train
 from mhc_repro import GainMonitor, arm_names, eject, inject, parameter_groups
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.library.injected import Injected
 from mhc_repro.runs import read_run
 
-WIDTH, VOCAB = 16, 24
-TOKENS = torch.arange(18).view(3, 6) % VOCAB
-TEXT = torch.tensor(list("\n".join(topics.values()).encode()))  # Python's manual, in bytes
-CUT, BYTES = 9 * len(TEXT) // 10, 16  # what is held out; the length of a window
 # What of the arms is not the function x + F(x) at its start, and why
 REFUSED = {
     "attention_residuals": "keeps the output of every sub-layer",
@@ -36,119 +31,6 @@ REFUSED = {
     "single_pass": "connection.reduce=mean: its last outputs are read",
 }
 ROUNDING = ("deepseek_v4", "orthostochastic")  # off by less than float32 shows
-
-
-class Block(nn.Module):
-    """A pre-norm block whose branch is not blind to the scale of what it reads."""
-
-    def __init__(self, width: int = WIDTH) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
-        self.gate = nn.Linear(width, width)
-        self.kind = "plain"
-
-    def forward(self, x, scale=1.0):
-        x = x + torch.tanh(self.gate(x))
-        return x + scale * self.down(functional.gelu(self.up(self.norm(x))))
-
-
-class Decoder(nn.Module):
-    def __init__(self, block=Block, layers: int = 3) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(VOCAB, WIDTH)
-        self.blocks = nn.ModuleList(block() for _ in range(layers))
-        self.norm, self.head = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, VOCAB)
-
-    def forward(self, tokens):
-        x = self.embedding(tokens)
-        for block in self.blocks:
-            x = block(x, scale=0.7)
-        return self.head(self.norm(x))
-
-
-def decoder(block=Block, dtype=torch.float64, **options):
-    torch.manual_seed(0)
-    return Decoder(block, **options).to(dtype)
-
-
-def gpt2(dtype=torch.float64, vocab=VOCAB, **options):
-    transformers = pytest.importorskip("transformers")
-    sizes = {"vocab_size": vocab, "n_positions": BYTES, "n_embd": WIDTH, "n_layer": 3, "n_head": 2}
-    config = transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0, **options)
-    torch.manual_seed(0)
-    return transformers.GPT2LMHeadModel(config).to(dtype)
-
-
-def vit(dtype=torch.float64):
-    transformers = pytest.importorskip("transformers")
-    sizes = {"hidden_size": WIDTH, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
-    config = transformers.ViTConfig(**sizes, image_size=8, patch_size=4)
-    torch.manual_seed(0)
-    return transformers.ViTForImageClassification(config).to(dtype)
-
-
-def modernbert(dtype=torch.float64):
-    transformers = pytest.importorskip("transformers")
-    config = transformers.ModernBertConfig(
-        vocab_size=257,
-        hidden_size=WIDTH,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=32,
-        pad_token_id=256,
-        **dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")),
-    )
-    torch.manual_seed(0)
-    return transformers.ModernBertForMaskedLM(config).to(dtype)
-
-
-IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
-
-
-def next_byte(model, text, generator):
-    windows = drawn(text, generator)
-    return functional.cross_entropy(model(windows).logits[:, :-1].flatten(0, 1), windows[:, 1:].flatten())
-
-
-def hidden_byte(model, text, generator):
-    windows = drawn(text, generator)
-    hidden = torch.rand(windows.shape, generator=generator) < 0.15
-    return functional.cross_entropy(model(windows.masked_fill(hidden, 256)).logits[hidden], windows[hidden])
-
-
-def of_images(model, text, generator):
-    return functional.cross_entropy(model(IMAGES).logits, torch.tensor([0, 1]))
-
-
-def drawn(text, generator):
-    starts = torch.randint(len(text) - BYTES, (8,), generator=generator).tolist()
-    return torch.stack([text[at : at + BYTES] for at in starts])
-
-
-REAL = {
-    "gpt2": (lambda: gpt2(vocab=256), "GPT2Block", TEXT[None, :BYTES], next_byte),
-    "modernbert": (modernbert, "ModernBertEncoderLayer", TEXT[None, :BYTES], hidden_byte),
-    "vit": (vit, "ViTLayer", IMAGES, of_images),
-}
-
-
-def train(model, steps, forward, groups=None, each=lambda loss: None):
-    torch.manual_seed(1)
-    optimizer = torch.optim.AdamW(groups or model.parameters(), lr=1e-2)
-    for _ in range(steps):
-        loss = forward(model)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        each(loss)
-    return loss.item()
-
-
-def next_token(model):
-    logits = model(TOKENS)
-    logits = getattr(logits, "logits", logits)
-    return functional.cross_entropy(logits[:, :-1].flatten(0, 1), TOKENS[:, 1:].flatten())
 
 
 @pytest.mark.parametrize("name", arm_names())
@@ -308,45 +190,6 @@ def test_under_autocast_and_compiled():
     assert torch.allclose(compiled(TOKENS), before, atol=1e-5)
 
 
-class PostNorm(Block):
-    def forward(self, x, scale=1.0):
-        return self.norm(x + self.gate(x))
-
-
-class Gated(Block):
-    def forward(self, x, scale=1.0):
-        return 0.9 * x + self.gate(x)
-
-
-class Narrow(Block):
-    def forward(self, x, scale=1.0):
-        return (x + self.gate(x))[:, ::2]
-
-
-class Shared(Decoder):
-    def __init__(self) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList([self.blocks[0]] * 3)
-
-
-class Twice(Decoder):
-    def forward(self, tokens):
-        return self.head(self.blocks[0](self.blocks[0](self.embedding(tokens))))
-
-
-class Skips(Decoder):
-    def forward(self, tokens):
-        return self.head(self.blocks[0](self.embedding(tokens)))
-
-
-class Between(Decoder):
-    def forward(self, tokens):
-        x = self.embedding(tokens)
-        for block in self.blocks:
-            x = self.norm(block(x))
-        return self.head(x)
-
-
 class Used(Decoder):
     """What the blocks return is read by others as well: here their sum is."""
 
@@ -356,46 +199,6 @@ class Used(Decoder):
             x = block(x)
             total = total + x
         return self.head(total)
-
-
-def injected_twice():
-    return inject(inject(decoder(), Block, sample=TOKENS), Block, sample=TOKENS)
-
-
-@pytest.mark.parametrize(
-    ("use", "said"),
-    [
-        (lambda m: inject(m(PostNorm), PostNorm, sample=TOKENS), "comes from layer_norm.*a post-norm block"),
-        (lambda m: inject(m(Gated), Gated, sample=TOKENS), "not from an addition to its input"),
-        (lambda m: inject(m(Narrow), Narrow, sample=TOKENS), "keeps the shape"),
-        (lambda m: inject(m(), "Blok", sample=TOKENS), "nearest: Block"),
-        (lambda m: inject(m(), nn.Conv2d, sample=TOKENS), "Conv2d: no module of Decoder"),
-        (lambda m: inject(m(), Block), "sample=: an input of the model is needed"),
-        (lambda m: inject(m(), Block, "mhc_lite", 6, sample=TOKENS), "n may be 1 to 4"),
-        (lambda m: inject(m(), Block, "mch", sample=TOKENS), "did you mean mhc"),
-        (lambda m: injected_twice(), r"injected already; eject\(model\) first"),
-        (lambda m: inject(Shared(), Block, sample=TOKENS), "blocks.1 is blocks.0: shared blocks"),
-        (lambda m: inject(Twice(layers=1), Block, sample=TOKENS), "called 2 times in a forward"),
-        (lambda m: inject(Skips(), Block, sample=TOKENS), "blocks.1: not called in a forward"),
-        (lambda m: inject(Between(), Block, sample=TOKENS), "something stands between"),
-        (lambda m: inject(m(), nn.Module, sample=TOKENS), "lies in blocks"),
-        (lambda m: inject(m(), Decoder, sample=TOKENS), "that is Decoder itself; name the blocks in it"),
-        (lambda m: inject(m(), "", sample=TOKENS), "target='': that is Decoder itself"),
-    ],
-)
-def test_a_mistake_is_one_line_that_teaches(use, said):
-    made = []
-
-    def model(block=Block):
-        made.append(decoder(block))
-        return made[-1]
-
-    with pytest.raises(UserError, match=said) as error:
-        use(model)
-    assert "\n" not in str(error.value)
-    for each in made:  # nothing half-injected, no trace of the look at it
-        assert not any(isinstance(module, Injected) for module in each.modules())
-        assert not any("forward" in vars(module) for module in each.modules())
 
 
 def test_what_others_read_of_the_blocks_goes_on():

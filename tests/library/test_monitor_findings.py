@@ -1,0 +1,110 @@
+"""What the monitor says of a model's maps: transposed use, maps that the streams belie, arms that are dead."""
+
+import pytest
+import torch
+from torch import nn
+
+from mhc_repro import GainMonitor
+from mhc_repro.evidence.verdicts import verdict
+from mhc_repro.runs import read_run
+from own_models import LAYERS, Reference, Stack, seeded, stirred, train
+
+
+def found(run):
+    """What the guards found, whatever it is called."""
+    return sorted(code for word, code in verdict(run).notes() if word != "not judged")
+
+
+def test_narrow_products_wide_maps(tmp_path):
+    model = seeded(Stack)
+
+    def forward(x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return model(x).float()
+
+    with GainMonitor(model, 2, tmp_path / "mine") as monitor:
+        train(model, 4, monitor.step, forward)
+    run = read_run(monitor.path)
+    assert run.gains["row_error"].max() < 1e-6
+    assert found(run) == []
+
+
+def test_an_h_res_used_transposed_is_named_and_measured_as_used(watched, capsys):
+    straight = watched(seeded(Reference), name="straight", steps=2)
+    assert straight.monitor.applied.finding is None
+    turned = watched(seeded(lambda: Reference(turned=True)), name="turned", steps=2)
+    assert found(turned.run) == ["columns_exact", "h_res_transposed"]
+    assert "h_res_transposed: H_res used transposed" in capsys.readouterr().err
+    assert turned.monitor.applied.straight > 100 * turned.monitor.applied.transposed
+    rows = {name: each.run.probe(0) for name, each in (("straight", straight), ("turned", turned))}
+    # two iterations: what is normalised last is exact, and that is the rows only if comb is used as it should be
+    assert rows["straight"]["row_error"].max() < 1e-5 < 1e-3 < rows["straight"]["column_error"].min()
+    assert rows["turned"]["column_error"].max() < 1e-5 < 1e-3 < rows["turned"]["row_error"].min()
+
+
+def test_what_the_streams_do_not_bear_out_is_named(watched, tmp_path):
+    def wrong(module, inputs, outputs):
+        return torch.full((4,), 0.25), torch.ones(4), torch.full((4, 4), 0.25)
+
+    model = stirred(seeded(lambda: Stack("hc")))
+    run = watched(model, steps=1, adapters={"HyperConnection": wrong}).run
+    assert found(run) == ["maps_unexplained"]
+    assert run.connection == "HyperConnection"
+
+
+def test_a_callable_says_the_maps(watched):
+    """The reference's own step as a module of the user's: the same rows as by the adapter of its methods."""
+
+    class Step(nn.Module):
+        def __init__(self, whole, layer):
+            super().__init__()
+            self.whole, self.layer = [whole], layer
+
+        def forward(self, x):
+            whole, layer = self.whole[0], self.layer
+            given, post, comb = Reference.hc_pre(
+                whole, x, whole.hc_fn[layer], whole.hc_scale[layer], whole.hc_base[layer]
+            )
+            self.kept = post, comb
+            return Reference.hc_post(whole, whole.branches[layer](given), x, post, comb)
+
+    class Steps(Reference):
+        hc_pre = hc_post = None
+
+        def __init__(self):
+            super().__init__()
+            self.steps = nn.ModuleList(Step(self, layer) for layer in range(LAYERS))
+
+        def forward(self, x):
+            x = x[:, :, None].repeat(1, 1, self.n, 1)
+            for step in self.steps:
+                x = step(x)
+            return x.sum(2)
+
+    def maps(step, inputs, outputs):
+        post, comb = step.kept
+        whole, layer = step.whole[0], step.layer
+        flat = inputs[0].flatten(2)
+        numbers = flat @ whole.hc_fn[layer][:4].T * (flat.square().mean(-1, keepdim=True) + 1e-6).rsqrt()
+        return (numbers + whole.hc_base[layer][:4]).sigmoid() + 1e-6, post, comb.mT
+
+    by_method = watched(seeded(Reference), name="by_method", steps=2).run.probe(0)
+    by_callable = watched(seeded(Steps), name="by_callable", steps=2, adapters={Step: maps}).run.probe(0)
+    for column in ("composite_forward", "composite_backward", "sigma2", "spread"):
+        assert by_callable[column].tolist() == pytest.approx(by_method[column].tolist(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "reasons"),
+    [
+        ("mhc_tokenbender", {"h_res_identity"}),
+        ("mhc_uniform", {"h_res_uniform", "streams_never_separated"}),
+        ("mhc", set()),
+    ],
+)
+def test_guards_speak_of_what_is_wrong_alone(watched, capsys, name, reasons):
+    run = watched(seeded(lambda: Stack(name)), steps=24, every=4).run
+    said = capsys.readouterr().err
+    assert reasons <= set(found(run))
+    assert all(f"GainMonitor: {reason}: " in said for reason in reasons)
+    assert bool(reasons) == bool(found(run)) == bool(said)

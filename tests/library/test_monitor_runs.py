@@ -1,0 +1,159 @@
+"""A monitored run on disk: how it ended, what goes on, who writes, and what a mistake is told."""
+
+import pytest
+import torch
+from torch import nn
+
+from mhc_repro import GainMonitor
+from mhc_repro.command_line.cli import main
+from mhc_repro.errors import UserError
+from mhc_repro.library import monitor as module
+from mhc_repro.runs import read_run
+from own_models import LAYERS, Stack, batches, seeded, train
+
+
+def test_the_run_is_one_that_the_commands_read(watched, tmp_path, capsys):
+    a = watched(seeded(Stack), name="mhc", settings={"lr": 0.01}).run
+    b = watched(seeded(lambda: Stack("hc")), name="hc").run
+    root = str(tmp_path / "runs")
+    assert main(["ls", "--root", root]) == 0
+    listed = capsys.readouterr().out
+    assert a.run_id in listed
+    assert "6/6" in listed
+    assert main(["show", a.run_id, "--root", root]) == 0
+    shown = capsys.readouterr().out
+    assert "own: Stack, lr=0.01" in shown
+    assert not {"dim:", "lr:", "gate:", "steps: 0"} & set(shown.split()), "a setting that nobody saw"
+    assert "gain" in shown
+    assert main(["compare", a.run_id, b.run_id, "--root", root]) == 0
+    assert "connection.name" in capsys.readouterr().out
+    assert a.layers == LAYERS
+    assert (a.config["data"]["batch"], a.config["data"]["sequence"]) == (3, 5)
+    assert a.manifest["parameters"]["connection"] == sum(
+        p.numel() for n, p in Stack().named_parameters() if ".connection." in n
+    )
+
+
+def test_the_report_reads_it(watched, tmp_path):
+    from mhc_repro.analysis.report import render
+    from mhc_repro.evidence.comparison import read_studies
+
+    for seed in (0, 1):
+        watched(seeded(Stack), name="mhc", seed=seed)
+        watched(seeded(lambda: Stack("hc")), name="hc", seed=seed)
+    texts = render(tmp_path / "runs", read_studies(tmp_path / "runs"), with_pages=False)
+    assert "mine/README.md" in texts
+    assert any(name.endswith("gain-by-layer.svg") for name in texts)
+
+
+def test_how_it_ended(tmp_path):
+    model = seeded(Stack)
+
+    def loop(error=None, loss=1.0):
+        with GainMonitor(model, 1, tmp_path / "mine", overwrite=True) as monitor:
+            for x in batches(2):
+                model(x).sum().backward()
+                monitor.step(loss)
+            path.append(monitor.path)
+            if error:
+                raise error
+
+    path = []
+    for error, status in ((KeyboardInterrupt(), "interrupted"), (ValueError("no"), "failed")):
+        with pytest.raises(type(error)):
+            loop(error)
+        assert read_run(path[-1]).state == status
+    loop(loss=float("nan"))
+    run = read_run(path[-1])
+    assert run.state == "diverged"
+    assert "step 1" in run.status["message"]
+    loop()
+    assert read_run(path[-1]).state == "finished"
+
+
+def test_rows_are_written_together_and_none_is_lost(tmp_path):
+    model = seeded(Stack)
+    shared = torch.zeros(())  # as a captured graph has it: each step's loss in the same place
+
+    def loop():
+        with GainMonitor(model, 3, tmp_path / "mine") as monitor:
+            paths.append(monitor)
+            for count, x in enumerate(batches(5)):
+                model(x).sum().backward()
+                monitor.step(shared.fill_(count))
+                written.append(len(read_run(monitor.path).metrics))
+            raise ValueError("no")
+
+    paths, written = [], []
+    with pytest.raises(ValueError, match="no"):
+        loop()
+    assert written == [1, 1, 1, 4, 4]
+    metrics = read_run(paths[0].path).metrics
+    assert metrics["step"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert metrics["loss/train"].tolist()[1:] == [0, 1, 2, 3, 4]
+
+
+def test_goes_on_at_a_step_that_is_not_looked_at(watched):
+    run = watched(seeded(Stack), steps=5, every=4, start=6).run
+    assert run.metrics["step"].tolist() == [6, 7, 8, 9, 10, 11]
+    assert run.gains["step"].unique().tolist() == [8]
+
+
+def test_goes_on_and_never_over_a_finished_run(watched, tmp_path):
+    model = seeded(Stack)
+    first = watched(model, steps=4).run
+    with pytest.raises(UserError, match=r"a run that has finished; give another name=, seed= or settings="):
+        watched(model, steps=4)
+    assert read_run(first.path).metrics.equals(first.metrics)
+    again = watched(model, steps=4, start=4).run
+    assert again.path == first.path
+    assert again.metrics["step"].tolist() == list(range(9))
+    assert again.gains["step"].unique().tolist() == [0, 2, 4, 6]
+    anew = watched(model, steps=2, overwrite=True).run
+    assert anew.metrics["step"].tolist() == [0, 1, 2]
+
+
+def test_other_ranks_do_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_other_rank", lambda: True)
+    model = seeded(Stack)
+    with GainMonitor(model, 1, tmp_path / "mine") as monitor:
+        assert not model._forward_hooks
+        train(model, 2, monitor.step)
+    assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize(
+    ("use", "said"),
+    [
+        (lambda out: GainMonitor(nn.Linear(2, 2), out=out), "has no hyper-connection that is known"),
+        (lambda out: GainMonitor(Stack(), 0, out), "every=0: must be a whole number, 1 or more"),
+        (lambda out: GainMonitor(Stack(), out=out, tokens=0), "tokens=0: must be a whole number, 1 or more"),
+        (lambda out: GainMonitor(Stack(), out=out, seed="a"), "seed='a': must be a whole number, 0 or more"),
+        (
+            lambda out: GainMonitor(Stack(), out=out, settings={"of": [1]}),
+            r"of=\[1\]: must be a number, a word",
+        ),
+        (lambda out: GainMonitor(Stack(), out=out, jacobian="norm"), "jacobian='norm': must be two names"),
+        (lambda out: GainMonitor(Stack(), out=out, jacobian=("expand", "nor")), "nearest: norm"),
+        (lambda out: GainMonitor(Stack(), out=out, name="my arm"), "name=my arm: must be a plain name"),
+        (lambda out: GainMonitor(Stack(), out=out, adapters={"Wraped": max}), "nearest: Wrapped"),
+        (
+            lambda out: GainMonitor(Stack(), 1, out).step(),
+            "no hyper-connection was seen in this step's forward",
+        ),
+        (
+            lambda out: GainMonitor(Stack(), 1, out).step(torch.ones(2)),
+            r"tensor of shape \(2,\): must be one",
+        ),
+        (lambda out: GainMonitor(Stack(), 1, out).step(acc="7"), "acc='7': must be one number"),
+    ],
+)
+def test_a_mistake_is_one_line_that_teaches(use, said, tmp_path):
+    with pytest.raises(UserError, match=said):
+        use(tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
+
+
+def test_an_adapter_of_other_shapes_is_told(watched):
+    with pytest.raises(UserError, match=r"must return H_pre \(..., n\), H_post \(..., n\) and H_res"):
+        watched(Stack(), adapters={"HyperConnection": lambda *_: (*torch.ones(2, 4), torch.eye(3))})
