@@ -4,21 +4,24 @@
     bpc mhc - hc in stress                      of the differences, paired by seed
     bpc mhc - hc in seeds: mean                 their mean ± half-width of the 95 % t interval
     bpc mhc - hc: settings above                in how many settings of the front page the mean is above the noise
-    bpc mhc - baseline in edge at best: mean    each at the rate where its own loss is lowest, seed by seed
+    bpc mhc - hc: settings decided              in how many their interval leaves out zero, and the noise
+    bpc mhc - baseline in edge at best: mean    each seed at its own best rate, chosen by its validation loss
+    bpc mhc - baseline in edge at one rate      each arm at the rate that is best in the mean
     rate mhc in edge at best: each              that rate
+    sensitivity mhc - identity in edge: mean    how much the two mind their rate
     bench step_ratio mhc                        of the newest record of the bench
-    runs, runs hc, runs diverged hc in edge     how many are recorded, how many of an arm, how many of them diverged
+    runs, runs hc, runs diverged hc in edge     how many trainings are recorded, of an arm, diverged
     torture kills, torture wrong                how many were tried by make torture, how many of all went wrong
 
-An expression names a quantity of the ledger, or `rate`, the peak learning rate, then one arm or two, and where:
-studies or settings, by the beginning of their names less the commas in them, separated by commas; without `in`, the
-settings of the front page.
+An expression names a quantity of the ledger, `rate`, the peak learning rate, or `sensitivity`, then one arm or two,
+and where: studies or settings, by the beginning of their names less the commas in them, separated by commas;
+without `in`, the settings of the front page. A training that two studies share is one.
 """
 
 import re
 from collections.abc import Callable, Sequence
 from itertools import chain
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from statistics import fmean
 
@@ -28,17 +31,18 @@ from mhc_repro.bench.records import newest
 from mhc_repro.errors import UserError
 from mhc_repro.evidence import stats, torture
 from mhc_repro.evidence.comparison import Comparison, Studies
-from mhc_repro.evidence.ledger import LEDGER, Quantity, Recorded, values
-from mhc_repro.evidence.sweeps import LR, rate, sweeps
-from mhc_repro.runs import ENDED, Run
+from mhc_repro.evidence.ledger import LEDGER, Quantity, values
+from mhc_repro.evidence.sweeps import LR, Sweep, rate, sweeps
+from mhc_repro.runs import ENDED, Run, checkout
 
 FORMS = ("range", "size", "each", "mean", "smallest", "largest", "pairs")
-COUNTS = ("settings", "settings above", "settings below", "settings even")
-RATE = Quantity("rate", "peak learning rate", "1", lambda recorded: rate(recorded.run, LR))
-ByArm = Callable[[str], dict[int, Run]]  # an arm's runs by seed
+COUNTS = ("settings", "settings above", "settings below", "settings even", "settings decided")
+RATE, SENSITIVITY = "rate", "sensitivity"
+AT = {"best": Sweep.at_best, "one rate": Sweep.at_one_rate}
+BySeed = Callable[[str], dict[int, float]]  # an arm's numbers in a setting
 _EXPRESSION = re.compile(
     r"(?P<quantity>\w+) (?P<arm>\w+)(?: (?P<sign>[-/]) (?P<other>\w+))?"
-    r"(?: in (?P<where>[^:]+?)(?P<best> at best)?)?(?:: (?P<form>.+))?"
+    r"(?: in (?P<where>[^:]+?)(?: at (?P<at>best|one rate))?)?(?:: (?P<form>.+))?"
 )
 
 
@@ -53,30 +57,55 @@ def number(expression: str, studies: Studies, front: Sequence[Comparison], root:
         return _runs(expression, studies)
     asked = _EXPRESSION.fullmatch(expression.strip())
     form = (asked["form"] or "range") if asked else ""
-    if asked is None or asked["quantity"] not in (RATE.name, *LEDGER) or form not in (*FORMS, *COUNTS):
+    if (
+        asked is None
+        or asked["quantity"] not in (RATE, SENSITIVITY, *LEDGER)
+        or form not in (*FORMS, *COUNTS)
+    ):
         raise UserError(
             f"<!-- n:{expression} -->: write QUANTITY ARM [- ARM] [in STUDY]: FORM with a quantity of "
             f"mhc_repro/evidence/ledger.py and a form of {', '.join((*FORMS, *COUNTS))}"
         )
-    quantity = RATE if asked["quantity"] == RATE.name else LEDGER[asked["quantity"]]
-    found = [
-        [one for one in _numbers(runs, quantity, asked) if not isnan(one)]
-        for runs in _settings(studies, front, asked)
-    ]
+    _check(expression, studies, asked["where"] or "", arms={asked["arm"], asked["other"] or asked["arm"]})
+    quantity = LEDGER.get(asked["quantity"])
+    noise = nan if quantity is None or asked["sign"] == "/" else quantity.noise
+    if form in COUNTS and isnan(noise):
+        raise UserError(f"<!-- n:{expression} -->: settings are counted of differences whose noise is known")
+    found = [_paired(of_setting, asked) for of_setting in _settings(studies, front, asked)]
     found = [of_setting for of_setting in found if of_setting]
     if not found:
         return cells.DASH
-    return _count(found, quantity, form) if form in COUNTS else _text([*chain(*found)], quantity, asked, form)
+    return _count(found, noise, form) if form in COUNTS else _text([*chain(*found)], quantity, asked, form)
 
 
-def _settings(studies: Studies, front: Sequence[Comparison], asked: re.Match[str]) -> list[ByArm]:
-    """Give what reads an arm's runs by seed, for each setting that is asked for."""
-    if not asked["where"]:
-        return [each.ended for each in front]
-    if asked["best"]:
-        found = [sweep for of_study in studies.values() for sweep in sweeps(of_study, LR)]
-        return [each.at_best for each in found if _is_in(each.whole, asked["where"])]
-    return [each.ended for each in chain(*studies.values()) if _is_in(each, asked["where"])]
+def _check(expression: str, studies: Studies, where: str, arms: set[str]) -> None:
+    known = {*abouts(), *(arm for each in chain(*studies.values()) for arm in each.arms)}
+    if strange := arms - known:
+        raise UserError(f"<!-- n:{expression} -->: {min(strange)} is no arm")
+    named = {*studies, *(path.stem for path in (checkout() / "conf" / "study").glob("*.yaml"))}
+    for place in filter(None, (place.strip() for place in where.split(","))):
+        if place.partition(" ")[0] not in named:
+            raise UserError(f"<!-- n:{expression} -->: {place} is no study, nor a setting of one")
+
+
+def _settings(studies: Studies, front: Sequence[Comparison], asked: re.Match[str]) -> list[BySeed]:
+    """Give what reads an arm's numbers by seed, for each setting that is asked for."""
+    where, name = asked["where"] or "", asked["quantity"]
+    whole = [sweep for of_study in studies.values() for sweep in sweeps(of_study, LR)]
+    whole = [each for each in whole if _is_in(each.whole, where)]
+    if name == SENSITIVITY:
+        return [each.sensitivity for each in whole]
+
+    def read(run: Run) -> float:
+        return rate(run, LR) if name == RATE else values(run)[name]
+
+    def reader(runs: Callable[[str], dict[int, Run]]) -> BySeed:
+        return lambda arm: {seed: read(run) for seed, run in runs(arm).items()}
+
+    if at := AT.get(asked["at"] or ""):
+        return [reader(at.__get__(each)) for each in whole]
+    every = [each for each in chain(*studies.values()) if _is_in(each, where)] if where else front
+    return [reader(each.ended) for each in every]
 
 
 def _is_in(setting: Comparison, where: str) -> bool:
@@ -84,30 +113,28 @@ def _is_in(setting: Comparison, where: str) -> bool:
     return name.startswith(tuple(f"{start.strip()} " for start in where.split(",")))
 
 
-def _numbers(runs: ByArm, quantity: Quantity, asked: re.Match[str]) -> list[float]:
-    ours, other = (
-        {seed: _value(run, quantity) for seed, run in runs(arm).items()} if arm else {}
-        for arm in (asked["arm"], asked["other"])
-    )
-    if asked["other"] is None:
-        return list(ours.values())
-    compare = stats.ratio if asked["sign"] == "/" else float.__sub__
-    return [compare(ours[seed], other[seed]) for seed in ours if seed in other]
+def _paired(of_setting: BySeed, asked: re.Match[str]) -> list[float]:
+    """Return an arm's numbers in a setting, or what sets them apart from another's of the same seeds."""
+    found = of_setting(asked["arm"])
+    if asked["other"]:
+        compare = stats.ratio if asked["sign"] == "/" else float.__sub__
+        other = of_setting(asked["other"])
+        found = {seed: compare(found[seed], other[seed]) for seed in found.keys() & other.keys()}
+    return [found[seed] for seed in sorted(found) if not isnan(found[seed])]
 
 
-def _value(run: Run, quantity: Quantity) -> float:
-    return quantity.read(Recorded(run)) if quantity is RATE else values(run)[quantity.name]
-
-
-def _count(found: Sequence[Sequence[float]], quantity: Quantity, form: str) -> str:
+def _count(found: Sequence[Sequence[float]], noise: float, form: str) -> str:
+    if form == "settings decided":
+        return str(sum(stats.interval(of_setting).side(noise) != 0 for of_setting in found))
     means = [fmean(of_setting) for of_setting in found]
-    above, below = (sum(sign * mean > quantity.noise for mean in means) for sign in (1, -1))
+    above, below = (sum(sign * mean > noise for mean in means) for sign in (1, -1))
     counts = {"above": above, "below": below, "even": len(means) - above - below}
     return str(counts.get(form.rpartition(" ")[2], len(means)))
 
 
-def _text(numbers: Sequence[float], quantity: Quantity, asked: re.Match[str], form: str) -> str:
-    decimals = 2 if asked["sign"] == "/" else quantity.decimals
+def _text(numbers: Sequence[float], quantity: Quantity | None, asked: re.Match[str], form: str) -> str:
+    decimals = 3 if quantity is None else quantity.decimals
+    decimals = 2 if asked["sign"] == "/" else decimals
     if form == "pairs":
         return str(len(numbers))
     if form in ("each", "mean"):
@@ -123,15 +150,16 @@ def _text(numbers: Sequence[float], quantity: Quantity, asked: re.Match[str], fo
 
 def _runs(expression: str, studies: Studies) -> str:
     what, _, where = expression.partition(" in ")
-    said = what.split()[1:]
+    said = set(what.split()[1:])
+    _check(expression, studies, where, said - {*ENDED})
     settings = [each for each in chain(*studies.values()) if not where or _is_in(each, where)]
-    if strange := set(said) - {*ENDED, *abouts()}:
-        raise UserError(f"<!-- n:{expression} -->: {min(strange)} is neither {', '.join(ENDED)} nor an arm")
-    return str(sum({run.state, run.connection} >= set(said) for each in settings for run in each.runs))
+    found = (run for each in settings for run in each.runs if {run.state, run.connection} >= said)
+    return str(len({run.run_id for run in found}))
 
 
 def _bench(expression: str, root: Path) -> str:
-    _, key, arm = expression.split()
     record = next(iter(newest(root)), None)
-    number = record["connections"].get(arm, {}).get(key) if record else None
-    return cells.DASH if number is None else cells.number(number, 2)
+    match expression.split():
+        case [_, key, arm] if record is None or key in record["connections"].get(arm, {}):
+            return cells.DASH if record is None else cells.number(record["connections"][arm][key], 2)
+    raise UserError(f"<!-- n:{expression} -->: write bench KEY ARM, of an arm and a number that it measured")

@@ -1,14 +1,18 @@
-"""A study's runs over a rate that it sweeps: one grid for every arm, held-out bits at each of its rates by seed."""
+"""A study's runs over a rate that it sweeps: one grid for every arm, held-out bits at each of its rates by seed.
+
+A rate is chosen by the bits of the validation split, and what is then shown of it is of the test split.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import isnan, nan
+from math import inf, isnan, nan
+from statistics import fmean
 
 from mhc_repro.evidence.comparison import Comparison, comparisons, settings
-from mhc_repro.evidence.ledger import values
-from mhc_repro.evidence.sensitivity import best
-from mhc_repro.runs import Run
+from mhc_repro.evidence.ledger import column, values
+from mhc_repro.evidence.sensitivity import best, sensitivity
+from mhc_repro.runs import ENDED, Run
 
 LR, MAPS_LR = "optim.lr", "optim.connection_lr"
 SWEPT = {LR: "peak learning rate", MAPS_LR: "rate of the maps over the body's"}
@@ -38,20 +42,41 @@ class Sweep:
         config = self.whole.runs[0].config
         return FREQUENCIES.get((str(config["data"]["name"]), int(config["train"]["test_windows"])), nan)
 
-    def bits(self, arm: str) -> dict[int, list[float]]:
+    def bits(self, arm: str, split: str = "test") -> dict[int, list[float]]:
         """Return bits at the end by seed, one a rate: infinite where a run diverged, NaN where there is none."""
-        runs = self.whole.arms[arm]
-        found = {(run.seed, rate(run, self.key)): values(run)["bpc"] for run in runs}
+        runs = self.whole.arms.get(arm, [])
+        found = {(run.seed, rate(run, self.key)): _bits(run, split) for run in runs}
         seeds = sorted({run.seed for run in runs})
         return {seed: [found.get((seed, each), nan) for each in self.grid] for seed in seeds}
 
+    def sensitivity(self, arm: str) -> dict[int, float]:
+        """Return an arm's LR sensitivity by seed; NaN where a rate of the grid is missing."""
+        before = {
+            run.seed: column(run.metrics[run.metrics["step"] == 0], "bpc/val")
+            for run in self.whole.arms.get(arm, [])
+        }
+        start = {seed: float(bits.iloc[0]) for seed, bits in before.items() if len(bits)}
+        return {seed: float(sensitivity(bits, start.get(seed, nan))) for seed, bits in self.bits(arm).items()}
+
     def at_best(self, arm: str) -> dict[int, Run]:
-        """Return an arm's run at its rate of the lowest bits, by seed; none where a rate of the grid is missing."""
-        runs = {(run.seed, rate(run, self.key)): run for run in self.whole.arms.get(arm, ())}
-        found = (
-            {seed: float(best(self.grid, bits)[0]) for seed, bits in self.bits(arm).items()} if runs else {}
-        )
+        """Return an arm's run at each seed's own best rate; none where a rate of the grid is missing."""
+        found = {seed: float(best(self.grid, bits)[0]) for seed, bits in self.bits(arm, "val").items()}
+        runs = {(run.seed, rate(run, self.key)): run for run in self.whole.arms.get(arm, [])}
         return {seed: runs[seed, lowest] for seed, lowest in found.items() if not isnan(lowest)}
+
+    def at_one_rate(self, arm: str) -> dict[int, Run]:
+        """Return an arm's runs by seed at the rate that is best in the mean, of the rates with the most seeds."""
+        by_rate: dict[float, dict[int, Run]] = {}
+        for run in self.whole.arms.get(arm, []):
+            if run.state in ENDED:
+                by_rate.setdefault(rate(run, self.key), {})[run.seed] = run
+        most = max(map(len, by_rate.values()), default=0)
+        whole = [by_rate[each] for each in sorted(by_rate) if len(by_rate[each]) == most]
+        return min(whole, key=lambda runs: fmean(_bits(run, "val") for run in runs.values()), default={})
+
+
+def _bits(run: Run, split: str) -> float:
+    return inf if run.state == "diverged" else values(run)[f"bpc_{split}"]
 
 
 def rate(run: Run, key: str) -> float:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fake_runs import held_by
 from mhc_repro.analysis import prose
 from mhc_repro.errors import UserError
 from mhc_repro.evidence import torture
@@ -18,6 +19,8 @@ BITS = {  # by setting, arm and seed
     ("two", "baseline"): [4.0],
     ("two", "hc"): [4.001],
     ("twofold", "hc"): [5.0],
+    ("close", "hc"): [3.0, 3.1, 3.2],
+    ("close", "mhc"): [3.03, 3.13, 3.24],
 }
 OVER_RATES = {  # by arm and seed, a rate each
     "baseline": [[4.0, 3.5, 3.6], [4.0, 3.7, 3.8], [4.0, 3.6, 3.5]],
@@ -67,15 +70,24 @@ def number(fake: Callable[..., Run], tmp_path: Path) -> Callable[[str], str]:
         ("bpc hc - baseline: settings above", "1"),
         ("bpc hc - baseline: settings even", "1"),  # by 0.001, less than a run repeated differs by
         ("bpc mhc - baseline: settings below", "1"),
+        ("bpc hc - baseline: settings decided", "0"),  # 0.040 ± 0.050
+        ("bpc hc - mhc in close: settings decided", "1"),
         ("bpc hc in late", "inf"),
-        ("bpc hc in nowhere", "–"),
+        ("bpc hc in edge_small", "–"),  # a study of which nothing is recorded
         ("bpc baseline in rates at best", "3.500 to 3.700"),
         ("bpc mhc - baseline in rates at best: each", "-0.100 / 0.000"),
         ("rate baseline in rates at best: each", "0.003 / 0.003 / 0.010"),
         ("rate mhc in rates lr 0.001", "0.001"),
+        (
+            "rate baseline in rates at one rate: each",
+            "0.003 / 0.003 / 0.003",
+        ),  # 3.60 in the mean, 3.63 at 0.01
+        ("sensitivity baseline in rates: each", "0.200 / 0.133 / 0.200"),  # (0.5 + 0 + 0.1) / 3, ...
+        ("sensitivity mhc - baseline in rates: each", "0.067 / 0.033"),
+        ("sensitivity hc in rates", "–"),
         ("bpc hc in rates at best", "–"),
         ("bpc hc in one at best", "–"),  # one rate is no grid
-        ("runs", "33"),
+        ("runs", "39"),
         ("runs diverged", "1"),
         ("runs diverged hc", "1"),
         ("runs diverged mhc", "0"),
@@ -91,11 +103,47 @@ def test_an_expression_is_worked_out(number, expression, text):
     assert number(expression) == text
 
 
-@pytest.mark.parametrize("wrong", ["bits hc", "bpc", "bpc hc - ", "bpc hc: often", "hc bpc in one"])
+@pytest.mark.parametrize(
+    "wrong", ["bits hc", "bpc", "bpc hc - ", "bpc hc: often", "hc bpc in one", "bpc hc at one"]
+)
 def test_what_cannot_be_read_is_one_line(number, wrong):
     with pytest.raises(UserError, match="write QUANTITY ARM") as error:
         number(wrong)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("bpc hc in nowhere", "nowhere is no study"),
+        ("bpc hc in one, twoo", "twoo is no study"),
+        ("bpc hcc in one", "hcc is no arm"),
+        ("runs lost hc", "lost is no arm"),
+        ("bench step_ratio", "write bench KEY ARM"),
+        ("bpc hc / baseline: settings below", "of differences whose noise is known"),
+        ("grad_max hc - baseline: settings above", "of differences whose noise is known"),
+    ],
+)
+def test_what_is_not_there_is_named(number, wrong, said):
+    with pytest.raises(UserError, match=said) as error:
+        number(wrong)
+    assert "\n" not in str(error.value)
+
+
+def test_a_training_that_two_studies_share_is_one(fake, tmp_path):
+    run = fake("hc", bits=3.0, study="one")
+    studies = by_study([run, held_by("two", run), fake("hc", bits=3.1, seed=1, study="two")])
+    assert prose.number("runs hc", studies, [], tmp_path) == "2"
+    assert prose.number("runs hc in one", studies, [], tmp_path) == "1"
+
+
+def test_a_rate_is_chosen_by_the_validation_loss(fake, tmp_path):
+    runs = [
+        fake("hc", bits=bits, val=val, study="rates", optim__lr=lr)
+        for lr, bits, val in ((1e-3, 3.5, 3.4), (3e-3, 3.4, 3.6), (1e-2, 3.6, 3.7))
+    ]
+    assert prose.number("bpc hc in rates at best", by_study(runs), [], tmp_path) == "3.500"
+    assert prose.number("bpc hc in rates at one rate", by_study(runs), [], tmp_path) == "3.500"
 
 
 def test_what_was_tortured_is_counted(number, tmp_path):

@@ -117,6 +117,18 @@ def test_what_was_not_recorded_is_no_number():
     assert all(map(isnan, values(made("running")).values()))
 
 
+def test_a_step_that_the_scaler_of_float16_tried_is_no_spike():
+    run = made()
+    tried = run.metrics["step"].isin([5, 6, 140, 141])
+    vars(run)["metrics"] = run.metrics.assign(**{"grad/skipped": tried.astype(int)})
+    norms = [key for key in run.metrics if key.startswith("grad/norm")]
+    run.metrics.loc[tried, norms] = nan
+    assert values(run)["grad_spikes"] == EXPECTED["grad_spikes"]
+    broken = made()
+    vars(broken)["metrics"] = run.metrics.assign(**{"grad/skipped": 0})
+    assert values(broken)["grad_spikes"] == EXPECTED["grad_spikes"] + 4
+
+
 def test_a_quantity_is_read_once_and_only_when_it_is_asked_for(monkeypatch):
     run, asked = made(), []
     for name in ("bpc", "composite"):

@@ -31,7 +31,8 @@ def runs() -> list[Run]:
 def fake() -> Callable[..., Run]:
     """Make a run that was never on disk: its metric rows, and what differs from the default config.
 
-    `bits` makes the rows of a run that began at 8 and ended there, or diverged where they are inf.
+    `bits` makes the rows of a run that began at 8 and ended there, or diverged where they are inf; `val`: its
+    validation ended there.
     """
     numbers = count()
 
@@ -47,6 +48,7 @@ def fake() -> Callable[..., Run]:
         manifest: dict[str, Any] | None = None,
         gains: list[dict[str, float]] | None = None,
         bits: float | None = None,
+        val: float | None = None,
         verdict: Verdict = Verdict(),  # noqa: B008
         **options: Any,
     ) -> Run:
@@ -56,7 +58,10 @@ def fake() -> Callable[..., Run]:
             group, _, key = dotted.partition("__")
             setattr(getattr(config, group), key, value)
         if bits is not None:
-            rows = [{"step": 0, "bpc/val": 8.0}, {"step": 60, "bpc/test": bits}]
+            rows = [
+                {"step": 0, "bpc/val": 8.0},
+                {"step": 60, "bpc/test": bits, "bpc/val": bits if val is None else val},
+            ]
             state = "diverged" if bits == np.inf else state
         filled = {"protocol_version": PROTOCOL_VERSION, "commit": "abcdef0123", "dirty": False}
         run = Run(

@@ -10,21 +10,22 @@ from mhc_repro.analysis.tables import cells
 from mhc_repro.evidence import stats
 from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.comparison import Comparison
-from mhc_repro.evidence.ledger import column
-from mhc_repro.evidence.sensitivity import best, largest_stable, sensitivity
-from mhc_repro.evidence.sweeps import FREQUENCIES, LR, MAPS_LR, Sweep, sweeps
-from mhc_repro.runs import Run
+from mhc_repro.evidence.ledger import values
+from mhc_repro.evidence.sensitivity import largest_stable
+from mhc_repro.evidence.sweeps import FREQUENCIES, LR, MAPS_LR, Sweep, rate, sweeps
 
 TITLES = {LR: "Over learning rates", MAPS_LR: "Over the rate of the maps"}
 GRID = (
     "Held-out bits per character at the end. The grid is all rates that the study has in a setting; what lacks one "
-    "has no number over the grid, only a dash. Best: the rate with the lowest loss, and that loss. "
+    "has no number over the grid, only a dash. Best: the rate with the lowest validation loss, seed by seed, and "
+    "the held-out bits there. "
 )
 CAPTION = (
     "Sensitivity: mean over the grid of min(loss, loss at the start) minus the lowest of the grid (Wortsman et "
     "al., arXiv 2309.14322, there in nats), a run that diverged counting as the start. Largest stable: the "
     "largest rate up to which no run diverged or, above the best rate, ended at or above what the frequencies of "
-    "bytes alone give on the same windows of enwik8 ({frequencies}); ≥: the grid ends there. A difference is that "
+    "bytes alone give on the same windows of enwik8 ({frequencies}); ≥: the grid ends there. Another threshold "
+    "would order the arms otherwise. A difference is that "
     "of the same seeds, with the 95 % t interval from {fewest} on; below zero the arm of the row has the lower "
     "loss, or minds less. None of this sees spikes that heal, and none compares arms that differ in what a rate "
     "means."
@@ -53,11 +54,10 @@ def table(of_study: Sequence[Comparison], key: str = LR) -> pd.DataFrame:
 def _rows(sweep: Sweep) -> Iterator[dict[str, str]]:
     rates, arms = sweep.grid, sweep.whole.arms
     found = {arm: sweep.bits(arm) for arm in arms}
-    start = {arm: _start(runs) for arm, runs in arms.items()}
-    lowest = {arm: {seed: best(rates, each) for seed, each in of.items()} for arm, of in found.items()}
-    bits = {arm: {seed: float(loss) for seed, (_, loss) in of.items()} for arm, of in lowest.items()}
-    minds = {
-        arm: {seed: float(sensitivity(each, start[arm].get(seed, nan))) for seed, each in of.items()}
+    minds = {arm: sweep.sensitivity(arm) for arm in arms}
+    lowest = {arm: sweep.at_best(arm) for arm in arms}
+    bits = {
+        arm: {seed: values(lowest[arm][seed])["bpc"] if seed in lowest[arm] else nan for seed in of}
         for arm, of in found.items()
     }
     for arm, of in found.items():
@@ -73,10 +73,12 @@ def _rows(sweep: Sweep) -> Iterator[dict[str, str]]:
             "arm": style(arm).label,
             "seeds": str(len(of)),
             **{
-                f"{rate:g}": cells.cell([each[at] for each in of.values()], 3)
-                for at, rate in enumerate(rates)
+                f"{swept:g}": cells.cell([each[at] for each in of.values()], 3)
+                for at, swept in enumerate(rates)
             },
-            "best rate": _counted([float(rate) for rate, _ in lowest[arm].values()]),
+            "best rate": _counted(
+                [rate(lowest[arm][seed], sweep.key) if seed in lowest[arm] else nan for seed in of]
+            ),
             "bits there": cells.cell(list(bits[arm].values()), 3),
             **(judged if sweep.key == LR else {}),
         }
@@ -97,8 +99,3 @@ def _gap(of: dict[str, dict[int, float]], arm: str) -> str:
         return cells.DASH
     gaps = stats.paired(of[arm], of.get(BASELINE, {}))
     return cells.cell([gap for gap in gaps.values() if not isnan(gap)], 3)
-
-
-def _start(runs: Sequence[Run]) -> dict[int, float]:
-    before = {run.seed: column(run.metrics[run.metrics["step"] == 0], "bpc/val") for run in runs}
-    return {seed: float(bits.iloc[0]) for seed, bits in before.items() if len(bits)}
