@@ -48,6 +48,6 @@ def picture(folder: str) -> str:
     """Show the one picture, its first half alone on a narrow screen."""
     return (
         f'<picture><source media="(max-width: 600px)" srcset="{folder}{HALF}">'
-        f'<img alt="Gain against loss of every run; mHC minus HC by setting" src="{folder}{PICTURE}"></picture>'
+        f'<img alt="Gain against loss of the runs of the settings below; mHC minus HC by setting" src="{folder}{PICTURE}"></picture>'
         f"\n\n{CAPTION}"
     )

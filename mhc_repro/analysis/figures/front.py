@@ -13,10 +13,10 @@ from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.ledger import LEDGER, values
 
 CAPTION = (
-    "(a) Every run: largest composite gain of its training (a residual net: exactly 1) against its held-out bits "
-    "minus those of the baseline with its seed; larger marks are deeper nets, dotted what the paper reports. (b) "
-    "mHC minus HC, paired by seed, a row a setting: sub-layers × dim, peak learning rate; grey: no more than a run "
-    "repeated differs by."
+    "(a) Every run of the settings below: largest composite gain (a residual net: 1) against held-out bits minus "
+    "those of the baseline with its seed; larger marks are deeper nets, dotted what the paper reports. (b) mHC minus "
+    "HC, paired by seed, a row a setting: sub-layers × dim, peak learning rate; grey: no more than a run repeated "
+    "differs by."
 )
 NOISE = LEDGER["bpc"].noise
 
