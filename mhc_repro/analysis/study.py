@@ -27,7 +27,7 @@ def page(study: str, comparisons: Sequence[Comparison], home: str = "../../") ->
     sections = {
         "Tables": [*stability.pieces(comparisons)],
         "Figures": [*_figures(comparisons)],
-        "Runs": [*_runs(comparisons)],
+        "Runs": [*_listed(comparisons)],
         "Predictions, and what came of them": [*_log(study, home)],
     }
     sections = {title: pieces for title, pieces in sections.items() if pieces}
@@ -72,11 +72,11 @@ def _figures(comparisons: Sequence[Comparison]) -> Iterator[str]:
         yield from (*images, caption)
 
 
-def _runs(comparisons: Sequence[Comparison]) -> Iterator[str]:
+def _listed(comparisons: Sequence[Comparison]) -> Iterator[str]:
     """List the study's runs, and what they took."""
     runs = [run for each in comparisons for run in each.runs]
     hours = sum(run.status.get("wall_seconds") or 0 for run in runs) / 3600
-    yield cells.markdown(_table(comparisons))
+    yield cells.markdown(_runs(comparisons))
     yield f"{len(runs)} runs, {hours:.1f} hours of computing."
 
 
@@ -97,7 +97,7 @@ def _link(text: str, home: str, target: str) -> str:
     return f"[{text}]({home}{target})" if home else text
 
 
-def _table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
+def _runs(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     rows = [
         {
             "setting": comparison.setting,
