@@ -7,7 +7,7 @@ import pandas as pd
 from mhc_repro.analysis.figures.front import CAPTION
 from mhc_repro.analysis.tables import cells, pairs
 from mhc_repro.evidence.arms import BASELINE
-from mhc_repro.evidence.chosen import chosen
+from mhc_repro.evidence.chosen import chosen, main_arms
 from mhc_repro.evidence.comparison import Comparison, Studies, joined
 
 PICTURE, HALF = "figures/gain-and-loss.svg", "figures/gain-and-loss-half.svg"
@@ -31,23 +31,27 @@ def label(setting: Comparison) -> str:
 
 
 def table(found: Sequence[Comparison], folder: str) -> str:
-    """Write the table of settings: a row links the page of its study, which lists its runs."""
+    """Write the table of settings: a row links the page of each study that holds runs of it, which lists them."""
     rows = []
     for setting in found:
         runs = pairs.paired_runs(setting)
         if seeds := len(runs[BASELINE]):
-            name = f"[{label(setting)}]({folder}{setting.study.split(' ')[0]}/README.md), {seeds} seeds"
-            rows.append({"setting": name} | pairs.row(setting, runs))
+            studies = dict.fromkeys(run.study for arm in main_arms() for run in runs[arm].values())
+            named = zip((label(setting), *[*studies][1:]), studies, strict=True)
+            links = " + ".join(f"[{name}]({folder}{study}/README.md)" for name, study in named)
+            count = f"{seeds} seeds" if seeds > 1 else "one seed"
+            rows.append({"setting": f"{links}, {count}"} | pairs.row(setting, runs))
     if not rows:
         return pairs.EMPTY
     frame = pd.DataFrame(rows, dtype=object)[["setting", *pairs.gaps(), *pairs.gains()]]
-    return cells.markdown(cells.without_unknown(frame, *pairs.beside()).rename(columns=pairs.gains()))
+    shown = cells.without_unknown(frame, *pairs.beside()).rename(columns=pairs.gains())
+    return cells.markdown(shown, aligned=False)
 
 
 def picture(folder: str) -> str:
     """Show the one picture, its first half alone on a narrow screen."""
     return (
         f'<picture><source media="(max-width: 600px)" srcset="{folder}{HALF}">'
-        f'<img alt="Gain against loss of the runs of the settings below; mHC minus HC by setting" src="{folder}{PICTURE}"></picture>'
+        f'<img alt="Gain against loss, and mHC minus HC, in the settings below" src="{folder}{PICTURE}"></picture>'
         f"\n\n{CAPTION}"
     )

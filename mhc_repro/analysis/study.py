@@ -1,4 +1,4 @@
-"""The page of a study: what it asks, what was predicted and came of it, tables, figures, every run by its id."""
+"""The page of a study: what it asks, tables, figures, every run by its id, what was predicted and came of it."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -24,33 +24,60 @@ def path(study: str) -> str:
 
 def page(study: str, comparisons: Sequence[Comparison], home: str = "../../") -> str:
     """Write a study's page; `home` leads from it to the checkout, "" where links to that make no sense."""
-    about = [*_question(study, home), labels.provenance(comparisons), *_log(study, home)]
-    pieces = [NOTICE, f"# Study `{study}`", *about, "## Tables", *stability.pieces(comparisons), "## Figures"]
+    sections = {
+        "Tables": [*stability.pieces(comparisons)],
+        "Figures": [*_figures(comparisons)],
+        "Runs": [*_listed(comparisons)],
+        "Predictions, and what came of them": [*_log(study, home)],
+    }
+    sections = {title: pieces for title, pieces in sections.items() if pieces}
+    links = " · ".join(f"[{title}](#{_anchor(title)})" for title in sections)
+    about = [NOTICE, f"# Study `{study}`", *_question(study), links, *_plan(study, home)]
+    about.append(labels.provenance(comparisons))
+    pieces = [piece for title, found in sections.items() for piece in (f"## {title}", *found)]
+    return "\n\n".join([*about, *pieces]) + "\n"
+
+
+def _anchor(title: str) -> str:
+    """Give the name that GitHub gives a heading."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
+def _question(study: str) -> Iterator[str]:
+    """Quote what the study's file opens with."""
+    file = checkout() / _plan_of(study)
+    if file.is_file():
+        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("# ")]
+        yield "> " + " ".join(line[2:] for line in lines if not line.startswith("# @"))
+
+
+def _plan(study: str, home: str) -> Iterator[str]:
+    """Say where the study's plan is."""
+    plan = _plan_of(study)
+    if (checkout() / plan).is_file():
+        yield f"Its plan: {_link(f'`{plan}`', home, plan)}; `make study STUDY={study}` repeats it."
+
+
+def _plan_of(study: str) -> str:
+    return f"conf/study/{study}.yaml"
+
+
+def _figures(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Show the study's figures, each caption once."""
     captions: dict[str, list[str]] = {}
     for figure in figures.of_study(comparisons):
         image = f"![{labels.alt_text(figure.name)}](../{figure.path})"
         captions.setdefault(figure.caption, []).append(image)
     for caption, images in captions.items():
-        pieces += [*images, caption]
+        yield from (*images, caption)
+
+
+def _listed(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """List the study's runs, and what they took."""
     runs = [run for each in comparisons for run in each.runs]
     hours = sum(run.status.get("wall_seconds") or 0 for run in runs) / 3600
-    pieces += [
-        "## Runs",
-        cells.markdown(_runs(comparisons)),
-        f"{len(runs)} runs, {hours:.1f} hours of computing.",
-    ]
-    return "\n\n".join(pieces) + "\n"
-
-
-def _question(study: str, home: str) -> Iterator[str]:
-    """Quote what the study's file opens with."""
-    file = checkout() / "conf" / "study" / f"{study}.yaml"
-    if file.is_file():
-        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("# ")]
-        words = " ".join(line[2:] for line in lines if not line.startswith("# @"))
-        yield f"> {words}"
-        plan = f"conf/study/{study}.yaml"
-        yield f"Its plan: {_link(f'`{plan}`', home, plan)}; `make study STUDY={study}` repeats it."
+    yield cells.markdown(_runs(comparisons))
+    yield f"{len(runs)} runs, {hours:.1f} hours of computing."
 
 
 def _log(study: str, home: str) -> Iterator[str]:
@@ -60,7 +87,6 @@ def _log(study: str, home: str) -> Iterator[str]:
     about = re.compile(rf"[Ss]tudy `{study}`|\A[\d-]+ {study}\b", re.IGNORECASE)
     entries = [entry for entry in text.split("\n## ")[1:] if about.search(entry)]
     if entries:
-        yield "## Predictions, and what came of them"
         yield f"As the {_link('log', home, LOG.as_posix())} has it, each number as it was on its day."
     for entry in reversed(entries):
         title, _, body = entry.partition("\n")

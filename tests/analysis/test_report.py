@@ -102,7 +102,19 @@ def test_the_page_of_a_study_quotes_its_question_and_what_the_log_says_of_it(fak
     titles = [f"Six seeds, paired: {end}" for end in ("predictions", "what came of it")]
     assert sorted(titles, key=text.index) == titles
     assert "**Wrong.** mHC is above HC by 0.021" in text
-    assert "Predictions" not in study_page.page("zoo", comparisons([fake(study="zoo")]))
+
+
+def test_the_page_of_a_study_leads_to_its_sections_the_log_last(fake):
+    def sections(study: str) -> list[str]:
+        text = study_page.page(study, comparisons([fake(study=study)]))
+        links = dict(re.findall(r"\[([^]]+)\]\(#([^)]+)\)", text.partition("\n## ")[0]))
+        headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+        assert links == {each: re.sub(r"\W+", "-", each).lower() for each in headings}
+        assert "\n\n## " not in re.sub(r"\n## .+\n\n(?!## )", "", text)  # none is empty
+        return headings
+
+    assert sections("seeds") == ["Tables", "Figures", "Runs", "Predictions, and what came of them"]
+    assert sections("zoo") == ["Tables", "Figures", "Runs"]  # the log has nothing on it
 
 
 def test_what_is_not_there_is_said_and_no_number_stays(fake, tmp_path):

@@ -4,6 +4,7 @@ One seed is printed as its value, two as both values. Of three or more, losses a
 the 95 % t interval; what is positive and may lie orders of magnitude apart, such as a gain, as median and range.
 """
 
+import re
 from collections.abc import Collection, Sequence
 from math import inf, isfinite, isnan
 from statistics import median
@@ -100,16 +101,17 @@ def number(value: float, decimals: int | None = None) -> str:
     return f"{value:,.{_places(value) if decimals is None else decimals}f}"
 
 
-def markdown(frame: pd.DataFrame) -> str:
-    """Print as a GitHub table: text to the left, numbers to the right."""
+def markdown(frame: pd.DataFrame, aligned: bool = True) -> str:
+    """Print as a GitHub table: text to the left, numbers to the right; `aligned` or in fewest bytes."""
     escaped = frame.map(lambda text: text.replace("|", "\\|"))
-    return tabulate(
+    printed = tabulate(
         escaped.to_numpy().tolist(),
         headers=list(frame.columns),
         tablefmt="pipe",
         disable_numparse=True,
         colalign=["left" if name in TEXT_COLUMNS else "right" for name in frame.columns],
     )
+    return printed if aligned else re.sub(r" +(?= )|(?<=--)-+", "", printed)
 
 
 def _places(value: float) -> int:

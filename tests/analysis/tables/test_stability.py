@@ -204,6 +204,12 @@ def test_markdown_escapes_and_aligns():
     assert lines[2] == "| a\\|b  |     – | ok       |"
 
 
+def test_a_table_that_is_not_aligned_says_the_same_in_fewer_bytes():
+    frame = pd.DataFrame({"arm": ["a", "a long name"], "a long head": ["-0.1 ± 2", "–"]})
+    short = "| arm | a long head |\n|:--|--:|\n| a | -0.1 ± 2 |\n| a long name | – |"
+    assert cells.markdown(frame, aligned=False) == short
+
+
 def test_fixture_table(runs):
     """The committed fixture, by hand: printed steps 1, 21, ..., 141 (HC ends at 130, so at 121)."""
     metrics = {run.connection: run.metrics.set_index("step") for run in runs}

@@ -1,0 +1,38 @@
+"""The front page's table of settings: a row leads to every study that its runs come from."""
+
+from collections.abc import Callable
+
+import pytest
+from msgspec.structs import replace
+
+from mhc_repro.analysis import front
+from mhc_repro.evidence.chosen import chosen
+from mhc_repro.evidence.comparison import Studies, by_study
+from mhc_repro.runs import Run
+
+
+@pytest.fixture
+def studies(fake: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> Studies:
+    """Two studies of one setting, the second with a seed that the first lacks, and a third of another."""
+    monkeypatch.setattr(front, "chosen", lambda: replace(chosen(), settings=["deep", "else"]))
+    held = (("deep", 0, {}), ("wide", 0, {}), ("wide", 1, {}), ("else", 0, {"optim__lr": 0.25}))
+    return by_study(
+        [
+            fake(arm, bits=3.0, study=study, seed=seed, **options)
+            for study, seed, options in held
+            for arm in ("baseline", "hc", "mhc")
+        ]
+    )
+
+
+def test_a_row_links_each_study_that_is_in_it(studies):
+    *_, joined, alone = front.table(front.settings(studies), "to/").splitlines()
+    assert joined.startswith("| [16 × 256, 3e-4](to/deep/README.md) + [wide](to/wide/README.md), 2 seeds |")
+    assert alone.startswith("| [16 × 256, 2e-1](to/else/README.md), one seed |")
+
+
+def test_a_study_that_adds_no_run_to_a_row_is_not_linked(studies):
+    (wide,) = studies["wide"]
+    wide.arms["mhc"].pop()  # what is left of its second seed makes no pair
+    *_, joined, _ = front.table(front.settings(studies), "to/").splitlines()
+    assert joined.startswith("| [16 × 256, 3e-4](to/deep/README.md), one seed |")
