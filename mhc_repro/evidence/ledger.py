@@ -176,7 +176,7 @@ def _spikes(key: str) -> Read:
         # not through column(): a loss that is NaN was measured, and counts
         steps = recorded.steps
         if key.startswith("grad/") and "grad/skipped" in steps:
-            steps = steps[steps["grad/skipped"] != 1]  # the scaler of float16 tried a step: its gradient is none
+            steps = steps[steps["grad/skipped"] != 1]  # float16: its scale was tried, and was too large
         if recorded.run.own and len(column(steps, key)) < len(steps):
             return nan  # of a model of one's own it was measured now and then
         judged = key in steps and (len(steps) > WINDOW or not np.isfinite(steps[key]).all())
