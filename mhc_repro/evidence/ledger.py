@@ -204,9 +204,9 @@ def _undisturbed(recorded: Recorded) -> float:
 
 
 # Noise: somewhat more than any two recorded runs of one config and seed differ by. Most agree to the last bit; at
-# 3e-3, seed 0, those of `arms`, `quick` and `edge`, on other threads and other days, differ by 0.006 bits, 26 % of a
-# gain (HC), 84 % of a gain at the end and 27 % of an activation gain (mhc_unconstrained), 1.9 % of a gradient norm
-# (HC) and 1.5 % of the body's (baseline), and in no spike of the loss.
+# 3e-3, seed 0, those of `arms`, `quick` and `edge`, of other threads and days, differ by 0.006 bits, 26 % of a gain
+# (HC), 84 % of a gain at the end and 27 % of an activation gain (mhc_unconstrained), 1.9 % of a gradient norm (HC)
+# and 1.5 % of the body's (baseline), and in no spike of the loss.
 QUANTITIES = (
     Quantity("bpc", "held-out bpc", BITS, _held_out, 0.01, decimals=3, mean=True),
     Quantity("bpc_test", "test bpc", BITS, at_end(*BITS_OF["test"]), decimals=3, mean=True),
