@@ -7,7 +7,8 @@ outside the noise would decide a claim about losses that is null in 25 % of case
 (mHC against it), two that do not contradict each other in 40 to 64 %; three and their interval do in 1 to 5 %.
 
 Settings that differ in length or size are no sample, and do not vote. Each kind of setting is counted apart, and
-what the longest trainings say that decide anything is what comes out.
+what the longest trainings say that decide anything is what comes out. That a number is reached is said of some
+setting, not of each: one setting all of whose runs are past it is a yes, and a no is that no run of any is.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from mhc_repro.evidence.kept import kept
 from mhc_repro.evidence.ledger import LEDGER, values
 
 FILE = Path("experiments/claims.yaml")
-SIDES = ("above", "below", "at_most")
+SIDES = ("above", "below", "at_most", "reaches")
 
 OPEN = "open"  # of a claim: no setting decides it
 
@@ -33,6 +34,7 @@ OPEN = "open"  # of a claim: no setting decides it
 class Claim(Struct, frozen=True, forbid_unknown_fields=True):
     """`quantity` of `arm` is on one side of another arm's or of a number; or why no run can be asked.
 
+    `reaches`: in some setting it is above that number, which need not be so in every one.
     `means`: how far a yes reaches, where it is easily read as more.
     """
 
@@ -43,6 +45,7 @@ class Claim(Struct, frozen=True, forbid_unknown_fields=True):
     above: str | float | None = None
     below: str | float | None = None
     at_most: str | float | None = None
+    reaches: float | None = None
     cannot: str = ""
     means: str = ""
 
@@ -107,10 +110,13 @@ def agreement(claim: Claim, found: Sequence[Pair]) -> int:
 
     From three pairs on their interval decides. Where runs diverged there is none, and it takes that all of one arm
     did and none of the other: of six runs that diverge by the toss of a coin, 3 % come out so. A number is said of
-    every run: one on its other side is against, and three are for it if none is.
+    every run: one on its other side is against, and three are for it if none is. What is reached
+    is so by all runs, and is not by none.
     """
     quantity = LEDGER[claim.quantity]
     gaps = [gap for gap in (quantity.gap(pair.ours, pair.other) for pair in found) if not isnan(gap)]
+    if claim.side == "reaches":
+        return agreed([1 if gap > 0 else -1 for gap in gaps])
     if not isinstance(claim.other, str) and any(_side(claim, gap) < 0 for gap in gaps):
         return -1
     if len(gaps) < stats.FEWEST:
@@ -132,8 +138,15 @@ def agreed(signs: Sequence[int]) -> int:
     return seen.pop() if len(seen) == 1 else 0
 
 
-def verdict(found: Sequence[tuple[Kind, int]]) -> str:
-    """Say what came out in the longest trainings that decide: yes, no or mixed, of what length; or open."""
+def verdict(claim: Claim, found: Sequence[tuple[Kind, int]]) -> str:
+    """Say what came out in the longest trainings that decide: yes, no or mixed, of what length; or open.
+
+    Of what is reached: where, or that it is nowhere.
+    """
+    if claim.side == "reaches":
+        where = dict.fromkeys(str(kind) for kind, way in found if way > 0)
+        nowhere = found and all(way < 0 for _, way in found)
+        return f"yes, at {'; '.join(where)}" if where else "no, nowhere" if nowhere else OPEN
     decided = [(kind, way) for kind, way in found if way]
     if not decided:
         return OPEN

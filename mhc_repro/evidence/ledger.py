@@ -205,6 +205,10 @@ def _undisturbed(recorded: Recorded) -> float:
     return float(column(recorded.steps, "time/step").quantile(UNDISTURBED))
 
 
+# Noise: somewhat more than any two recorded runs of one config and seed differ by. Most agree to the last bit; at
+# 3e-3, seed 0, those of `arms`, `quick` and `edge`, of other threads and days, differ by 0.006 bits, 26 % of a gain
+# (HC), 84 % of a gain at the end and 27 % of an activation gain (mhc_unconstrained), 1.9 % of a gradient norm (HC)
+# and 1.5 % of the body's (baseline), and in no spike of the loss.
 QUANTITIES = (
     Quantity("bpc", "held-out bpc", BITS, _held_out, 0.01, decimals=3, mean=True),
     Quantity("bpc_test", "test bpc", BITS, at_end(*BITS_OF["test"]), decimals=3, mean=True),
@@ -218,7 +222,7 @@ QUANTITIES = (
     Quantity("grad_mean", "avg grad norm", NATS, over("printed", "grad/norm", "mean")),
     Quantity("grad_max", "max grad norm", NATS, over("printed", "grad/norm", "max")),
     Quantity("activation_mean", "avg activation gain", ONE, over("whole", "gain/activation", "mean")),
-    Quantity("activation_max", "max activation gain", ONE, largest("gain/activation"), 0.15, ratio=True),
+    Quantity("activation_max", "max activation gain", ONE, largest("gain/activation"), 0.3, ratio=True),
     # what answers the question; gradients over the steps that the spike rule judges
     Quantity("grad_median", "median grad norm", NATS, median("grad/norm"), 0.02, ratio=True),
     Quantity(
@@ -232,10 +236,10 @@ QUANTITIES = (
     Quantity("grad_body_max", "max body grad norm", NATS, over("judged", "grad/norm_body", "max")),
     Quantity("clipped", "steps clipped (%)", "per cent", _clipped, decimals=0),
     Quantity("clip_by_maps", "clip by maps (%)", "per cent", _clip_by_maps, decimals=0),
-    Quantity("composite_forward", "max composite gain, fwd", ONE, largest(COMPOSITE[0]), 0.1, ratio=True),
-    Quantity("composite_backward", "max composite gain, bwd", ONE, largest(COMPOSITE[1]), 0.1, ratio=True),
-    Quantity("composite", "max composite gain", ONE, largest(*COMPOSITE), 0.1, ratio=True),
-    Quantity("composite_end", "composite gain at the end", ONE, _composite_end, 0.1, ratio=True),
+    Quantity("composite_forward", "max composite gain, fwd", ONE, largest(COMPOSITE[0]), 0.3, ratio=True),
+    Quantity("composite_backward", "max composite gain, bwd", ONE, largest(COMPOSITE[1]), 0.3, ratio=True),
+    Quantity("composite", "max composite gain", ONE, largest(*COMPOSITE), 0.3, ratio=True),
+    Quantity("composite_end", "composite gain at the end", ONE, _composite_end, 0.9, ratio=True),
     Quantity("late_share", "late share", ONE, at_end("kernel/late_share"), decimals=3),
     Quantity("early_share", "early share", ONE, at_end("kernel/early_share"), decimals=3),
     Quantity("cancellation", "C", ONE, at_end("kernel/cancellation")),

@@ -17,6 +17,7 @@ LOWER = Claim("mHC's loss is lower", "a paper", "bpc", "mhc", below="hc")
 MATCHES = Claim("mHC's loss is no higher", "a paper", "bpc", "mhc", at_most="hc")
 AMPLIFIES = Claim("HC amplifies", "a paper", "composite", "hc", above="mhc")
 BOUND = Claim("mHC is bounded", "a paper", "composite", "mhc", below=1.65)
+REACHES = Claim("HC reaches a thousand", "a paper", "composite", "hc", reaches=1000.0)
 SURGES = Claim("HC's loss surges", "a paper", "loss_spikes", "hc", above="mhc")
 
 
@@ -37,8 +38,8 @@ def agreement(claim: Claim, *pairs: tuple[float, float]) -> int:
         (LOWER, INF, INF, 0),
         (MATCHES, INF, INF, 0),  # two that diverged match in nothing
         (AMPLIFIES, 60.0, 1.0, 1),
-        (AMPLIFIES, 1.05, 1.0, 0),
-        (AMPLIFIES, 0.8, 1.0, -1),
+        (AMPLIFIES, 1.25, 1.0, 0),  # one config gave 17 and 22
+        (AMPLIFIES, 0.75, 1.0, -1),
         (AMPLIFIES, 60.0, 0.0, 0),  # a ratio with a zero in it is no evidence
         (AMPLIFIES, 0.0, 60.0, 0),
         (AMPLIFIES, 0.0, 0.0, 0),
@@ -159,8 +160,36 @@ def test_how_often_fewer_pairs_would_decide_what_is_not_so():
     ],
 )
 def test_the_longest_trainings_that_decide_are_what_comes_out(found, said):
-    assert claims.verdict(found) == said
-    assert claims.verdict(found[::-1]) == said
+    assert claims.verdict(LOWER, found) == said
+    assert claims.verdict(LOWER, found[::-1]) == said
+
+
+@pytest.mark.parametrize(
+    ("gains", "said"),
+    [
+        (
+            [(2605.0, 5820.0), (2.0, 71.0, 60.0)],
+            "yes, at 16 × 256, 8.2 M",
+        ),  # one run below it refutes nothing
+        ([(2.0,), (1001.0, 1002.0)], "yes, at 8 × 128, 8.2 M"),
+        ([(2605.0, 5820.0), (INF,)], "yes, at 16 × 256, 8.2 M; 8 × 128, 8.2 M"),
+        ([(2.0, 999.0), (1000.0,)], "no, nowhere"),
+        ([(2605.0, 999.0), (2.0,)], "open"),  # of one net some runs reach it
+        ([(float("nan"),)], "open"),
+    ],
+)
+def test_what_is_reached_is_so_in_one_setting_and_not_so_in_none(gains, said):
+    found = [
+        (kind, agreement(REACHES, *[(gain, 1000.0) for gain in of_setting]))
+        for kind, of_setting in zip((LONG, SMALLER), gains, strict=False)
+    ]
+    assert claims.verdict(REACHES, found) == said
+    assert claims.verdict(REACHES, []) == "open"
+
+
+def test_a_gain_that_one_deep_net_reaches_is_reached():
+    (claim,) = (each for each in claims.load() if each.side == "reaches")
+    assert (claim.quantity, claim.arm, claim.other) == ("composite", "hc", 1000.0)
 
 
 def test_every_claim_is_whole():
@@ -174,11 +203,12 @@ def test_every_claim_is_whole():
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ("quantity: held-out bpc, arm: hc", "needs one of above, below, at_most"),
+        ("quantity: held-out bpc, arm: hc", "needs one of above, below, at_most, reaches"),
         ("quantity: held-out bpc, arm: hc, above: mhc, below: mhc", "needs one of"),
         ("quantity: perplexity, arm: hc, above: mhc", "'perplexity' is none of bpc"),
         ("quantity: held-out bpc, arm: hcc, above: mhc", "'hcc' is no file in conf/connection"),
         ("quantity: held-out bpc, arm: hc, above: '1.65'", "'1.65' is no file"),
+        ("quantity: composite, arm: hc, reaches: mhc", "[0].reaches: expected float | null, got str"),
         ("quantity: held-out bpc, arm: hc, above: true", "[0].above: expected float | str | null, got bool"),
         ("quantity: held-out bpc, arm: hc, above: mhc, times: 2", "times"),
         ("cannot: nobody, quantety: held-out bpc", "quantety"),

@@ -1,6 +1,7 @@
 """Each quantity by hand, from rows in which every other column has another value."""
 
 from dataclasses import replace
+from itertools import combinations
 from math import inf, isnan, nan, sqrt
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import pandas as pd
 import pytest
 
 from mhc_repro.config import Config
+from mhc_repro.evidence.comparison import KEPT, settings
 from mhc_repro.evidence.ledger import LEDGER, values
 from mhc_repro.evidence.spikes import WINDOW
-from mhc_repro.runs import Run
+from mhc_repro.runs import Run, checkout, read_runs
 from mhc_repro.runs.identity import resolved
 
 STEPS = 160
@@ -146,3 +148,17 @@ def test_a_ratio_and_a_difference_are_compared_each_on_its_scale():
     assert gain.gap(8.0, 2.0) == -gain.gap(2.0, 8.0)
     assert isnan(bits.compare(inf, inf))
     assert isnan(gain.gap(0.0, nan))
+
+
+def test_the_noise_is_somewhat_more_than_recorded_runs_of_one_config_differ_by():
+    same: dict[tuple, list[Run]] = {}
+    for run in read_runs(checkout() / "results"):
+        trained = {key: of for key, of in settings(run).items() if not key.startswith(KEPT)}
+        same.setdefault((run.seed, *sorted(trained.items())), []).append(run)
+    pairs = [pair for runs in same.values() for pair in combinations(runs, 2)]
+    assert len(pairs) > 20
+    for name, quantity in LEDGER.items():
+        gaps = [abs(quantity.gap(*(values(run)[name] for run in pair))) for pair in pairs]
+        largest = max(gap for gap in gaps if not isnan(gap))  # nan: both diverged
+        if not isnan(quantity.noise):
+            assert largest <= quantity.margin <= (2 * largest or 0.5), name

@@ -57,9 +57,9 @@ def named(arm: str) -> str:
     return f"_{arm}"
 
 
-def reference(ax: Axes, value: float) -> None:
-    """Draw where a baseline is by definition."""
-    ax.axhline(value, **style(BASELINE).line(linewidth=0.9, zorder=1, label=named(BASELINE)))
+def reference(ax: Axes, value: float, arm: str = BASELINE) -> None:
+    """Draw where an arm is by definition."""
+    ax.axhline(value, **style(arm).line(linewidth=0.9, zorder=1, label=named(arm)))
 
 
 def legend_columns(labels: Sequence[str]) -> int:

@@ -1,5 +1,6 @@
-"""Held-out bits against a rate that a study sweeps: where each arm is best, and where it breaks."""
+"""Held-out bits against a rate that a study sweeps: where each arm is best, where it breaks, and what it gains."""
 
+from collections.abc import Mapping
 from math import inf
 from typing import Any
 
@@ -11,78 +12,96 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from mhc_repro.analysis import theme
-from mhc_repro.analysis.figures import drawing
+from mhc_repro.analysis.figures import drawing, scales
 from mhc_repro.evidence.arms import style
+from mhc_repro.evidence.chosen import main_arms
 from mhc_repro.evidence.comparison import Comparison
+from mhc_repro.evidence.ledger import LEDGER
 from mhc_repro.evidence.sweeps import DRAWN, LR, MAPS_LR, SWEPT, Sweep
 
 NAMES = {LR: "rates", MAPS_LR: "map-rates"}
-SPREAD = 0.12  # of a step of the grid: so far apart lie the crosses of two arms at one rate
+BESIDE, SPREAD = (
+    0.07,
+    0.4,
+)  # of a step of the grid: from one arm to the next, and at most from the first to the last
+HEIGHT = 2.6  # inches, of a panel
+NOISE = LEDGER["bpc"].noise
 
 
 def caption(key: str) -> str:
     """Explain the figure."""
     few = ", ".join(f"{rate:g}" for rate in DRAWN[key])
     return (
-        f"Held-out bits per character at the end against the {SWEPT[key]}: points are runs, a line joins the means "
-        "over the seeds, and breaks where one of them diverged. Crosses at the upper edge, the arms side by side: "
-        "runs that diverged, with their number where there are several seeds. The other figures show, of these "
-        f"rates, {few}."
+        f"Held-out bits per character at the end against the {SWEPT[key]}, the arms side by side: marks are runs, "
+        "a line joins the medians over the seeds, and breaks where most of them diverged. Below, the same minus "
+        f"those of the first arm with the same seed: linear up to {scales.LINEAR:g}, logarithmic beyond; grey: no "
+        "more than a run repeated differs by. Crosses at the upper edge: runs that diverged, with their number "
+        f"where there are several seeds. The other figures show, of these rates, {few}."
     )
 
 
 @theme.styled
 def rates(comparison: Comparison, key: str) -> Figure:
-    """Draw the bits of all runs of a sweep over `key` against its rates, the axis of rates logarithmic."""
-    sweep = Sweep(key, comparison)
-    seeds = "points: seeds, line: their mean"
-    figure, axes = drawing.canvas(comparison, f"Bits by {SWEPT[key]}", 1, 1, height=3.4, of_seeds=seeds)
-    ax = axes[0, 0]
-    step = (sweep.grid[-1] / sweep.grid[0]) ** (SPREAD / (len(sweep.grid) - 1))
+    """Draw the bits of all runs of a sweep over `key` against its rates, and minus the first main arm's."""
+    sweep, (first, *_) = Sweep(key, comparison), main_arms(comparison.study)
     bits = {arm: pd.DataFrame(sweep.bits(arm), index=sweep.grid) for arm in comparison.arms}
-    lost = [arm for arm, found in bits.items() if found.eq(inf).any(axis=None)]
-    for arm, found in bits.items():
-        _draw(ax, arm, found)
-    ax.margins(y=0.1 if lost else 0.05)  # for the numbers under the crosses
-    for place, arm in enumerate(lost):
-        _cross(
-            ax,
-            arm,
-            bits[arm].eq(inf).sum(axis=1),
-            step ** (place - (len(lost) - 1) / 2),
-            len(comparison.seeds),
-        )
-    ax.set(title="Held-out bits per character at the end", ylabel="bits per character", xscale="log")
-    ax.xaxis.set_major_locator(FixedLocator(sweep.grid))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
-    ax.xaxis.set_minor_locator(NullLocator())
+    gaps = {arm: found - bits[first] for arm, found in bits.items()} if first in bits else {}
+    figure, axes = drawing.canvas(
+        comparison,
+        f"Bits by {SWEPT[key]}",
+        1 + (len(gaps) > 1),
+        1,
+        height=HEIGHT,
+        of_seeds="marks: seeds, line: their median",
+    )
     notes = []
+    ax = axes[0, 0]
+    _panel(ax, bits, sweep.grid)
+    ax.set(title="Held-out bits per character at the end", ylabel="bits per character")
     if sweep.broken < ax.get_ylim()[1]:
         ax.axhline(sweep.broken, color="0.5", linestyle=":", linewidth=1.1, zorder=1, gid="frequencies")
         notes.append(Line2D([], [], color="0.5", linestyle=":", label="frequencies of bytes alone"))
+    for ax in axes[1:, 0]:
+        drawing.reference(ax, 0.0, first)
+        _panel(ax, gaps, sweep.grid)
+        ax.axhspan(-NOISE, NOISE, color="0.92", zorder=0)
+        scales.fit_signed(ax)
+        ax.set(title=f"The same − {style(first).label}'s, paired by seed; below 0: better", ylabel="bits")
     drawing.finish(figure, comparison, xlabel=SWEPT[key], notes=notes)
+    figure.subplots_adjust(hspace=0.72 / HEIGHT)
     return figure
 
 
+def _panel(ax: Axes, shown: Mapping[str, pd.DataFrame], grid: list[float]) -> None:
+    """Draw numbers of several arms, a row for each rate and a column for each seed; infinite: it diverged."""
+    step = (grid[-1] / grid[0]) ** (min(BESIDE, SPREAD / len(shown)) / (len(grid) - 1))
+    for place, (arm, found) in enumerate(shown.items()):
+        _draw(ax, arm, found.set_axis(found.index * step ** (place - (len(shown) - 1) / 2)))
+    ax.margins(y=0.1 if any(found.eq(inf).any(axis=None) for found in shown.values()) else 0.05)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator(grid))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
 def _draw(ax: Axes, arm: str, bits: pd.DataFrame) -> None:
-    """Draw an arm's `bits`, a row for each rate and a column for each seed."""
     own, label = style(arm), drawing.named(arm)
     for _, of_seed in bits.items():
         known = of_seed[np.isfinite(of_seed)]
-        look: dict[str, Any] = {"color": own.colour, "alpha": 0.6, "markersize": 3}
+        look: dict[str, Any] = {"color": own.colour, "alpha": 0.7, "markersize": 3.5}
         ax.plot(known.index, known, own.marker, gid="seed", label=label, **look)
-    average = bits.mean(axis=1)
-    average = average.where(np.isfinite(average))
-    ax.plot(average.index, average, **own.line(gid="mean", label=label))
+    middle = bits.median(axis=1)
+    middle = middle.where(np.isfinite(middle))
+    ax.plot(middle.index, middle, **own.line(gid="median", label=label, linewidth=1.0))
+    _cross(ax, arm, bits.eq(inf).sum(axis=1), bits.shape[1])
 
 
-def _cross(ax: Axes, arm: str, lost: pd.Series, aside: float, seeds: int) -> None:
+def _cross(ax: Axes, arm: str, lost: pd.Series, seeds: int) -> None:
     """Draw, for each rate, that runs of an arm were lost; finish() brings the crosses down to the upper edge."""
     look: dict[str, Any] = {"color": style(arm).colour, "gid": "diverged"}
-    for rate, count in zip(lost.index * aside, lost, strict=True):
-        if count:
-            named: dict[str, Any] = {"label": drawing.named(arm), "clip_on": False, "zorder": 5}
-            ax.plot([rate], [inf], **drawing.CROSS, **look, **named)
-        if count and seeds > 1:
+    for rate, count in zip(lost.index[lost > 0], lost[lost > 0], strict=True):
+        named: dict[str, Any] = {"label": drawing.named(arm), "clip_on": False, "zorder": 5}
+        ax.plot([rate], [inf], **drawing.CROSS, **look, **named)
+        if seeds > 1:
             place: dict[str, Any] = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points"}
             ax.annotate(f"{count}", (rate, 1.0), (0, -13), **place, **look, ha="center", size=7.5)

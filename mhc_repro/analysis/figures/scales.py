@@ -5,13 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 SETTLED = 0.1  # loss axes fit what comes after this fraction of a run: the fall from ln 256 would hide it
 RUNAWAY = 0.9  # ... and before this fraction of a run that diverged, lest its end flatten the others
 NEAR_ONE = 0.2, 5.0  # gains within stay on a linear axis (rows that sum to 1 allow n = 4) ...
 CLOSEST = 0.9, 1.1  # ... that shows at least this much, so that rounding noise looks like what it is
 LOG_FROM = 4.0  # a positive quantity that spans this factor gets a log axis
+LINEAR = 0.1  # a difference has a linear axis up to here and a log axis beyond: 0.03 and 2 can both be read
+SIZES = 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10  # that such an axis names, if it reaches so far
 ROUNDING = 1e-12  # what is smaller is a 0 that float64 left
 
 
@@ -51,6 +53,17 @@ def fit_positive(ax: Axes) -> None:
     values = finite([ax])
     if len(values) and ROUNDING < values.min() < values.max() / LOG_FROM:
         _log(ax, values.min(), values.max())
+
+
+def fit_signed(ax: Axes) -> None:
+    """Put differences on an axis that is linear around zero and logarithmic beyond LINEAR."""
+    values = np.append(finite([ax]), 0.0)
+    low, high = (max(LINEAR / 2, 1.25 * abs(end)) for end in (values.min(), values.max()))
+    ax.set_yscale("symlog", linthresh=LINEAR, linscale=1.5)
+    ax.set_ylim(-low, high)
+    ax.yaxis.set_major_locator(FixedLocator([*(-size for size in SIZES), 0, *SIZES]))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}".replace("-", "−")))
+    ax.yaxis.set_minor_locator(NullLocator())
 
 
 def layer_ticks(layers: int) -> list[int]:

@@ -148,7 +148,7 @@ def gain_by_layer(comparison: Comparison) -> Figure:
 
 LOSS_GAP = (
     "Loss minus the baseline's of the same seed, on the same batches; below zero is better than the baseline. Arms "
-    "whose difference from another is small beside that are drawn against it, in (b)."
+    "whose difference from another is small beside that, in the later half, are drawn against the other, in (b)."
 )
 SMALL = 0.25  # of the distance from the baseline, root mean square over steps and seeds
 
@@ -169,8 +169,11 @@ def loss_gap(comparison: Comparison) -> Figure:
     axes[0, 0].set(ylabel="loss − baseline (nats)")
     if alike:
         _gaps(axes[1, 0], comparison, alike)
-        names = " and ".join(style(arm).label for arm in dict.fromkeys(alike.values()))
-        axes[1, 0].set(title=f"(b) What coincides with {names}, against it", ylabel="loss − its loss (nats)")
+        against: dict[str, list[str]] = {style(other).label: [] for other in alike.values()}
+        for arm, other in alike.items():
+            against[style(other).label].append(style(arm).label)
+        words = "; ".join(f"{', '.join(arms)} against {other}" for other, arms in against.items())
+        axes[1, 0].set(title=f"(b) {words}", ylabel="loss − the other's (nats)")
     drawing.finish(figure, comparison, xlabel="step")
     return figure
 

@@ -93,12 +93,12 @@ def without_unknown(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
 
 
 def number(value: float, decimals: int | None = None) -> str:
-    """Print a number with fixed decimals, or with about four digits."""
+    """Print a number with fixed decimals, or with about four digits; what rounds to zero without a sign."""
     if not isfinite(value):
         return DASH if isnan(value) else f"{value:g}"
     if decimals is None and not 1e-3 <= abs(value) < 1e6 and value:
         return f"{value:.2e}"
-    return f"{value:,.{_places(value) if decimals is None else decimals}f}"
+    return f"{value:z,.{_places(value) if decimals is None else decimals}f}"
 
 
 def markdown(frame: pd.DataFrame, aligned: bool = True) -> str:

@@ -22,9 +22,10 @@ CAPTION = (
     "% t interval of their differences (of ratios: of the logarithms) leaves zero out and their mean is not even. "
     "Fewer leave it open: with the scatter seen here one pair would decide what is not so in 25 to 82 % of cases, "
     "two in 40 to 64 %. Where nothing differs, one setting in twenty comes out by chance. Even: within {noise}, "
-    "somewhat more than one config run twice has differed by. A number is said of every run: one on its other side "
-    "is against. Range: from the smallest to the largest pair; gains and norms are those of the other tables, of "
-    "the whole training or of what follows step 128. Came out: what all settings say that decide in the longest "
+    "more than any two recorded runs of one config differ by. A number is said of every run: one on its other side "
+    "is against. What is reached in some setting is so where all runs of one are past the number, and not so where "
+    "none of any is. Range: from the smallest to the largest pair; gains and norms are those of the other tables, "
+    "of the whole training or of what follows step 128. Came out: what all settings say that decide in the longest "
     "trainings in which any does; trainings that are unlike have no vote on each other. All are of small nets, few "
     "seeds, a rate tuned for no arm and short trainings: what comes out here need not at 27B parameters, and the "
     "other way round. HC is that of the mHC paper (Eq. 5). A run that diverged has an endless loss, and the gains "
@@ -76,7 +77,8 @@ def _row(claim: Claim, found: list[Asked]) -> dict[str, str]:
     by_kind: dict[str, list[int]] = {}
     for each, way in ways:
         by_kind.setdefault(str(each.kind), []).append(way)
-    came_out = verdict([(each.kind, way) for each, way in ways]) if ways else cells.DASH
+    came_out = verdict(claim, [(each.kind, way) for each, way in ways]) if ways else cells.DASH
+    against = [] if claim.side == "reaches" else [each.setting for each, way in ways if way < 0]
     return {
         "claim": claim.claim,
         "source": claim.source,
@@ -84,7 +86,7 @@ def _row(claim: Claim, found: list[Asked]) -> dict[str, str]:
         **{kind: " : ".join(str(of.count(way)) for way in (1, -1, 0)) for kind, of in by_kind.items()},
         "range": _range(claim, found),
         "came out": "not asked" if claim.cannot else came_out,
-        "contrary": ", ".join(each.setting for each, way in ways if way < 0),
+        "contrary": ", ".join(against),
         "note": claim.cannot or claim.means,
     }
 

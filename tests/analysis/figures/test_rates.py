@@ -1,14 +1,15 @@
-"""The figure over a swept rate shows what the table of rates says."""
+"""The figure over a swept rate: every run of it, medians, and differences paired by seed."""
 
-from math import inf
+from collections.abc import Sequence
+from math import inf, log
 
 import numpy as np
 import pytest
+from matplotlib.lines import Line2D
 
 from drawn_lines import data, lines
 from mhc_repro.analysis import figures
 from mhc_repro.analysis.figures import rates
-from mhc_repro.analysis.tables import rates as table
 from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.evidence.sweeps import DRAWN, LR, MAPS_LR, drawn, rate, sweeps
@@ -24,43 +25,78 @@ def swept(fake, key: str, arm: str, *bits: float, seed: int = 0, **options: obje
     ]
 
 
-@pytest.mark.parametrize("key", GRIDS)
-def test_points_are_runs_and_the_curve_their_mean_as_the_table_has_it(fake, key):
-    bits = np.random.default_rng(0).uniform(3.7, 5.0, (2, 3, 4))
+def by_rate(line: Line2D, grid: Sequence[float] = GRIDS[LR]) -> dict[float, float]:
+    """What a line shows at each rate, beside which it stands."""
+    return {min(grid, key=lambda rate: abs(log(rate / x))): y for x, y in data(line).items()}
+
+
+@pytest.mark.parametrize(("key", "first"), [(LR, "baseline"), (MAPS_LR, "identity")])
+def test_marks_are_runs_and_differences_from_the_first_arm_by_seed_and_lines_their_medians(fake, key, first):
+    study = "maps" if key == MAPS_LR else "made-up"
+    bits = dict(zip((first, "hc", "mhc"), np.random.default_rng(0).uniform(3.7, 5.0, (3, 3, 4)), strict=True))
     runs = [
         run
-        for arm, of_arm in zip(("hc", "mhc"), bits, strict=True)
+        for arm, of_arm in bits.items()
         for seed, of_seed in enumerate(of_arm)
-        for run in swept(fake, key, arm, *of_seed, seed=seed)
+        for run in swept(fake, key, arm, *of_seed, seed=seed, study=study)
     ]
-    of_study = comparisons(runs)
-    (sweep,) = sweeps(of_study, key)
-    (ax,) = rates.rates(sweep.whole, key).axes
-    frame = table.table(of_study, key).set_index("arm")
-    assert ax.get_xscale() == "log"
-    assert list(ax.xaxis.get_major_locator()()) == list(GRIDS[key])
-    for arm, of_arm in zip(("hc", "mhc"), bits, strict=True):
-        points = [list(data(line).values()) for line in lines(ax, arm, "seed")]
-        assert points == pytest.approx(of_arm)
-        (mean,) = lines(ax, arm, "mean")
-        for value, shown in data(mean).items():
-            assert f"{shown:.3f}" == frame.loc[style(arm).label, f"{value:g}"].split(" ± ")[0]
-    assert not [line for line in ax.lines if line.get_gid() == "diverged"]
+    (sweep,) = sweeps(comparisons(runs), key)
+    above, below = rates.rates(sweep.whole, key).axes
+    assert f"− {style(first).label}'s, paired by seed" in below.get_title(loc="left")
+    for ax, shift in ((above, 0.0), (below, bits[first])):
+        assert ax.get_xscale() == "log"
+        assert list(ax.xaxis.get_major_locator()()) == list(GRIDS[key])
+        for arm, of_arm in bits.items():
+            marks = [list(by_rate(line, GRIDS[key]).values()) for line in lines(ax, arm, "seed")]
+            assert marks == pytest.approx(of_arm - shift)
+            (middle,) = lines(ax, arm, "median")
+            shown = dict(zip(GRIDS[key], np.median(of_arm - shift, axis=0), strict=True))
+            assert by_rate(middle, GRIDS[key]) == pytest.approx(shown)
+        assert not [line for line in ax.lines if line.get_gid() == "diverged"]
 
 
-def test_a_run_that_diverged_is_a_counted_mark_at_the_upper_edge_and_breaks_the_curve(fake):
+def test_a_small_difference_and_a_large_one_can_both_be_read(fake):
+    runs = swept(fake, LR, "baseline", 3.7, 3.7, 3.7, 3.7) + swept(fake, LR, "hc", 3.7, 3.73, 3.75, 5.7)
+    (sweep,) = sweeps(comparisons(runs), LR)
+    *_, ax = rates.rates(sweep.whole, LR).axes
+    places = ax.transAxes.inverted().transform(ax.transData.transform([(1, y) for y in (0, 0.03, 0.05, 2)]))
+    assert (np.diff(places[:, 1]) > 0.04).all()
+    assert {0, 0.02, 0.05, 2} <= {*ax.get_yticks()}
+    assert places[-1, 1] < 1
+
+
+def test_alone_an_arm_has_no_differences(fake):
+    (sweep,) = sweeps(comparisons(swept(fake, LR, "hc", 3.75, 3.8, 3.9, 4.0)), LR)
+    assert len(rates.rates(sweep.whole, LR).axes) == 1
+
+
+def test_a_run_that_diverged_is_a_counted_mark_at_the_upper_edge_and_breaks_the_line(fake):
     runs = swept(fake, LR, "hc", 3.75, 3.8, inf, inf) + swept(fake, LR, "hc", 3.75, 3.9, 4.5, inf, seed=1)
     runs += [run for seed in (0, 1) for run in swept(fake, LR, "mhc", 3.75, 3.8, 3.9, 4.0, seed=seed)]
+    runs += [run for seed in (0, 1) for run in swept(fake, LR, "baseline", 3.7, 3.7, 3.7, 3.7, seed=seed)]
     (sweep,) = sweeps(comparisons(runs), LR)
-    (ax,) = rates.rates(sweep.whole, LR).axes
-    crosses = lines(ax, "hc", "diverged")
-    assert [each.get_xdata()[0] for each in crosses] == pytest.approx([1e-2, 3e-2])
-    assert {each.get_ydata()[0] for each in crosses} == {ax.get_ylim()[1]}
-    assert [text.get_text() for text in ax.texts] == ["1", "2"]
-    assert data(lines(ax, "hc", "mean")[0]) == pytest.approx({1e-3: 3.75, 3e-3: 3.85})
-    assert data(lines(ax, "hc", "seed")[1])[1e-2] == 4.5  # the seed that lived is still seen
-    assert len(data(lines(ax, "mhc", "mean")[0])) == 4
-    assert not lines(ax, "mhc", "diverged")
+    for ax, base in zip(rates.rates(sweep.whole, LR).axes, (0.0, 3.7), strict=True):
+        crosses = lines(ax, "hc", "diverged")
+        assert [each.get_xdata()[0] for each in crosses] == pytest.approx([1e-2, 3e-2])  # between the others
+        assert {each.get_ydata()[0] for each in crosses} == {ax.get_ylim()[1]}
+        assert [text.get_text() for text in ax.texts] == ["1", "2"]
+        (middle,) = lines(ax, "hc", "median")
+        assert by_rate(middle) == pytest.approx({1e-3: 3.75 - base, 3e-3: 3.85 - base})
+        lived = by_rate(lines(ax, "hc", "seed")[1])[1e-2]
+        assert lived == pytest.approx(4.5 - base)  # the seed that lived is still seen
+        assert len(by_rate(lines(ax, "mhc", "median")[0])) == 4
+        assert not lines(ax, "mhc", "diverged")
+
+
+def test_of_three_seeds_the_line_passes_through_a_run_where_one_diverged(fake):
+    runs = [
+        run
+        for seed, at in enumerate((4.0, 4.9, inf))
+        for run in swept(fake, LR, "hc", 4, 4, 4, at, seed=seed)
+    ]
+    (sweep,) = sweeps(comparisons(runs), LR)
+    (middle,) = lines(rates.rates(sweep.whole, LR).axes[0], "hc", "median")
+    assert by_rate(middle)[3e-2] == 4.9
 
 
 def test_the_frequencies_of_bytes_are_drawn_and_named_only_where_a_loss_comes_near(fake):
@@ -77,7 +113,7 @@ def test_fewer_seeds_are_thin_and_counted(fake):
     runs = [run for seed in range(3) for run in swept(fake, LR, "hc", 3.75, 3.8, 3.9, 4.0, seed=seed)]
     (sweep,) = sweeps(comparisons([*runs, *swept(fake, LR, "mhc", 3.75, 3.8, 3.9, 4.0)]), LR)
     figure = rates.rates(sweep.whole, LR)
-    (thin,), (thick,) = (lines(figure.axes[0], arm, "mean") for arm in ("mhc", "hc"))
+    (thin,), (thick,) = (lines(figure.axes[0], arm, "median") for arm in ("mhc", "hc"))
     assert thin.get_linewidth() < thick.get_linewidth()
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["HC", "mHC, n = 1"]
 

@@ -257,6 +257,7 @@ def test_an_arm_that_coincides_with_another_is_drawn_against_it(fake):
     first, second = loss_gap(found).axes
     assert {str(line.get_label()) for line in first.lines} == {"_baseline", "_hc", "_mhc"}
     assert {str(line.get_label()) for line in second.lines} == {"_baseline", "_mhc_lite"}
+    assert second.get_title(loc="left") == "(b) mHC-lite against mHC"
     (mean,) = [line for line in second.lines if line.get_gid() == "mean"]
     assert np.asarray(mean.get_ydata()) == pytest.approx(0.002, abs=3e-4)
     few = comparisons([run for run in runs if run.seed < 2])

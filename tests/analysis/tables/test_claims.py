@@ -91,6 +91,22 @@ def test_a_bound_is_asked_of_every_run(fake):
     assert (row[KIND], row["came out"]) == ("0 : 1 : 0", "no, at 0.2 M, one setting")
 
 
+def test_of_what_is_reached_no_setting_is_contrary(fake):
+    claim = Claim("HC reaches ten", "a paper", "composite", "hc", reaches=10.0)
+    runs = [
+        run(fake, "hc", forward=gain, study="deep", seed=seed, model__blocks=blocks)
+        for blocks, gains in ((4, (2.0, 11.0)), (8, (1.0, 3.0)), (16, (12.0, 50.0)))
+        for seed, gain in enumerate(gains)
+    ]
+    row = only_row(claim, runs)
+    assert [row[f"{layers} × 256, 0.2 M"] for layers in (8, 16, 32)] == [
+        "0 : 0 : 1",
+        "0 : 1 : 0",
+        "1 : 0 : 0",
+    ]
+    assert (row["came out"], row["contrary"]) == ("yes, at 32 × 256, 0.2 M", "")
+
+
 def test_a_diverged_run_has_lost_and_keeps_its_gains_and_an_unfinished_one_is_not_asked(fake):
     died, on = {"state": "diverged"}, {"state": "interrupted"}
     runs = [

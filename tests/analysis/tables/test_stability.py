@@ -198,6 +198,15 @@ def test_what_spans_orders_of_magnitude_has_a_range(values, text):
     assert cells.ranged(values) == text
 
 
+@pytest.mark.parametrize("decimals", [None, 0, 1, 3])
+def test_what_rounds_to_zero_has_no_sign(decimals):
+    for value in (-0.0, *([] if decimals is None else [-0.4 * 10**-decimals])):
+        assert cells.number(value, decimals) == cells.number(0.0, decimals)
+    least = 6 * 10 ** -(4 if decimals is None else decimals + 1)
+    assert cells.number(-least, decimals) == f"-{cells.number(least, decimals)}"
+    assert cells.cell([-4e-4, -4e-4, -4e-4], 3) == "0.000 ± 0.000"
+
+
 def test_markdown_escapes_and_aligns():
     lines = cells.markdown(pd.DataFrame({"arm": ["a|b"], "min": ["–"], "status": ["ok"]})).splitlines()
     assert lines[1].replace("-", "") == "|:|:|:|"
