@@ -10,6 +10,7 @@ from mhc_repro.analysis import figures, labels
 from mhc_repro.analysis.tables import cells, stability
 from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.comparison import Comparison
+from mhc_repro.evidence.sweeps import drawn
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import checkout
 
@@ -63,7 +64,10 @@ def _plan_of(study: str) -> str:
 
 
 def _figures(comparisons: Sequence[Comparison]) -> Iterator[str]:
-    """Show the study's figures, each caption once."""
+    """Show the study's figures, each caption once, and name the settings that have them where others have none."""
+    shown = [each.setting for each in drawn(comparisons)]
+    if len(shown) < len(comparisons):
+        yield f"Of the study's {len(comparisons)} settings these have figures of their own: {'; '.join(shown)}."
     captions: dict[str, list[str]] = {}
     for figure in figures.of_study(comparisons):
         image = f"![{labels.alt_text(figure.name)}](../{figure.path})"

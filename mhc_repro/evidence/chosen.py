@@ -23,6 +23,7 @@ class Chosen(Struct, forbid_unknown_fields=True):
     read: list[str]
     demonstrations: list[str]
     apart: list[str]
+    drawn: dict[str, list[str]]
 
 
 @cache

@@ -9,6 +9,7 @@ from functools import cached_property
 from math import inf, isnan, nan
 from statistics import fmean
 
+from mhc_repro.evidence.chosen import chosen
 from mhc_repro.evidence.comparison import Comparison, comparisons, settings
 from mhc_repro.evidence.ledger import column, values
 from mhc_repro.evidence.sensitivity import best, sensitivity
@@ -91,8 +92,13 @@ def sweeps(of_study: Sequence[Comparison], key: str) -> list[Sweep]:
 
 
 def drawn(of_study: Sequence[Comparison]) -> list[Comparison]:
-    """Choose the settings that have figures of their own: all, but of a sweep the rates of DRAWN if it has any."""
+    """Choose the settings that have figures of their own: all but of the studies of `chosen.yaml`, and of a sweep.
+
+    Of a sweep they are the rates of DRAWN, if it has any.
+    """
     found = list(of_study)
+    if named := [name for each in found[:1] for name in chosen().drawn.get(each.study, ())]:
+        return [each for each in found if each.setting in named] or found
     for key, few in DRAWN.items():
         if sweeps(of_study, key):
             found = [each for each in found if rate(each.runs[0], key) in few] or found

@@ -17,7 +17,7 @@ from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.chosen import main_arms
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.ledger import LEDGER
-from mhc_repro.evidence.sweeps import DRAWN, LR, MAPS_LR, SWEPT, Sweep
+from mhc_repro.evidence.sweeps import LR, MAPS_LR, SWEPT, Sweep
 
 NAMES = {LR: "rates", MAPS_LR: "map-rates"}
 BESIDE, SPREAD = (
@@ -30,13 +30,12 @@ NOISE = LEDGER["bpc"].noise
 
 def caption(key: str) -> str:
     """Explain the figure."""
-    few = ", ".join(f"{rate:g}" for rate in DRAWN[key])
     return (
         f"Held-out bits per character at the end against the {SWEPT[key]}, the arms side by side: marks are runs, "
         "a line joins the medians over the seeds, and breaks where most of them diverged. Below, the same minus "
         f"those of the first arm with the same seed: linear up to {scales.LINEAR:g}, logarithmic beyond; grey: no "
         "more than a run repeated differs by. Crosses at the upper edge: runs that diverged, with their number "
-        f"where there are several seeds. The other figures show, of these rates, {few}."
+        "where there are several seeds."
     )
 
 

@@ -8,9 +8,10 @@ import pytest
 from matplotlib.lines import Line2D
 
 from drawn_lines import data, lines
-from mhc_repro.analysis import figures
+from mhc_repro.analysis import figures, study
 from mhc_repro.analysis.figures import rates
 from mhc_repro.evidence.arms import style
+from mhc_repro.evidence.chosen import chosen
 from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.evidence.sweeps import DRAWN, LR, MAPS_LR, drawn, rate, sweeps
 from mhc_repro.runs import Run
@@ -123,7 +124,6 @@ def test_a_sweep_has_its_figure_first_and_those_of_few_settings(fake, key):
     of_study = comparisons(swept(fake, key, "hc", 3.75, 3.8, 3.9, 4.0))
     first, *rest = figures.of_study(of_study)
     assert first.path == f"figures/made-up-{rates.NAMES[key]}.svg"
-    assert "0.001, 0.003, 0.01." in rates.caption(LR)
     shown = {rate(each.comparison.runs[0], key) for each in rest}
     assert shown == {*DRAWN[key]} & {*GRIDS[key]}
     assert shown < {*GRIDS[key]}
@@ -137,6 +137,23 @@ def test_two_rates_are_no_sweep_and_another_sweep_has_every_setting(fake):
     others = comparisons([fake("hc", optim__lr=value) for value in (0.1, 0.2, 0.4)])
     assert len(sweeps(others, LR)) == 1
     assert drawn(others) == others
+
+
+def test_of_many_settings_the_chosen_ones_have_figures_and_the_page_names_them(fake):
+    runs = [
+        fake(
+            "hc", bits=3.0, study="formats", optim__lr=lr, train__precision=precision, train__streams=streams
+        )
+        for lr in (3e-3, 1e-1)
+        for precision in ("float32", "float64")
+        for streams in ("wide", "float16")
+    ]
+    of_study = comparisons(runs)
+    assert [each.setting for each in drawn(of_study)] == chosen().drawn["formats"][::-1]
+    named = "; ".join(each.setting for each in drawn(of_study))
+    assert f"Of the study's 8 settings these have figures of their own: {named}." in study.page(
+        "formats", of_study
+    )
 
 
 def test_a_rate_is_swept_within_each_other_setting(fake):
