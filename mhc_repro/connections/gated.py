@@ -17,7 +17,7 @@ from mhc_repro.config import ConnectionConfig, ModelConfig
 from mhc_repro.connections.base import NOTHING, Carry, Connection, Cost, Maps, Nature, Passed
 from mhc_repro.connections.hyper import Coefficients, values_of_streams
 from mhc_repro.connections.maps import RMS_EPS, flat_features
-from mhc_repro.linear import linear
+from mhc_repro.connections.wide import product, wide
 
 RANK = 8  # C / 8
 
@@ -65,20 +65,19 @@ class GatedConnection(Connection):
     def forward(self, streams: Tensor, branch: Callable[..., Tensor], carry: Carry = NOTHING) -> Passed:
         """Carry streams (B, T, n, C) past one sub-layer; streams and maps stay float32 or wider under autocast."""
         shape = streams.shape
-        wide = torch.promote_types(streams.dtype, torch.float32)
-        streams = streams.flatten(0, 1).to(wide)
+        streams = wide(streams).flatten(0, 1)
         with torch.autocast(streams.device.type, enabled=False):
             scale = (streams.square().mean(2) + RMS_EPS).rsqrt()
             normed = streams * scale[..., None] * self.gain
-            hidden = functional.silu(linear(normed.flatten(1), self.down_phi) / self.n)
-            gates = (linear(hidden, self.phi).unflatten(1, (self.n, -1)) + self.bias[:, None]).sigmoid()
+            hidden = functional.silu(product(normed.flatten(1), self.down_phi) / self.n)
+            gates = (product(hidden, self.phi).unflatten(1, (self.n, -1)) + self.bias[:, None]).sigmoid()
             h = (gates * normed).mean(1)
             assert self.write.phi is not None
             assert self.write.alpha is not None
             features = flat_features(streams, self.write.phi)
             write = 2 * (self.write.alpha * features + self.write.bias[:, None]).sigmoid()
-        output = branch(h.unflatten(0, shape[:2])).flatten(0, 1).to(wide)
+        output = branch(h.unflatten(0, shape[:2])).flatten(0, 1).to(streams.dtype)
         streams = streams + write.T[..., None] * output[:, None]
         read = ((gates * self.gain).mean(2) * scale / self.n).T
-        eye = torch.eye(self.n, dtype=wide, device=streams.device)[..., None]
+        eye = torch.eye(self.n, dtype=streams.dtype, device=streams.device)[..., None]
         return Passed(streams.view(shape), Maps(read, write, eye.expand(-1, -1, len(streams))))

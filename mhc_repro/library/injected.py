@@ -20,6 +20,7 @@ from mhc_repro.config import ConnectionConfig
 from mhc_repro.connections import Carry
 from mhc_repro.connections.history import HistoryConnection
 from mhc_repro.connections.hyper import HyperConnection
+from mhc_repro.connections.wide import wide
 from mhc_repro.errors import UserError
 from mhc_repro.library.wrapping import Expand, Reduce, State, Wrapped, known
 
@@ -111,15 +112,15 @@ def _split(output: Any) -> tuple[State, tuple[Any, ...]]:
 def injected(config: ConnectionConfig, name: str, block: nn.Module, layer: int, x: Tensor) -> Injected:
     """Put a connection around the block of `layer` (from 0), which was given x (..., dim)."""
     dim = x.shape[-1]
-    wide = torch.promote_types(x.dtype, torch.float32)
+    dtype = wide(x).dtype
     wrapped = Wrapped(config, Increment(block), dim, layer)
     if config.kind == "history":
-        wrapped.connection = known(AnchoredHistory(config, layer, wide), config)
-    wrapped.connection.to(x.device, wide)
+        wrapped.connection = known(AnchoredHistory(config, layer, dtype), config)
+    wrapped.connection.to(x.device, dtype)
     if isinstance(wrapped.connection, HyperConnection):
-        keep_function(wrapped.connection, wide)
+        keep_function(wrapped.connection, dtype)
     made = Injected(name, wrapped, Expand(config, dim), Reduce(config, dim)).train(block.training)
-    made.expand.to(x.device, wide)
+    made.expand.to(x.device, dtype)
     return made
 
 
