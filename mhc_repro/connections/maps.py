@@ -76,7 +76,7 @@ def make_gates(form: Form, streams: Tensor, read: Tensor, write: Tensor) -> tupl
     """Make H_pre and H_post of every token, (n, N) each: mHC Eq. 5 for `tanh`, Eq. 8 for `sigmoid`."""
     tokens, n, _ = streams.shape
     read, write = gates(form.gate, read, write)
-    if form.eps:
+    if form.eps and form.gate == "sigmoid":
         read = read + form.eps
     if not form.learns_read:
         read = streams.new_full((n, 1), 1 / n)

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from mhc_repro.config import OptimConfig
+from mhc_repro.connections import base
 from mhc_repro.training.model import CONNECTION, Transformer
 
 
 def decays(name: str, parameter: nn.Parameter) -> bool:
     """Say whether weight decay applies: body matrices and phi; not norms, embeddings, alpha or b."""
     if name.startswith(CONNECTION):
-        return name.endswith("phi")
+        return base.decays(name)
     return parameter.dim() == 2 and not name.startswith(("embedding.", "position."))
 
 

@@ -1,4 +1,4 @@
-"""Of narrow streams and a model cast whole, every arm makes the maps and the readout of the same numbers made wide."""
+"""Of narrow streams and a model cast whole, every arm makes the maps and readout of the same numbers made wide."""
 
 import pytest
 import torch
