@@ -40,7 +40,7 @@ def make_optimizer(model: Transformer, config: OptimConfig) -> torch.optim.AdamW
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Let the next update have the rate `rate` in the body, and its multiple in the connections."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("factor", 1.0)  # none in a checkpoint from before there was one
+        group["lr"] = rate * group["factor"]
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
