@@ -14,19 +14,9 @@ import yaml
 from mhc_repro.cache import cache_directory
 from mhc_repro.command_line import fineweb, inspection
 from mhc_repro.command_line.entry import Faults, Parser, exit_code, tell
-from mhc_repro.command_line.listing import console, folder, ls, read, table
+from mhc_repro.command_line.listing import console, ls, read, table
 from mhc_repro.errors import UserError
-from mhc_repro.runs import (
-    ENDED,
-    RECORDED,
-    RunDirectory,
-    archive,
-    checkout,
-    locks,
-    manifest,
-    plan,
-    results_root,
-)
+from mhc_repro.runs import RECORDED, archive, checkout, locks, manifest, plan, results_root
 from mhc_repro.runs.directory import STATUSES
 
 
@@ -112,21 +102,6 @@ def verify(args: argparse.Namespace) -> int:
     if not script.exists():
         raise UserError(f"{script}: not there; run mhc-repro verify in a checkout of the repository")
     return subprocess.run([sys.executable, str(script), "--verify"], check=False).returncode
-
-
-def seal(args: argparse.Namespace) -> int:
-    """Give runs that ended before runs had checksums theirs, of what they hold now."""
-    faults: Faults = {}
-    old = [run for run in read(args.root, faults) if run.state in ENDED and "tables" not in run.manifest]
-    for run in old:
-        with RunDirectory(run.path).locked() as directory:
-            directory.seal()
-    print(
-        f"sealed {len(old)} run{'s' * (len(old) != 1)}",
-        *(f"  {folder(run)}/{run.run_id}" for run in old),
-        sep="\n",
-    )
-    return tell(faults)
 
 
 def bring(args: argparse.Namespace) -> int:
@@ -218,7 +193,7 @@ def _parser() -> Parser:
     bringing = command("import", bring)
     bringing.add_argument("archive", metavar="ARCHIVE")
     bringing.add_argument("--root", help=f"results root (default: {RECORDED})")
-    for each in (listing, single, double, command("seal", seal)):
+    for each in (listing, single, double):
         each.add_argument("--root", help=root)
     command("verify", verify)
     command("doctor", doctor).add_argument("--cache", help=cache)

@@ -4,6 +4,7 @@ It is 20 GB, of which a run reads what it likes, so nothing here fetches it.
 """
 
 from mhc_repro.config import DataConfig
+from mhc_repro.errors import UserError
 from mhc_repro.training import given
 
 GUIDE = """\
@@ -26,7 +27,10 @@ folder of such shards will do, and so do nanoGPT's train.bin and val.bin, as its
 
 def found(folder: str) -> str:
     """Verify a folder of shards and say what is in it; UserError, in one line, for the first that is not whole."""
-    shards = given.find(DataConfig(name="tokens", path=folder))
+    try:
+        shards = given.find(DataConfig(name="tokens", path=folder))
+    except UserError as fault:  # in the words of who typed it for a training
+        raise UserError(str(fault).replace("data.path=", "--from ")) from None
     of = {split: f"{sum(p.count for p in pieces):,}" for split, pieces in shards.pieces.items()}
     parts = [f"{of[split]} {split} tokens in {len(shards.pieces[split])}" for split in of]
     return f"{folder}  {', '.join(parts)} files  sha256 {shards.sha256}"

@@ -56,6 +56,11 @@ class Cost(NamedTuple):
     values: int = 0  # read and written, forward and backward
 
 
+def decays(name: str) -> bool:
+    """Say whether weight decay applies to a connection's parameter: to every phi; not to alpha, b or theta."""
+    return name.endswith("phi")
+
+
 class Connection(nn.Module, ABC):
     """Reads n streams, lets the branch work on what it read, and mixes and writes."""
 

@@ -10,6 +10,7 @@ from mhc_repro.connections.base import NOTHING, Carry
 from mhc_repro.connections.exponent import to_read
 from mhc_repro.connections.maps import RMS_EPS, flat_features
 from mhc_repro.connections.outputs import Weights, make_weights
+from mhc_repro.connections.wide import wide
 
 LSS_SCALE = 0.6
 
@@ -51,13 +52,12 @@ class Reduction(nn.Module, ABC):
 
     def forward(self, streams: Tensor, carry: Carry = NOTHING) -> Tensor:
         """Join the streams: (B, T, n, C) -> (B, T, C); `carry` is what the last sub-layer handed on."""
-        return self.join(to_read(streams, carry.exponent), carry)
+        return self.join(to_read(wide(streams), carry.exponent), carry)
 
     def join(self, streams: Tensor, carry: Carry) -> Tensor:
-        """Join them by their weights, in float32 or wider."""
-        wide = torch.promote_types(streams.dtype, torch.float32)
+        """Join them by their weights."""
         with torch.autocast(streams.device.type, enabled=False):
-            flat = streams.flatten(0, 1).to(wide)
+            flat = streams.flatten(0, 1)
             return (self.weights(flat, carry).T[..., None] * flat).sum(1).view(*streams.shape[:2], -1)
 
     def draw(self, generator: torch.Generator) -> None:
@@ -65,7 +65,10 @@ class Reduction(nn.Module, ABC):
 
     @abstractmethod
     def weights(self, flat: Tensor, carry: Carry = NOTHING) -> Tensor:
-        """Return how much of each stream is read: (N, n, C) -> (n, N), or (n, 1) where all tokens agree."""
+        """Return how much of each stream is read: (N, n, C) -> (n, N), or (n, 1) where all tokens agree.
+
+        The streams have to be float32 or wider, and autocast off.
+        """
 
 
 class Plain(Reduction):

@@ -36,11 +36,22 @@ def rescaled(streams: Tensor, exponent: Tensor | None) -> tuple[Tensor, Tensor |
     """
     if exponent is None:
         return streams, None
-    whole, digits, bias = LAYOUTS[streams.dtype]
-    largest = streams.detach().abs().amax((1, 2))
-    lift = (largest.view(whole) >> digits).to(exponent.dtype) - (bias - 1)
-    lift = torch.maximum(lift, -exponent).clamp_max(bias - 1)  # its inverse has to be a normal number
+    lift = torch.maximum(order(streams, (1, 2)).to(exponent.dtype), -exponent)
     return streams * power_of_two(-lift, streams.dtype)[:, None, None], exponent + lift
+
+
+def of_order_1(x: Tensor, dim: int) -> Tensor:
+    """Return x over a power of two, the largest along `dim` in [1/2, 1), by as much as normal numbers allow."""
+    return x * power_of_two(-order(x, (dim,)), x.dtype)
+
+
+def order(x: Tensor, dim: tuple[int, ...]) -> Tensor:
+    """Return e of the largest number along `dim`, which is in [2^(e-1), 2^e)."""
+    whole, digits, bias = LAYOUTS[x.dtype]
+    largest = x.detach().abs().amax(dim)
+    return ((largest.view(whole) >> digits) - (bias - 1)).clamp_max(
+        bias - 1
+    )  # 2^-e has to be a normal number
 
 
 def power_of_two(exponent: Tensor, dtype: torch.dtype) -> Tensor:

@@ -14,31 +14,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mhc_repro.config import ConnectionConfig, ModelConfig
-from mhc_repro.connections.base import NOTHING, Carry, Connection, Cost, Maps, Nature, Passed
+from mhc_repro.connections.base import NOTHING, Carry, Connection, Cost, Maps, Passed
 from mhc_repro.connections.hyper import Coefficients, values_of_streams
 from mhc_repro.connections.maps import RMS_EPS, flat_features
-from mhc_repro.linear import linear
+from mhc_repro.connections.wide import product, wide
 
-RANK = 8  # C / 8
+DIVISOR = 8  # of C, for the rank
 
 
 class GatedConnection(Connection):
     """n streams, each feature of which has a gate of its own into the branch.
 
     The H_pre that is recorded is the mean over features of the gates, each over its stream's rms; so is the depth
-    kernel then, since H_res is I.
+    kernel then, since H_res is I. Streams are never exchangeable: W_d, drawn, tells them apart.
     """
-
-    @classmethod
-    def nature(cls, config: ConnectionConfig) -> Nature:
-        """Say whether all streams start with one read."""
-        return Nature(exchangeable=config.read_start[0] == config.read_start[1] and config.n > 1)
 
     @classmethod
     def cost(cls, config: ConnectionConfig, model: ModelConfig) -> Cost:
         """Count as for n streams, with two thin products, 2nC C/8 each, instead of H_pre's numbers."""
         n, c = config.n, model.dim
-        flops = 2 * n * c + 2 * 2 * n * c * (c // RANK) + 2 * n * c + 2 * n * n * c + 2 * n * c - c
+        flops = 2 * n * c + 2 * 2 * n * c * (c // DIVISOR) + 2 * n * c + 2 * n * n * c + 2 * n * c - c
         return Cost(flops, values_of_streams(n, c, numbers=n))  # H_post's
 
     def __init__(self, config: ConnectionConfig, layer: int, dim: int) -> None:
@@ -46,8 +41,8 @@ class GatedConnection(Connection):
         n = self.n = config.n
         home = torch.arange(n) == layer % n
         self.gain = nn.Parameter(torch.ones(n, dim))
-        self.down_phi = nn.Parameter(torch.zeros(max(1, dim // RANK), n * dim))
-        self.phi = nn.Parameter(torch.zeros(n * dim, max(1, dim // RANK)))
+        self.down_phi = nn.Parameter(torch.zeros(max(1, dim // DIVISOR), n * dim))
+        self.phi = nn.Parameter(torch.zeros(n * dim, max(1, dim // DIVISOR)))
         self.bias = nn.Parameter(torch.where(home, config.read_start[1], config.read_start[0]).float())
         write = torch.where(home, config.write_start[1], config.write_start[0])
         self.write = Coefficients(n, n * dim, write, config.alpha)
@@ -65,20 +60,19 @@ class GatedConnection(Connection):
     def forward(self, streams: Tensor, branch: Callable[..., Tensor], carry: Carry = NOTHING) -> Passed:
         """Carry streams (B, T, n, C) past one sub-layer; streams and maps stay float32 or wider under autocast."""
         shape = streams.shape
-        wide = torch.promote_types(streams.dtype, torch.float32)
-        streams = streams.flatten(0, 1).to(wide)
+        streams = wide(streams).flatten(0, 1)
         with torch.autocast(streams.device.type, enabled=False):
             scale = (streams.square().mean(2) + RMS_EPS).rsqrt()
             normed = streams * scale[..., None] * self.gain
-            hidden = functional.silu(linear(normed.flatten(1), self.down_phi) / self.n)
-            gates = (linear(hidden, self.phi).unflatten(1, (self.n, -1)) + self.bias[:, None]).sigmoid()
+            hidden = functional.silu(product(normed.flatten(1), self.down_phi) / self.n)
+            gates = (product(hidden, self.phi).unflatten(1, (self.n, -1)) + self.bias[:, None]).sigmoid()
             h = (gates * normed).mean(1)
             assert self.write.phi is not None
             assert self.write.alpha is not None
             features = flat_features(streams, self.write.phi)
             write = 2 * (self.write.alpha * features + self.write.bias[:, None]).sigmoid()
-        output = branch(h.unflatten(0, shape[:2])).flatten(0, 1).to(wide)
+        output = branch(h.unflatten(0, shape[:2])).flatten(0, 1).to(streams.dtype)
         streams = streams + write.T[..., None] * output[:, None]
         read = ((gates * self.gain).mean(2) * scale / self.n).T
-        eye = torch.eye(self.n, dtype=wide, device=streams.device)[..., None]
+        eye = torch.eye(self.n, dtype=streams.dtype, device=streams.device)[..., None]
         return Passed(streams.view(shape), Maps(read, write, eye.expand(-1, -1, len(streams))))

@@ -21,6 +21,7 @@ from mhc_repro.config import ConnectionConfig, ModelConfig
 from mhc_repro.connections.base import NOTHING, Carry, Connection, Cost, Maps, Passed
 from mhc_repro.connections.mixing import make_kind
 from mhc_repro.connections.mixing.base import must
+from mhc_repro.connections.wide import wide
 
 
 @dataclass(frozen=True)
@@ -121,18 +122,17 @@ class HistoryConnection(Connection):
 
     def companion(self) -> Tensor:
         """Return H_res (n, n): the weights, then the shift of the states."""
-        weights = self.history.weights(self.theta, self._noise())
+        weights = self.history.weights(wide(self.theta), self._noise())
         first = torch.cat([weights, weights.new_zeros(self.n - len(weights))])
         shift = torch.eye(self.n, dtype=weights.dtype, device=weights.device)[:-1]
         return torch.cat([first[None], shift])
 
     def forward(self, streams: Tensor, branch: Callable[..., Tensor], carry: Carry = NOTHING) -> Passed:
         """Carry the states (B, T, n, C), newest first, past one sub-layer, which reads and makes the newest."""
-        wide = torch.promote_types(streams.dtype, torch.float32)
-        streams = streams.to(wide)
+        streams = wide(streams)
         matrix = self.companion()
         states = streams.detach() if self.detached else streams
-        newest = branch(streams[:, :, 0]).to(wide) + (matrix[0, :, None] * states).sum(2)
+        newest = branch(streams[:, :, 0]).to(streams.dtype) + (matrix[0, :, None] * states).sum(2)
         moved = torch.cat([newest[:, :, None], streams[:, :, :-1]], dim=2)
         tokens = streams.shape[0] * streams.shape[1]
         newest_alone = torch.eye(self.n, dtype=matrix.dtype, device=matrix.device)[0, :, None].expand(

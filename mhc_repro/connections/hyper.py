@@ -19,6 +19,7 @@ from mhc_repro.connections.maps import Form, make_maps
 from mhc_repro.connections.mixing import Identity, make_mixing
 from mhc_repro.connections.mixing.base import tokens_first, tokens_last
 from mhc_repro.connections.symmetry import exchangeable
+from mhc_repro.connections.wide import wide
 from mhc_repro.errors import UserError
 
 
@@ -216,20 +217,19 @@ class HyperConnection(Connection):
     def forward(self, streams: Tensor, branch: Callable[..., Tensor], carry: Carry = NOTHING) -> Passed:
         """Carry streams (B, T, n, C) past one sub-layer; streams and maps stay float32 or wider under autocast."""
         shape, kind = streams.shape, streams.device.type
-        wide = torch.promote_types(streams.dtype, torch.float32)
-        streams = streams.flatten(0, 1).to(wide)
+        streams = wide(streams).flatten(0, 1)
         exponent, ahead = self._handed(streams, carry)
         before, after = stages(self.form, self.compiled and self.training and torch.is_grad_enabled())
         with torch.autocast(kind, enabled=False):
             # Of a model whose parameters are all narrow, bfloat16 say, the maps are made wide all the same.
-            numbers = (part if part is None else part.to(wide) for part in self.joined())
+            numbers = (part if part is None else part.to(streams.dtype) for part in self.joined())
             h, read, write, mix = before(streams, exponent, ahead, *numbers)
             if self.write_end != 1:
                 write = write * self.write_scale
         output = branch(h.unflatten(0, shape[:2])).flatten(0, 1)
         with torch.autocast(kind, enabled=False):
             mixes = None if self.keeps_streams else mix
-            streams, exponent = after(mixes, write, streams, output.to(wide), exponent)
+            streams, exponent = after(mixes, write, streams, output.to(streams.dtype), exponent)
         used, following = (read, None) if ahead is None else (ahead, read.T)
         maps = Maps(used.T, write.T, tokens_last(mix))
         return Passed(streams.view(shape), maps, Carry(exponent, following))

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from mhc_repro.connections.base import Maps
 from mhc_repro.connections.mixing import Mixing
-from mhc_repro.linear import linear
+from mhc_repro.connections.wide import product
 
 RMS_EPS = 1e-20  # mHC Table 5
 
@@ -37,7 +37,7 @@ def flat_features(streams: Tensor, phi: Tensor, eps: float = RMS_EPS) -> Tensor:
     The norm's factor is applied after the product, so the normalised state is never written.
     """
     mean_square = torch.linalg.vector_norm(streams, dim=(1, 2)).square() / phi.shape[1]
-    return linear(streams.flatten(1), phi).T * (mean_square + eps).rsqrt()
+    return product(streams.flatten(1), phi).T * (mean_square + eps).rsqrt()
 
 
 def stream_features(streams: Tensor, theta: Tensor, eps: float = RMS_EPS) -> Tensor:
@@ -76,7 +76,7 @@ def make_gates(form: Form, streams: Tensor, read: Tensor, write: Tensor) -> tupl
     """Make H_pre and H_post of every token, (n, N) each: mHC Eq. 5 for `tanh`, Eq. 8 for `sigmoid`."""
     tokens, n, _ = streams.shape
     read, write = gates(form.gate, read, write)
-    if form.eps:
+    if form.eps and form.gate == "sigmoid":
         read = read + form.eps
     if not form.learns_read:
         read = streams.new_full((n, 1), 1 / n)

@@ -21,7 +21,7 @@ from mhc_repro.config import ConnectionConfig, ModelConfig
 from mhc_repro.connections.base import NOTHING, Carry, Connection, Cost, Maps, Passed
 from mhc_repro.connections.history import values_of_states
 from mhc_repro.connections.mixing import make_kind
-from mhc_repro.linear import linear
+from mhc_repro.connections.wide import product, wide
 
 EPS = 1e-20  # of norms that nothing says the epsilon of
 
@@ -74,8 +74,8 @@ class DenseWeights(Weights):
 
     def forward(self, outputs: Tensor) -> Tensor:
         newest = outputs[:, -1]
-        hidden = functional.gelu(linear(newest / rms(newest)[:, None], self.hidden_phi))
-        made = linear(hidden, self.phi).T.unflatten(0, (self.ways, self.n)) + self.bias[..., None]
+        hidden = functional.gelu(product(newest / rms(newest)[:, None], self.hidden_phi))
+        made = product(hidden, self.phi).T.unflatten(0, (self.ways, self.n)) + self.bias[..., None]
         if self.scale is None:
             return made
         made = made / rms(outputs).T
@@ -169,13 +169,12 @@ class OutputsConnection(Connection):
     def forward(self, streams: Tensor, branch: Callable[..., Tensor], carry: Carry = NOTHING) -> Passed:
         """Read outputs (B, T, n, C) and add one: (B, T, n + 1, C); of an attention's, the values' is recorded."""
         shape = streams.shape
-        wide = torch.promote_types(streams.dtype, torch.float32)
-        flat = streams.flatten(0, 1).to(wide)
+        flat = wide(streams).flatten(0, 1)
         with torch.autocast(streams.device.type, enabled=False):
             weights = self.weigh(flat)
             read = [(each.T[..., None] * flat).sum(1) for each in weights]
         base = read.pop() if self.adds else None
-        output = branch(*(h.unflatten(0, shape[:2]) for h in read)).flatten(0, 1).to(wide)
+        output = branch(*(h.unflatten(0, shape[:2]) for h in read)).flatten(0, 1).to(flat.dtype)
         added = output if base is None else output + base
         grown = torch.cat([flat, added[:, None]], dim=1)
         return Passed(grown.unflatten(0, shape[:2]), self._maps(weights, len(read)))

@@ -5,11 +5,11 @@ With a `branch_scale` of 1/n it is the function that the enwik8 reproduction's m
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from mhc_repro.config import ConnectionConfig
 from mhc_repro.connections.base import NOTHING, Carry, Connection, Maps, Passed
+from mhc_repro.connections.wide import wide
 
 
 class ResidualConnection(Connection):
@@ -24,7 +24,7 @@ class ResidualConnection(Connection):
     def forward(self, streams: Tensor, branch: Callable[..., Tensor], carry: Carry = NOTHING) -> Passed:
         """Carry streams (B, T, 1, C) past one sub-layer; H_pre and H_res are 1, H_post is the branch's scale."""
         tokens = streams.shape[0] * streams.shape[1]
-        one = torch.ones((), dtype=streams.dtype, device=streams.device)
+        one = wide(streams.new_ones(()))
         maps = Maps(
             one.expand(1, tokens), (self.branch_scale * one).expand(1, tokens), one.expand(1, 1, tokens)
         )

@@ -62,7 +62,7 @@ class Comparison:
         """Length and size, which all its runs have in common."""
         run, *_ = self.runs
         data = run.config["data"]
-        tokens = int(run.config["train"]["steps"] * data["batch"] * data["sequence"])
+        tokens = run.steps * int(data["batch"] * data["sequence"])
         return Kind(tokens, run.layers, int(run.config["model"]["dim"]))
 
     @property

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from mhc_repro.config import ConnectionConfig
-from mhc_repro.connections import Carry
 from mhc_repro.connections.history import HistoryConnection
 from mhc_repro.connections.hyper import HyperConnection
+from mhc_repro.connections.wide import wide
 from mhc_repro.errors import UserError
-from mhc_repro.library.wrapping import Expand, Reduce, State, Wrapped, known
+from mhc_repro.library.wrapping import Expand, Reduce, State, Wrapped, first_of, known, with_first
 
 STREAMS = "_mhc_repro_streams"  # on the tensor that an injected block returns
 
@@ -34,11 +34,9 @@ class Increment(nn.Module):
         self.block = block
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Return F(x) (..., dim), or a tuple that begins with it."""
+        """Return F(x) (..., dim), or what begins with it."""
         output = self.block(x, *args, **kwargs)
-        if isinstance(output, tuple | list):
-            return (output[0] - x, *output[1:])
-        return output - x
+        return with_first(output, first_of(output) - x)
 
 
 class AnchoredHistory(HistoryConnection):
@@ -80,10 +78,10 @@ class Injected(nn.Module):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Carry the streams that x brings along past the block; the first block makes them."""
         output = self.wrapped(self._streams(x), *args, **kwargs)
-        state, rest = _split(output)
+        state = first_of(output)
         joined = self.reduce(state)
         setattr(joined, STREAMS, state)
-        return (joined, *rest) if rest else joined
+        return with_first(output, joined)
 
     def _streams(self, x: Tensor) -> State:
         if self.wrapped.layer == 0:
@@ -98,28 +96,18 @@ class Injected(nn.Module):
         return state
 
 
-def _split(output: Any) -> tuple[State, tuple[Any, ...]]:
-    """Tell streams from what else a branch returned: a pair with a Carry is streams and what is handed on."""
-    if not isinstance(output, tuple):
-        return output, ()
-    first, *rest = output
-    if rest and isinstance(rest[0], Carry):
-        return output, ()
-    return first, tuple(rest)
-
-
 def injected(config: ConnectionConfig, name: str, block: nn.Module, layer: int, x: Tensor) -> Injected:
     """Put a connection around the block of `layer` (from 0), which was given x (..., dim)."""
     dim = x.shape[-1]
-    wide = torch.promote_types(x.dtype, torch.float32)
+    dtype = wide(x).dtype
     wrapped = Wrapped(config, Increment(block), dim, layer)
     if config.kind == "history":
-        wrapped.connection = known(AnchoredHistory(config, layer, wide), config)
-    wrapped.connection.to(x.device, wide)
+        wrapped.connection = known(AnchoredHistory(config, layer, dtype), config)
+    wrapped.connection.to(x.device, dtype)
     if isinstance(wrapped.connection, HyperConnection):
-        keep_function(wrapped.connection, wide)
+        keep_function(wrapped.connection, dtype)
     made = Injected(name, wrapped, Expand(config, dim), Reduce(config, dim)).train(block.training)
-    made.expand.to(x.device, wide)
+    made.expand.to(x.device, dtype)
     return made
 
 
@@ -131,7 +119,8 @@ def keep_function(connection: HyperConnection, dtype: torch.dtype) -> None:
         connection.mix.bias.copy_(form.mixing.initial().to(dtype))
     if connection.read is not None and form.gate == "sigmoid":
         share = connection.read.bias.double().sigmoid()
-        connection.read.bias.copy_((share / share.sum()).logit().to(dtype))
+        whole = 1 - connection.n * form.eps
+        connection.read.bias.copy_((whole * share / share.sum()).logit().to(dtype))
     if connection.read is not None and form.gate == "tanh" and connection.read.bias.sum() != 0:
         connection.read.bias.div_(connection.read.bias.sum())
     if connection.write is not None and form.gate != "softmax":

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mhc_repro import connections
 from mhc_repro.config import ConnectionConfig
+from mhc_repro.connections import base
 from mhc_repro.errors import UserError
 from mhc_repro.library.arms import connection_config
 from mhc_repro.library.finding import matching
@@ -91,7 +92,8 @@ def parameter_groups(
     members: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         is_own = id(parameter) in own
-        decays = name.endswith(".phi") if is_own else parameter.dim() > 1 and id(parameter) not in embeddings
+        matrix = parameter.dim() > 1 and id(parameter) not in embeddings
+        decays = base.decays(name) if is_own else matrix
         members.setdefault((connection_lr if is_own else 1.0, decays), []).append(parameter)
     return [
         {"params": parameters, "weight_decay": weight_decay / factor if decays else 0.0}

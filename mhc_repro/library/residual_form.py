@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mhc_repro.errors import UserError
+from mhc_repro.library.wrapping import first_of
 
 ADDITIONS = ("add", "add_", "__add__", "__radd__", "__iadd__")
 
@@ -42,7 +43,6 @@ class Call:
     name: str
     given: Tensor
     made: Tensor
-    additions: int  # of the residual stream
     made_by: str  # "" if the output is the stream
 
 
@@ -61,15 +61,21 @@ class Calls:
                 raise UserError(
                     f"{name}: its first argument is no tensor, so there is no x to be x + F(x) of"
                 )
+            version = x._version
             with _Stream(x) as mode:
                 output = original(x, *args, **kwargs)
-            made = output[0] if isinstance(output, tuple | list) else output
+            made = first_of(output)
+            if x._version != version:
+                raise UserError(
+                    f"{name} changes its input in place, so that no x is left to take F(x) = B(x) - x of; let it "
+                    "add to a new tensor, x = x + ... for x += ..."
+                )
             if not isinstance(made, Tensor) or made.shape != x.shape:
                 shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
                 raise UserError(f"{name} makes {shape} of {tuple(x.shape)}: a block x + F(x) keeps the shape")
             streamed = len(mode.stream) > 1 and any(made is each for each in mode.stream)
             by = "" if streamed else mode.makers.get(id(made), (made, "something not seen"))[1]
-            self.found.append(Call(name, x, made, len(mode.stream) - 1, by))
+            self.found.append(Call(name, x, made, by))
             return output
 
         block.__dict__["forward"] = forward

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mhc_repro.connections.wide import wide
 from mhc_repro.library.adapters.base import Sighting, Watch
 from mhc_repro.measurement.seen import Seen, read_rms, rms, spread
 
@@ -121,8 +122,3 @@ def _add_streams(seen: Seen, sightings: list[Sighting]) -> None:
         seen.inputs.append(read_rms(each.maps.read.to(before), before))
         rest = after - each.maps.mix.permute(2, 0, 1).to(before) @ before
         seen.outputs.append(rms(_written(each.maps.write.T.to(before), rest)))
-
-
-def wide(x: Tensor) -> Tensor:
-    """Return x in float32 or wider."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -41,6 +41,23 @@ def check_kind(config: ConnectionConfig) -> None:
         )
 
 
+def first_of(output: Any) -> Any:
+    """Return what a module makes: its output, or the first of a tuple or list; a State is one output."""
+    return output[0] if _holds(output) else output
+
+
+def with_first(output: Any, first: Any) -> Any:
+    """Return `output` with `first` for what the module made, in a container of the same type."""
+    if not _holds(output):
+        return first
+    make = getattr(output, "_make", type(output))  # of a named tuple
+    return make((first, *output[1:]))
+
+
+def _holds(output: Any) -> bool:
+    return isinstance(output, tuple | list) and not isinstance(output[-1], Carry)
+
+
 class Wrapped(nn.Module):
     """A branch and the connection around it; whatever else the branch takes is passed on to it."""
 
@@ -60,28 +77,26 @@ class Wrapped(nn.Module):
     def forward(self, state: State, *args: Any, **kwargs: Any) -> Any:
         """Carry the streams (..., n, dim) past the branch, (..., dim) -> (..., dim), with its other arguments.
 
-        Of a branch that returns a tuple the first is written, and the rest returned behind the streams.
+        Of a branch that returns a tuple or a list the first is written, and the streams returned in its place.
         """
         streams, carry = state if isinstance(state, tuple) else (state, Carry())
         check_streams(streams, self.n, self.dim)
-        lead, rest = streams.shape[:-2], ()
+        lead, output = streams.shape[:-2], None
 
         def work(h: Tensor) -> Tensor:
-            nonlocal rest
+            nonlocal output
             output = self.branch(h.to(streams.dtype).view(*lead, self.dim), *args, **kwargs)
-            output, *more = output if isinstance(output, tuple) else (output,)
-            rest = tuple(more)
-            if output.shape != (*lead, self.dim):
+            written = first_of(output)
+            if written.shape != (*lead, self.dim):
                 raise UserError(
-                    f"the branch made {tuple(output.shape)} of {(*lead, self.dim)}; a connection needs one that "
+                    f"the branch made {tuple(written.shape)} of {(*lead, self.dim)}; a connection needs one that "
                     "returns what it is given, (..., dim), in shape"
                 )
-            return output.reshape(1, -1, self.dim)
+            return written.reshape(1, -1, self.dim)
 
         passed = self.connection(streams.reshape(1, -1, self.n, self.dim), work, carry)
         made = passed.streams.view(streams.shape).to(streams.dtype)
-        carried: State = (made, passed.carry) if passed.carry else made
-        return (carried, *rest) if rest else carried
+        return with_first(output, (made, passed.carry) if passed.carry else made)
 
 
 class Expand(nn.Module):

@@ -49,12 +49,13 @@ def first_break(model: Any, tokens: Tensor, loss: Callable[[Tensor], Tensor]) ->
         look("readout", given[0])
         look("final norm", output)
 
-    compiled = [connection.compiled for connection in model.connections]
     with ExitStack() as hooks, torch.enable_grad():
         for branch in model.branches:
             hooks.callback(branch.register_forward_hook(worked).remove)
         hooks.callback(model.norm.register_forward_hook(normed).remove)
+        hooks.callback(model.zero_grad)
         for connection in model.connections:
+            hooks.callback(setattr, connection, "compiled", connection.compiled)
             connection.compiled = False
         logits = model(tokens, observe)
         look("logits", logits)
@@ -65,7 +66,4 @@ def first_break(model: Any, tokens: Tensor, loss: Callable[[Tensor], Tensor]) ->
             for name, parameter in model.named_parameters():
                 if parameter.grad is not None:
                     look(f"gradient of {name}", parameter.grad.detach(), "backward")
-    for connection, was in zip(model.connections, compiled, strict=True):
-        connection.compiled = was
-    model.zero_grad()
     return found[0] if found else ""

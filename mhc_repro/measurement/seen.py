@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mhc_repro.connections.base import Maps
+from mhc_repro.connections.wide import wide
 from mhc_repro.measurement import kernel
 from mhc_repro.measurement.gains import gain_rows
 from mhc_repro.runs.schema import GAINS
@@ -122,4 +123,4 @@ def spread(streams: Tensor) -> Tensor:
 
 def rms(x: Tensor) -> Tensor:
     """Return the root mean square of x (N, C), the features' mean taken away, in float32 or wider: (N,)."""
-    return x.to(torch.promote_types(x.dtype, torch.float32)).std(-1, correction=0)
+    return wide(x).std(-1, correction=0)

@@ -169,13 +169,8 @@ class RunDirectory:
         made = {name: table.checksum() for name in UNITS if (table := self.table(name)).parquet.exists()}
         self.write_manifest((self.read_manifest() or {}) | {"tables": made})
 
-    def seal(self) -> None:
-        """Give a run that ended before there were checksums its own; whatever it holds now is what was written."""
-        self.finish_tables()
-        files.write_json(self.path / "status.json", self.read_status() or {})
-
     def table(self, name: str, sha256: str | None = None) -> Table:
-        """Return the table `metrics`, `gains` or `tokens`."""
+        """Return the table `metrics`, `gains`, `kernel` or `tokens`."""
         return Table(self.path, name, sha256)
 
     def _written(self) -> str:

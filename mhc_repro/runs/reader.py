@@ -134,7 +134,7 @@ def read_run(path: Path | str) -> Run:
     status = {key: value for key, value in (directory.read_status() or {}).items() if key not in JUDGED_THEN}
     run = Run(directory.path, config, manifest, status, state)
     for name in _tables(run):
-        run.table(name).check(must_exist=state in ENDED)
+        run.table(name).check()
     return run
 
 
@@ -146,14 +146,10 @@ def _tables(run: Run) -> Iterable[str]:
         return UNITS
     if not run.manifest:
         raise files.broken(run.path / "manifest.json", "no such file")
-    probe = run.config["probe"]
-    # Runs of before there were checksums had these.
-    made = {
-        "metrics": True,
-        "gains": probe["enabled"],
-        "tokens": probe["enabled"] and probe["token_map_times"],
-    }
-    return run.manifest.get("tables") or [name for name, there in made.items() if there]
+    if not run.manifest.get("tables"):
+        raise files.broken(run.path / "manifest.json", "lacks tables")
+    found: dict[str, str] = run.manifest["tables"]
+    return found
 
 
 def warn(path: Path, fault: UserError) -> None:

@@ -1,4 +1,4 @@
-"""What `status.json` and `manifest.json` hold, as every reader may count on; with a seal they may hold more."""
+"""What `status.json` and `manifest.json` hold, as every reader may count on; they may hold more."""
 
 from typing import Annotated, Literal, NotRequired, TypedDict
 

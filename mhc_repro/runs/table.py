@@ -80,14 +80,12 @@ class Table:
         except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
             raise files.broken(self.jsonl, " ".join(str(error).split())) from None
 
-    def check(self, must_exist: bool = False) -> None:
+    def check(self) -> None:
         """Raise UserError unless it is the finished table of its sha256, or without one can be read."""
-        if must_exist and not self.parquet.exists() and (self.sha256 or not self.jsonl.exists()):
-            raise files.broken(self.parquet, "no such file")
-        if self.sha256:
-            self._content()
-        else:
+        if not self.sha256:
             self.read()
+        elif self._content() is None:
+            raise files.broken(self.parquet, "no such file")
 
     def checksum(self) -> str:
         """Return the sha256 of the finished table."""
@@ -151,12 +149,11 @@ def _parse(path: Path) -> list[Row] | None:
         return None
     except reading.Unfit as unfit:
         raise files.broken(path, str(unfit)) from None
-    checked = any(_checked(line) for line in lines)  # rows of before there was a check have none
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-            if checked and row.pop(CHECK) != zlib.crc32(_checked(line) + b"}"):
+            if row.pop(CHECK) != zlib.crc32(line.rpartition(b', "%s": ' % CHECK.encode())[0] + b"}"):
                 raise ValueError
             if type(row["step"]) is not int:
                 raise TypeError
@@ -164,11 +161,6 @@ def _parse(path: Path) -> list[Row] | None:
             raise files.broken(f"{path}:{number}", "not a row") from None
         rows.append(row)
     return rows
-
-
-def _checked(line: bytes) -> bytes:
-    """Return the part of a line that its check is of, but for the bracket that closes it; empty without one."""
-    return line.rpartition(b', "%s": ' % CHECK.encode())[0]
 
 
 def _to_arrow(rows: list[Row], item: pa.DataType) -> pa.Table:

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from mhc_repro.config import OptimConfig
+from mhc_repro.connections import base
 from mhc_repro.training.model import CONNECTION, Transformer
 
 
 def decays(name: str, parameter: nn.Parameter) -> bool:
     """Say whether weight decay applies: body matrices and phi; not norms, embeddings, alpha or b."""
     if name.startswith(CONNECTION):
-        return name.endswith("phi")
+        return base.decays(name)
     return parameter.dim() == 2 and not name.startswith(("embedding.", "position."))
 
 
@@ -39,7 +40,7 @@ def make_optimizer(model: Transformer, config: OptimConfig) -> torch.optim.AdamW
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Let the next update have the rate `rate` in the body, and its multiple in the connections."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("factor", 1.0)  # none in a checkpoint from before there was one
+        group["lr"] = rate * group["factor"]
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from mhc_repro.connections.wide import wide
+
 BASE = 10_000.0
 
 
@@ -12,9 +14,9 @@ def rotate(x: Tensor) -> Tensor:
     The pairs are those of GPT-NeoX. Angles are in float32 at least, the result is of the type of `x`.
     """
     time, half = x.shape[-2], x.shape[-1] // 2
-    wide = torch.promote_types(x.dtype, torch.float32)
-    speeds = BASE ** (-torch.arange(half, device=x.device, dtype=wide) / half)
-    angles = torch.arange(time, device=x.device, dtype=wide)[:, None] * speeds
+    turned = wide(x)
+    speeds = BASE ** (-torch.arange(half, device=x.device, dtype=turned.dtype) / half)
+    angles = torch.arange(time, device=x.device, dtype=turned.dtype)[:, None] * speeds
     cos, sin = angles.cos(), angles.sin()
-    first, second = x.to(wide).split(half, dim=-1)
+    first, second = turned.split(half, dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1).to(x.dtype)

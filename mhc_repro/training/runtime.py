@@ -51,7 +51,7 @@ def device_of(config: RuntimeConfig) -> torch.device:
             "runtime.device=auto, a GPU for each process"
         )
     there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if kind == "cuda" and world.local_size() > 1:
+    if kind == "cuda" and there[kind] and world.local_size() > 1:
         if world.local_size() > there[kind]:
             raise UserError(
                 f"{world.local_size()} processes on this machine and {there[kind]} GPUs; use "

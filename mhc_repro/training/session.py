@@ -128,7 +128,7 @@ class Session:
             with together.noticing():
                 ends = together.end(over=bool(broken))
             if broken:
-                where = trainer.broke_at() or "nowhere when the step was made again"
+                where = self._broke_at()
                 self.run.write_status(broke=where)
                 return self._finish("diverged", f"{broken[0]} at step {trainer.done}; {where}")
             self.reporter.step(trainer.done, row)
@@ -139,6 +139,14 @@ class Session:
             if self.checkpoints.due():
                 self._save()
         return self._finish("finished", "")
+
+    def _broke_at(self) -> str:
+        """Make the last step again to name what broke; a divergence is a result, found or not."""
+        try:
+            with memory.enough(self.config, self.trainer.device):
+                return self.trainer.broke_at() or "nowhere when the step was made again"
+        except UserError:
+            return "nowhere, for want of memory to make the step again"
 
     def _first_step(self, is_new: bool = False) -> Row:
         """Make the step that compiles, with new kernels where the kept ones are broken; a stop has nothing to save.

@@ -57,4 +57,4 @@ def _piece(path: Path, start: int, promised: int | None) -> Piece:
 
 
 def _broken(path: Path, fault: str) -> UserError:
-    return UserError(f"{path}: {fault}; fetch it again, or take it out of data.path=")
+    return UserError(f"{path}: {fault}; fetch it again, or take it out of the folder")

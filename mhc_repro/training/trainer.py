@@ -240,7 +240,7 @@ class Trainer:
         self._at(state["step"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state.get("scaler", {}))  # there was none once, nor any loss to scale
+        self.scaler.load_state_dict(state["scaler"])
 
 
 def mean_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -83,6 +83,20 @@ def test_data_fineweb_says_what_to_fetch(capsys):
             assert {"protocol=fineweb_small", "data.path=fineweb10B", "connection=mhc"} <= set(line.split())
 
 
+def headed(folder):
+    write_shards(folder)
+    (folder / "fineweb_val_000000.bin").write_bytes(b"no shard")
+
+
+@pytest.mark.parametrize("make", [lambda folder: None, lambda folder: folder.mkdir(), headed])
+def test_data_fineweb_speaks_of_what_was_typed(tmp_path, capsys, make):
+    make(tmp_path / "shards")
+    assert cli.main(["data", "fineweb", "--from", str(tmp_path / "shards")]) == 2
+    said = capsys.readouterr().err
+    assert str(tmp_path / "shards") in said
+    assert "data.path" not in said
+
+
 def test_data_fineweb_verifies_a_folder(tmp_path, capsys):
     folder = write_shards(tmp_path / "shards")
     assert cli.main(["data", "fineweb", "--from", str(folder)]) == 0

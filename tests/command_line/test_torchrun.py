@@ -147,6 +147,11 @@ def test_each_process_has_a_gpu_of_its_own(
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     with pytest.raises(UserError, match=r"2 processes on this machine and 1 GPU.*--nproc-per-node=1"):
         runtime.device_of(made)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(
+        UserError, match=r"device=cuda: torch sees no such device here; use runtime.device=cpu"
+    ):
+        runtime.device_of(made)
     made.device = "cpu"
     monkeypatch.setattr(runtime, "cores", lambda: 8)
     assert (str(runtime.device_of(made)), runtime.default_threads()) == ("cpu", 4)

@@ -81,6 +81,15 @@ def test_with_reads_and_writes_frozen_nothing_tells_copies_apart(tiny):
     assert min(spreads[1:]) > 1e-3
 
 
+@pytest.mark.parametrize(("gate", "added"), [("sigmoid", 0.1), ("tanh", 0.0), ("softmax", 0.0)])
+def test_eps_is_added_to_a_sigmoid_read_alone(connection, gate, added):
+    reads = []
+    for eps in (0.0, 0.1):
+        module = build(connection("mhc", coefficients="static", gate=gate, eps=eps), 1, 8)
+        reads.append(module(torch.randn(1, 3, 4, 8), torch.sin).maps.read)
+    torch.testing.assert_close(reads[1] - reads[0], torch.full((4, 3), added))
+
+
 def test_freezing_everything_is_refused(connection):
     with pytest.raises(UserError, match="leaves nothing to learn"):
         build(connection("mhc", freeze=["read", "write", "mix"]), 0, 8)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mhc_repro.connections import KINDS, build
 from own_models import stirred
+from tiny_steps import spread, train
 
 DIM, N = 16, 4
 
@@ -67,10 +68,15 @@ def test_every_gradient_is_that_of_finite_differences(connection):
     assert torch.autograd.gradcheck(call, leaves, eps=1e-6, atol=1e-6, rtol=1e-4, fast_mode=True)
 
 
-def test_without_a_home_stream_nothing_tells_the_streams_apart(connection):
-    nature = KINDS["gated"].nature
-    assert not nature(connection("gated_residual")).exchangeable
-    assert nature(connection("gated_residual", read_start=[0.0, 0.0])).exchangeable
+@pytest.mark.parametrize("read", [[0.0, 0.0], [-3.0, 3.0]])
+@pytest.mark.parametrize("write", [[0.0, 0.0], [0.0, 1.0]])
+def test_streams_separate_however_they_start(tiny, connection, read, write):
+    """Without a home stream too: the random W_d tells them apart, from the second update on."""
+    starts = {"read_start": read, "write_start": write}
+    assert not KINDS["gated"].nature(connection("gated_residual", **starts)).exchangeable
+    model = tiny("gated_residual", **starts)
+    train(model, steps=2)
+    assert max(spread(model)) > 1e-6
 
 
 def test_it_starts_as_the_read_of_app_a6(connection):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mhc_repro.connections import KINDS
 from mhc_repro.connections.mixing import make_mixing
+from mhc_repro.connections.mixing.base import a6_distance
 from mhc_repro.errors import UserError
 from mhc_repro.measurement.gains import gain_rows
 
@@ -99,6 +100,34 @@ def test_truncated_families_have_no_bound():
         h = mixing.matrix(random_numbers(mixing.size, 2000, scale)).permute(2, 0, 1)
         assert math.isfinite(gain_rows(h[None])[0]["single_forward"])
         assert (h.sum(-1).abs() - 1).amax() > 0.2
+
+
+@pytest.mark.parametrize("power", [-100, -40, 40, 100])
+def test_newton_schulz_is_blind_to_the_size_of_its_logits(power):
+    """To the last bit, for a power of two: their squares are neither nothing nor beyond all numbers."""
+    mixing = make_mixing({"kind": "orthostochastic"}, 4)
+    numbers = random_numbers(16, 50, 1.0).float()
+    results = []
+    for scale in (1.0, 2.0**power):
+        leaf = (scale * numbers).requires_grad_()
+        h = mixing.matrix(leaf)
+        (h * h.detach().roll(1, 0)).sum().backward()
+        results.append((h.detach(), scale * leaf.grad))
+    (plain, gradient), (other, scaled) = results
+    assert torch.equal(other, plain)
+    assert torch.equal(scaled, gradient)
+
+
+@pytest.mark.parametrize("kind", ["orthogonal", "orthostochastic", "kronecker", "signed_sums"])
+def test_a_start_is_as_near_as_a6_or_refused(kind):
+    for n in (4, 64, 128):
+        mixing = make_mixing({"kind": kind}, n)
+        if (kind, n) == ("orthogonal", 128):
+            with pytest.raises(UserError, match=r"connection\.n=128: .* connection\.mixing\.start="):
+                mixing.initial()
+            continue
+        h = mixing.matrix(mixing.initial()[:, None])[..., 0]
+        assert (h - torch.eye(n)).norm().item() == pytest.approx(a6_distance(n), rel=1e-9)
 
 
 def test_newton_schulz_converges_with_its_steps():

@@ -87,4 +87,8 @@ def test_a_kind_is_length_before_size(fake):
     )
     assert found.kind == Kind(1_024_000, 8, 256)
     assert str(found.kind) == "8 × 256, 1.0 M"
+    (unknown,) = comparisons(
+        [fake("hc", train__steps=0, status={"steps": 500}, data__batch=16, data__sequence=128)]
+    )
+    assert unknown.kind.tokens == found.kind.tokens  # of a monitored run that nobody told its length
     assert Kind(2, 4, 64) > Kind(1, 32, 256) > Kind(1, 16, 512)

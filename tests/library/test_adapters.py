@@ -8,14 +8,16 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 
-from mhc_repro import GainMonitor
+from mhc_repro import GainMonitor, arm_names, connection_config
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.library.adapters import Watch
 from mhc_repro.library.finding import find
 from mhc_repro.library.sighted import linked, seen_by
 from mhc_repro.runs import read_run
-from own_models import DIM, LAYERS, Reference, batches, branch, seeded, stirred, train
+from own_models import DIM, LAYERS, Reference, Stack, batches, branch, seeded, stirred, train
+
+OURS = [arm for arm in arm_names() if connection_config(arm).kind != "outputs"]
 
 
 class Lucidrains(nn.Module):
@@ -122,6 +124,25 @@ def test_maps_of_lucidrains_rebuild_its_branches_inputs_and_its_streams(kind, de
     assert how.straight < 1e-6 < 1e-3 < how.transposed
     ys = torch.stack([y.reshape(-1, DIM).std(-1, correction=0) for ((_, y),) in works])
     assert torch.allclose(torch.stack(seen.outputs[1:]).double(), ys, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("how", ["cast whole", "autocast"])
+@pytest.mark.parametrize("name", OURS)
+def test_of_narrow_streams_ours_shows_the_readout_that_it_applied(name, how, dtype):
+    """Their weights explain what was joined, to the digits of narrow numbers."""
+    model = stirred(seeded(lambda: Stack(name)), by=0.1)
+    model = model.to(dtype) if how == "cast whole" else model
+    read = heard(model.norm)
+    with torch.autocast("cpu", dtype, enabled=how == "autocast"):
+        watch, _ = watched(model, batches(1)[0].to(dtype))
+    ((given, _),) = read
+    joined = torch.einsum(
+        "nk,knc->kc", watch.readout.expand(-1, len(watch.last)), watch.last.to(watch.readout)
+    )
+    assert watch.readout.dtype in (torch.float32, torch.float64)
+    assert torch.allclose(joined.float(), given.flatten(0, 1).float(), rtol=0.02, atol=0.02)
+    assert len(seen_by(watch)[0].inputs) == LAYERS + 1
 
 
 def test_lucidrains_mhc_is_exact_in_the_columns(tmp_path):

@@ -1,23 +1,34 @@
 """A connection put into a model changes no output at step 0, trains, is saved and taken out, or says why not."""
 
 import copy
+from typing import NamedTuple
 
 import pytest
 import torch
 from torch import nn
 
-from injected_models import CUT, REAL, TEXT, TOKENS, Block, Decoder, decoder, gpt2, next_token, train
-from mhc_repro import GainMonitor, arm_names, eject, inject, parameter_groups
+from injected_models import CUT, REAL, TEXT, TOKENS, WIDTH, Block, Decoder, decoder, gpt2, next_token, train
+from mhc_repro import (
+    GainMonitor,
+    arm_names,
+    eject,
+    expand_and_reduce,
+    hyper_connection,
+    inject,
+    parameter_groups,
+)
+from mhc_repro.connections import Carry
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.library.injected import Injected
 from mhc_repro.runs import read_run
+from mhc_repro.training.optim import decays
 
 # What of the arms is not the function x + F(x) at its start, and why
 REFUSED = {
     "attention_residuals": "keeps the output of every sub-layer",
     "baseline_quarter": "H_post is 0.25",
-    "deepseek_v4": "H_pre sums to",
+    "deepseek_v4": "rows of H_res sum to",  # by its Sinkhorn's eps
     "gated_residual": "H_pre sums to",
     "identity_mix_tokenbender": "H_post is 0.25",
     "mhc_lss": "expand=lss scales the streams",
@@ -47,6 +58,68 @@ def test_every_arm_keeps_the_function_or_says_why_not(name):
         inject(model, Block, name, sample=TOKENS)
         assert (model(TOKENS) - before).abs().max() <= limit * before.abs().max()
         assert all(isinstance(block, Injected) for block in model.blocks)
+
+
+class Pair(NamedTuple):
+    x: torch.Tensor
+    weights: str
+
+
+# What a block may return around x: of what type, and what more is in it
+CONTAINERS = [
+    (lambda x: x, torch.Tensor, ()),
+    (lambda x: (x,), tuple, ()),
+    (lambda x: [x], list, ()),
+    (lambda x: (x, "weights"), tuple, ("weights",)),
+    (lambda x: [x, None, "weights"], list, (None, "weights")),
+    (lambda x: Pair(x, "weights"), Pair, ("weights",)),
+]
+
+
+@pytest.mark.parametrize(("put", "kind", "rest"), CONTAINERS)
+@pytest.mark.parametrize("name", ["hc", "mhc_exponent", "history"])
+def test_a_block_goes_on_returning_what_it_returned(name, put, kind, rest):
+    """So does a wrapped branch: in a container of the same type, its own results behind x."""
+
+    class Around(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = Block()
+
+        def forward(self, x, scale=1.0):
+            return put(self.inner(x, scale))
+
+    class Model(Decoder):
+        def forward(self, tokens):
+            x, self.made = self.embedding(tokens), []
+            for block in self.blocks:
+                self.made.append(block(x))
+                x = self.made[-1] if kind is torch.Tensor else self.made[-1][0]
+            return self.head(x)
+
+    torch.manual_seed(0)
+    model = Model(Around).double()
+    before = model(TOKENS)
+    inject(model, "Around", name, sample=TOKENS)
+    assert torch.allclose(model(TOKENS), before, rtol=1e-10)
+    wrapped = hyper_connection(Around(), name, dim=WIDTH)
+    streams, _ = expand_and_reduce(name, dim=WIDTH)
+    for made in (*model.made, wrapped(streams(torch.zeros(1, 2, WIDTH)))):
+        carries = type(made) is tuple and isinstance(
+            made[-1], Carry
+        )  # the state of an arm that hands on more
+        assert type(made[0] if carries else made) is kind
+        assert kind is torch.Tensor or tuple(made[1:]) == rest
+
+
+@pytest.mark.parametrize("gate", ["sigmoid", "tanh", "softmax"])
+def test_an_eps_in_reads_is_taken_into_account(gate):
+    starts = {"sigmoid": [-3.0, 3.0], "tanh": [0.0, 1.0], "softmax": [0.0, 0.0]}
+    model = decoder().eval()
+    before = model(TOKENS)
+    settings = {"gate": gate, "read_start": starts[gate], "freeze": ["write"]}
+    inject(model, Block, "mhc", sample=TOKENS, eps=0.01, **settings)
+    assert torch.allclose(model(TOKENS), before, rtol=1e-10)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 8])
@@ -128,6 +201,15 @@ def test_ejected_at_once_it_is_the_original():
     eject(inject(model, "blocks.*", "mhc", sample=TOKENS))
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     assert torch.equal(model(TOKENS), decoder()(TOKENS))
+
+
+@pytest.mark.parametrize("name", arm_names())
+def test_of_every_arm_groups_decay_what_the_suite_decays(tiny, name):
+    model = tiny(name)
+    suites = {id(p) for label, p in model.named_parameters() if decays(label, p)}
+    own = {id(p) for each in model.connections for p in each.parameters()}
+    decayed = {id(p) for group in parameter_groups(model) for p in group["params"] if group["weight_decay"]}
+    assert decayed & own == suites & own
 
 
 def test_groups_decay_what_the_suite_decays():

@@ -24,6 +24,24 @@ class Narrow(Block):
         return (x + self.gate(x))[:, ::2]
 
 
+class InPlace(Block):
+    def forward(self, x, scale=1.0):
+        x += self.gate(x)
+        return x
+
+
+class FirstInPlace(Block):
+    def forward(self, x, scale=1.0):
+        x += self.gate(x)
+        return x + self.down(self.up(self.norm(x)))
+
+
+class ViewInPlace(Block):
+    def forward(self, x, scale=1.0):
+        x.flatten(0, 1).mul_(0.5)
+        return x + self.gate(x)
+
+
 class Shared(Decoder):
     def __init__(self) -> None:
         super().__init__()
@@ -58,6 +76,9 @@ def injected_twice():
         (lambda m: inject(m(PostNorm), PostNorm, sample=TOKENS), "comes from layer_norm.*a post-norm block"),
         (lambda m: inject(m(Gated), Gated, sample=TOKENS), "not from an addition to its input"),
         (lambda m: inject(m(Narrow), Narrow, sample=TOKENS), "keeps the shape"),
+        (lambda m: inject(m(InPlace), InPlace, sample=TOKENS), "changes its input in place"),
+        (lambda m: inject(m(FirstInPlace), FirstInPlace, sample=TOKENS), "changes its input in place"),
+        (lambda m: inject(m(ViewInPlace), ViewInPlace, sample=TOKENS), "changes its input in place"),
         (lambda m: inject(m(), "Blok", sample=TOKENS), "nearest: Block"),
         (lambda m: inject(m(), nn.Conv2d, sample=TOKENS), "Conv2d: no module of Decoder"),
         (lambda m: inject(m(), Block), "sample=: an input of the model is needed"),

@@ -1,5 +1,7 @@
 """What broke is named: the first tensor without a number, planted in every place, forward and backward."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch.nn import functional
@@ -73,9 +75,21 @@ def test_a_gradient_that_overflows_behind_a_finite_loss_is_named(tiny):
     assert all(map(torch.equal, before, model.parameters()))
 
 
-def test_what_is_looked_at_is_left_as_it_was(tiny):
+def out_of_memory(given):
+    raise torch.OutOfMemoryError("out of memory")
+
+
+def out_of_memory_behind(logits: torch.Tensor) -> torch.Tensor:
+    logits.register_hook(out_of_memory)
+    return loss(logits)
+
+
+@pytest.mark.parametrize("fails", [None, out_of_memory, out_of_memory_behind])
+def test_what_is_looked_at_is_left_as_it_was_whatever_fails(tiny, fails):
     model = tiny("mhc", awake=0.3).train()
     model.compile_connections()
-    first_break(model, TOKENS, loss)
+    with pytest.raises(torch.OutOfMemoryError) if fails else nullcontext():
+        first_break(model, TOKENS, fails or loss)
     assert all(connection.compiled for connection in model.connections)
-    assert not any(branch._forward_hooks for branch in model.branches)
+    assert not any(module._forward_hooks for module in model.modules())
+    assert all(parameter.grad is None for parameter in model.parameters())

@@ -107,8 +107,9 @@ def test_a_cut_at_any_byte_reads_as_a_prefix_and_grows_on(tmp_path):
 
 def test_damage_before_the_last_line_is_named(tmp_path):
     table = filled(tmp_path / "run")
-    for damage in (b"\0\0\n", b"12\n", b'{"loss": 1}\n'):
-        table.jsonl.write_bytes(b'{"step": 0}\n' + damage + b'{"step": 2}\n')
+    first, _, third, *_ = table.jsonl.read_bytes().splitlines(True)
+    for damage in (b"\0\0\n", b"12\n", b'{"loss": 1}\n', b'{"step": 1}\n'):
+        table.jsonl.write_bytes(first + damage + third)
         with pytest.raises(UserError, match=r"metrics\.jsonl:2: not a row"):
             table.read()
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from mhc_repro.runs import files
+
 DEEP = "deep"  # stands for a value that is nested deeper than any parser goes
 GONE, NEW = "gone", "new"
 WRONG = (None, True, -1, 0.5, 10**30, -1e300, "x", "1", "", [], [[None]], {}, {"x": [1]}, DEEP)
@@ -56,6 +58,11 @@ def mutants(document: Any, count: int | None = None) -> Iterator[tuple[str, Any]
 def as_json(value: Any) -> bytes:
     """Write JSON, with what is DEEP."""
     return json.dumps(value).encode().replace(b'"deep"', b"[" * 100_000 + b"]" * 100_000)
+
+
+def as_sealed(value: dict[str, Any]) -> bytes:
+    """Write JSON that vouches for what it holds, whoever wrote it."""
+    return as_json(value | {files.SEAL: files.seal(value)})
 
 
 def as_yaml(value: Any) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import report
-from damage import NO_VALUES, as_json, as_yaml, flip, mutants
+from damage import NO_VALUES, as_sealed, as_yaml, flip, mutants
 from faults import Fault
 from mhc_repro import reading
 from mhc_repro.analysis import figures
@@ -23,8 +23,8 @@ from victims import HANGS, Victim
 
 EACH = 20  # tries of one task
 DOCUMENTS = {
-    "status.json": (reading.from_json, as_json),
-    "manifest.json": (reading.from_json, as_json),
+    "status.json": (reading.from_json, as_sealed),
+    "manifest.json": (reading.from_json, as_sealed),
     "config.yaml": (reading.from_yaml, as_yaml),
 }
 Said = dict[str, tuple[int, str, str]]  # exit code, output and complaints of each command
@@ -60,7 +60,7 @@ def flips(folder: Path, wholes: dict[str, Victim], seed: float, count: int) -> I
 
 
 def documents(folder: Path, wholes: dict[str, Victim], seed: float, count: int) -> Iterator[Ending]:
-    """Put documents without a seal in the place of a run's: what fits is believed, and what does not is told."""
+    """Put documents of another content in the place of a run's: what fits is believed, what does not is told."""
     draw, library = random.Random(seed), _library(folder, wholes)
     for _ in range(count):
         run, name = draw.choice(library.runs), draw.choice(list(DOCUMENTS))

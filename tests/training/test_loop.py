@@ -13,7 +13,7 @@ import torch
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import RunDirectory, files, read_run
-from mhc_repro.training import runtime
+from mhc_repro.training import runtime, trainer
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
 from mhc_repro.training.loop import train
 from mhc_repro.training.session import Session
@@ -91,6 +91,21 @@ def test_a_divergence_is_a_result(of, config, capsys):
     assert not run.table("metrics").jsonl.exists()
     assert train(diverging) == "diverged"
     assert "already diverged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")],
+)
+def test_a_divergence_is_one_where_there_is_no_memory_to_say_where(config, monkeypatch, lacking):
+    def look(*_):
+        raise lacking
+
+    monkeypatch.setattr(trainer, "first_break", look)
+    diverging = config("hc", steps=50, train={"precision": "float32"})
+    diverging.optim.lr, diverging.optim.warmup, diverging.optim.clip = 1e30, 0.0, 0.0
+    assert train(diverging) == "diverged"
+    assert RunDirectory.of(diverging).read_status()["broke"].startswith("nowhere, for want of memory")
 
 
 def test_what_memory_cannot_hold_is_a_mistake(config, monkeypatch):

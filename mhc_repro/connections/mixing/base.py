@@ -101,12 +101,23 @@ def a6_distance(n: int) -> float:
 
 
 def as_near_as_a6(mixing: Mixing, numbers: Callable[[float], Tensor], low: float, high: float) -> Tensor:
-    """Find t in [low, high] where H_res of `numbers(t)` is as far from I as A.6's; the distance grows with t."""
+    """Find t in [low, high] where H_res of `numbers(t)` is as far from I as A.6's; the distance grows with t.
+
+    UserError where it is not so far at `high`.
+    """
     eye, target = torch.eye(mixing.n, dtype=torch.float64), a6_distance(mixing.n)
+
+    def is_nearer(t: float) -> bool:
+        return (mixing.matrix(numbers(t)[:, None])[..., 0] - eye).norm().item() < target
+
+    if is_nearer(high):
+        raise UserError(
+            f"connection.n={mixing.n}: near I no H_res of this kind is as far from it as App. A.6's, {target:.3g}; "
+            "say where it is to start, with connection.mixing.start="
+        )
     for _ in range(60):
         middle = (low + high) / 2
-        distance = (mixing.matrix(numbers(middle)[:, None])[..., 0] - eye).norm().item()
-        low, high = (middle, high) if distance < target else (low, middle)
+        low, high = (middle, high) if is_nearer(middle) else (low, middle)
     return numbers(low)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mhc_repro.connections.exponent import of_order_1
 from mhc_repro.connections.mixing.base import (
     Mixing,
     as_near_as_a6,
@@ -151,6 +152,7 @@ class Orthostochastic(Mixing):
         return (torch.eye(self.n, dtype=torch.float64) + t * (drawn - drawn.T)).flatten()
 
     def matrix(self, numbers: Tensor) -> Tensor:
+        numbers = of_order_1(numbers, 0)  # or their squares would be nothing, or no numbers
         norm = torch.linalg.vector_norm(numbers, dim=0).clamp_min(torch.finfo(numbers.dtype).tiny)
         x = tokens_first((numbers / norm).unflatten(0, (self.n, self.n)))
         for _ in range(self.steps):

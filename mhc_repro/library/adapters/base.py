@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mhc_repro.connections.base import Maps
+from mhc_repro.connections.wide import wide
 from mhc_repro.errors import UserError
 
 Undo = Callable[[], None]
@@ -155,5 +156,5 @@ def of_units(norm: nn.Module, normed: Tensor, streams: Tensor, call: Callable[[T
 
 def tokens_last(read: Tensor, write: Tensor, mix: Tensor) -> Maps:
     """Make Maps of H_pre (K, n), H_post (K, n) and H_res (K, n, n), in float32 or wider."""
-    wide = [x.detach().to(torch.promote_types(x.dtype, torch.float32)) for x in (read, write, mix)]
-    return Maps(wide[0].T, wide[1].T, wide[2].permute(1, 2, 0))
+    read, write, mix = (wide(x.detach()) for x in (read, write, mix))
+    return Maps(read.T, write.T, mix.permute(1, 2, 0))

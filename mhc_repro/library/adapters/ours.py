@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mhc_repro.connections.base import NOTHING, Connection, Maps, Passed
 from mhc_repro.connections.exponent import multiplied_out
 from mhc_repro.connections.hyper import HyperConnection
+from mhc_repro.connections.wide import wide
 from mhc_repro.library.adapters.base import Adapter, Sighting, Undo, Watch
 from mhc_repro.library.wrapping import Reduce
 
@@ -55,5 +56,5 @@ class Ours(Adapter):
         flat = streams.reshape(1, -1, *streams.shape[-2:])
         picked: Tensor = watch.pick(multiplied_out(flat, carry.exponent)[0])
         handed = carry if carry.read is None else carry._replace(read=watch.pick(carry.read.T).T)
-        weights = module.join.weights(watch.pick(flat[0]), handed)
-        watch.joined(picked, weights)
+        with torch.autocast(flat.device.type, enabled=False):
+            watch.joined(picked, module.join.weights(wide(picked), handed))

@@ -1,0 +1,55 @@
+"""Of narrow streams and a model cast whole, every arm makes the maps and readout of the same numbers made wide."""
+
+import pytest
+import torch
+
+from mhc_repro.arm_files import arm_names
+from mhc_repro.connections import build, make_reduction
+from mhc_repro.connections.base import Carry
+from own_models import stirred
+
+DIM, LAYER = 8, 1
+NARROW = (torch.bfloat16, torch.float16)
+
+
+def drawn(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(3))
+
+
+def both(make, dtype):
+    """A module cast whole, and one of the numbers that are left of it, in float32."""
+    narrow, wide = stirred(make()).to(dtype), make()
+    wide.load_state_dict(narrow.state_dict())
+    return narrow, wide
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("name", arm_names())
+def test_maps_and_what_is_passed_on_are_those_of_the_same_numbers_in_float32(connection, name, dtype):
+    narrow, wide = both(lambda: build(connection(name), LAYER, DIM), dtype)
+    streams = drawn(1, 5, narrow.n, DIM).to(dtype)
+    given = []
+
+    def branch(*h):
+        given.append(h)
+        return drawn(1, 5, DIM).to(dtype)
+
+    found, expected = narrow(streams, branch), wide(streams.float(), branch)
+    for mine, theirs in zip(found.maps, expected.maps, strict=True):
+        assert mine.dtype == torch.float32
+        assert torch.equal(mine, theirs)
+    assert torch.allclose(found.streams.float(), expected.streams, rtol=torch.finfo(dtype).eps)
+    assert all(torch.equal(mine.float(), theirs) for mine, theirs in zip(*given, strict=True))
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("name", arm_names())
+def test_streams_are_joined_as_the_same_numbers_in_float32_under_autocast_too(connection, name, dtype):
+    settings = connection(name)
+    narrow, wide = both(lambda: make_reduction(settings, DIM, LAYER), dtype)
+    streams = drawn(1, 5, LAYER + 1 if settings.kind == "outputs" else settings.n, DIM).to(dtype)
+    exponent = torch.arange(5, dtype=torch.int32) if settings.exponent else None
+    carry = Carry(exponent, drawn(settings.n, 5) if settings.single_pass else None)
+    expected = wide(streams.float(), carry)
+    with torch.autocast("cpu", dtype):
+        assert torch.equal(narrow(streams, carry), expected)
