@@ -4,12 +4,13 @@ All of it is a function of the run directories and of the bench's records, so it
 byte for byte.
 """
 
+import multiprocessing
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from functools import partial
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 from pathlib import Path
 
 from matplotlib import __version__ as matplotlib_version
@@ -18,6 +19,7 @@ from mhc_repro.analysis import figures, front, markers, parts, prose, study, the
 from mhc_repro.analysis.figures import front as front_figure
 from mhc_repro.analysis.figures import scaling
 from mhc_repro.bench.records import SCALING, newest
+from mhc_repro.cores import cores
 from mhc_repro.evidence.chosen import chosen
 from mhc_repro.evidence.comparison import Comparison, Studies
 from mhc_repro.evidence.index import index_csv
@@ -35,6 +37,8 @@ PAGES = (
     "../conf/connection/README.md",
     "../docs/agreement.md",
 )  # written by hand
+FEW = 8  # settings whose figures one process draws as fast
+_LOTS: list[list[figures.Figure]] = []  # of a process that draws
 
 
 def render(root: Path, found: Studies, with_pages: bool) -> dict[str, str]:
@@ -62,9 +66,26 @@ def render_studies(found: Studies, root: Path) -> dict[str, str]:
     home = "../../" if (root.parent / "conf").is_dir() else ""
     for name, comparisons in found.items():
         texts[study.path(name)] = study.page(name, comparisons, home)
-        for each in figures.of_study(comparisons):
-            texts[each.path] = theme.to_svg(each.draw(each.comparison))
-    return texts
+    return texts | _drawn([each for comparisons in found.values() for each in figures.of_study(comparisons)])
+
+
+def _drawn(wanted: list[figures.Figure]) -> dict[str, str]:
+    """Draw figures on all cores: a process has all those of a setting, whose runs it reads once."""
+    lots = [[*of_setting] for _, of_setting in groupby(wanted, lambda each: each.comparison.name)]
+    if len(lots) < FEW or "fork" not in multiprocessing.get_all_start_methods():
+        return _svgs(wanted)
+    # Forked, so that what has been read is not read again.
+    with multiprocessing.get_context("fork").Pool(cores(), _LOTS.extend, (lots,)) as pool:
+        found = pool.map(_of_lot, range(len(lots)), chunksize=1)
+    return {path: text for of_lot in found for path, text in of_lot.items()}
+
+
+def _of_lot(index: int) -> dict[str, str]:
+    return _svgs(_LOTS[index])
+
+
+def _svgs(wanted: list[figures.Figure]) -> dict[str, str]:
+    return {each.path: theme.to_svg(each.draw(each.comparison)) for each in wanted}
 
 
 def _pictures(shown: list[Comparison]) -> dict[str, str]:
