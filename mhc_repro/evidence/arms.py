@@ -14,8 +14,8 @@ from mhc_repro.arm_files import LINES
 
 BASELINE = "baseline"
 OTHER_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7")  # of what is no arm; no arm has one of these
-# Of arms that say nothing about themselves, and of variants: gold to green, and magenta, since black, orange, blue and
-# blue-green are those of the main arms, which stand beside them.
+# Of arms that say nothing about themselves, and of variants: gold to green, and magenta, since black, orange, blue
+# and blue-green are those of the main arms, which stand beside them.
 HUES, LIGHT = (*range(48, 121), *range(290, 331)), (0.3, 0.42, 0.54)
 OTHER_MARKERS = ("v", "P", "p", "h", "<", ">", "*")
 OTHER_DASHES = (LINES["dashed"], LINES["dash-dot"], (0, (2, 1, 1, 1)), (0, (8, 2)))
