@@ -77,7 +77,7 @@ def _print(found: Studies) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     for of_study in found.values():
         for table in stability.tables(of_study):
-            console.print(stability.console(table))
+            console.print(stability.console(table, console.width))
             console.print(table.caption, style="dim", end="\n\n")
         for each in of_study:
             setting = f"{each.study}: {labels.protocol(each)}; {labels.seeds_text(each)}"

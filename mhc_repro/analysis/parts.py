@@ -29,7 +29,10 @@ def part(
     root: Path,
     folder: str,
 ) -> str:
-    """Write a part; UserError for a name or an argument that there is not. `folder` leads to the results root."""
+    """Write a part; UserError for a name or an argument that there is not. `folder` leads to the results root.
+
+    One of a study may have a title, and is then a section, which is not there while the study has no run.
+    """
     of_all: dict[str, Callable[[], str]] = {
         "settings": lambda: front.table(shown, folder),
         "picture": lambda: front.picture(folder),
@@ -53,14 +56,13 @@ def part(
     }
     if name in of_all and not arguments:
         return of_all[name]()
-    study = arguments.get("study", "")
-    if (
-        name not in of_study
-        or not study
-        or arguments.keys() - {"study", *(["name"] if name == "figure" else [])}
-    ):
+    study, title = (arguments.get(key, "") for key in ("study", "title"))
+    known = {"study", "title", *(["name"] if name == "figure" else [])}
+    if name not in of_study or not study or arguments.keys() - known:
         raise UserError(
             f"<!-- report:{name} {' '.join(f'{key}={value}' for key, value in arguments.items())} -->: "
-            f"there are {', '.join(of_all)}, and, each with study=, {', '.join(of_study)} (and name=)"
+            f"there are {', '.join(of_all)}, and, each with study= (and title=), {', '.join(of_study)} (and name=)"
         )
-    return of_study[name](studies[study]) if study in studies else labels.no_run(study)
+    if study not in studies:
+        return "" if title else labels.no_run(study)
+    return "\n\n".join([*([f"## {title}"] if title else []), of_study[name](studies[study])])

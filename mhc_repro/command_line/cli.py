@@ -53,6 +53,8 @@ def show_plan(args: argparse.Namespace) -> int:
     sweep = check_command_line(args.overrides)
     if args.lines:
         print("".join(f"{line}\n" for line in sweep.left()), end="")
+        if done := plan.again(plan.plan(sweep.configs), sweep.configs[0].runtime.results):
+            print(done, file=sys.stderr)
     else:
         print(plan.table(plan.plan(sweep.configs), sweep.how))
     return 0

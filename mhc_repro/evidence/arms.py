@@ -14,7 +14,9 @@ from mhc_repro.arm_files import LINES
 
 BASELINE = "baseline"
 OTHER_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7")  # of what is no arm; no arm has one of these
-# Of arms that say nothing about themselves, and of variants, whose colour is a hue of their own.
+# Of arms that say nothing about themselves, and of variants: gold to green, and magenta, since black, orange, blue
+# and blue-green are those of the main arms, which stand beside them.
+HUES, LIGHT = (*range(48, 121), *range(290, 331)), (0.3, 0.42, 0.54)
 OTHER_MARKERS = ("v", "P", "p", "h", "<", ">", "*")
 OTHER_DASHES = (LINES["dashed"], LINES["dash-dot"], (0, (2, 1, 1, 1)), (0, (8, 2)))
 
@@ -42,8 +44,11 @@ def style(arm: str) -> Style:
     label = (known.label if known else name) + comma + variant
     # a hash of the name, not its place among the others: an arm looks the same in every figure
     pick = int.from_bytes(hashlib.sha256(arm.encode()).digest()[:8], "big")
-    pick, degree = divmod(pick, 360)
-    colour = "#" + "".join(f"{round(255 * light):02x}" for light in hls_to_rgb(degree / 360, 0.42, 0.8))
+    pick, hue = divmod(pick, len(HUES))
+    pick, light = divmod(pick, len(LIGHT))
+    colour = "#" + "".join(
+        f"{round(255 * part):02x}" for part in hls_to_rgb(HUES[hue] / 360, LIGHT[light], 0.8)
+    )
     pick, marker = divmod(pick, len(OTHER_MARKERS))
     return Style(label, colour, OTHER_MARKERS[marker], OTHER_DASHES[pick % len(OTHER_DASHES)])
 

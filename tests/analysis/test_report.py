@@ -125,6 +125,9 @@ def test_what_is_not_there_is_said_and_no_number_stays(fake, tmp_path):
     assert said == [pairs.EMPTY, claims.EMPTY, claims.EMPTY, pairs.EMPTY, overhead.EMPTY]
     assert part("published").startswith(published.EMPTY)
     assert part("table", study="stress") == labels.no_run("stress")
+    assert part("table", study="stress", title="Stress") == ""  # a section without runs is not there
+    zoo = part("table", study="zoo")
+    assert part("table", study="zoo", title="The zoo") == f"## The zoo\n\n{zoo}"
     assert part("figure", study="zoo", name="gain-by-depth") == "*Study `zoo`: no figure 'gain-by-depth'.*"
     for name, arguments in (
         ("nothing", {}),

@@ -1,6 +1,8 @@
 """A study over a real Slurm: a run fails, two are queued again, and what finishes has the bits of a local run."""
 
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +13,7 @@ import pytest
 from mhc_repro.command_line import cli
 from mhc_repro.command_line.compose import CONF, check_command_line, compose_jobs
 from mhc_repro.cores import cores
-from mhc_repro.runs import RunDirectory, read_run
+from mhc_repro.runs import LOCAL, RunDirectory, read_run
 from slurm import cluster
 from tiny_runs import SCRIPT, TINY
 from two_processes import assert_same, wait_until
@@ -97,6 +99,36 @@ def test_a_line_is_a_run(main: Callable[..., int], capsys: pytest.CaptureFixture
     lines = [shlex.split(each) for each in capsys.readouterr().out.splitlines()]
     assert [compose_jobs(each) for each in lines] == [[each] for each in compose_jobs(line)]
     assert len(lines) == 4
+
+
+def test_where_no_run_is_left_there_is_no_line_and_it_is_said_why(
+    main: Callable[..., int], capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    line = ["-m", "study=quick", "connection=baseline", "seed=0", f"runtime.results={tmp_path}"]
+    (config,) = compose_jobs(line)
+    folder = RunDirectory.of(config).path
+    shutil.copytree(CONF.parent / "results" / "quick" / folder.name, folder)
+    assert cli.main(["plan", "--lines", *line]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("nothing to do; to train it anew")
+    assert err.count("\n") == 1
+    (folder / "status.json").unlink()
+    assert cli.main(["plan", "--lines", *line]) == 0
+    out, err = capsys.readouterr()
+    assert (out.count("\n"), err) == (1, "")
+
+
+def test_what_the_page_submits_is_not_recorded() -> None:
+    page = (CONF.parent / "docs" / "cluster.md").read_text(encoding="utf-8")
+    commands = re.findall(
+        r"^(?:mhc-repro plan|python experiments/train.py)(?: --lines)? (-m [^#>\n]*)", page, re.M
+    )
+    assert len(commands) == 3
+    for command in commands:
+        configs = compose_jobs(shlex.split(command))
+        assert len(configs) == 4
+        assert {config.runtime.results for config in configs} == {LOCAL}
 
 
 @pytest.mark.parametrize(

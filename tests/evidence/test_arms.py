@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.colors import rgb_to_hsv, to_rgb
 
 from mhc_repro import arm_files
 from mhc_repro.arm_files import FAMILIES, abouts, arm_names, settings
@@ -116,6 +116,15 @@ def test_an_unknown_arm_has_one_style_in_every_process():
     assert not set(arms.OTHER_COLOURS) & {about.colour for about in abouts().values()}
     names = ["mine", "mine_too", "zoo", "mhc, n 2", "mhc, n 8", "aardvark"]
     assert len({arms.style(name).colour for name in [*names, *abouts()]}) == len(names) + len(abouts())
+
+
+def test_an_unknown_arm_is_far_from_the_main_ones_in_colour_and_in_hue():
+    for name in ["lazy_rows", "yours", *(f"arm_{number}" for number in range(200))]:
+        for main in MAIN:
+            assert difference(name, main, np.eye(3)) > 35, (name, main)
+        hues = [rgb_to_hsv(to_rgb(arms.style(each).colour))[0] for each in (name, "mhc")]
+        apart = abs(hues[0] - hues[1])
+        assert min(apart, 1 - apart) > 0.22, name  # violet is far from blue in L*a*b*, and looks like it
 
 
 def test_a_variant_keeps_the_name_of_its_arm():

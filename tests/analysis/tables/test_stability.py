@@ -239,14 +239,26 @@ def test_nothing_is_cut_off_in_a_terminal_of_80_columns(runs):
     printed = Console(width=80, file=io.StringIO())
     found = stability.tables(comparisons(runs))
     for table in found:
-        printed.print(stability.console(table))
+        printed.print(stability.console(table, printed.width))
     lines = printed.file.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     assert not [line for line in lines if "…" in line]
     said = {word for line in lines for word in line.split()}
-    for table in found:  # a long status may break within a word
-        for name in table.frame.columns.drop("status", errors="ignore"):
+    for table in found:
+        for name in table.frame:
             assert {word for cell in table.frame[name] for word in cell.split()} <= said
+
+
+@pytest.mark.parametrize("width", range(96, 200, 8))
+def test_headings_break_at_spaces_alone_where_there_is_room(runs, width):
+    for table in stability.tables(comparisons(runs)):
+        printed = Console(width=width, file=io.StringIO())
+        printed.print(stability.console(table, printed.width))
+        lines = printed.file.getvalue().splitlines()
+        assert max(map(len, lines)) <= width
+        assert {word for name in table.frame for word in name.split()} <= {
+            word for line in lines for word in line.split()
+        }
 
 
 def test_spikes_are_told_a_run_so_that_unlike_numbers_of_seeds_compare(fake):
