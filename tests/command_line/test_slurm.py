@@ -18,7 +18,7 @@ from slurm import cluster
 from tiny_runs import SCRIPT, TINY
 from two_processes import assert_same, wait_until
 
-SHORT, LONG = 5, 300
+SHORT, LONG = 5, 1000  # so long that none ends before it is put back
 STUDY = (
     "connection=baseline,hc",
     f"train.steps={SHORT},{LONG}",
