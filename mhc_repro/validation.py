@@ -157,11 +157,11 @@ def _check_parts(config: Config) -> None:
         why = f"must divide data.batch={batch}{of}"
         raise _wrong("runtime.accumulate", config.runtime.accumulate, why, fitting[-1])
     if parts > 1 and config.model.dropout:
-        key, value, mend = "runtime.accumulate", config.runtime.accumulate, 1
+        key, value = "runtime.accumulate", config.runtime.accumulate
         if processes > 1:
-            key, value, mend = "torchrun --nproc-per-node", processes, 1
+            key, value = "torchrun --nproc-per-node", processes
         why = f"each part would draw masks of its own under model.dropout={config.model.dropout}"
-        raise _wrong(key, value, why, mend)
+        raise _wrong(key, value, why, 1)
 
 
 def _check_data(config: Config) -> Text:

@@ -65,9 +65,8 @@ def seeds_text(comparison: Comparison) -> str:
     )
 
 
-def provenance(comparisons: Sequence[Comparison], markdown: bool = True) -> str:
+def provenance(comparisons: Sequence[Comparison]) -> str:
     """Say of which runs of a study something is made, how many, of which commit, and how to make it again."""
-    strong, slanted, code = ("**", "*", "`") if markdown else ("", "", "")
     first = comparisons[0]
     runs = [run for each in comparisons for run in each.runs]
     shown = first.study in chosen().demonstrations
@@ -75,11 +74,9 @@ def provenance(comparisons: Sequence[Comparison], markdown: bool = True) -> str:
     if first.setting:
         settings = "; ".join(f"{each.setting}, {seeds_text(each)}" for each in comparisons)
     commits = ", ".join(sorted({commit(run) for run in runs}))
-    warning = f"{strong}A demonstration, not evidence.{strong} " if shown else ""
-    made = f"{warning}{slanted}Study {code}{first.study}{code} ({settings}): {len(runs)} runs"
-    if runs[0].own:  # of whose code nothing is known
-        return f"{made}.{slanted}"
-    return f"{made}, commit {commits}. Regenerate: {code}make report{code}.{slanted}"
+    warning = "**A demonstration, not evidence.** " if shown else ""
+    made = f"{warning}*Study `{first.study}` ({settings}): {len(runs)} runs"
+    return f"{made}.*" if runs[0].own else f"{made}, commit {commits}. Regenerate: `make report`.*"
 
 
 def commit(run: Run) -> str:

@@ -16,6 +16,7 @@ from mhc_repro.command_line import fineweb, inspection
 from mhc_repro.command_line.entry import Faults, Parser, exit_code, tell
 from mhc_repro.command_line.listing import console, ls, read, table
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.ledger import LEDGER
 from mhc_repro.runs import RECORDED, archive, checkout, locks, manifest, plan, results_root
 from mhc_repro.runs.directory import STATUSES
 
@@ -65,9 +66,9 @@ def show(args: argparse.Namespace) -> int:
     faults: Faults = {}
     run = inspection.find(args.name, read(args.root, faults), faults)
     print(f"{run.path}\n\n{yaml.safe_dump(inspection.known(run), sort_keys=False, allow_unicode=True)}")
-    rows = table("", "")
+    rows, units = table("", "", ""), {each.label: each.unit for each in LEDGER.values() if each.unit != "1"}
     for key, value in {**run.status, "status": run.state, **inspection.numbers(run)}.items():
-        rows.add_row(key.replace("_", " "), _text(value))
+        rows.add_row(key.replace("_", " "), _text(value), units.get(key, ""))
     for word, meaning in inspection.findings(run):
         rows.add_row(word, meaning)
     for key in ("commit", "dirty", "exact"):
