@@ -107,10 +107,14 @@ def _check_optim(config: Config) -> None:
         unused["clip_apart"] = "optim.clip=0"
     if optim.schedule == "constant":
         unused["final_lr"] = "optim.schedule=constant"
+    _check_unused("optim", optim, default, unused)
+
+
+def _check_unused(group: str, settings: Any, default: Any, unused: Mapping[str, str]) -> None:
     for key, of in unused.items():
-        if getattr(optim, key) != getattr(default, key):
+        if getattr(settings, key) != getattr(default, key):
             why = f"nothing for {of}, and would only make another id"
-            raise _wrong(f"optim.{key}", getattr(optim, key), why, getattr(default, key))
+            raise _wrong(f"{group}.{key}", getattr(settings, key), why, getattr(default, key))
 
 
 def _check_streams(config: Config) -> None:
@@ -121,10 +125,7 @@ def _check_streams(config: Config) -> None:
     if connection.kind == "streams" and connection.coefficients == "static":
         gates = ("alpha", "share_alpha") if connection.reduce != "head" else ("share_alpha",)
         unused |= dict.fromkeys(gates, "maps of connection.coefficients=static")
-    for key, of in unused.items():
-        if getattr(connection, key) != getattr(default, key):
-            why = f"nothing for {of}, and would only make another id"
-            raise _wrong(f"connection.{key}", getattr(connection, key), why, getattr(default, key))
+    _check_unused("connection", connection, default, unused)
     if connection.kind in ("residual", "history") and connection.reduce == "head":
         why = f"a connection of kind {connection.kind} has one stream to read at the end"
         raise _wrong("connection.reduce", connection.reduce, why, default.reduce)

@@ -1,6 +1,7 @@
 """How runs are named in words: under tables, in titles of figures, on a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mhc_repro.evidence.chosen import chosen
 from mhc_repro.evidence.comparison import Comparison
@@ -81,8 +82,13 @@ def provenance(comparisons: Sequence[Comparison]) -> str:
 
 def commit(run: Run) -> str:
     """Give the short hash of the code that made a run."""
-    short = str(run.manifest.get("commit") or "unknown")[:7]
-    return f"{short} with uncommitted changes" if run.manifest.get("dirty") else short
+    return code(run.manifest)
+
+
+def code(made: Mapping[str, Any]) -> str:
+    """Give the short hash of a commit, and whether it is all there was."""
+    short = str(made.get("commit") or "unknown")[:7]
+    return f"{short} with uncommitted changes" if made.get("dirty") else short
 
 
 def alt_text(figure: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from mhc_repro.cache import cache_directory
+from mhc_repro.cache import cache_directory, nearest
 from mhc_repro.command_line import fineweb, inspection
 from mhc_repro.command_line.entry import Faults, Parser, exit_code, tell
 from mhc_repro.command_line.listing import console, ls, read, table
@@ -122,7 +122,6 @@ def doctor(args: argparse.Namespace) -> int:
     from mhc_repro.training import compiler, enwik8, kernels, runtime
 
     cache = cache_directory(args.cache)
-    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     fault = enwik8.fault(cache / "enwik8") if (cache / "enwik8").exists() else "not there yet; mhc-repro data"
     config = RuntimeConfig(cache=args.cache)
     device = runtime.device_of(config)
@@ -135,9 +134,9 @@ def doctor(args: argparse.Namespace) -> int:
         "cpu": f"{manifest.cpu_model()} ({torch.backends.cpu.get_cpu_capability()})",
         "device": f"{device} ({torch.cuda.get_device_name()})" if device.type == "cuda" else str(device),
         "threads": runtime.default_threads(),
-        "compile": f"no: {why}" if why else f"yes, kernels in {os.environ[kernels.FOLDER]}",
+        "compile": f"no: {why}" if why else f"yes, kernels in {os.environ[kernels.KERNELS]}",
         "cache": cache,
-        "disk": f"{shutil.disk_usage(existing).free / 1e9:.0f} GB free",
+        "disk": f"{shutil.disk_usage(nearest(cache)).free / 1e9:.0f} GB free",
         "enwik8": fault or "whole",
         "locks": "hold" if locks.hold(results / ".lock") else f"of {results} do not hold: {locks.MISSING}",
     }

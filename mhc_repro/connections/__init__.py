@@ -5,7 +5,7 @@
 
 from mhc_repro.config import ConnectionConfig
 from mhc_repro.connections.base import Carry, Connection, Maps
-from mhc_repro.connections.ends import expand, make_expansion, make_reduction
+from mhc_repro.connections.ends import make_expansion, make_reduction
 from mhc_repro.connections.gated import GatedConnection
 from mhc_repro.connections.history import HistoryConnection
 from mhc_repro.connections.hyper import HyperConnection
@@ -18,7 +18,6 @@ __all__ = [
     "Connection",
     "Maps",
     "build",
-    "expand",
     "make_expansion",
     "make_reduction",
 ]

@@ -14,7 +14,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from mhc_repro.config import Config
+from mhc_repro.config import Config, block_weights
 from mhc_repro.errors import UserError
 from mhc_repro.runs.directory import ENDED, LOCAL, RECORDED, RunDirectory, checkout, results_root
 from mhc_repro.runs.identity import resolved
@@ -179,8 +179,8 @@ def _shape(config: dict[str, Any]) -> tuple[Any, ...]:
 def _work(config: dict[str, Any]) -> float:
     """Return body parameters x tokens per step: proportional to the arithmetic of a step, near enough."""
     model, data = config["model"], config["data"]
-    block = (4 + 2 * model["mlp_ratio"]) * model["dim"] ** 2
-    parameters = model["blocks"] * block + (data["vocab"] + data["sequence"]) * model["dim"]
+    parameters = model["blocks"] * block_weights(model["dim"], model["mlp_ratio"])
+    parameters += (data["vocab"] + data["sequence"]) * model["dim"]
     return float(parameters * data["batch"] * data["sequence"])
 
 

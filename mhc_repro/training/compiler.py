@@ -160,7 +160,7 @@ def cause(error: BaseException) -> str:
 def main(device: torch.device) -> int:
     """Make the proof; return the exit code, and print what is wrong."""
     configure()
-    kernels.settle(Path(os.environ[kernels.FOLDER]))
+    kernels.settle(Path(os.environ[kernels.KERNELS]))
     x = torch.linspace(-1, 1, 64 * 64, device=device).view(64, 64)
     try:
         made = torch.compile(_small, dynamic=False, fullgraph=True)(x)

@@ -173,7 +173,7 @@ def compiler_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]
         return "" if trusting else "; ".join(found)
 
     monkeypatch.setattr(compiler, "fault", fault)
-    monkeypatch.setenv(kernels.FOLDER, str(tmp_path / "kernels"))
+    monkeypatch.setenv(kernels.KERNELS, str(tmp_path / "kernels"))
     return found
 
 

@@ -41,8 +41,7 @@ def awake(module):
 def test_a_stack_of_wrapped_branches_is_the_suites_model(tiny, name):
     model = tiny(name, awake=0.3)
     expand, reduce = expand_and_reduce(name, dim=8)
-    if model.expansion:
-        expand.scaled = model.expansion
+    expand.make = model.expansion
     reduce.join = model.reduction
     tokens = torch.arange(12).view(2, 6) % 17
     with torch.no_grad():
