@@ -13,9 +13,9 @@ from typing import Any
 from mhc_repro import world
 from mhc_repro.config import TRACKERS, Config, ConnectionConfig, OptimConfig, rules
 from mhc_repro.errors import UserError
-from mhc_repro.evidence.verdicts import REASONS
+from mhc_repro.places import LOCAL, is_recorded, results_root
+from mhc_repro.reasons import REASONS
 from mhc_repro.rules import folder, some_of
-from mhc_repro.runs.directory import LOCAL, is_recorded, results_root
 from mhc_repro.texts import GIVEN, TEXTS, Text
 from mhc_repro.training import given
 

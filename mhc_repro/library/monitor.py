@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from mhc_repro.errors import UserError
-from mhc_repro.evidence.verdicts import REASONS
 from mhc_repro.library.adapters import Watch
 from mhc_repro.library.adapters.given import MapsOf
 from mhc_repro.library.finding import Found, find, inner, named
@@ -28,7 +27,8 @@ from mhc_repro.library.record import Record
 from mhc_repro.library.sighted import Applied, seen_by
 from mhc_repro.library.wrapping import check_count
 from mhc_repro.measurement.seen import Seen, measured
-from mhc_repro.runs.table import Row
+from mhc_repro.reasons import REASONS
+from mhc_repro.schema import Row
 
 
 class GainMonitor:

@@ -24,8 +24,8 @@ from mhc_repro.rules import NAME
 from mhc_repro.runs import manifest, read_run
 from mhc_repro.runs.directory import ENDED, RunDirectory
 from mhc_repro.runs.identity import identify, resolved
-from mhc_repro.runs.schema import UNITS
-from mhc_repro.runs.table import Row, Table
+from mhc_repro.runs.table import Table
+from mhc_repro.schema import UNITS, Row
 
 SECONDS = 2  # between two words on how far a run is
 TOKEN_MAPS_EVERY = 5  # probes: how often the maps of single tokens are kept

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from mhc_repro import __version__
+from mhc_repro.places import ROOT
 from mhc_repro.runs.identity import PROTOCOL_VERSION
 
 PACKAGES = ("torch", "numpy", "einops", "hydra-core", "omegaconf", "pandas", "pyarrow", "scipy")
 CODE = ("--", "mhc_repro", "conf", "experiments/train.py")
 CODE_FIELDS = ("commit", "dirty", "diff_sha256")
-ROOT = Path(__file__).resolve().parents[2]  # what holds the package: a checkout, or where it is installed
 
 
 def fingerprint(device: str, threads: int, compile: bool, torch_version: str, vectors: str) -> dict[str, Any]:

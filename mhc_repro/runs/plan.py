@@ -16,7 +16,8 @@ from tabulate import tabulate
 
 from mhc_repro.config import Config, block_weights
 from mhc_repro.errors import UserError
-from mhc_repro.runs.directory import ENDED, LOCAL, RECORDED, RunDirectory, checkout, results_root
+from mhc_repro.places import LOCAL, RECORDED, checkout, results_root
+from mhc_repro.runs.directory import ENDED, RunDirectory
 from mhc_repro.runs.identity import resolved
 from mhc_repro.runs.manifest import cpu_model
 from mhc_repro.runs.reader import Run, read_runs

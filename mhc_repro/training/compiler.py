@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 
 from mhc_repro.errors import one_line
-from mhc_repro.runs.manifest import ROOT, device_name
+from mhc_repro.places import ROOT
+from mhc_repro.runs.manifest import device_name
 from mhc_repro.training import kernels
 
 PROOF_SECONDS = 600.0  # it takes ten, and a minute on a machine with much else to do

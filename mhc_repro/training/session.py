@@ -19,8 +19,7 @@ from mhc_repro.connections import KINDS
 from mhc_repro.errors import UserError, one_line, screenful
 from mhc_repro.runs import locks, manifest
 from mhc_repro.runs.directory import RunDirectory
-from mhc_repro.runs.schema import UNITS
-from mhc_repro.runs.table import Row
+from mhc_repro.schema import UNITS, Row
 from mhc_repro.training import compiler, kernels, memory, runtime, stops, together
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
 from mhc_repro.training.progress import Reporter, printed_into

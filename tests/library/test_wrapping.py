@@ -181,10 +181,17 @@ def test_a_mistake_is_one_line_that_teaches(make, said):
     assert "\n" not in str(error.value)
 
 
-def test_import_needs_no_torch():
-    code = (
-        "import sys, mhc_repro; mhc_repro.arm_names(); sys.exit(bool({'torch', 'hydra'} & set(sys.modules)))"
-    )
+@pytest.mark.parametrize(
+    ("call", "unneeded"),
+    [
+        ("mhc_repro.arm_names()", "torch hydra"),
+        ("mhc_repro.connection_config('hc')", "pandas pyarrow hydra"),
+        ("mhc_repro.hyper_connection(abs, 'hc', dim=8), mhc_repro.inject", "pandas pyarrow hydra"),
+        ("__import__('mhc_repro.measurement.probe')", "pandas pyarrow hydra"),
+    ],
+)
+def test_what_is_not_needed_is_not_imported(call, unneeded):
+    code = f"import sys, mhc_repro; {call}; sys.exit(bool({set(unneeded.split())} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

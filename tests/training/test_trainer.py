@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from mhc_repro.config import ModelConfig
 from mhc_repro.linear import TOKENS, linear
-from mhc_repro.runs.schema import UNITS
+from mhc_repro.schema import UNITS
 from mhc_repro.training import data, runtime, trainer
 from mhc_repro.training.model import make_model
 from mhc_repro.training.optim import learning_rate
