@@ -85,25 +85,6 @@ def test_further_arguments_and_results_of_the_branch_pass_through():
     assert torch.allclose(streams, 2 * expand(X))
 
 
-def test_maps_stay_float32_under_autocast_and_of_narrow_parameters():
-    seen = []
-    branch = nn.Linear(8, 8)
-    branch.register_forward_hook(lambda _, given, made: seen.append((given[0].dtype, made.dtype)))
-    wrapped = awake(hyper_connection(branch, "mhc", dim=8))
-    maps = []
-    wrapped.connection.register_forward_hook(lambda _, __, passed: maps.append(passed.maps))
-    expand, _ = expand_and_reduce("mhc", dim=8)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert wrapped(expand(X.float())).dtype == torch.float32
-    assert seen == [(torch.float32, torch.bfloat16)]
-    wrapped.bfloat16()
-    assert wrapped(expand(X.bfloat16())).dtype == torch.bfloat16
-    assert seen[1] == (torch.bfloat16, torch.bfloat16)
-    for each in maps:
-        assert each.mix.dtype == torch.float32
-        assert (each.mix.sum(1) - 1).abs().max() < 1e-6  # rows, which bfloat16 would miss by 1e-3
-
-
 @pytest.mark.parametrize("name", ["hc", "mhc", "mhc_exponent", "history"])
 def test_compiles_as_one_graph(name):
     torch._dynamo.reset()
