@@ -8,6 +8,7 @@ import sys
 import torch
 
 import beside  # noqa: F401
+import peers
 from mhc_repro.analysis.tables.agreement import FILE
 from mhc_repro.command_line.entry import exit_code
 from mhc_repro.errors import UserError
@@ -20,11 +21,9 @@ def main() -> int:
 
 
 def _run() -> int:
-    from mhc_repro.library import agreement
-
     torch.set_num_threads(1)
     try:
-        rows = agreement.measure()
+        rows = peers.measure()
     except ModuleNotFoundError as missing:
         raise UserError(f"{missing.name} is not installed: pip install -e '.[models]'") from None
     path = results_root(RECORDED) / FILE

@@ -9,6 +9,7 @@ import platformdirs
 
 from mhc_repro.errors import UserError
 
+KERNELS = "TORCHINDUCTOR_CACHE_DIR"  # where torch's compiler keeps what it made; a user's own is taken first
 VARIABLE = "MHC_REPRO_CACHE"
 
 
@@ -36,8 +37,14 @@ def cache_directory(given: str | None) -> Path:
 
 def can_be_written(folder: Path) -> bool:
     """Say whether a folder can be written, or made where it is not there."""
-    there = next(each for each in (folder, *folder.parents) if os.path.exists(each))
-    return os.access(there, os.W_OK | os.X_OK)
+    with suppress(OSError):  # of a folder that may not be looked into
+        return os.access(nearest(folder), os.W_OK | os.X_OK)
+    return False
+
+
+def nearest(folder: Path) -> Path:
+    """Return the folder itself, or the first above it that is there."""
+    return next(each for each in (folder, *folder.parents) if each.exists())
 
 
 def make(folder: Path) -> None:

@@ -1,9 +1,8 @@
 """The configuration schema: one dataclass per group of settings; beside each, its default, its rule and its reason.
 
-The only module that knows Hydra's ConfigStore. Everything below the command line receives
-these plain dataclasses. `runtime` and `study` say where and how a run is made and never
-change its numbers; every other group does, and is hashed into the run id (all but `data.path`: what lies there is
-named by `data.sha256`). What only fits together is in `validation.py`.
+Everything below the command line receives these plain dataclasses. `runtime` and `study` say where and how a run is
+made and never change its numbers; every other group does, and is hashed into the run id (all but `data.path`: what
+lies there is named by `data.sha256`). What only fits together is in `validation.py`.
 """
 
 from collections.abc import Mapping
@@ -102,6 +101,11 @@ class ModelConfig:
     # A model of one's own, which nothing here trains: what GainMonitor says it is, and its sub-layers
     own: str = setting("", Rule("empty, for GainMonitor to fill in", lambda text: text == ""))
     layers: int = setting(0, Rule("0: two a block", lambda count: count == 0))
+
+
+def block_weights(dim: int, mlp_ratio: int) -> int:
+    """Count the weights of a block's products: qkv, out, up and down."""
+    return (4 + 2 * mlp_ratio) * dim**2
 
 
 @dataclass

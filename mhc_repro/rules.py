@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from mhc_repro.cache import expanded
+from mhc_repro.cache import expanded, nearest
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,22 @@ class Rule:
 
 
 def at_least(low: float) -> Rule:
+    """A finite number from `low` on."""
     return Rule(f"{low} or more", lambda value: low <= value < math.inf)
 
 
 def within(low: float, high: float) -> Rule:
+    """A number from `low` to `high`, both allowed."""
     return Rule(f"from {low} to {high}", lambda value: low <= value <= high)
 
 
 def one_of(*choices: str) -> Rule:
+    """One of some words."""
     return Rule(f"one of {', '.join(choices)}", lambda value: value in choices)
 
 
 def some_of(*choices: str) -> Rule:
+    """A list of some of these words."""
     return Rule(
         f"a list of some of {', '.join(choices)}, each once",
         lambda value: set(value) <= set(choices) and len(set(value)) == len(value),
@@ -47,12 +51,14 @@ def some_of(*choices: str) -> Rule:
 
 
 def pair(each: Rule) -> Rule:
+    """Two values under one rule."""
     return Rule(
         f"two numbers, each {each.allowed}", lambda value: len(value) == 2 and all(map(each.holds, value))
     )
 
 
 def or_null(rule: Rule) -> Rule:
+    """A value under a rule, or none."""
     return Rule(f"null, or {rule.allowed}", lambda value: value is None or rule.holds(value))
 
 
@@ -61,7 +67,7 @@ def folder(place: Callable[[str], Path] = expanded) -> Rule:
 
     def is_folder(text: str) -> bool:
         path = place(text).absolute()
-        return text != "" and next(each for each in (path, *path.parents) if each.exists()).is_dir()
+        return text != "" and nearest(path).is_dir()
 
     return Rule("a folder", is_folder)
 

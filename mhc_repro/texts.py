@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Text:
+    """Hash and size of a text."""
+
     sha256: str  # of its bytes
     symbols: int
     held_out: int  # of its symbols, in the validation and in the test split

@@ -13,9 +13,9 @@ from typing import Any
 from mhc_repro import world
 from mhc_repro.config import TRACKERS, Config, ConnectionConfig, OptimConfig, rules
 from mhc_repro.errors import UserError
-from mhc_repro.evidence.verdicts import REASONS
+from mhc_repro.places import LOCAL, is_recorded, results_root
+from mhc_repro.reasons import REASONS
 from mhc_repro.rules import folder, some_of
-from mhc_repro.runs.directory import LOCAL, is_recorded, results_root
 from mhc_repro.texts import GIVEN, TEXTS, Text
 from mhc_repro.training import given
 
@@ -107,10 +107,14 @@ def _check_optim(config: Config) -> None:
         unused["clip_apart"] = "optim.clip=0"
     if optim.schedule == "constant":
         unused["final_lr"] = "optim.schedule=constant"
+    _check_unused("optim", optim, default, unused)
+
+
+def _check_unused(group: str, settings: Any, default: Any, unused: Mapping[str, str]) -> None:
     for key, of in unused.items():
-        if getattr(optim, key) != getattr(default, key):
+        if getattr(settings, key) != getattr(default, key):
             why = f"nothing for {of}, and would only make another id"
-            raise _wrong(f"optim.{key}", getattr(optim, key), why, getattr(default, key))
+            raise _wrong(f"{group}.{key}", getattr(settings, key), why, getattr(default, key))
 
 
 def _check_streams(config: Config) -> None:
@@ -121,10 +125,7 @@ def _check_streams(config: Config) -> None:
     if connection.kind == "streams" and connection.coefficients == "static":
         gates = ("alpha", "share_alpha") if connection.reduce != "head" else ("share_alpha",)
         unused |= dict.fromkeys(gates, "maps of connection.coefficients=static")
-    for key, of in unused.items():
-        if getattr(connection, key) != getattr(default, key):
-            why = f"nothing for {of}, and would only make another id"
-            raise _wrong(f"connection.{key}", getattr(connection, key), why, getattr(default, key))
+    _check_unused("connection", connection, default, unused)
     if connection.kind in ("residual", "history") and connection.reduce == "head":
         why = f"a connection of kind {connection.kind} has one stream to read at the end"
         raise _wrong("connection.reduce", connection.reduce, why, default.reduce)
@@ -157,11 +158,11 @@ def _check_parts(config: Config) -> None:
         why = f"must divide data.batch={batch}{of}"
         raise _wrong("runtime.accumulate", config.runtime.accumulate, why, fitting[-1])
     if parts > 1 and config.model.dropout:
-        key, value, mend = "runtime.accumulate", config.runtime.accumulate, 1
+        key, value = "runtime.accumulate", config.runtime.accumulate
         if processes > 1:
-            key, value, mend = "torchrun --nproc-per-node", processes, 1
+            key, value = "torchrun --nproc-per-node", processes
         why = f"each part would draw masks of its own under model.dropout={config.model.dropout}"
-        raise _wrong(key, value, why, mend)
+        raise _wrong(key, value, why, 1)
 
 
 def _check_data(config: Config) -> Text:

@@ -1,6 +1,7 @@
 """How runs are named in words: under tables, in titles of figures, on a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mhc_repro.evidence.chosen import chosen
 from mhc_repro.evidence.comparison import Comparison
@@ -65,9 +66,8 @@ def seeds_text(comparison: Comparison) -> str:
     )
 
 
-def provenance(comparisons: Sequence[Comparison], markdown: bool = True) -> str:
+def provenance(comparisons: Sequence[Comparison]) -> str:
     """Say of which runs of a study something is made, how many, of which commit, and how to make it again."""
-    strong, slanted, code = ("**", "*", "`") if markdown else ("", "", "")
     first = comparisons[0]
     runs = [run for each in comparisons for run in each.runs]
     shown = first.study in chosen().demonstrations
@@ -75,17 +75,20 @@ def provenance(comparisons: Sequence[Comparison], markdown: bool = True) -> str:
     if first.setting:
         settings = "; ".join(f"{each.setting}, {seeds_text(each)}" for each in comparisons)
     commits = ", ".join(sorted({commit(run) for run in runs}))
-    warning = f"{strong}A demonstration, not evidence.{strong} " if shown else ""
-    made = f"{warning}{slanted}Study {code}{first.study}{code} ({settings}): {len(runs)} runs"
-    if runs[0].own:  # of whose code nothing is known
-        return f"{made}.{slanted}"
-    return f"{made}, commit {commits}. Regenerate: {code}make report{code}.{slanted}"
+    warning = "**A demonstration, not evidence.** " if shown else ""
+    made = f"{warning}*Study `{first.study}` ({settings}): {len(runs)} runs"
+    return f"{made}.*" if runs[0].own else f"{made}, commit {commits}. Regenerate: `make report`.*"
 
 
 def commit(run: Run) -> str:
     """Give the short hash of the code that made a run."""
-    short = str(run.manifest.get("commit") or "unknown")[:7]
-    return f"{short} with uncommitted changes" if run.manifest.get("dirty") else short
+    return code(run.manifest)
+
+
+def code(made: Mapping[str, Any]) -> str:
+    """Give the short hash of a commit, and whether it is all there was."""
+    short = str(made.get("commit") or "unknown")[:7]
+    return f"{short} with uncommitted changes" if made.get("dirty") else short
 
 
 def alt_text(figure: str) -> str:

@@ -5,7 +5,7 @@ leaves, not for all T^2. Norms, GELU, softmax and the n x n maps themselves (a f
 beside nC features) are left out. A multiply-add is two FLOPs, the backward pass twice the forward one.
 """
 
-from mhc_repro.config import ConnectionConfig, DataConfig, ModelConfig
+from mhc_repro.config import ConnectionConfig, DataConfig, ModelConfig, block_weights
 from mhc_repro.connections import KINDS
 
 FLOAT32 = 4  # bytes
@@ -14,9 +14,8 @@ FLOAT32 = 4  # bytes
 def model_flops(model: ModelConfig, data: DataConfig) -> int:
     """Count forward and backward of the body and its tied head, for one step."""
     c, t = model.dim, data.sequence
-    projections = 2 * c * (3 * c + c + 2 * model.mlp_ratio * c)  # qkv, out, up, down
     scores = 2 * 2 * c * (t + 1) // 2  # q k^T and its product with v, (T + 1) / 2 keys on average
-    per_token = model.blocks * (projections + scores) + 2 * c * data.vocab
+    per_token = model.blocks * (2 * block_weights(c, model.mlp_ratio) + scores) + 2 * c * data.vocab
     return 3 * data.batch * t * per_token
 
 

@@ -14,9 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mhc_repro.cache import KERNELS
 from mhc_repro.errors import UserError
-
-CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 T = TypeVar("T")
 
@@ -42,7 +41,7 @@ def apart(call: Callable[[], T], cache: str | None = None) -> T:
         path = Path(folder) / "call"
         path.write_bytes(pickle.dumps(call))
         command = [sys.executable, "-m", "mhc_repro.bench.processes", str(path)]
-        code = subprocess.run(command, env=os.environ | ({CACHE: cache} if cache else {})).returncode
+        code = subprocess.run(command, env=os.environ | ({KERNELS: cache} if cache else {})).returncode
         result: Any = pickle.loads(path.read_bytes()) if code == 0 else None
     if code == 130:
         raise KeyboardInterrupt

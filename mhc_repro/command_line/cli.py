@@ -11,11 +11,12 @@ from typing import Any
 
 import yaml
 
-from mhc_repro.cache import cache_directory
+from mhc_repro.cache import cache_directory, nearest
 from mhc_repro.command_line import fineweb, inspection
 from mhc_repro.command_line.entry import Faults, Parser, exit_code, tell
 from mhc_repro.command_line.listing import console, ls, read, table
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.ledger import LEDGER
 from mhc_repro.runs import RECORDED, archive, checkout, locks, manifest, plan, results_root
 from mhc_repro.runs.directory import STATUSES
 
@@ -65,9 +66,9 @@ def show(args: argparse.Namespace) -> int:
     faults: Faults = {}
     run = inspection.find(args.name, read(args.root, faults), faults)
     print(f"{run.path}\n\n{yaml.safe_dump(inspection.known(run), sort_keys=False, allow_unicode=True)}")
-    rows = table("", "")
+    rows, units = table("", "", ""), {each.label: each.unit for each in LEDGER.values() if each.unit != "1"}
     for key, value in {**run.status, "status": run.state, **inspection.numbers(run)}.items():
-        rows.add_row(key.replace("_", " "), _text(value))
+        rows.add_row(key.replace("_", " "), _text(value), units.get(key, ""))
     for word, meaning in inspection.findings(run):
         rows.add_row(word, meaning)
     for key in ("commit", "dirty", "exact"):
@@ -121,7 +122,6 @@ def doctor(args: argparse.Namespace) -> int:
     from mhc_repro.training import compiler, enwik8, kernels, runtime
 
     cache = cache_directory(args.cache)
-    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     fault = enwik8.fault(cache / "enwik8") if (cache / "enwik8").exists() else "not there yet; mhc-repro data"
     config = RuntimeConfig(cache=args.cache)
     device = runtime.device_of(config)
@@ -134,9 +134,9 @@ def doctor(args: argparse.Namespace) -> int:
         "cpu": f"{manifest.cpu_model()} ({torch.backends.cpu.get_cpu_capability()})",
         "device": f"{device} ({torch.cuda.get_device_name()})" if device.type == "cuda" else str(device),
         "threads": runtime.default_threads(),
-        "compile": f"no: {why}" if why else f"yes, kernels in {os.environ[kernels.FOLDER]}",
+        "compile": f"no: {why}" if why else f"yes, kernels in {os.environ[kernels.KERNELS]}",
         "cache": cache,
-        "disk": f"{shutil.disk_usage(existing).free / 1e9:.0f} GB free",
+        "disk": f"{shutil.disk_usage(nearest(cache)).free / 1e9:.0f} GB free",
         "enwik8": fault or "whole",
         "locks": "hold" if locks.hold(results / ".lock") else f"of {results} do not hold: {locks.MISSING}",
     }

@@ -9,7 +9,8 @@ from mhc_repro.analysis.tables import cells
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.comparison import settings
 from mhc_repro.evidence.ledger import LEDGER, column, values
-from mhc_repro.evidence.verdicts import REASONS, verdict
+from mhc_repro.evidence.verdicts import verdict
+from mhc_repro.reasons import REASONS
 from mhc_repro.runs import ENDED, Run, read_run
 
 # what a batch follows from, with its step

@@ -4,8 +4,8 @@
 """
 
 from mhc_repro.config import ConnectionConfig
-from mhc_repro.connections.base import Carry, Connection, Cost, Maps, Nature, Passed
-from mhc_repro.connections.ends import Reduction, expand, make_expansion, make_reduction
+from mhc_repro.connections.base import Carry, Connection, Maps
+from mhc_repro.connections.ends import make_expansion, make_reduction
 from mhc_repro.connections.gated import GatedConnection
 from mhc_repro.connections.history import HistoryConnection
 from mhc_repro.connections.hyper import HyperConnection
@@ -16,13 +16,8 @@ __all__ = [
     "KINDS",
     "Carry",
     "Connection",
-    "Cost",
     "Maps",
-    "Nature",
-    "Passed",
-    "Reduction",
     "build",
-    "expand",
     "make_expansion",
     "make_reduction",
 ]

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -70,6 +71,12 @@ class Connection(nn.Module, ABC):
 
     def __init__(self, config: ConnectionConfig, layer: int, dim: int) -> None:
         super().__init__()
+        self.config = config
+
+    @cached_property
+    def known(self) -> Nature:
+        """What holds of this one by construction."""
+        return self.nature(self.config)
 
     @classmethod
     def check(cls, config: ConnectionConfig) -> None:

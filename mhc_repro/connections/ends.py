@@ -15,16 +15,30 @@ from mhc_repro.connections.wide import wide
 LSS_SCALE = 0.6
 
 
-def expand(x: Tensor, n: int) -> Tensor:
-    """Copy the embedding into n streams: (B, T, C) -> (B, T, n, C), once, before the trunk."""
-    return x.unsqueeze(2).expand(-1, -1, n, -1).contiguous()
+class Copies(nn.Module):
+    """Copies the embedding into n streams, once, before the trunk."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.n = n
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Draw what starts at random: of copies nothing."""
+
+    def start(self) -> Tensor:
+        """Return how much of the embedding each stream starts with, (n, 1)."""
+        return torch.ones(self.n, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Make the streams: (B, T, C) -> (B, T, n, C)."""
+        return x.unsqueeze(2).expand(-1, -1, self.n, -1).contiguous()
 
 
-class ScaledCopies(nn.Module):
+class ScaledCopies(Copies):
     """LSS: stream s is x * g_s, learned, from 0.6 plus Xavier noise (arXiv 2606.03483): no two start alike."""
 
     def __init__(self, n: int, dim: int) -> None:
-        super().__init__()
+        super().__init__(n)
         self.scale = nn.Parameter(torch.full((n, dim), LSS_SCALE))
 
     @torch.no_grad()
@@ -32,19 +46,18 @@ class ScaledCopies(nn.Module):
         """Add the noise, uniform of variance 2 / (n + C)."""
         nn.init.xavier_uniform_(self.scale, generator=generator).add_(LSS_SCALE)
 
+    def start(self) -> Tensor:
+        """Return the mean over features of how much of the embedding each stream starts with, (n, 1)."""
+        return self.scale.mean(1, keepdim=True)
+
     def forward(self, x: Tensor) -> Tensor:
         """Scale the copies: (B, T, C) -> (B, T, n, C)."""
         return x.unsqueeze(2) * self.scale
 
 
-def start_weights(expansion: ScaledCopies | None, n: int) -> Tensor:
-    """Return how much of the embedding each stream starts with, (n, 1); LSS: the mean over features."""
-    return torch.ones(n, 1) if expansion is None else expansion.scale.mean(1, keepdim=True)
-
-
-def make_expansion(config: ConnectionConfig, dim: int) -> ScaledCopies | None:
-    """Make the learned part of `connection.expand`, None for copies."""
-    return ScaledCopies(config.n, dim) if config.expand == "lss" else None
+def make_expansion(config: ConnectionConfig, dim: int) -> Copies:
+    """Make what makes the streams, as `connection.expand` says."""
+    return ScaledCopies(config.n, dim) if config.expand == "lss" else Copies(config.n)
 
 
 class Reduction(nn.Module, ABC):

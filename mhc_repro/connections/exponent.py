@@ -49,9 +49,8 @@ def order(x: Tensor, dim: tuple[int, ...]) -> Tensor:
     """Return e of the largest number along `dim`, which is in [2^(e-1), 2^e)."""
     whole, digits, bias = LAYOUTS[x.dtype]
     largest = x.detach().abs().amax(dim)
-    return ((largest.view(whole) >> digits) - (bias - 1)).clamp_max(
-        bias - 1
-    )  # 2^-e has to be a normal number
+    # No more than that 2^-e is a normal number.
+    return ((largest.view(whole) >> digits) - (bias - 1)).clamp_max(bias - 1)
 
 
 def power_of_two(exponent: Tensor, dtype: torch.dtype) -> Tensor:

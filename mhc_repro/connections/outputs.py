@@ -20,10 +20,9 @@ from torch.nn import functional
 from mhc_repro.config import ConnectionConfig, ModelConfig
 from mhc_repro.connections.base import NOTHING, Carry, Connection, Cost, Maps, Passed
 from mhc_repro.connections.history import values_of_states
+from mhc_repro.connections.maps import RMS_EPS
 from mhc_repro.connections.mixing import make_kind
 from mhc_repro.connections.wide import product, wide
-
-EPS = 1e-20  # of norms that nothing says the epsilon of
 
 
 class Weights(nn.Module, ABC):
@@ -86,7 +85,7 @@ class DenseWeights(Weights):
 
 def rms(x: Tensor) -> Tensor:
     """Return the root mean square over the features: (..., C) -> (...)."""
-    return (x.square().mean(-1) + EPS).sqrt()
+    return (x.square().mean(-1) + RMS_EPS).sqrt()
 
 
 @dataclass(frozen=True)

@@ -96,11 +96,3 @@ def sinkhorn(logits: Tensor, iterations: int = 20, gradient: str = "unrolled", e
     """
     function = _ImplicitSinkhorn if gradient == "implicit" else _Sinkhorn
     return function.apply(logits, iterations, eps)
-
-
-def sinkhorn_reference(logits: Tensor, iterations: int = 20) -> Tensor:
-    """Compute `sinkhorn` slowly, in the log domain, differentiated by autograd."""
-    for _ in range(iterations):
-        logits = logits - logits.logsumexp(0, keepdim=True)
-        logits = logits - logits.logsumexp(1, keepdim=True)
-    return logits.exp()

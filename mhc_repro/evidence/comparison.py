@@ -146,10 +146,11 @@ def _alike(one: Comparison, other: Comparison) -> bool:
     shared = one.arms.keys() & other.arms.keys()
     looked_at: list[tuple[Run, Run, tuple[str, ...]]] = [(one.runs[0], other.runs[0], (*KEPT, "connection."))]
     looked_at += [(one.arms[arm][0], other.arms[arm][0], KEPT) for arm in shared]
-    return all(_without(run, names) == _without(beside, names) for run, beside, names in looked_at)
+    return all(without(run, names) == without(beside, names) for run, beside, names in looked_at)
 
 
-def _without(run: Run, names: tuple[str, ...]) -> dict[str, Any]:
+def without(run: Run, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the settings of a run but for those whose keys begin so."""
     return {key: value for key, value in settings(run).items() if not key.startswith(names)}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mhc_repro.runs import Run
-from mhc_repro.runs.schema import GAINS
+from mhc_repro.schema import GAINS
 
 DIRECTIONS = ("forward", "backward")
 

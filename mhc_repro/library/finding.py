@@ -1,7 +1,7 @@
 """Which modules of a model are hyper-connections: known by an adapter, or named by the user."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -57,9 +57,9 @@ def matching(model: nn.Module, target: type | str) -> list[nn.Module]:
         near = get_close_matches(
             wanted, {*names, *(type(m).__name__ for m in model.modules())}, n=3, cutoff=0.4
         )
-        hint = f"nearest: {', '.join(near)}" if near else f"the model is made of {classes(model)}"
+        kind = type(model).__name__
         raise UserError(
-            f"{wanted}: no module of {type(model).__name__} is called so or is of such a class; {hint}"
+            f"{wanted}: no module of {kind} is called so or is of such a class; {_hint(model, near)}"
         )
     return found
 
@@ -69,9 +69,12 @@ def named(model: nn.Module, name: str) -> nn.Module:
     known = dict(model.named_modules())
     if name not in known:
         near = get_close_matches(name, known, n=3, cutoff=0.3)
-        hint = f"nearest: {', '.join(near)}" if near else f"the model is made of {classes(model)}"
-        raise UserError(f"{name}: no module of {type(model).__name__} is called so; {hint}")
+        raise UserError(f"{name}: no module of {type(model).__name__} is called so; {_hint(model, near)}")
     return known[name]
+
+
+def _hint(model: nn.Module, near: Sequence[str]) -> str:
+    return f"nearest: {', '.join(near)}" if near else f"the model is made of {classes(model)}"
 
 
 def _fits(name: str, module: nn.Module, target: type | str) -> bool:

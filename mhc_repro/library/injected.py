@@ -21,7 +21,7 @@ from mhc_repro.connections.history import HistoryConnection
 from mhc_repro.connections.hyper import HyperConnection
 from mhc_repro.connections.wide import wide
 from mhc_repro.errors import UserError
-from mhc_repro.library.wrapping import Expand, Reduce, State, Wrapped, first_of, known, with_first
+from mhc_repro.library.wrapping import Expand, Reduce, State, Wrapped, first_of, with_first
 
 STREAMS = "_mhc_repro_streams"  # on the tensor that an injected block returns
 
@@ -102,7 +102,7 @@ def injected(config: ConnectionConfig, name: str, block: nn.Module, layer: int, 
     dtype = wide(x).dtype
     wrapped = Wrapped(config, Increment(block), dim, layer)
     if config.kind == "history":
-        wrapped.connection = known(AnchoredHistory(config, layer, dtype), config)
+        wrapped.connection = AnchoredHistory(config, layer, dtype)
     wrapped.connection.to(x.device, dtype)
     if isinstance(wrapped.connection, HyperConnection):
         keep_function(wrapped.connection, dtype)
@@ -130,7 +130,7 @@ def keep_function(connection: HyperConnection, dtype: torch.dtype) -> None:
 def why_changed(model: nn.Module, x: Tensor) -> str:
     """Say which condition the connections of an injected model do not keep."""
     first = next(module for module in model.modules() if isinstance(module, Injected))
-    if first.expand.scaled is not None:
+    if (first.expand.make.start() != 1).any():
         return "expand=lss scales the streams, which are then no copies"
     connection = first.wrapped.connection
     n, dim = connection.n, x.shape[-1]

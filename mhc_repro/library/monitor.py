@@ -9,7 +9,7 @@ other step waits for a disk, or for a GPU.
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from numbers import Real
 from types import TracebackType
@@ -19,17 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from mhc_repro.errors import UserError
-from mhc_repro.evidence.verdicts import REASONS
 from mhc_repro.library.adapters import Watch
+from mhc_repro.library.adapters.given import MapsOf
 from mhc_repro.library.finding import Found, find, inner, named
 from mhc_repro.library.looking import Looks
 from mhc_repro.library.record import Record
 from mhc_repro.library.sighted import Applied, seen_by
 from mhc_repro.library.wrapping import check_count
 from mhc_repro.measurement.seen import Seen, measured
-from mhc_repro.runs.table import Row
-
-Maps = Callable[[nn.Module, tuple[Any, ...], Any], tuple[Tensor, Tensor, Tensor]]
+from mhc_repro.reasons import REASONS
+from mhc_repro.schema import Row
 
 
 class GainMonitor:
@@ -65,7 +64,7 @@ class GainMonitor:
         seed: int = 0,
         steps: int | None = None,
         settings: Mapping[str, Any] | None = None,
-        adapters: Mapping[type | str, Maps] | None = None,
+        adapters: Mapping[type | str, MapsOf] | None = None,
         probe: Any = None,
         tokens: int | None = None,
         jacobian: tuple[str, str] | None = None,

@@ -7,13 +7,11 @@ known: it is then 0 in the config, and the status says how many there were.
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-import yaml
 from torch import Tensor, nn
 
 from mhc_repro import cache
@@ -23,11 +21,11 @@ from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.library.finding import Found, is_compiled
 from mhc_repro.measurement.seen import Measured, Seen
 from mhc_repro.rules import NAME
-from mhc_repro.runs import files, manifest, read_run
+from mhc_repro.runs import manifest, read_run
 from mhc_repro.runs.directory import ENDED, RunDirectory
-from mhc_repro.runs.identity import PROTOCOL_VERSION, identify, resolved
-from mhc_repro.runs.schema import UNITS
-from mhc_repro.runs.table import Row, Table
+from mhc_repro.runs.identity import identify, resolved
+from mhc_repro.runs.table import Table
+from mhc_repro.schema import UNITS, Row
 
 SECONDS = 2  # between two words on how far a run is
 TOKEN_MAPS_EVERY = 5  # probes: how often the maps of single tokens are kept
@@ -89,8 +87,7 @@ class Record:
         self._tables = {name: self.run.table(name) for name in UNITS}
         for table in self._tables.values():
             table.truncate(self.start - 1 if self.start else -1)
-        text = yaml.safe_dump(resolved_config, sort_keys=False, allow_unicode=True)
-        files.write_bytes(self.path / "config.yaml", text.encode())
+        self.run.write_config(self.config)
         self.run.write_manifest(self._manifest(outer, model, found))
         self._status("running", message="")
 
@@ -107,31 +104,21 @@ class Record:
     def _manifest(self, outer: nn.Module, model: nn.Module, found: Sequence[Found]) -> dict[str, Any]:
         own = {id(p): p.numel() for each in found for p in each.adapter.parameters(each.module)}
         total, connection = sum(p.numel() for p in model.parameters()), sum(own.values())
-        environment = manifest.environment()
         device = next(model.parameters()).device
-        return {
-            "run_id": self.run.run_id,
-            "protocol_version": PROTOCOL_VERSION,
-            **environment,
-            "data_sha256": "",
-            "parameters": {"body": total - connection, "connection": connection, "total": total},
-            "fingerprint": manifest.fingerprint(
+        return manifest.begun(
+            self.run.run_id,
+            manifest.session(self.start),
+            data_sha256="",
+            parameters={"body": total - connection, "connection": connection, "total": total},
+            fingerprint=manifest.fingerprint(
                 manifest.device_name(device),
                 torch.get_num_threads(),
                 is_compiled(outer),
                 torch.__version__,
                 torch.backends.cpu.get_cpu_capability(),
             ),
-            "monitored": {each.name: type(each.module).__name__ for each in found},
-            "sessions": [
-                {
-                    "started": datetime.now(UTC).isoformat(timespec="seconds"),
-                    **{key: environment[key] for key in manifest.CODE_FIELDS},
-                    "from_step": self.start,
-                }
-            ],
-            "exact": True,
-        }
+            monitored={each.name: type(each.module).__name__ for each in found},
+        )
 
     def kept(self, count: int) -> Tensor | None:
         """Return the places of the tokens, of `count`, whose own maps are kept this time; None for none."""

@@ -23,15 +23,6 @@ from mhc_repro.library.arms import connection_config
 State = Tensor | tuple[Tensor, Carry]  # streams, and what else is handed on
 
 
-def known(connection: connections.Connection, config: ConnectionConfig) -> connections.Connection:
-    """Let a connection know what a monitor asks and no map shows: its arm, and if its streams may differ."""
-    connection.__dict__ |= {
-        "arm": config.name,
-        "exchangeable": connections.KINDS[config.kind].nature(config).exchangeable,
-    }
-    return connection
-
-
 def check_kind(config: ConnectionConfig) -> None:
     """Raise UserError for an arm whose state grows, which only this package's own Transformer carries."""
     if config.kind == "outputs":
@@ -66,7 +57,7 @@ class Wrapped(nn.Module):
         super().__init__()
         self.dim, self.layer = dim, layer
         self.arm = config.name
-        self.connection = known(connections.build(config, layer, dim), config)
+        self.connection = connections.build(config, layer, dim)
         self.connection.draw(torch.default_generator)
         self.n = config.n
         self.branch = branch
@@ -106,17 +97,14 @@ class Expand(nn.Module):
         check_kind(config)
         super().__init__()
         self.n, self.dim = config.n, dim
-        self.scaled = connections.make_expansion(config, dim)
-        if self.scaled is not None:
-            self.scaled.draw(torch.default_generator)
+        self.make = connections.make_expansion(config, dim)
+        self.make.draw(torch.default_generator)
 
     def forward(self, x: Tensor) -> Tensor:
         """Make the streams of x (..., dim)."""
         if x.shape[-1] != self.dim:
             raise UserError(f"x is {tuple(x.shape)}; these streams were made for dim={self.dim}")
-        flat = x.reshape(1, -1, self.dim)
-        made = connections.expand(flat, self.n) if self.scaled is None else self.scaled(flat)
-        return made.view(*x.shape[:-1], self.n, self.dim).to(x.dtype)
+        return self.make(x.reshape(1, -1, self.dim)).view(*x.shape[:-1], self.n, self.dim).to(x.dtype)
 
 
 class Reduce(nn.Module):
@@ -143,8 +131,9 @@ def hyper_connection(
     layer: int = 0,
     **changes: Any,
 ) -> Wrapped:
-    """Put an arm, by name or settings, around `branch`, (..., dim) -> (..., dim); draws nothing at random.
+    """Put an arm, by name or settings, around `branch`, (..., dim) -> (..., dim).
 
+    What an arm starts at random, as gated_residual its W_d, is drawn from torch's global generator.
     `layer` counts sub-layers from 0 along the depth: the home stream is e_(layer mod n), and a history knows
     layer + 1 states. `changes` are settings of the arm, such as n=2 (docs/your-model.md). UserError as
     `connection_config`, and for dim or layer that cannot be.

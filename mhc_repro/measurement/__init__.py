@@ -1,1 +1,1 @@
-"""What is measured of H_res while a net trains, and what makes a run degenerate or unstable."""
+"""What is measured of a net while it trains: gains of H_res, depth kernel, Jacobian, and where it breaks."""

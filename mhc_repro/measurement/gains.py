@@ -14,8 +14,7 @@ Products are taken per token, then averaged over tokens; the gain is the largest
 import torch
 from torch import Tensor
 
-from mhc_repro.runs.schema import GAINS
-from mhc_repro.runs.table import Row
+from mhc_repro.schema import GAINS, Row
 
 
 def composite_forward(h_res: Tensor) -> Tensor:

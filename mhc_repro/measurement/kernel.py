@@ -19,7 +19,7 @@ Pure functions on tensors, tokens last; pass float64, where long products are ex
 import torch
 from torch import Tensor
 
-from mhc_repro.runs.table import Row
+from mhc_repro.schema import Row
 
 
 def depth_kernel(start: Tensor, read: Tensor, write: Tensor, mix: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from mhc_repro.config import ProbeConfig
 from mhc_repro.connections.base import Carry, Maps, Passed
-from mhc_repro.connections.ends import start_weights
 from mhc_repro.connections.exponent import multiplied_out
 from mhc_repro.measurement.seen import Measured, Seen, measured, read_rms, rms, spread
 
@@ -42,7 +41,7 @@ class Probe:
 
 def look(model: Any, tokens: Tensor) -> Seen:
     """Run the model once in eval mode and keep what its connections and branches did."""
-    seen = Seen(start=start_weights(model.expansion, model.n), detached=model.connections[0].detached)
+    seen = Seen(start=model.expansion.start(), detached=model.connections[0].detached)
     before = torch.empty(0)
     carry = Carry()
 

@@ -12,8 +12,7 @@ from mhc_repro.connections.base import Maps
 from mhc_repro.connections.wide import wide
 from mhc_repro.measurement import kernel
 from mhc_repro.measurement.gains import gain_rows
-from mhc_repro.runs.schema import GAINS
-from mhc_repro.runs.table import Row
+from mhc_repro.schema import GAINS, Row
 
 
 class Measured(NamedTuple):

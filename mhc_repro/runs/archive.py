@@ -13,7 +13,7 @@ from mhc_repro.errors import UserError
 from mhc_repro.runs import files
 from mhc_repro.runs.directory import ENDED, RunDirectory
 from mhc_repro.runs.reader import read_run
-from mhc_repro.runs.schema import UNITS
+from mhc_repro.schema import UNITS
 
 FILES = ("config.yaml", "manifest.json", "status.json", "train.log", *(f"{name}.parquet" for name in UNITS))
 LIMIT = 16 << 20  # bytes

@@ -18,16 +18,14 @@ import yaml
 from filelock import FileLock, Timeout
 
 from mhc_repro import reading
-from mhc_repro.cache import expanded
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
+from mhc_repro.places import results_root
 from mhc_repro.runs import files, locks, records
 from mhc_repro.runs.identity import completed, resolved, run_id
-from mhc_repro.runs.manifest import ROOT
-from mhc_repro.runs.schema import UNITS
 from mhc_repro.runs.table import Table
+from mhc_repro.schema import UNITS
 
-RECORDED, LOCAL = "results", "results/local"  # roots of what is kept in git, and within it of what is not
 STATUSES = get_args(records.State)
 ENDED = ("finished", "diverged")  # a divergence is a result and is not run again
 LOCK_SECONDS = 0.2  # longer than a reader needs to see whether the lock is free, too short to be felt
@@ -35,22 +33,6 @@ LOCK_SECONDS = 0.2  # longer than a reader needs to see whether the lock is free
 
 class RunBusy(UserError):
     """Another process writes this run."""
-
-
-def checkout() -> Path:
-    """Return the folder that holds the package and `conf/`; without `conf/`, the working directory."""
-    return ROOT if (ROOT / "conf").is_dir() else Path.cwd()
-
-
-def results_root(results: str) -> Path:
-    """Return the folder of all studies; a relative path starts at the checkout."""
-    return checkout() / expanded(results)
-
-
-def is_recorded(root: Path) -> bool:
-    """Say whether what is written under a results root would be kept: in RECORDED, and not in LOCAL."""
-    recorded, local = (results_root(each).resolve() for each in (RECORDED, LOCAL))
-    return root.resolve().is_relative_to(recorded) and not root.resolve().is_relative_to(local)
 
 
 class RunDirectory:

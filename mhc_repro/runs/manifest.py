@@ -8,16 +8,18 @@ import hashlib
 import os
 import platform
 import subprocess
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from mhc_repro import __version__
+from mhc_repro.places import ROOT
+from mhc_repro.runs.identity import PROTOCOL_VERSION
 
 PACKAGES = ("torch", "numpy", "einops", "hydra-core", "omegaconf", "pandas", "pyarrow", "scipy")
 CODE = ("--", "mhc_repro", "conf", "experiments/train.py")
 CODE_FIELDS = ("commit", "dirty", "diff_sha256")
-ROOT = Path(__file__).resolve().parents[2]  # what holds the package: a checkout, or where it is installed
 
 
 def fingerprint(device: str, threads: int, compile: bool, torch_version: str, vectors: str) -> dict[str, Any]:
@@ -43,6 +45,19 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         for key in dict.fromkeys([*old, *new])
         if key not in old or key not in new or old[key] != new[key]
     ]
+
+
+def begun(run_id: str, session: dict[str, Any], **known: Any) -> dict[str, Any]:
+    """Return the manifest of a run that begins with `session`, and what is `known` of it."""
+    of_code = {key: session[key] for key in CODE_FIELDS}
+    made = {"run_id": run_id, "protocol_version": PROTOCOL_VERSION, **of_code, "versions": versions()}
+    return made | known | {"sessions": [session], "exact": True}
+
+
+def session(from_step: int) -> dict[str, Any]:
+    """Return what a manifest says of one process that trains: since when, by which code, and from which step."""
+    here, started = environment(), datetime.now(UTC).isoformat(timespec="seconds")
+    return {"started": started, **{key: here[key] for key in CODE_FIELDS}, "from_step": from_step}
 
 
 def environment() -> dict[str, Any]:

@@ -14,9 +14,10 @@ from typing import Any
 
 from tabulate import tabulate
 
-from mhc_repro.config import Config
+from mhc_repro.config import Config, block_weights
 from mhc_repro.errors import UserError
-from mhc_repro.runs.directory import ENDED, LOCAL, RECORDED, RunDirectory, checkout, results_root
+from mhc_repro.places import LOCAL, RECORDED, checkout, results_root
+from mhc_repro.runs.directory import ENDED, RunDirectory
 from mhc_repro.runs.identity import resolved
 from mhc_repro.runs.manifest import cpu_model
 from mhc_repro.runs.reader import Run, read_runs
@@ -179,8 +180,8 @@ def _shape(config: dict[str, Any]) -> tuple[Any, ...]:
 def _work(config: dict[str, Any]) -> float:
     """Return body parameters x tokens per step: proportional to the arithmetic of a step, near enough."""
     model, data = config["model"], config["data"]
-    block = (4 + 2 * model["mlp_ratio"]) * model["dim"] ** 2
-    parameters = model["blocks"] * block + (data["vocab"] + data["sequence"]) * model["dim"]
+    parameters = model["blocks"] * block_weights(model["dim"], model["mlp_ratio"])
+    parameters += (data["vocab"] + data["sequence"]) * model["dim"]
     return float(parameters * data["batch"] * data["sequence"])
 
 

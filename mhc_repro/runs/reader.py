@@ -14,8 +14,8 @@ from mhc_repro.errors import UserError
 from mhc_repro.runs import files
 from mhc_repro.runs.directory import ENDED, RunDirectory
 from mhc_repro.runs.identity import PROTOCOL_VERSION, identify
-from mhc_repro.runs.schema import UNITS
 from mhc_repro.runs.table import Table
+from mhc_repro.schema import UNITS
 
 FILES = ("config.yaml", "manifest.json", "status.json")  # a folder that has one of these is meant to be a run
 JUDGED_THEN = ("degenerate", "control")  # in the status of older runs; evidence.verdicts judges anew

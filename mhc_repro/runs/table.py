@@ -12,7 +12,7 @@ import json
 import os
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -22,12 +22,10 @@ import pyarrow.parquet as pq
 
 from mhc_repro import reading
 from mhc_repro.runs import files
-from mhc_repro.runs.schema import BY_SOURCE, KEYS, UNITS, is_map
+from mhc_repro.schema import BY_SOURCE, KEYS, UNITS, Row, is_map
 
 SCHEMA_VERSION = 1  # raise it when a column changes its meaning or unit
 CHECK = "crc32"  # of a line of the growing table, and last in it
-
-Row = dict[str, Any]
 
 
 class Table:

@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 
 from mhc_repro.errors import one_line
-from mhc_repro.runs.manifest import ROOT, device_name
+from mhc_repro.places import ROOT
+from mhc_repro.runs.manifest import device_name
 from mhc_repro.training import kernels
 
 PROOF_SECONDS = 600.0  # it takes ten, and a minute on a machine with much else to do
@@ -160,7 +161,7 @@ def cause(error: BaseException) -> str:
 def main(device: torch.device) -> int:
     """Make the proof; return the exit code, and print what is wrong."""
     configure()
-    kernels.settle(Path(os.environ[kernels.FOLDER]))
+    kernels.settle(Path(os.environ[kernels.KERNELS]))
     x = torch.linspace(-1, 1, 64 * 64, device=device).view(64, 64)
     try:
         made = torch.compile(_small, dynamic=False, fullgraph=True)(x)

@@ -30,6 +30,7 @@ class Piece:
     changed: int
 
     def mapped(self) -> npt.NDArray:
+        """Map the file into memory and return its symbols."""
         return np.asarray(np.memmap(self.path, self.dtype, "r", self.offset, (self.count,)))
 
 

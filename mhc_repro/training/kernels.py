@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
+from mhc_repro.cache import KERNELS
 from mhc_repro.runs.manifest import cpu_model
 
-FOLDER = "TORCHINDUCTOR_CACHE_DIR"  # a user's own is taken first
 TEMPORARY = ("/var/tmp", "/tmp", "/dev/shm")
 
 
@@ -31,7 +31,7 @@ def folders(cache: Path) -> list[Path]:
     instructions = cpu_model(), torch.backends.cpu.get_cpu_capability(), _flags()
     name = f"kernels-torch{torch.__version__}-{digest(sys.version, platform.machine(), *instructions)}"
     found = [cache / name]
-    if given := os.environ.get(FOLDER):
+    if given := os.environ.get(KERNELS):
         own = Path(given).absolute()
         found.insert(0, own if own.name.endswith(name) else own / name)
     with suppress(OSError):  # there is no temporary folder at all
@@ -42,11 +42,11 @@ def folders(cache: Path) -> list[Path]:
 
 def forget_unusable() -> None:
     """Forget a folder of the user's own that cannot be made; torch makes it as soon as its compiler is imported."""
-    if given := os.environ.get(FOLDER):
+    if given := os.environ.get(KERNELS):
         try:
             Path(given).mkdir(parents=True, exist_ok=True)
         except OSError:
-            del os.environ[FOLDER]
+            del os.environ[KERNELS]
 
 
 def holds_kernels(folder: Path) -> bool:
@@ -62,7 +62,7 @@ def holds_kernels(folder: Path) -> bool:
 
 def settle(folder: Path) -> None:
     """Keep kernels in `folder` from now on."""
-    os.environ |= {FOLDER: str(folder), "TRITON_CACHE_DIR": str(folder / "triton")}
+    os.environ |= {KERNELS: str(folder), "TRITON_CACHE_DIR": str(folder / "triton")}
     drop_torn(folder)
     # A space in the path of a checkout is one in that of torch, which does not quote those of libraries.
     libraries = Path(torch.__file__).with_name("lib")
@@ -106,7 +106,7 @@ def start_over(before: float) -> None:
 
     Newer ones may be another process's, which makes its own anew.
     """
-    for path in Path(os.environ[FOLDER]).rglob("*"):
+    for path in Path(os.environ[KERNELS]).rglob("*"):
         with suppress(OSError):
             if path.parent.name != "locks" and not path.is_dir() and path.lstat().st_mtime < before:
                 path.unlink()

@@ -9,8 +9,9 @@ import traceback
 from mhc_repro import world
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError, one_line, screenful
+from mhc_repro.places import LOCAL, is_recorded
 from mhc_repro.runs import files
-from mhc_repro.runs.directory import ENDED, LOCAL, RunBusy, RunDirectory, is_recorded
+from mhc_repro.runs.directory import ENDED, RunBusy, RunDirectory
 from mhc_repro.runs.reader import read_run
 from mhc_repro.training import compiler, follower, runtime, stops, together
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from mhc_repro import world
-from mhc_repro.config import Config
+from mhc_repro.config import Config, block_weights
 from mhc_repro.errors import UserError
 
 WORD = 4  # bytes, of the least that a number takes here
@@ -18,7 +18,7 @@ STATES = 4  # of a parameter: itself, its gradient, Adam's two means
 def least(config: Config) -> int:
     """Return the bytes that a step of `config` needs whatever else it does: weights and logits, or streams."""
     model, data = config.model, config.data
-    blocks = model.blocks * (4 + 2 * model.mlp_ratio) * model.dim**2
+    blocks = model.blocks * block_weights(model.dim, model.mlp_ratio)
     weights = STATES * (blocks + data.vocab * model.dim)
     tokens = data.batch // (config.runtime.accumulate * world.size()) * data.sequence
     return WORD * (weights + tokens * max(data.vocab, config.connection.n * model.dim))

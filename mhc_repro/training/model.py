@@ -53,6 +53,7 @@ class Attention(nn.Module):
         self.q_norm, self.k_norm = make_head_norm(config), make_head_norm(config)
 
     def forward(self, *x: Tensor) -> Tensor:
+        """Let each token attend to those up to itself: one or three (B, T, C) -> (B, T, C)."""
         q, k, v = self.heads_of(*x)
         dropout = self.dropout if self.training else 0.0
         y = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
@@ -88,6 +89,7 @@ class MLP(nn.Module):
         self.down = Linear(config.mlp_ratio * config.dim, config.dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Work on each token by itself: (B, T, C) -> (B, T, C)."""
         x = functional.gelu(self.up(self.norm(x) if self.pre else x))
         x = functional.dropout(x, self.dropout, self.training)
         return functional.dropout(self.down(x), self.dropout, self.training)
@@ -109,7 +111,6 @@ class Transformer(nn.Module):
         self.products, self.kept = HALVES.get(precision), HALVES.get(streams)
         self.post = config.norm == "post"
         self.dropout = config.dropout
-        self.n = connection.n
         self.embedding = nn.Embedding(vocab, config.dim)
         self.position = nn.Embedding(sequence, config.dim) if config.position == "learned" else None
         self.branches = nn.ModuleList(
@@ -147,7 +148,7 @@ class Transformer(nn.Module):
 
     def expanded(self, x: Tensor) -> Tensor:
         """Make the streams that sub-layer 1 is given: (B, T, C) -> (B, T, n, C)."""
-        return self._rounded(self.expansion(x) if self.expansion else connections.expand(x, self.n))
+        return self._rounded(self.expansion(x))
 
     def through(
         self, streams: Tensor, observe: Observer | None = None, silent: Collection[int] = ()
@@ -213,8 +214,7 @@ def make_model(
     """Make the model of a seed: body weights depend on the seed and the body alone, never on the arm."""
     model = Transformer(config, connection, vocab, sequence, precision, streams)
     model.draw(torch.Generator().manual_seed(seed), config.init_std)
-    if model.expansion:
-        model.expansion.draw(torch.Generator().manual_seed(stream_seed("expansion", seed)))
+    model.expansion.draw(torch.Generator().manual_seed(stream_seed("expansion", seed)))
     generator = torch.Generator().manual_seed(stream_seed("connections", seed))
     for part in (*model.connections, model.reduction):
         part.draw(generator)

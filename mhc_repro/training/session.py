@@ -9,7 +9,6 @@ import math
 import time
 import traceback
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import Any
 
 import torch
@@ -20,9 +19,7 @@ from mhc_repro.connections import KINDS
 from mhc_repro.errors import UserError, one_line, screenful
 from mhc_repro.runs import locks, manifest
 from mhc_repro.runs.directory import RunDirectory
-from mhc_repro.runs.identity import PROTOCOL_VERSION
-from mhc_repro.runs.schema import UNITS
-from mhc_repro.runs.table import Row
+from mhc_repro.schema import UNITS, Row
 from mhc_repro.training import compiler, kernels, memory, runtime, stops, together
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
 from mhc_repro.training.progress import Reporter, printed_into
@@ -181,9 +178,8 @@ class Session:
     def _measure(self) -> dict[str, Any]:
         measured = self.trainer.measure()
         for name, rows in measured._asdict().items():
-            if name != "metrics":
-                for each in rows:
-                    self.tables[name].append(each)
+            if name != "metrics" and rows:
+                self.tables[name].append(*rows)
         return measured.metrics
 
     def _interrupted(self, said: str, status: str, message: str) -> str:
@@ -224,30 +220,17 @@ class Session:
         return self.recorded.get("exact", True) and not differences
 
     def _manifest(self) -> dict[str, Any]:
-        environment = manifest.environment()
         arm = self.config.connection
         known = {"fingerprint": self.fingerprint, "nature": KINDS[arm.kind].nature(arm)._asdict()}
-        session = {
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            **{key: environment[key] for key in manifest.CODE_FIELDS},
-            "from_step": self.trainer.done,
-        }
+        session = manifest.session(self.trainer.done)
         if self.recorded:
             made = manifest.goes_on(self.recorded, session)
             made.pop("tables", None)  # of a run that was killed as it ended
             if self.recorded.get("exact", True) and not made["exact"]:
                 self.warnings.append("other code than in the session before: the run is marked as not exact")
             return made | known | {"exact": made["exact"] and self.exact}
-        return {
-            "run_id": self.run.run_id,
-            "protocol_version": PROTOCOL_VERSION,
-            **environment,
-            "data_sha256": self.trainer.corpus.sha256,
-            "parameters": self.trainer.parameter_counts(),
-            **known,
-            "sessions": [session],
-            "exact": True,
-        }
+        made_of = {"data_sha256": self.trainer.corpus.sha256, "parameters": self.trainer.parameter_counts()}
+        return manifest.begun(self.run.run_id, session, **made_of, **known)
 
     def _write_status(self, status: str, **fields: Any) -> None:
         wall = round(self.wall_before + time.monotonic() - self.started, 1)

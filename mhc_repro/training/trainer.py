@@ -21,7 +21,7 @@ from mhc_repro.measurement import jacobian
 from mhc_repro.measurement.breaks import first_break
 from mhc_repro.measurement.probe import Probe
 from mhc_repro.measurement.seen import NOTHING, Measured
-from mhc_repro.runs.table import Row
+from mhc_repro.schema import Row
 from mhc_repro.training import runtime, together
 from mhc_repro.training.data import Batches, open_corpus, windows
 from mhc_repro.training.model import make_model

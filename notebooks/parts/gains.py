@@ -8,7 +8,7 @@ from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.composites import DIRECTIONS
 from mhc_repro.runs import Run
-from mhc_repro.runs.schema import GAINS
+from mhc_repro.schema import GAINS
 
 
 def peaks(comparison: Comparison) -> pd.DataFrame:

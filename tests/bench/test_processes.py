@@ -11,8 +11,8 @@ from mhc_repro.runs import files
 
 
 def test_it_has_its_own_cache(tmp_path):
-    assert processes.apart(partial(os.getenv, processes.CACHE), str(tmp_path)) == str(tmp_path)
-    assert os.getenv(processes.CACHE) != str(tmp_path)
+    assert processes.apart(partial(os.getenv, processes.KERNELS), str(tmp_path)) == str(tmp_path)
+    assert os.getenv(processes.KERNELS) != str(tmp_path)
 
 
 def test_its_memory_is_its_own():

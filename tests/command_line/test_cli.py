@@ -1,6 +1,7 @@
 """mhc-repro: each subcommand on committed runs, and its mistakes in one line."""
 
 import dataclasses
+import re
 import shutil
 import subprocess
 import sys
@@ -73,7 +74,7 @@ def test_show_by_id_prefix_study_and_folder(capsys):
     assert len(set(shown)) == 1
     assert "name: mhc" in shown[0]
     bpc = inspection.numbers(RUNS["mhc"])["test bpc"]
-    assert f"{bpc:.5g}" in shown[0]
+    assert re.search(rf"test bpc +{bpc:.5g} +bits per symbol", shown[0])
 
 
 def test_show_every_state(capsys):
@@ -172,7 +173,7 @@ def compiler_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]
         return "" if trusting else "; ".join(found)
 
     monkeypatch.setattr(compiler, "fault", fault)
-    monkeypatch.setenv(kernels.FOLDER, str(tmp_path / "kernels"))
+    monkeypatch.setenv(kernels.KERNELS, str(tmp_path / "kernels"))
     return found
 
 

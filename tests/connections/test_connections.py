@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mhc_repro.connections import build, expand
-from mhc_repro.connections.ends import Plain
+from mhc_repro.connections import build
+from mhc_repro.connections.ends import Copies, Plain
 
 
 def streams(n: int) -> torch.Tensor:
@@ -42,7 +42,7 @@ def test_the_residual_connection_adds_the_branch_to_one_stream(connection):
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_streams_are_copies_of_the_embedding(n):
     x = streams(1).squeeze(2)
-    copies = expand(x, n)
+    copies = Copies(n)(x)
     assert copies.shape == (2, 3, n, 8)
     assert all(torch.equal(copies[:, :, i], x) for i in range(n))
     before = x.clone()

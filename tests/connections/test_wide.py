@@ -1,4 +1,4 @@
-"""Of narrow streams and a model cast whole, every arm makes the maps and readout of the same numbers made wide."""
+"""Of narrow streams, a model cast whole and autocast, maps and readout are those of the same numbers made wide."""
 
 import pytest
 import torch
@@ -25,7 +25,9 @@ def both(make, dtype):
 
 @pytest.mark.parametrize("dtype", NARROW)
 @pytest.mark.parametrize("name", arm_names())
-def test_maps_and_what_is_passed_on_are_those_of_the_same_numbers_in_float32(connection, name, dtype):
+def test_maps_and_what_is_passed_on_are_those_of_the_same_numbers_in_float32_under_autocast_too(
+    connection, name, dtype
+):
     narrow, wide = both(lambda: build(connection(name), LAYER, DIM), dtype)
     streams = drawn(1, 5, narrow.n, DIM).to(dtype)
     given = []
@@ -34,17 +36,19 @@ def test_maps_and_what_is_passed_on_are_those_of_the_same_numbers_in_float32(con
         given.append(h)
         return drawn(1, 5, DIM).to(dtype)
 
-    found, expected = narrow(streams, branch), wide(streams.float(), branch)
+    expected = wide(streams.float(), branch)
+    with torch.autocast("cpu", dtype):
+        found = narrow(streams, branch)
     for mine, theirs in zip(found.maps, expected.maps, strict=True):
         assert mine.dtype == torch.float32
         assert torch.equal(mine, theirs)
     assert torch.allclose(found.streams.float(), expected.streams, rtol=torch.finfo(dtype).eps)
-    assert all(torch.equal(mine.float(), theirs) for mine, theirs in zip(*given, strict=True))
+    assert all(torch.equal(mine.float(), theirs) for mine, theirs in zip(*given[::-1], strict=True))
 
 
 @pytest.mark.parametrize("dtype", NARROW)
 @pytest.mark.parametrize("name", arm_names())
-def test_streams_are_joined_as_the_same_numbers_in_float32_under_autocast_too(connection, name, dtype):
+def test_streams_are_joined_as_the_same_numbers_in_float32(connection, name, dtype):
     settings = connection(name)
     narrow, wide = both(lambda: make_reduction(settings, DIM, LAYER), dtype)
     streams = drawn(1, 5, LAYER + 1 if settings.kind == "outputs" else settings.n, DIM).to(dtype)

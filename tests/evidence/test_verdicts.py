@@ -8,8 +8,9 @@ import yaml
 
 from mhc_repro.config import ConnectionConfig
 from mhc_repro.connections import KINDS
-from mhc_repro.evidence.verdicts import LIMITS, OFF, REASONS, Limits, Verdict, judge, verdict
+from mhc_repro.evidence.verdicts import LIMITS, Limits, Verdict, judge, verdict
 from mhc_repro.measurement.gains import gain_rows
+from mhc_repro.reasons import OFF, REASONS
 from mhc_repro.runs import Run, read_runs
 from mhc_repro.runs.identity import identify, resolved
 from mhc_repro.training.trainer import Trainer

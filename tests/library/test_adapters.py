@@ -142,7 +142,10 @@ def test_of_narrow_streams_ours_shows_the_readout_that_it_applied(name, how, dty
     )
     assert watch.readout.dtype in (torch.float32, torch.float64)
     assert torch.allclose(joined.float(), given.flatten(0, 1).float(), rtol=0.02, atol=0.02)
-    assert len(seen_by(watch)[0].inputs) == LAYERS + 1
+    seen, how = seen_by(watch)
+    assert len(seen.inputs) == LAYERS + 1
+    assert how.finding is None
+    assert {each.dtype for each in seen.maps[0]} == {torch.float32}
 
 
 def test_lucidrains_mhc_is_exact_in_the_columns(tmp_path):

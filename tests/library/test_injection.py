@@ -81,13 +81,9 @@ CONTAINERS = [
 def test_a_block_goes_on_returning_what_it_returned(name, put, kind, rest):
     """So does a wrapped branch: in a container of the same type, its own results behind x."""
 
-    class Around(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = Block()
-
+    class Boxed(Block):
         def forward(self, x, scale=1.0):
-            return put(self.inner(x, scale))
+            return put(super().forward(x, scale))
 
     class Model(Decoder):
         def forward(self, tokens):
@@ -98,13 +94,13 @@ def test_a_block_goes_on_returning_what_it_returned(name, put, kind, rest):
             return self.head(x)
 
     torch.manual_seed(0)
-    model = Model(Around).double()
+    model = Model(Boxed).double()
     before = model(TOKENS)
-    inject(model, "Around", name, sample=TOKENS)
+    inject(model, "Boxed", name, sample=TOKENS)
     assert torch.allclose(model(TOKENS), before, rtol=1e-10)
-    wrapped = hyper_connection(Around(), name, dim=WIDTH)
     streams, _ = expand_and_reduce(name, dim=WIDTH)
-    for made in (*model.made, wrapped(streams(torch.zeros(1, 2, WIDTH)))):
+    wrapped = hyper_connection(Boxed(), name, dim=WIDTH)(streams(torch.zeros(1, 2, WIDTH)))
+    for made in (*model.made, wrapped):
         carries = type(made) is tuple and isinstance(
             made[-1], Carry
         )  # the state of an arm that hands on more

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mhc_repro.measurement.gains import gain_rows
-from mhc_repro.runs.schema import GAINS
+from mhc_repro.schema import GAINS
 
 
 def matrices(*rows: list[list[float]]) -> torch.Tensor:

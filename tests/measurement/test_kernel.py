@@ -67,7 +67,7 @@ def head(model, x: Tensor) -> Tensor:
 def net_of(model) -> Net:
     seen = look(model, TOKENS)
     model.eval()
-    count, n = TOKENS.numel(), model.n
+    count, n = TOKENS.numel(), model.expansion.n
     return Net(
         model,
         torch.ones(n, count, dtype=torch.float64),

@@ -9,7 +9,7 @@ import torch
 from mhc_repro.config import ProbeConfig
 from mhc_repro.measurement.gains import gain_rows
 from mhc_repro.measurement.probe import Probe
-from mhc_repro.runs.schema import GAINS, UNITS
+from mhc_repro.schema import GAINS, UNITS
 
 LAYERS, STEP = 4, 6
 TOKENS = torch.arange(18).view(3, 6) % 17

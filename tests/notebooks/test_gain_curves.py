@@ -8,7 +8,7 @@ from mhc_repro.analysis import theme
 from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.comparison import Comparison, comparisons
 from mhc_repro.runs import Run, read_runs
-from mhc_repro.runs.schema import GAINS
+from mhc_repro.schema import GAINS
 from parts.gain_curves import at_steps, averaging, heat_map, over_training
 
 

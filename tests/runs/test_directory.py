@@ -16,6 +16,7 @@ import yaml
 from filelock import FileLock
 
 import mhc_repro
+from mhc_repro import places
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.runs import RunBusy, RunDirectory, checkout, directory, locks, read_run, results_root, run_id
@@ -79,7 +80,7 @@ def test_path_is_root_study_id(make_config, tmp_path):
 
 
 def test_relative_roots_start_at_the_checkout(monkeypatch, tmp_path):
-    monkeypatch.setattr(directory, "ROOT", tmp_path / "site")
+    monkeypatch.setattr(places, "ROOT", tmp_path / "site")
     monkeypatch.chdir(tmp_path)
     assert checkout() == tmp_path
     (tmp_path / "site" / "conf").mkdir(parents=True)

@@ -25,7 +25,7 @@ able = pytest.mark.skipif(bool(compiler.missing_to_compile(CPU)), reason="there 
 def as_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing asked yet, and nothing set that outlasts the test."""
     monkeypatch.setattr(compiler, "_faults", {})
-    for name in (kernels.FOLDER, "TRITON_CACHE_DIR"):
+    for name in (kernels.KERNELS, "TRITON_CACHE_DIR"):
         monkeypatch.setenv(name, "")
 
 
@@ -48,7 +48,7 @@ def proofs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
     tried: list[Path] = []
 
     def prove(device: torch.device) -> tuple[str, bool]:
-        tried.append(Path(os.environ[kernels.FOLDER]))
+        tried.append(Path(os.environ[kernels.KERNELS]))
         return ANSWERS.pop(0) if ANSWERS else ("", False)
 
     ANSWERS.clear()
@@ -142,7 +142,7 @@ def test_where_the_folder_is_to_blame_another_is_tried(
     compiler._faults.clear()
     assert compiler.fault(CPU, tmp_path / "cache") == ""
     assert len(proofs) == 2
-    assert os.environ[kernels.FOLDER] == str(proofs[1])
+    assert os.environ[kernels.KERNELS] == str(proofs[1])
 
 
 def test_where_the_compiler_is_to_blame_no_other_folder_is_tried(
@@ -170,7 +170,7 @@ def start():
     compiler._faults.clear()  # as in another process
     device, fingerprint = runtime.set_up(RuntimeConfig(device="cpu", cache=sys.argv[2]), {})
     assert fingerprint["compile"], runtime.why_uncompiled(RuntimeConfig(cache=sys.argv[2]), device)
-    return Path(os.environ[kernels.FOLDER])
+    return Path(os.environ[kernels.KERNELS])
 
 folder = start()
 library = next(folder.rglob("*.main.so"))
@@ -214,7 +214,7 @@ def test_a_compiler_whose_libraries_cannot_be_loaded_is_found_out(
     fake.write_text(UNLOADABLE.format(real=compiler._program(CPU)))
     fake.chmod(0o755)
     monkeypatch.setenv("CXX", str(fake))
-    monkeypatch.setenv(kernels.FOLDER, str(tmp_path))
+    monkeypatch.setenv(kernels.KERNELS, str(tmp_path))
     assert compiler.missing_to_compile(CPU) == ""
     found, elsewhere = compiler.prove(CPU)
     assert re.fullmatch(r"ImportError: \S+\.so: (file too short|invalid ELF header)", found)

@@ -196,7 +196,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     program.write_text(SLOW)
     program.chmod(0o755)
     beside = os.pathsep.join((str(SCRIPT.parents[1]), str(SCRIPT.parent)))
-    settings = {"CXX": str(program), "STARTED": str(begun), kernels.FOLDER: str(folder / "kernels")}
+    settings = {"CXX": str(program), "STARTED": str(begun), kernels.KERNELS: str(folder / "kernels")}
     process = subprocess.Popen(
         [sys.executable, "-c", SERVER],
         stdin=subprocess.PIPE,

@@ -58,22 +58,22 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="its libraries are no
 
 
 def test_a_users_own_folder_comes_first_then_the_cache_then_what_is_temporary(tmp_path, monkeypatch):
-    monkeypatch.setenv(kernels.FOLDER, str(tmp_path / "own"))
+    monkeypatch.setenv(kernels.KERNELS, str(tmp_path / "own"))
     own, cached, *temporary = kernels.folders(tmp_path / "cache")
     assert (own.parent, cached.parent) == (tmp_path / "own", tmp_path / "cache")
     assert {Path(each) for each in kernels.TEMPORARY} <= {each.parent for each in temporary}
-    monkeypatch.setenv(kernels.FOLDER, str(own))  # as a process that we started finds it
+    monkeypatch.setenv(kernels.KERNELS, str(own))  # as a process that we started finds it
     assert kernels.folders(tmp_path / "cache")[0] == own
 
 
 def test_a_users_own_folder_that_cannot_be_made_is_forgotten_before_torch_makes_it(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setenv(kernels.FOLDER, str(tmp_path / "own"))
+    monkeypatch.setenv(kernels.KERNELS, str(tmp_path / "own"))
     compiler.configure()
-    assert os.environ[kernels.FOLDER] == str(tmp_path / "own")
-    monkeypatch.setenv(kernels.FOLDER, str(tmp_path / "file" / "own"))
+    assert os.environ[kernels.KERNELS] == str(tmp_path / "own")
+    monkeypatch.setenv(kernels.KERNELS, str(tmp_path / "file" / "own"))
     compiler.configure()
-    assert kernels.FOLDER not in os.environ
+    assert kernels.KERNELS not in os.environ
 
 
 def test_another_cpu_or_torch_has_a_folder_of_its_own(tmp_path, monkeypatch):
@@ -135,7 +135,7 @@ def test_torn_libraries_go_and_whole_and_locked_ones_stay(library, tmp_path):
 
 
 def test_starting_over_keeps_what_others_have_made_since(tmp_path, monkeypatch):
-    monkeypatch.setenv(kernels.FOLDER, str(tmp_path))
+    monkeypatch.setenv(kernels.KERNELS, str(tmp_path))
     ages = {"ab/old.so": 50, "ab/old.py": 50, "ab/new.so": 150, "locks/old.lock": 50}
     for name, age in ages.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -149,7 +149,7 @@ def test_starting_over_keeps_what_others_have_made_since(tmp_path, monkeypatch):
 def test_libraries_under_a_path_with_a_space_get_a_plain_name(tmp_path, monkeypatch):
     spaced = tmp_path / "a checkout" / "torch"
     (spaced / "lib").mkdir(parents=True)
-    for name in (kernels.FOLDER, "TRITON_CACHE_DIR"):
+    for name in (kernels.KERNELS, "TRITON_CACHE_DIR"):
         monkeypatch.setenv(name, "")
     monkeypatch.setattr(cpp_extension, "TORCH_LIB_PATH", str(spaced / "lib"))
     monkeypatch.setattr(torch, "__file__", str(spaced / "__init__.py"))
@@ -161,4 +161,4 @@ def test_libraries_under_a_path_with_a_space_get_a_plain_name(tmp_path, monkeypa
         named = [cpp_extension.TORCH_LIB_PATH, sysconfig.get_config_var("LIBDIR")]
         assert [Path(each).resolve() for each in named] == [spaced / "lib", spaced]
         assert not any(" " in each for each in named)
-    assert os.environ[kernels.FOLDER] == str(folder)
+    assert os.environ[kernels.KERNELS] == str(folder)

@@ -48,7 +48,7 @@ def slow_logits(model, inputs: Tensor, pre: bool = True) -> Tensor:
     """
     weights = dict(model.named_parameters())
     x = weights["embedding.weight"][inputs] + weights["position.weight"][: inputs.shape[1]]
-    streams = torch.stack([x] * model.n, dim=2)
+    streams = torch.stack([x] * model.expansion.n, dim=2)
     for index, connection in enumerate(model.connections):
         streams = connection(streams, lambda h, index=index: slow_branch(weights, index, h, pre)).streams
         if not pre:

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from mhc_repro.config import ModelConfig
 from mhc_repro.linear import TOKENS, linear
-from mhc_repro.runs.schema import UNITS
+from mhc_repro.schema import UNITS
 from mhc_repro.training import data, runtime, trainer
 from mhc_repro.training.model import make_model
 from mhc_repro.training.optim import learning_rate
@@ -128,7 +128,7 @@ def test_rows_hold_what_is_due_and_nothing_else(start):
 
 def test_with_silent_branches_the_true_gain_of_the_streams_is_that_of_the_products(start):
     made = start("mhc_unconstrained", steps=2, train={"precision": "float64"}, probe={"true_gain": True})
-    n, generator = made.model.n, torch.Generator().manual_seed(3)
+    n, generator = made.model.expansion.n, torch.Generator().manual_seed(3)
     product = torch.eye(n, dtype=torch.float64)
     with torch.no_grad():
         for connection, branch in zip(made.model.connections, made.model.branches, strict=True):

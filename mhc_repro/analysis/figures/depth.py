@@ -16,8 +16,9 @@ from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures import drawing, scales
 from mhc_repro.evidence import stats
 from mhc_repro.evidence.arms import BASELINE, rank, style
-from mhc_repro.evidence.comparison import Comparison, settings
+from mhc_repro.evidence.comparison import Comparison, without
 from mhc_repro.evidence.curves import curves
+from mhc_repro.evidence.ledger import COMPOSITE
 from mhc_repro.evidence.published import paper_gains
 from mhc_repro.runs import ENDED, Run
 
@@ -27,7 +28,7 @@ CAPTION = (
     "directions. A residual baseline is 1 by definition. Each mark is a run, or from three seeds on their median, "
     "with a bar from the smallest to the largest. Dotted: what the mHC paper reports of 27B, over 60 sub-layers."
 )
-KEYS = ("gain/composite_forward", "gain/composite_backward")
+SWEPT = ("connection.", "model.blocks")
 
 
 def by_depth(comparisons: Sequence[Comparison]) -> Comparison | None:
@@ -41,7 +42,9 @@ def by_depth(comparisons: Sequence[Comparison]) -> Comparison | None:
             arms.setdefault(arm, []).extend(run for run in runs if run.state in ENDED)
     found = {arm: arms[arm] for arm in sorted(arms, key=rank) if arms[arm]}
     runs = [run for of_arm in found.values() for run in of_arm]
-    if len({run.layers for run in runs}) < 2 or any(_rest(run) != _rest(runs[0]) for run in runs):
+    if len({run.layers for run in runs}) < 2 or any(
+        without(run, SWEPT) != without(runs[0], SWEPT) for run in runs
+    ):
         return None
     return Comparison(comparisons[0].study, "", found)
 
@@ -50,7 +53,7 @@ def gains(runs: Sequence[Run]) -> pd.DataFrame:
     """Give each run's largest gain that is finite: a row per number of sub-layers, a column per seed."""
     cells: dict[int, dict[int, float]] = {}
     for run in runs:
-        found = [curve.max() for key in KEYS for curve in curves([run], key).values() if len(curve)]
+        found = [curve.max() for key in COMPOSITE for curve in curves([run], key).values() if len(curve)]
         if found:
             cells.setdefault(run.seed, {})[run.layers] = float(max(found))
     return pd.DataFrame(cells).sort_index().sort_index(axis=1)
@@ -105,9 +108,3 @@ def _draw(ax: Axes, arm: str, runs: Sequence[Run], table: pd.DataFrame) -> None:
         if run.state == "diverged" and run.seed in table and run.layers in table[run.seed].dropna():
             place = [run.layers], [table[run.seed][run.layers]]
             ax.plot(*place, **drawing.CROSS, color=own.colour, gid="diverged", clip_on=False, zorder=5)
-
-
-def _rest(run: Run) -> dict[str, object]:
-    """Everything that a sweep of depth holds fixed, arms aside."""
-    arm_or_depth = ("connection.", "model.blocks")
-    return {key: value for key, value in settings(run).items() if not key.startswith(arm_or_depth)}

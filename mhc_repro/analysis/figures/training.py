@@ -162,7 +162,7 @@ def loss_gap(comparison: Comparison) -> Figure:
     alike = twins(comparison)
     figure, axes = drawing.canvas(comparison, "Loss gap to the baseline", rows=1 + bool(alike), columns=1)
     band = "; band: 95 % t interval" if len(comparison.seeds) >= stats.FEWEST else ""
-    apart = [arm for arm in comparison.arms if arm != BASELINE and arm not in alike]
+    apart = [arm for arm in others(comparison) if arm not in alike]
     _gaps(axes[0, 0], comparison, dict.fromkeys(apart, BASELINE))
     letter = "(a) " if alike else ""
     axes[0, 0].set(title=f"{letter}Same batches, smoothed; validation (points){band}; below 0: better")
@@ -184,10 +184,10 @@ def twins(comparison: Comparison) -> dict[str, str]:
     if len(comparison.seeds) < stats.FEWEST or BASELINE not in comparison.arms:
         return found
     few = drawing.partial(comparison)
-    others = [arm for arm in comparison.arms if arm != BASELINE]
-    for place, arm in enumerate(others):
+    arms = others(comparison)
+    for place, arm in enumerate(arms):
         away = SMALL * _distance(comparison, arm, BASELINE)
-        earlier = others if arm in few else others[:place]
+        earlier = arms if arm in few else arms[:place]
         references = [other for other in earlier if other not in (arm, *few, *found)]
         alike = [other for other in references if _distance(comparison, arm, other) < away]
         if alike:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mhc_repro.analysis import labels
 from mhc_repro.analysis.tables import cells
 from mhc_repro.bench.records import ALL_ARMS, Record, newest, threads_text
 from mhc_repro.evidence.arms import BASELINE, rank, style
@@ -104,10 +105,9 @@ def provenance(record: Record) -> str:
             f"{base['sgemm_flops_per_second'] / 1e9:,.0f} GFLOP/s"
         )
     compiled = "compiled" if made["compile"] else "uncompiled"
-    commit = str(record["commit"])[:7] + (" with uncommitted changes" if record["dirty"] else "")
     return (
         f"Bench of {record['date']}: {what}; {record['rounds']} rounds, {machine(record)}, {compiled}, "
-        f"load before {record['load']:g}, commit {commit}."
+        f"load before {record['load']:g}, commit {labels.code(record)}."
     )
 
 

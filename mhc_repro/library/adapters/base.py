@@ -154,7 +154,7 @@ def of_units(norm: nn.Module, normed: Tensor, streams: Tensor, call: Callable[[T
         held.remove()
 
 
-def tokens_last(read: Tensor, write: Tensor, mix: Tensor) -> Maps:
+def maps_of(read: Tensor, write: Tensor, mix: Tensor) -> Maps:
     """Make Maps of H_pre (K, n), H_post (K, n) and H_res (K, n, n), in float32 or wider."""
     read, write, mix = (wide(x.detach()) for x in (read, write, mix))
     return Maps(read.T, write.T, mix.permute(1, 2, 0))

@@ -16,9 +16,9 @@ from mhc_repro.library.adapters.base import (
     Undo,
     Watch,
     all_of,
+    maps_of,
     of_units,
     shadow,
-    tokens_last,
 )
 
 EPS = 1e-6  # of the reference, where a module does not say its own
@@ -57,7 +57,7 @@ class DeepseekV4(Adapter):
         n = streams.shape[-2]
         before, made = self._of_units(module, streams, normed, watch)
         write, turned = (watch.pick(each.detach(), 2) for each in (post, comb))
-        maps = tokens_last(made[2][0, :, :n], write, turned.mT)
+        maps = maps_of(made[2][0, :, :n], write, turned.mT)
         watch.saw(streams.shape[:2], Sighting(maps, before, doubly_stochastic=True))
 
     @torch.no_grad()
@@ -107,7 +107,7 @@ class DeepseekReference(Adapter):
                 lead = x.shape[:-2]
                 before, write, comb = (watch.pick(each.detach(), len(lead)) for each in (x, *made[1:]))
                 read = weights_of(module, before, fn[:n], scale[0], base[:n])
-                maps = tokens_last(read, write, comb.mT)
+                maps = maps_of(read, write, comb.mT)
                 under_way.append(watch.saw(lead, Sighting(maps, before, doubly_stochastic=True)))
             return made
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from mhc_repro.errors import UserError
-from mhc_repro.library.adapters.base import Adapter, Sighting, Undo, Watch, tokens_last
+from mhc_repro.library.adapters.base import Adapter, Sighting, Undo, Watch, maps_of
 
-Maps = Callable[[nn.Module, tuple[Any, ...], Any], tuple[Tensor, Tensor, Tensor]]
+MapsOf = Callable[[nn.Module, tuple[Any, ...], Any], tuple[Tensor, Tensor, Tensor]]
 
 
 class Given(Adapter):
@@ -18,7 +18,7 @@ class Given(Adapter):
     The streams are the first input of shape (..., n, C); a first output of that shape is what is passed on.
     """
 
-    def __init__(self, modules: set[nn.Module], maps: Maps, name: str) -> None:
+    def __init__(self, modules: set[nn.Module], maps: MapsOf, name: str) -> None:
         self.modules, self.maps, self.name = modules, maps, name
 
     def matches(self, module: nn.Module) -> bool:
@@ -47,7 +47,7 @@ class Given(Adapter):
         lead = mix.shape[:-2] if streams is None else streams.shape[:-2]
         if streams is not None:
             after = _first(outputs if isinstance(outputs, tuple | list) else (outputs,), n, streams.shape)
-        maps = tokens_last(
+        maps = maps_of(
             watch.pick(read.expand(*lead, n), len(lead)),
             watch.pick(write.expand(*lead, n), len(lead)),
             watch.pick(mix.expand(*lead, n, n), len(lead)),

@@ -13,9 +13,9 @@ from mhc_repro.library.adapters.base import (
     Watch,
     all_of,
     kept_output,
+    maps_of,
     of_units,
     shadow,
-    tokens_last,
 )
 
 ARMS = {"HyperConnections": "hc", "ManifoldConstrainedHyperConnections": "mhc"}
@@ -66,7 +66,7 @@ class Lucidrains(Adapter):
                 mix = mixed.reshape(len(before), n, -1)[..., :n]
                 write = watch.pick(made[2]["beta"].detach(), len(lead)).reshape(-1, n)
                 meant = ARMS[type(module).__name__] == "mhc"
-                maps = tokens_last(read.reshape(len(before), -1)[:, :n], write, mix)
+                maps = maps_of(read.reshape(len(before), -1)[:, :n], write, mix)
                 sighting = Sighting(maps, before, doubly_stochastic=meant)
                 under_way.append(watch.saw(lead, sighting))
             return made

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from mhc_repro.connections.base import NOTHING, Connection, Maps, Passed
 from mhc_repro.connections.exponent import multiplied_out
-from mhc_repro.connections.hyper import HyperConnection
 from mhc_repro.connections.wide import wide
 from mhc_repro.library.adapters.base import Adapter, Sighting, Undo, Watch
 from mhc_repro.library.wrapping import Reduce
@@ -25,7 +24,7 @@ class Ours(Adapter):
         return isinstance(module, Connection)
 
     def arm(self, module: nn.Module) -> str:
-        return str(getattr(module, "arm", self.name))
+        return str(module.config.name) if isinstance(module, Connection) else self.name
 
     def attach(self, module: Any, watch: Watch) -> Undo:
         if isinstance(module, Reduce):
@@ -45,10 +44,9 @@ class Ours(Adapter):
         )
         maps = Maps(*(watch.pick(each.detach().movedim(-1, 0)).movedim(0, -1) for each in passed.maps))
         before, after = (watch.pick(state.detach(), 2) for state in states)
-        meant = isinstance(module, HyperConnection) and module.form.mixing.doubly_stochastic
         slope = module.gate_slope(passed.maps)
-        alike = getattr(module, "exchangeable", None)
-        watch.saw(streams.shape[:2], Sighting(maps, before, after, slope, module.detached, meant, alike))
+        sighting = Sighting(maps, before, after, slope, module.detached, *module.known)
+        watch.saw(streams.shape[:2], sighting)
 
     @torch.no_grad()
     def _joined(self, module: Reduce, given: tuple[Any, ...], watch: Watch) -> None:

@@ -16,7 +16,7 @@ from mhc_repro.evidence.comparison import Comparison, comparisons
 from mhc_repro.evidence.curves import envelope, gaps, smooth, thin
 from mhc_repro.evidence.verdicts import Verdict
 from mhc_repro.runs import Run, read_runs
-from mhc_repro.runs.schema import GAINS
+from mhc_repro.schema import GAINS
 
 
 @pytest.fixture

@@ -3,6 +3,10 @@
 `results/README.md` says what each one means; a test holds the two together.
 """
 
+from typing import Any
+
+Row = dict[str, Any]  # of a table, by column
+
 KEYS = ("step", "layer")  # whole numbers
 BY_SOURCE = ("k_hat", "kappa", "share")  # lists: a number for each sub-layer that is heard; and see `is_map`
 GAINS = ("single_forward", "single_backward", "composite_forward", "composite_backward")

@@ -1,0 +1,24 @@
+"""Where results are: in the checkout, kept or not."""
+
+from pathlib import Path
+
+from mhc_repro.cache import expanded
+
+ROOT = Path(__file__).resolve().parents[1]  # what holds the package: a checkout, or where it is installed
+RECORDED, LOCAL = "results", "results/local"  # roots of what is kept in git, and within it of what is not
+
+
+def checkout() -> Path:
+    """Return the folder that holds the package and `conf/`; without `conf/`, the working directory."""
+    return ROOT if (ROOT / "conf").is_dir() else Path.cwd()
+
+
+def results_root(results: str) -> Path:
+    """Return the folder of all studies; a relative path starts at the checkout."""
+    return checkout() / expanded(results)
+
+
+def is_recorded(root: Path) -> bool:
+    """Say whether what is written under a results root would be kept: in RECORDED, and not in LOCAL."""
+    recorded, local = (results_root(each).resolve() for each in (RECORDED, LOCAL))
+    return root.resolve().is_relative_to(recorded) and not root.resolve().is_relative_to(local)
