@@ -57,7 +57,7 @@ MISTAKES = [
     (f"runtime.cache={300 * 'x'}", ["runtime.cache=xxx", "a folder", "runtime.cache=null"]),
     (f"runtime.enwik8={300 * 'x'}", ["runtime.enwik8=xxx", "a file", "runtime.enwik8=null"]),
     (f"seed={5000 * '1'}", ["seed=111", "cannot be read"]),
-    (f"seed={500 * '[' + 500 * ']'}", ["seed=[[[", "nested too deeply"]),
+    (f"seed={5000 * '[' + 5000 * ']'}", ["seed=[[[", "nested too deeply"]),
     (f"connection.read_start={200 * '{a:'}1{200 * '}'}", ["connection.read_start={a:", "nested too deeply"]),
     ("model.dim=99999999999999999999", ["model.dim=99999999999999999999", "from 1 to 1048576"]),
     ("runtime.accumulate=99999999999999999999", ["from 1 to 1048576"]),
