@@ -12,12 +12,12 @@ from matplotlib.figure import Figure as Drawing
 
 from mhc_repro import arm_files
 from mhc_repro.analysis import labels
-from mhc_repro.analysis.figures import depth, details, heard, mappings, rates, training
+from mhc_repro.analysis.figures import depth, details, heard, mappings, moved, rates, training
 from mhc_repro.evidence.arms import BASELINE
 from mhc_repro.evidence.chosen import main_arms
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.heard import measured
-from mhc_repro.evidence.sweeps import SWEPT, drawn, sweeps
+from mhc_repro.evidence.sweeps import MAPS_LR, SWEPT, drawn, sweeps
 
 Draw = Callable[[Comparison], Drawing]
 
@@ -60,6 +60,9 @@ def of_study(comparisons: Sequence[Comparison]) -> list[Figure]:
     for key in SWEPT:
         over_rates = rates.NAMES[key], rates.caption(key), partial(rates.rates, key=key)
         found += [Figure(*over_rates, sweep.whole) for sweep in sweeps(comparisons, key)]
+    for sweep in sweeps(comparisons, MAPS_LR):
+        if main_arms(sweep.whole.study)[0] in sweep.whole.arms:
+            found.append(Figure(moved.NAME, moved.CAPTION, moved.moved, sweep.whole))
     for comparison in drawn(comparisons):
         wanted = OF_FAMILIES if len(comparison.arms) > MANY else FIGURES
         wanted = tuple(each for each in wanted if each[0] != GAP or BASELINE in comparison.arms)

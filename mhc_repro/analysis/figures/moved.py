@@ -1,0 +1,69 @@
+"""Held-out bits against how far H_res has moved: what a constraint saves may be distance and nothing else."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mhc_repro.analysis import theme
+from mhc_repro.analysis.figures import drawing, scales
+from mhc_repro.evidence.arms import style
+from mhc_repro.evidence.chosen import main_arms
+from mhc_repro.evidence.comparison import Comparison
+from mhc_repro.evidence.ledger import LEDGER, values
+from mhc_repro.evidence.sweeps import MAPS_LR, SWEPT, Sweep, rate
+
+NAME = "moved"
+CAPTION = (
+    "Every run of the sweep: ‖H_res − I‖ at its end, median over the sub-layers, against its held-out bits minus "
+    "those of the first arm with the same seed and rates; larger marks are maps that learn faster. Linear up to "
+    f"{scales.LINEAR:g}, logarithmic beyond; grey: no more than a run repeated differs by. Left out: runs that "
+    "diverged, and arms whose H_res stays I."
+)
+SIZES = 3.0, 8.0  # points, of the marks at the lowest and at the highest rate
+NOISE = LEDGER["bpc"].noise
+
+
+@theme.styled
+def moved(comparison: Comparison) -> Figure:
+    """Draw the runs of a sweep over the rate of the maps: bits lost against the distance of H_res from I."""
+    first, *_ = main_arms(comparison.study)
+    beside = {
+        (run.seed, rate(run, MAPS_LR)): values(run)["bpc"]
+        for run in comparison.arms.get(first, [])
+        if run.state == "finished"
+    }
+    figure, axes = drawing.canvas(
+        comparison, "Bits by the distance H_res went", 1, 1, height=3.2, of_seeds="marks: runs"
+    )
+    ax = axes[0, 0]
+    drawing.reference(ax, 0.0, first)
+    rates = Sweep(MAPS_LR, comparison).grid
+    for arm, runs in comparison.arms.items():
+        own = style(arm)
+        for run in runs:
+            place, found = (run.seed, rate(run, MAPS_LR)), values(run)
+            if run.state == "finished" and place in beside and found["from_identity_end"] > 0:
+                size = np.interp(np.log(place[1]), np.log(rates), np.linspace(*SIZES, len(rates)))
+                ax.plot(
+                    found["from_identity_end"],
+                    found["bpc"] - beside[place],
+                    **own.line(linestyle="", marker=own.marker, markersize=size, alpha=0.75, gid="run"),
+                    markeredgecolor="white",
+                    label=drawing.named(arm),
+                )
+    ax.axhspan(-NOISE, NOISE, color="0.92", zorder=0)
+    scales.fit_signed(ax)
+    ax.set_xscale("log")
+    ax.set(
+        title=f"Held-out bits − {style(first).label}'s, same seed and rates; below 0: better", ylabel="bits"
+    )
+    notes = [
+        Line2D(
+            [], [], color="0.4", linestyle="", marker="o", markersize=size, label=f"{SWEPT[MAPS_LR]}: {at:g}"
+        )
+        for size, at in zip(SIZES, (rates[0], rates[-1]), strict=True)
+    ]
+    drawing.finish(
+        figure, comparison, xlabel="‖H_res − I‖ (Frobenius), median over sub-layers, at the end", notes=notes
+    )
+    return figure
