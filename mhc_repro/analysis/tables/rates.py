@@ -1,9 +1,10 @@
 """A study's arms over the rates it sweeps: each at its own best, how much it minds, and where it breaks."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import isnan, nan
 
+import numpy as np
 import pandas as pd
 
 from mhc_repro.analysis.tables import cells
@@ -24,12 +25,12 @@ CAPTION = (
     "Sensitivity: mean over the grid of min(loss, loss at the start) minus the lowest of the grid (Wortsman et "
     "al., arXiv 2309.14322, there in nats), a run that diverged counting as the start. Largest stable: the "
     "largest rate up to which no run diverged or, above the best rate, ended at or above what the frequencies of "
-    "bytes alone give on the same windows of enwik8 ({frequencies}); ≥: the grid ends there. Another threshold "
-    "would order the arms otherwise. A difference is that "
-    "of the same seeds, with the 95 % t interval from {fewest} on; below zero the arm of the row has the lower "
-    "loss, or minds less. None of this sees spikes that heal, and none compares arms that differ in what a rate "
-    "means."
+    "bytes alone give on the same windows of enwik8 ({frequencies}); ≥: the grid ends there. Stays within: the "
+    "same with a threshold of an arm's own, so many bits above its lowest. A difference is that of the same "
+    "seeds, with the 95 % t interval from {fewest} on; below zero the arm of the row has the lower loss, or minds"
+    " less. None of this sees spikes that heal, and none compares arms that differ in what a rate means."
 )
+WITHIN = 0.3, 1.0  # bits above an arm's lowest, beside the threshold that is one for all arms
 OF_MAPS = (
     "The rates are those of the connections' own parameters, as a factor on the body's. No sensitivity: the same "
     "factor is another step in each way to write the maps."
@@ -61,12 +62,13 @@ def _rows(sweep: Sweep) -> Iterator[dict[str, str]]:
         for arm, of in found.items()
     }
     for arm, of in found.items():
-        stable = [float(largest_stable(rates, each, sweep.broken)) for each in of.values()]
+        losses = list(of.values())
         judged = {
             "bits − baseline": _gap(bits, arm),
             "sensitivity": cells.cell(list(minds[arm].values()), 3),
             "sensitivity − baseline": _gap(minds, arm),
-            "largest stable": _counted(stable, end=rates[-1]),
+            "largest stable": _stable(rates, losses, [sweep.broken] * len(of)),
+            **{f"stays within {more:g}": _stable(rates, losses, np.min(losses, 1) + more) for more in WITHIN},
         }
         yield {
             "setting": sweep.whole.setting,
@@ -82,6 +84,11 @@ def _rows(sweep: Sweep) -> Iterator[dict[str, str]]:
             "bits there": cells.cell(list(bits[arm].values()), 3),
             **(judged if sweep.key == LR else {}),
         }
+
+
+def _stable(rates: Sequence[float], losses: Sequence[list[float]], broken: Iterable[float]) -> str:
+    found = [float(largest_stable(rates, each, at)) for each, at in zip(losses, broken, strict=True)]
+    return _counted(found, end=rates[-1])
 
 
 def _counted(rates: Sequence[float], end: float = nan) -> str:

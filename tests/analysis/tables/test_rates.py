@@ -43,11 +43,14 @@ def test_one_seed_by_hand(swept):
         "sensitivity": "2.000",  # (0 + 1 + 5) / 3
         "sensitivity − baseline": "–",
         "largest stable": "0.01",
+        "stays within 0.3": "0.001",
+        "stays within 1": "0.001",  # not above its threshold, which 4.0 is at
     }
     row = frame.loc["HC"]
     assert (row["best rate"], row["bits there"], row["bits − baseline"]) == ("0.01", "3.250", "0.250")
     assert (row["sensitivity"], row["sensitivity − baseline"]) == ("0.500", "-1.500")  # (0.25 + 0 + 1.25) / 3
     assert row["largest stable"] == "≥ 0.1"
+    assert (row["stays within 0.3"], row["stays within 1"]) == ("0.01", "0.01")  # 3.5 is slow, not broken
 
 
 def test_an_arm_that_lacks_a_rate_of_the_grid_has_a_dash_and_costs_its_pair(swept):
@@ -59,6 +62,7 @@ def test_an_arm_that_lacks_a_rate_of_the_grid_has_a_dash_and_costs_its_pair(swep
     assert row["sensitivity − baseline"] == "0.000 / 0.000"
     alone = table(swept("baseline", 3.0, 4.0, 5.0), swept("hc", 3.0, 4.0, None))
     over_the_grid = ["best rate", "bits there", "bits − baseline", "sensitivity", "largest stable"]
+    over_the_grid += ["stays within 0.3", "stays within 1"]
     assert set(alone.loc["HC", over_the_grid]) == {"–"}
 
 
