@@ -4,6 +4,7 @@ python experiments/bench.py                                   identity, HC and m
 python experiments/bench.py --connections mhc --threads 1 --rounds 15 --json
 python experiments/bench.py --connections all                 every file in conf/connection (an hour)
 python experiments/bench.py --scaling                         mHC by dim, n and tokens
+python experiments/bench.py --monitor                         a GainMonitor on models of one's own (minutes)
 python experiments/bench.py --connections mhc connection.n=8  any override of train.py, on every arm
 
 Text is generated, so no data is needed. `--save` keeps the record of the reference protocol and of its usual or
@@ -51,8 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     record = _measure(options)
     if options.save:
-        whole = options.protocol == PROTOCOL and not options.overrides and options.all_arms
-        root = results_root(RECORDED if whole else LOCAL)
+        root = results_root(RECORDED if options.usual else LOCAL)
         print(f"kept as {records.save(record, root)}", file=sys.stderr)
     if options.json:
         print(json.dumps(record))
@@ -75,6 +75,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--rounds", type=_count, metavar="N", help=f"default: {ROUNDS[False]}; with --scaling: {ROUNDS[True]}"
     )
     add("--scaling", action="store_true", help="by dim, n and tokens instead (a quarter of an hour)")
+    add(
+        "--monitor",
+        action="store_true",
+        help="what watching a model costs instead (needs the extra `models`)",
+    )
     add("--json", action="store_true", help="print one JSON line instead of the table")
     add(
         "--save",
@@ -83,11 +88,16 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     options = parser.parse_intermixed_args(arguments)
     options.rounds = options.rounds or ROUNDS[options.scaling]
-    options.all_arms = options.connections in (None, ARMS[options.scaling], EVERY)
+    all_arms = options.connections in (None, ARMS[options.scaling], EVERY)
     names = (options.connections or ARMS[options.scaling]).split(",")
     if names == [EVERY]:
         names = sorted((path.stem for path in compose.CONF.glob("connection/*.yaml")), key=rank)
     options.connections = [name for name in dict.fromkeys(names) if name != BASELINE]
+    options.usual = options.protocol == PROTOCOL and not options.overrides and all_arms
+    if options.monitor and (options.scaling or not options.usual):
+        raise UserError(
+            "--monitor has models of its own; give it --threads, --rounds, --json and --save alone"
+        )
     _check(options.overrides, GRID if options.scaling else ())
     if not options.connections:
         raise UserError(
@@ -136,7 +146,8 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     composed = partial(_composed, options)
     baseline, *rest = (composed(arm, []) for arm in (BASELINE, *options.connections))
     arms = dict(zip(options.connections, rest, strict=True))
-    from mhc_repro.bench import measure, scaling  # torch: a wrong command line should not wait for it
+    # torch: a wrong command line should not wait for it
+    from mhc_repro.bench import measure, monitor, processes, scaling
 
     code = manifest.environment()
     record = {
@@ -145,9 +156,11 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         "commit": code["commit"],
         "dirty": code["dirty"],
         "load": round(os.getloadavg()[0], 1),  # of other work, before ours
-        "protocol": options.protocol,
-        "overrides": options.overrides,
     }
+    if options.monitor:
+        call = partial(monitor.measure, options.rounds, options.threads, measure.to_stderr)
+        return record | processes.apart(call)
+    record |= {"protocol": options.protocol, "overrides": options.overrides}
     if options.scaling:
         return record | scaling.scale(composed, options.connections, options.rounds, measure.to_stderr)
     return record | measure.measure(baseline, arms, options.rounds, measure.to_stderr)
@@ -156,7 +169,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
 def _show(record: dict[str, Any]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    frame = overhead.points(record) if "points" in record else overhead.arms(record)
+    frame = overhead.frame(record)
     for name in frame.columns:
         table.add_column(name, justify="left" if name == "arm" else "right")
     for row in frame.itertuples(index=False):

@@ -10,6 +10,7 @@
     rate mhc in edge at best: each              that rate
     sensitivity mhc - identity in edge: mean    how much the two mind their rate
     bench step_ratio mhc                        of the newest record of the bench
+    monitor look_ratio, monitor cost_percent    of the newest record of what watching a model costs, over its models
     runs, runs hc, runs diverged hc in edge     how many trainings are recorded, of an arm, diverged
     torture kills, torture wrong                how many were tried by make torture, how many of all went wrong
 
@@ -27,7 +28,7 @@ from statistics import fmean
 
 from mhc_repro.analysis.tables import cells
 from mhc_repro.arm_files import abouts
-from mhc_repro.bench.records import newest
+from mhc_repro.bench.records import MONITOR, newest
 from mhc_repro.errors import UserError
 from mhc_repro.evidence import stats, torture
 from mhc_repro.evidence.comparison import Comparison, Studies
@@ -50,6 +51,8 @@ def number(expression: str, studies: Studies, front: Sequence[Comparison], root:
     """Work an expression out; UserError for one that cannot be read, a dash where nothing was measured."""
     if expression.startswith("bench "):
         return _bench(expression, root)
+    if expression.startswith("monitor "):
+        return _monitor(expression, root)
     if expression.startswith("torture "):
         tried = torture.count(root, expression.removeprefix("torture "))
         return cells.DASH if tried is None else cells.number(tried, 0)
@@ -144,8 +147,12 @@ def _text(numbers: Sequence[float], quantity: Quantity | None, asked: re.Match[s
             else " / ".join(cells.number(one, decimals) for one in numbers)
         )
     sizes = [abs(one) for one in numbers] if form == "size" else list(numbers)
-    ends = {"smallest": [min(sizes)], "largest": [max(sizes)]}.get(form, [min(sizes), max(sizes)])
-    return " to ".join(dict.fromkeys(cells.number(end, decimals) for end in ends))
+    return _range({"smallest": [min(sizes)], "largest": [max(sizes)]}.get(form, sizes), decimals)
+
+
+def _range(numbers: Sequence[float], decimals: int) -> str:
+    ends = (cells.number(end, decimals) for end in (min(numbers), max(numbers)))
+    return " to ".join(dict.fromkeys(ends))
 
 
 def _runs(expression: str, studies: Studies) -> str:
@@ -163,3 +170,12 @@ def _bench(expression: str, root: Path) -> str:
         case [_, key, arm] if record is None or key in record["connections"].get(arm, {}):
             return cells.DASH if record is None else cells.number(record["connections"][arm][key], 2)
     raise UserError(f"<!-- n:{expression} -->: write bench KEY ARM, of an arm and a number that it measured")
+
+
+def _monitor(expression: str, root: Path) -> str:
+    decimals = {"look_ratio": 2, "cost_percent": 1}.get(key := expression.partition(" ")[2])
+    if decimals is None:
+        raise UserError(f"<!-- n:{expression} -->: write monitor look_ratio, or monitor cost_percent")
+    found = newest(root, MONITOR)[:1]
+    numbers = [each[key] for record in found for each in record["monitored"].values()]
+    return _range(numbers, decimals) if numbers else cells.DASH

@@ -16,8 +16,8 @@ from mhc_repro.runs import checkout, files
 
 SCHEMA_VERSION = 1
 FOLDER = "bench"
-# What the name of a record ends in: by dim, n and tokens; of many arms.
-SCALING, ALL_ARMS = "-scaling", "-arms"
+# What the name of a record ends in: by dim, n and tokens; of many arms; of what watching costs.
+SCALING, ALL_ARMS, MONITOR = "-scaling", "-arms", "-monitor"
 FEW = 8  # arms that a table of costs can hold
 
 Record = dict[str, Any]
@@ -28,7 +28,8 @@ def save(record: Record, root: Path) -> str:
     made = record["fingerprint"]
     chips = made["cpu"] if made["device"] == "cpu" else f"{made['cpu']} {made['device']}"
     slug = re.sub(r"[^a-z0-9]+", "-", chips.lower()).strip("-")
-    kind = SCALING if "points" in record else ALL_ARMS if len(record["connections"]) > FEW else ""
+    kind = ALL_ARMS if len(record.get("connections", ())) > FEW else ""
+    kind = SCALING if "points" in record else MONITOR if "monitored" in record else kind
     name = f"{FOLDER}/{record['date']}-{slug}-{threads_text(record)}{kind}.json".replace(" ", "-")
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
     files.write_json(root / name, record)
@@ -41,7 +42,7 @@ def newest(root: Path, kind: str = "") -> list[Record]:
     The CPU's come first, then fewer threads before more.
     """
     paths = sorted((root / FOLDER).glob(f"*{kind}.json"))
-    found = [read(path) for path in paths if kind or not path.stem.endswith((SCALING, ALL_ARMS))]
+    found = [read(path) for path in paths if kind or not path.stem.endswith((SCALING, ALL_ARMS, MONITOR))]
     by_place = {_place(record["fingerprint"]): record for record in found}
     return [by_place[place] for place in sorted(by_place)]
 

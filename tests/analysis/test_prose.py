@@ -97,6 +97,7 @@ def number(fake: Callable[..., Run], tmp_path: Path) -> Callable[[str], str]:
         ("bpc hc in wide dim 100", "1.250 to 1.500"),
         ("bench step_ratio hc", "–"),
         ("torture kills", "–"),
+        ("monitor cost_percent", "–"),
     ],
 )
 def test_an_expression_is_worked_out(number, expression, text):
@@ -120,6 +121,7 @@ def test_what_cannot_be_read_is_one_line(number, wrong):
         ("bpc hcc in one", "hcc is no arm"),
         ("runs lost hc", "lost is no arm"),
         ("bench step_ratio", "write bench KEY ARM"),
+        ("monitor cost", "write monitor look_ratio, or"),
         ("bpc hc / baseline: settings below", "of differences whose noise is known"),
         ("grad_max hc - baseline: settings above", "of differences whose noise is known"),
     ],

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mhc_repro.bench import machine, measure, processes, scaling
+from mhc_repro.bench import machine, measure, monitor, processes, scaling
 from yaml_files import ARM_NAMES
 
 CPU = torch.device("cpu")
@@ -102,3 +102,10 @@ def test_scaling_grid_holds_every_dim_with_every_n_and_other_batches_at_the_cent
 def test_floor_is_counted_work_over_measured_speed():
     base = {"sgemm_flops_per_second": 100.0, "copy_bytes_per_second": 10.0, "step_seconds": 2.0}
     assert scaling.floor({"extra_flops": 50, "extra_bytes": 1}, base) == pytest.approx(1 + (0.5 + 0.1) / 2)
+
+
+def test_watching_costs_what_the_pairs_differ_by():
+    """Looks of 0.5 s more every 20 steps of 1 s, 0.01 s more at the others: 2.5 + 0.95 per cent."""
+    found = monitor.costs([(1.0, 1.5), (1.0, 1.5), (1.0, 9.0)], [(1.0, 1.01)] * 5)
+    assert found["cost_percent"] == pytest.approx(2.5 + 0.95)
+    assert [found["look_ratio"], found["look_ratio_max"]] == [1.5, 9.0]

@@ -37,12 +37,14 @@ def test_the_newest_of_its_kind_and_threads_counts(tmp_path):
         record("2026-09-09", points=[]),
         record("2026-10-10", 9),
         record("2026-01-01", threads=2),
+        record("2026-11-11", monitored={}),
     ]
     for each in kept:
         records.save(each, tmp_path)
     assert records.newest(tmp_path) == [kept[0], kept[4]]
     assert records.newest(tmp_path, records.SCALING) == [kept[2]]
     assert records.newest(tmp_path, records.ALL_ARMS) == [kept[3]]
+    assert records.newest(tmp_path, records.MONITOR) == [kept[5]]
 
 
 def test_a_gpu_takes_the_place_of_no_cpu_nor_of_another_gpu(tmp_path):

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 import bench
+from mhc_repro.analysis import prose
 from mhc_repro.analysis.figures import scaling as figure
+from mhc_repro.analysis.tables import overhead
 from mhc_repro.analysis.theme import to_svg
-from mhc_repro.bench import measure, processes, records, scaling
+from mhc_repro.bench import measure, monitor, processes, records, scaling
 from mhc_repro.config import Config
 
 TINY = (
@@ -85,6 +87,26 @@ def test_scaling_measures_every_point_and_its_record_can_be_drawn(main, tmp_path
     assert to_svg(figure.scaling(found)).startswith("<?xml")
 
 
+def test_watching_is_measured_on_every_model_and_its_record_fills_pages(main, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("hyper_connections")
+    pytest.importorskip("transformers")
+    for name, value in {"DIM": 64, "LAYERS": 2, "BATCH": (2, 8)}.items():
+        monkeypatch.setattr(monitor, name, value)
+    monkeypatch.setattr(monitor, "_now", iter(range(10**6)).__next__)  # a step takes a tick
+    assert main(["--monitor", "--threads=1", "--rounds=2", "--save"]) == 0
+    root = tmp_path / "results"
+    (found,) = records.newest(root, records.MONITOR)
+    arms = ["mhc", "hc_of_lucidrains", "mhc_of_lucidrains", "deepseek_v4"]
+    assert [*found["monitored"]] == arms
+    even = {"look_ratio": 1, "look_ratio_min": 1, "look_ratio_max": 1, "cost_percent": 0}
+    assert found["monitored"] == dict.fromkeys(arms, even)
+    out = capsys.readouterr().out
+    assert all(f"`{arm}`" in out for arm in arms)
+    assert records.newest(root) == []
+    assert prose.number("monitor look_ratio", {}, [], root) == "1.00"
+    assert "2 sub-layers × 64, 2 × 8 tokens, hyper-connections " in overhead.provenance(found)
+
+
 @pytest.mark.parametrize("prefix", ["", "+", "++"])
 def test_what_is_set_of_a_connection_reaches_the_arms_and_not_the_baseline(main, monkeypatch, prefix):
     seen: list[Config] = []
@@ -139,6 +161,8 @@ def test_scaling_refuses_a_point_before_it_measures_another(main, monkeypatch, c
         (["connection=hc"], "connection=hc: .*--connections=hc"),
         (["study=quick"], "study=quick: .*no study"),
         (["--scaling", "connection.n=8"], "connection.n=8: --scaling goes through"),
+        (["--monitor", "--scaling"], "--monitor has models of its own"),
+        (["--monitor", "--connections=mhc"], "--monitor has models of its own"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(main, capsys, arguments, said):

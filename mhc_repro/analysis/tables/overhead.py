@@ -7,7 +7,7 @@ import pandas as pd
 
 from mhc_repro.analysis import labels
 from mhc_repro.analysis.tables import cells
-from mhc_repro.bench.records import ALL_ARMS, Record, newest, threads_text
+from mhc_repro.bench.records import ALL_ARMS, MONITOR, Record, newest, threads_text
 from mhc_repro.evidence.arms import BASELINE, rank, style
 
 EMPTY = "No bench yet: `make bench` makes one."
@@ -15,6 +15,11 @@ CAPTION = (
     "Step: median (smallest to largest) over rounds of the arm's step over the baseline's beside it. Extra: the "
     "same as a difference. Peak memory: of the process, the baseline's for comparison. First step: with an empty "
     "compiler cache, and again with a filled one."
+)
+MONITOR_CAPTION = (
+    "Watching a model of one's own, in processor time. Look: a step that a `GainMonitor` looks at over a plain one "
+    "beside it, median (smallest to largest). Cost: of a training that is looked at every 20 steps, the default. "
+    "*Measure anew: `make bench ARGS=--monitor`.*"
 )
 
 
@@ -26,7 +31,15 @@ def part(root: Path) -> str:
     tables = [
         piece for record in found for piece in (cells.markdown(arms(record)), f"*{provenance(record)}*")
     ]
-    return "\n\n".join([*tables, f"{CAPTION} *Measure anew: `make bench`.*"])
+    return "\n\n".join([*tables, f"{CAPTION} *Measure anew: `make bench`.*", *_monitor(root)])
+
+
+def _monitor(root: Path) -> list[str]:
+    return [
+        piece
+        for record in newest(root, MONITOR)[:1]
+        for piece in (cells.markdown(monitored(record)), f"*{provenance(record)}*", MONITOR_CAPTION)
+    ]
 
 
 def costs(root: Path) -> tuple[dict[str, Record], list[str]]:
@@ -90,9 +103,43 @@ def points(record: Record) -> pd.DataFrame:
     )
 
 
+def monitored(record: Record) -> pd.DataFrame:
+    """Lay a record of what watching costs out as a table of finished text."""
+    return pd.DataFrame(
+        [
+            {
+                "arm": f"`{arm}`",
+                "look (× plain step)": _spread(numbers, "look_ratio", 1, 2),
+                "cost (%)": f"{numbers['cost_percent']:.1f}",
+            }
+            for arm, numbers in record["monitored"].items()
+        ],
+        dtype=object,
+    )
+
+
+def frame(record: Record) -> pd.DataFrame:
+    """Lay a record of any kind out as a table of finished text."""
+    lay_out = points if "points" in record else monitored if "monitored" in record else arms
+    return lay_out(record)
+
+
 def provenance(record: Record) -> str:
     """Say what was measured, on what, and by which code."""
-    made, model, data = record["fingerprint"], record["setting"]["model"], record["setting"]["data"]
+    made = record["fingerprint"]
+    compiled = "compiled" if made["compile"] else "uncompiled"
+    return (
+        f"Bench of {record['date']}: {_what(record)}; {record['rounds']} rounds, {machine(record)}, {compiled}, "
+        f"load before {record['load']:g}, commit {labels.code(record)}."
+    )
+
+
+def _what(record: Record) -> str:
+    setting = record["setting"]
+    if "monitored" in record:
+        packages = ", ".join(f"{name} {release}" for name, release in record["versions"].items())
+        return "{layers} sub-layers × {dim}, {batch} × {sequence} tokens, ".format(**setting) + packages
+    model, data = setting["model"], setting["data"]
     what = f"protocol `{record['protocol']}`"
     if record["overrides"]:
         what += f" with {' '.join(record['overrides'])}"
@@ -104,11 +151,7 @@ def provenance(record: Record) -> str:
             f"{base['tokens_per_second']:,.0f} tokens/s, utilisation {_spread(base, 'utilisation', 1, 2)} of "
             f"{base['sgemm_flops_per_second'] / 1e9:,.0f} GFLOP/s"
         )
-    compiled = "compiled" if made["compile"] else "uncompiled"
-    return (
-        f"Bench of {record['date']}: {what}; {record['rounds']} rounds, {machine(record)}, {compiled}, "
-        f"load before {record['load']:g}, commit {labels.code(record)}."
-    )
+    return what
 
 
 def machine(record: Record) -> str:
