@@ -29,25 +29,29 @@ def check(h_res: torch.Tensor, *expected: list[float]) -> None:
 A = [[1.0, 2.0], [0.0, 1.0]]  # row sums 3, 1; column sums 1, 3
 B = [[1.0, 0.0], [4.0, 1.0]]  # row sums 1, 5; column sums 5, 1
 C = [[2.0, 0.0], [0.0, 1.0]]  # row sums 2, 1; column sums 2, 1
+SQUARE = matrices([[1.0, 2.0], [3.0, 4.0]])  # row sums 3, 7; column sums 4, 6
+TO_ONE, TO_OTHER = matrices([[1.0, 1.0], [0.0, 0.0]]), matrices([[0.0, 0.0], [1.0, 1.0]])
+SCALES = torch.tensor([[2.0, 0.0], [2.0, 0.0]], dtype=torch.float64)[..., None, None]
+BY_HAND = {
+    # BA = [[1, 2], [4, 9]], CBA = [[2, 4], [4, 9]]; CB = [[2, 0], [4, 1]]
+    "products that do not commute": (matrices(A, B, C), [3, 5, 2], [3, 5, 2], [3, 13, 13], [13, 6, 2]),
+    "forward is rows, backward columns": (SQUARE, [7], [6], [7], [6]),
+    "transposing swaps them": (SQUARE.mT, [6], [7], [6], [7]),
+    "one sub-layer is its own composite": (matrices([[0.5, 2.0], [1.0, -1.0]]), [2.5], [1.5], [2.5], [1.5]),
+    # rows sum to 0 and 1, columns to 1 and 0; sums of absolute values would be 2
+    "sums are signed": (matrices([[1.0, -1.0], [0.0, 1.0]]), [1], [1], [1], [1]),
+    "the sign of a sum does not count": (matrices([[-3.0, -4.0], [1.0, 1.0]]), [7], [3], [7], [3]),
+    # one token has 2, 2 and another 0, 0: the average of products is 2, the product of averages 1
+    "tokens are multiplied before they are averaged": (SCALES, [1, 1], [1, 1], [1, 2], [2, 1]),
+    # one token sends all to stream 1, another all to stream 2: each has gain 2, their average 1
+    "tokens are averaged before the maximum": (torch.cat([TO_ONE, TO_OTHER], dim=1), [1], [1], [1], [1]),
+    "tokens of opposite sign cancel": (torch.cat([matrices(C), -matrices(C)], dim=1), [0], [0], [0], [0]),
+}
 
 
-def test_products_that_do_not_commute():
-    """BA = [[1, 2], [4, 9]], CBA = [[2, 4], [4, 9]]; CB = [[2, 0], [4, 1]]."""
-    check(matrices(A, B, C), [3, 5, 2], [3, 5, 2], [3, 13, 13], [13, 6, 2])  # A, BA, CBA; CBA, CB, C
-
-
-def test_the_two_composites_are_different_products_and_meet_only_at_the_ends():
-    """Inside, forward is B A and backward C B at l = 2; one product for both would give one pair."""
-    there, back = matrices(A, B, C), matrices(C, B, A)
-    assert gains(there, "composite_forward")[1] != gains(there, "composite_backward")[1]
-    assert gains(there, "composite_forward") != gains(back, "composite_forward")
-
-
-def test_forward_is_rows_and_backward_columns():
-    """Row sums 3 and 7, column sums 4 and 6: transposing would swap them."""
-    h = matrices([[1.0, 2.0], [3.0, 4.0]])
-    check(h, [7], [6], [7], [6])
-    check(h.mT, [6], [7], [6], [7])
+@pytest.mark.parametrize("case", BY_HAND)
+def test_by_hand(case):
+    check(*BY_HAND[case])
 
 
 def test_transposing_every_matrix_reverses_the_products():
@@ -57,32 +61,6 @@ def test_transposing_every_matrix_reverses_the_products():
     reverse = h.mT.flip(0)
     for one, other in (GAINS[2:], GAINS[:1:-1]):
         assert gains(h, one) == pytest.approx(gains(reverse, other)[::-1], rel=1e-12)
-
-
-def test_sums_are_signed():
-    """[[1, -1], [0, 1]]: rows sum to 0 and 1, columns to 1 and 0; sums of absolute values would be 2."""
-    check(matrices([[1.0, -1.0], [0.0, 1.0]]), [1], [1], [1], [1])
-
-
-def test_the_sign_of_a_sum_does_not_count():
-    check(matrices([[-3.0, -4.0], [1.0, 1.0]]), [7], [3], [7], [3])
-
-
-def test_tokens_are_multiplied_before_they_are_averaged():
-    """Token 1 has 2, 2 and token 2 has 0, 0: the average of products is 2, the product of averages 1."""
-    h = torch.tensor([[2.0, 0.0], [2.0, 0.0]], dtype=torch.float64)[..., None, None]
-    check(h, [1, 1], [1, 1], [1, 2], [2, 1])
-
-
-def test_tokens_are_averaged_before_the_maximum():
-    """Token 1 sends all to stream 1 and token 2 all to stream 2: each has gain 2, their average 1."""
-    h = torch.cat([matrices([[1.0, 1.0], [0.0, 0.0]]), matrices([[0.0, 0.0], [1.0, 1.0]])], dim=1)
-    check(h, [1], [1], [1], [1])
-
-
-def test_tokens_of_opposite_sign_cancel():
-    h = torch.cat([matrices(C), -matrices(C)], dim=1)
-    check(h, [0], [0], [0], [0])
 
 
 def test_a_layer_that_differs_between_tokens_among_layers_that_do_not():
@@ -114,11 +92,6 @@ def test_a_gain_repeats_to_a_power():
     double = matrices(*[[[2.0, 0.0], [0.0, 0.5]]] * 10)
     for h, powers in ((shear, range(2, 12)), (double, [2.0**layer for layer in range(1, 11)])):
         check(h, [2] * 10, [2] * 10, [*powers], [*powers][::-1])
-
-
-def test_one_sub_layer_is_its_own_composite():
-    h = matrices([[0.5, 2.0], [1.0, -1.0]])
-    check(h, [2.5], [1.5], [2.5], [1.5])
 
 
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 4), st.integers(0, 1000))

@@ -30,11 +30,8 @@ def test_rows_are_those_of_torchs_jacobian(tiny, arm, monkeypatch):
 def test_a_gain_is_relative():
     rotation = torch.linalg.qr(torch.randn(5, 5, generator=torch.Generator().manual_seed(1)).double()).Q
     x = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(2)).double()
-    assert jacobian.relative_gains(lambda x: 7 * x @ rotation, x) == pytest.approx((1.0, 1.0), rel=1e-12)
-    doubled = x.clone().requires_grad_(False)
-    assert jacobian.relative_gains(lambda x: x + doubled.mean() * 0, x) == pytest.approx(
-        (1.0, 1.0), rel=1e-12
-    )
+    for function in (lambda x: 7 * x @ rotation, lambda x: x):
+        assert jacobian.relative_gains(function, x) == pytest.approx((1.0, 1.0), rel=1e-12)
 
 
 def test_a_net_without_numbers_has_no_gain():

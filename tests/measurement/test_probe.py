@@ -165,32 +165,26 @@ def test_maps_are_multiplied_in_float64(tiny):
     assert rows[-1]["h_forward"] == pytest.approx(product.mean(0).flatten().tolist(), rel=1e-12)
 
 
-@pytest.mark.parametrize(("steps", "every"), [(6, 2), (7, 3), (10, 3), (5, 20), (1, 1)])
-def test_it_is_due_at_the_start_at_every_so_many_steps_and_at_the_end(steps, every):
-    made = Probe(ProbeConfig(every=every), TOKENS, steps)
-    expected = sorted({*range(0, steps + 1, every), steps})
-    assert [step for step in range(steps + 1) if made.due(step)] == expected
+STEPS_AND_EVERY = [
+    (10, 3),
+    (41, 10),
+    (100, 30),
+    (6, 2),
+    (7, 2),
+    (7, 3),
+    (8, 2),
+    (5, 1),
+    (1, 1),
+    (5, 20),
+    (3, 20),
+]
 
 
-@pytest.mark.parametrize(
-    ("steps", "every"),
-    [
-        (2000, 20),
-        (300, 20),
-        (1000, 20),
-        (10, 3),
-        (41, 10),
-        (100, 30),
-        (7, 2),
-        (5, 1),
-        (8, 2),
-        (3, 20),
-        (1, 1),
-    ],
-)
-def test_token_maps_are_kept_at_five_probed_steps_with_both_ends(steps, every):
+@pytest.mark.parametrize(("steps", "every"), [(2000, 20), (1000, 20), (300, 20), *STEPS_AND_EVERY])
+def test_it_is_due_at_every_so_many_steps_and_keeps_token_maps_at_five_with_both_ends(steps, every):
     made = Probe(ProbeConfig(every=every, token_map_times=5), TOKENS, steps)
     probed = [step for step in range(steps + 1) if made.due(step)]
+    assert probed == sorted({*range(0, steps + 1, every), steps})
     kept = sorted(made.token_map_steps)
     assert set(kept) <= set(probed)
     assert {0, steps} <= set(kept)
@@ -219,11 +213,6 @@ def test_maps_and_logits_are_those_of_the_forward(tiny):
         assert row["h_pre"] == pytest.approx(maps.read.mean(1).tolist(), rel=1e-12)
         assert row["h_post"] == pytest.approx(maps.write.mean(1).tolist(), rel=1e-12)
     q, k, _ = heads.numpy().reshape(3, 6, 3, 2, 4).transpose(2, 0, 3, 1, 4)
-    logits = [
-        abs(q[b, h, t] @ k[b, h, s]) / 2
-        for b in range(3)
-        for h in range(2)
-        for t in range(6)
-        for s in range(t + 1)
-    ]
+    earlier = ((t, s) for t in range(6) for s in range(t + 1))
+    logits = [abs((q[:, :, t] * k[:, :, s]).sum(-1)).max() / 2 for t, s in earlier]
     assert rows[0]["attention_logit"] == pytest.approx(max(logits), rel=1e-10)

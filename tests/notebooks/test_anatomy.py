@@ -59,15 +59,8 @@ def test_asymmetry_is_zero_for_what_treats_streams_alike_alone():
 
 
 def test_symmetry_tells_dead_arms_from_working_ones(four, fake):
-    rows = [
-        {
-            "step": 1,
-            "streams/spread": 0.4,
-            "grad/norm_body": 1.0,
-            "grad/norm_connection": 0.3,
-            "loss/train": 3.0,
-        }
-    ]
+    of_training = {"loss/train": 3.0, "grad/norm_body": 1.0, "grad/norm_connection": 0.3}
+    rows = [{"step": 1, "streams/spread": 0.4, **of_training}]
     gains = [{"step": 1, "layer": 1, "h_single": np.array([1.0, 0.0, 0.3, 1.0])}]
     others = [fake(arm, rows, study="quick", gains=gains, connection__n=2) for arm in ("hc", "mhc")]
     others.append(fake("baseline", rows, study="quick", gains=[]))
@@ -85,10 +78,8 @@ def test_symmetry_tells_dead_arms_from_working_ones(four, fake):
 
 
 def test_what_is_recorded_and_what_is_not_is_said(published):
-    dead = Verdict(("streams_never_separated",))
-    (found,) = comparisons(
-        [published("baseline"), published(MHC, verdict=dead), published(HC, state="running")]
-    )
+    dead = published(MHC, verdict=Verdict(("streams_never_separated",)))
+    (found,) = comparisons([published("baseline"), dead, published(HC, state="running")])
     lines = state_of_arms(found).splitlines()
     assert lines[0].startswith("study published: ")
     assert lines[1] == "  baseline: finished, 60 of 60 steps"
@@ -103,8 +94,6 @@ def test_losses_are_compared_batch_by_batch(four):
     assert "at most 1.0e-06 nats apart in 60 batches, 1.0e-06 on average" in first
     assert "at most 2.0e-01 nats apart in 60 batches" in second
     alone = replace(four, arms={"baseline": four.arms["baseline"], MHC: four.arms[MHC]})
-    assert twin_losses(alone).splitlines() == [
-        "mHC, enwik8 repr. against baseline, F/4: one of the two has no run yet",
-        second,
-    ]
+    lacking = "mHC, enwik8 repr. against baseline, F/4: one of the two has no run yet"
+    assert twin_losses(alone).splitlines() == [lacking, second]
     assert twin_losses(None).count("has no run yet") == 2

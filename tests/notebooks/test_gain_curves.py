@@ -1,5 +1,4 @@
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
@@ -7,7 +6,7 @@ from made_runs import make_run
 from mhc_repro.analysis import theme
 from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.comparison import Comparison, comparisons
-from mhc_repro.runs import Run, read_runs
+from mhc_repro.runs import read_runs
 from mhc_repro.schema import GAINS
 from parts.gain_curves import at_steps, averaging, heat_map, over_training
 
@@ -74,9 +73,7 @@ def test_heat_map_shows_every_gain_where_it_belongs(found, kind):
 
 def test_heat_map_is_labelled_in_steps_and_sub_layers(found):
     ax = heat_map(found).axes[0]
-    steps = {
-        label.get_text(): place for label, place in zip(ax.get_xticklabels(), ax.get_xticks(), strict=True)
-    }
+    steps = dict(zip((label.get_text() for label in ax.get_xticklabels()), ax.get_xticks(), strict=True))
     # probed every 20 steps: step 120 is the seventh column, the middle of which is at 6.5
     assert steps["120"] == 6.5
     layers = [label.get_text() for label in ax.get_yticklabels()]
@@ -97,25 +94,10 @@ def test_a_diverged_gain_leaves_a_hole_and_not_an_error(fake):
     theme.to_png(at_steps(comparison, "hc"))
 
 
-def test_averaging_draws_the_relative_difference(fake):
-    h = np.array([0.5, 1.5, 0.5, 1.5]).reshape(
-        2, 2
-    )  # sub-layers x tokens, n = 1: mean product 1.25, of means 1
-
-    def made(arm: str) -> Run:
-        product = [h[0].mean(), (h[0] * h[1]).mean()]
-        gains = [
-            {"step": 0, "layer": layer, "h_single": [1.0], "composite_forward": product[layer - 1]}
-            | {"composite_backward": product[2 - layer]}
-            for layer in (1, 2)
-        ]
-        run = fake(arm, gains=gains, connection__n=1)
-        run.__dict__["tokens"] = pd.DataFrame(
-            [{"step": 0, "layer": layer, "h_res": h[layer - 1]} for layer in (1, 2)]
-        )
-        return run
-
-    (comparison,) = comparisons([made("baseline"), made("hc")])
+def test_averaging_draws_the_relative_difference(probed):
+    # sub-layers x tokens, n = 1: the mean product is 1.25, that of means 1
+    h = np.array([[0.5, 1.5], [0.5, 1.5]])[..., None, None]
+    (comparison,) = comparisons([probed(h, "baseline"), probed(h, "hc")])
     forward, backward = averaging(comparison).axes
     for ax, expected in ((forward, [0.0, -20.0]), (backward, [-20.0, 0.0])):
         drawn = [line for line in ax.lines if line.get_color() == style("hc").colour]
