@@ -23,7 +23,7 @@ from mhc_repro.library.monitor import GainMonitor
 from mhc_repro.library.wrapping import expand_and_reduce, hyper_connection
 from mhc_repro.training import runtime
 
-DIM, LAYERS, BATCH, VOCABULARY = 256, 8, (8, 128), 32
+DIM, LAYERS, BATCH, VOCABULARY = 128, 8, (4, 128), 32  # of more, a look costs a smaller share
 LOOK = 5  # a look every so many steps here, so that there are enough
 CADENCE = 20  # GainMonitor's own `every`
 PACKAGES = ("hyper-connections", "transformers")
