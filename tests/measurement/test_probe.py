@@ -165,22 +165,10 @@ def test_maps_are_multiplied_in_float64(tiny):
     assert rows[-1]["h_forward"] == pytest.approx(product.mean(0).flatten().tolist(), rel=1e-12)
 
 
-STEPS_AND_EVERY = [
-    (10, 3),
-    (41, 10),
-    (100, 30),
-    (6, 2),
-    (7, 2),
-    (7, 3),
-    (8, 2),
-    (5, 1),
-    (1, 1),
-    (5, 20),
-    (3, 20),
-]
+BRIEF = [(10, 3), (41, 10), (100, 30), (6, 2), (7, 2), (7, 3), (8, 2), (5, 1), (1, 1), (5, 20), (3, 20)]
 
 
-@pytest.mark.parametrize(("steps", "every"), [(2000, 20), (1000, 20), (300, 20), *STEPS_AND_EVERY])
+@pytest.mark.parametrize(("steps", "every"), [(2000, 20), (1000, 20), (300, 20), *BRIEF])
 def test_it_is_due_at_every_so_many_steps_and_keeps_token_maps_at_five_with_both_ends(steps, every):
     made = Probe(ProbeConfig(every=every, token_map_times=5), TOKENS, steps)
     probed = [step for step in range(steps + 1) if made.due(step)]
