@@ -1,9 +1,9 @@
-"""The arithmetic of the bench on given times, and one tiny real measurement. No time is judged."""
+"""The arithmetic of the bench on given times. No time is judged; command_line/test_bench.py measures for real."""
 
 import pytest
 import torch
 
-from mhc_repro.bench import machine, measure, monitor, processes, scaling
+from mhc_repro.bench import machine, measure, monitor, scaling
 from yaml_files import ARM_NAMES
 
 CPU = torch.device("cpu")
@@ -55,27 +55,6 @@ def test_counted_numbers_are_those_the_module_projects(config):
 def test_every_arm_can_be_counted_and_only_a_baseline_adds_nothing(config, arm_name):
     found = measure.counted(config(arm_name))
     assert (min(found.values()) > 0) == (not arm_name.startswith("baseline"))
-
-
-def test_tiny_measurement(config, capfd, monkeypatch):
-    """The record has every promised key, positive, for each arm; progress says rounds and what is left."""
-    monkeypatch.setattr(processes, "apart", lambda call, cache=None: call())  # each would import torch
-    monkeypatch.setattr(measure, "TURN_SECONDS", 0)
-    arms = {arm: config(arm) for arm in ("identity", "mhc")}
-    found = measure.measure(config("baseline"), arms, 1, measure.to_stderr)
-    assert list(found["connections"]) == ["identity", "mhc"]
-    assert found["rounds"] == 1
-    assert found["fingerprint"]["threads"] == 1
-    for numbers in found["connections"].values():
-        for key in ("step_ratio", "peak_memory_ratio", "first_step_seconds", "first_step_seconds_warm"):
-            assert numbers[key] > 0
-        assert numbers["step_ratio_min"] <= numbers["step_ratio"] <= numbers["step_ratio_max"]
-        assert "extra_seconds" in numbers
-    for key in ("tokens_per_second", "utilisation", "peak_memory_bytes", "copy_bytes_per_second"):
-        assert found["baseline"][key] > 0
-    # n C (2n + n^2) of phi, as many biases, three gates, four sub-layers
-    assert found["connections"]["mhc"]["params_added"] == 4 * (32 * 24 + 24 + 3)
-    assert "round 1 of 1" in capfd.readouterr().err
 
 
 def test_peaks_are_rates():

@@ -9,6 +9,7 @@ from math import isnan
 from operator import sub
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -17,6 +18,7 @@ from mhc_repro.errors import UserError
 from mhc_repro.evidence.ledger import values
 from mhc_repro.runs import Run, plan, read_runs
 from mhc_repro.training import compiler, enwik8, kernels
+from one_line import assert_one_line
 
 ROOT = Path(__file__).parents[1] / "support" / "fixture"
 RUNS = {run.connection: run for run in read_runs(ROOT)}
@@ -35,12 +37,14 @@ def at_root(command: str, *argv: str) -> int:
     return call(command, *argv, "--root", str(ROOT))
 
 
-def test_ls_lists_every_run(capsys):
+def test_ls_lists_and_show_shows_every_run_with_its_state(capsys):
     assert at_root("ls") == 0
-    out = capsys.readouterr().out
+    listed = capsys.readouterr().out
     for run in RUNS.values():
-        assert run.run_id in out
-        assert run.state in out
+        assert run.run_id in listed
+        assert run.state in listed
+        assert at_root("show", run.run_id) == 0
+        assert run.state in capsys.readouterr().out
 
 
 def test_ls_tells_recorded_runs_from_ones_own(tmp_path, monkeypatch, capsys):
@@ -77,12 +81,6 @@ def test_show_by_id_prefix_study_and_folder(capsys):
     assert re.search(rf"test bpc +{bpc:.5g} +bits per symbol", shown[0])
 
 
-def test_show_every_state(capsys):
-    for run in RUNS.values():
-        assert at_root("show", run.run_id) == 0
-        assert run.state in capsys.readouterr().out
-
-
 def test_what_is_wrong_with_a_run_is_said_with_its_meaning():
     ((word, meaning),) = inspection.findings(RUNS["mhc"])
     assert word == "dead"
@@ -90,13 +88,10 @@ def test_what_is_wrong_with_a_run_is_said_with_its_meaning():
     assert inspection.findings(RUNS["baseline"]) == []
 
 
-def test_find_suggests_what_is_near():
-    with pytest.raises(UserError, match=f"nearest: .*{MHC}"):
-        inspection.find("mch-s0", list(RUNS.values()), {})
-
-
-def test_find_refuses_to_guess():
+def test_find_suggests_what_is_near_and_refuses_to_guess():
     runs = list(RUNS.values())
+    with pytest.raises(UserError, match=f"nearest: .*{MHC}"):
+        inspection.find("mch-s0", runs, {})
     with pytest.raises(UserError, match="6 runs are called so"):
         inspection.find("", runs * 2, {})
     assert inspection.find("hc-", runs, {}).run_id == HC
@@ -165,14 +160,10 @@ def test_data_says_where_it_is(tmp_path, monkeypatch, capsys):
 
 
 @pytest.fixture
-def compiler_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+def compiler_fault(monkeypatch, tmp_path):
     """What is wrong with the compiler, else nothing; whoever trusts an earlier proof is not told."""
-    found: list[str] = []
-
-    def fault(device: Any, cache: Path, trusting: bool) -> str:
-        return "" if trusting else "; ".join(found)
-
-    monkeypatch.setattr(compiler, "fault", fault)
+    found = []
+    monkeypatch.setattr(compiler, "fault", lambda _, __, trusting: "" if trusting else "; ".join(found))
     monkeypatch.setenv(kernels.KERNELS, str(tmp_path / "kernels"))
     return found
 
@@ -197,15 +188,11 @@ def test_doctor_notices_a_broken_data_set(tmp_path, compiler_fault, capsys):
 
 
 def test_verify_hands_on_the_exit_code(monkeypatch):
-    ran = []
-
-    def run(command: list[str], check: bool) -> subprocess.CompletedProcess:
-        ran.append(command)
-        return subprocess.CompletedProcess(command, 1)
-
+    run = Mock(return_value=subprocess.CompletedProcess([], 1))
     monkeypatch.setattr(subprocess, "run", run)
     assert call("verify") == 1
-    assert ran[0][1:] == [str(compose.CONF.parent / "experiments" / "report.py"), "--verify"]
+    (command,) = run.call_args.args
+    assert command[1:] == [str(compose.CONF.parent / "experiments" / "report.py"), "--verify"]
 
 
 @pytest.mark.parametrize(
@@ -229,11 +216,7 @@ def test_verify_hands_on_the_exit_code(monkeypatch):
 )
 def test_mistake_is_one_line(argv, said, capsys):
     assert call(*argv) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    assert said in err
+    assert_one_line(capsys, said)
 
 
 def test_looking_needs_no_torch():
