@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from arms_table import ARMS, BESIDE, WHOLE, sums_to_one
+from drawn_numbers import drawn
 from mhc_repro.arm_files import settings
 from mhc_repro.connections import build
 from tiny_steps import VOCAB, spread, tokens, train
@@ -12,7 +13,7 @@ from yaml_files import ARM_NAMES
 
 @pytest.fixture(params=WHOLE)
 def whole(request: pytest.FixtureRequest) -> str:
-    """Run a test once for each arm but a residual and a history."""
+    """Run a test once for each arm but a residual."""
     return request.param
 
 
@@ -99,7 +100,7 @@ def test_the_maps_trace_without_a_break(connection, name):
     unrolled = config.mixing.keys() & {"iterations", "steps"}  # which takes long to trace
     config.mixing = config.mixing | dict.fromkeys(unrolled, 2)
     module = build(config, 1, 8).train()
-    x = torch.randn(1, 5, module.n, 8, generator=torch.Generator().manual_seed(0))
+    x = drawn(1, 5, module.n, 8, dtype=torch.float32)
     plain, plain_maps, _ = module(x, torch.sin)
     torch._dynamo.reset()
     traced = torch.compile(lambda x: module(x, torch.sin), fullgraph=True, backend="aot_eager", dynamic=False)

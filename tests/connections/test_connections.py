@@ -3,23 +3,9 @@
 import pytest
 import torch
 
+from drawn_numbers import drawn
 from mhc_repro.connections import build
 from mhc_repro.connections.ends import Copies, Plain
-
-
-def streams(n: int) -> torch.Tensor:
-    return torch.randn(2, 3, n, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
-def test_a_connection_carries_streams_and_gives_the_matrix_it_applied(connection, arm):
-    settings = connection(arm)
-    module = build(settings, layer=1, dim=8).double()
-    out, (_, _, h_res), _ = module(streams(module.n), lambda h: torch.zeros_like(h))
-    assert module.n == settings.n
-    assert out.shape == (2, 3, module.n, 8)
-    assert h_res.shape == (module.n, module.n, 6)
-    applied = torch.einsum("ijt,tjc->tic", h_res, streams(module.n).flatten(0, 1))
-    torch.testing.assert_close(out.flatten(0, 1), applied, rtol=1e-13, atol=1e-14)
 
 
 def test_building_draws_nothing_at_random(connection, arm):
@@ -31,17 +17,18 @@ def test_building_draws_nothing_at_random(connection, arm):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_residual_connection_adds_the_branch_to_one_stream(connection):
-    module, x = build(connection("baseline"), layer=0, dim=8), streams(1)
+@pytest.mark.parametrize(("name", "scale"), [("baseline", 1), ("baseline_quarter", 1 / 4)])
+def test_a_residual_connection_adds_the_branch_to_one_stream(connection, name, scale):
+    module, x = build(connection(name), layer=0, dim=8), drawn(2, 3, 1, 8)
     out, (_, _, h_res), _ = module(x, lambda h: 3 * h + 1)
-    torch.testing.assert_close(out, 4 * x + 1, rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(out, x + scale * (3 * x + 1), rtol=1e-14, atol=1e-14)
     assert h_res.tolist() == [[[1.0] * 6]]
     assert list(module.parameters()) == []
 
 
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_streams_are_copies_of_the_embedding(n):
-    x = streams(1).squeeze(2)
+    x = drawn(2, 3, 8)
     copies = Copies(n)(x)
     assert copies.shape == (2, 3, n, 8)
     assert all(torch.equal(copies[:, :, i], x) for i in range(n))
@@ -51,6 +38,6 @@ def test_streams_are_copies_of_the_embedding(n):
 
 
 def test_streams_are_joined_by_sum_or_mean():
-    x = streams(4)
+    x = drawn(2, 3, 4, 8)
     torch.testing.assert_close(Plain("sum")(x), x[:, :, 0] + x[:, :, 1] + x[:, :, 2] + x[:, :, 3])
     torch.testing.assert_close(Plain("mean")(x), Plain("sum")(x) / 4)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from drawn_numbers import drawn
 from mhc_repro.connections.mixing import make_mixing
 from mhc_repro.connections.mixing.divided import spectral_norm
 
@@ -13,15 +14,10 @@ SIZES = [1, 2, 3, 4, 8]
 DIGITS = {torch.float64: 1e-14, torch.float32: 4e-7}  # among near values LAPACK is off by 7e-15
 
 
-def draw(n: int, tokens: int, seed: int = 0) -> Tensor:
-    """Draw random matrices (n, n, tokens) in float64."""
-    return torch.randn(n, n, tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 def with_values(values: Tensor, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """Make matrices (n, n, N) of singular values (N, n); also return their singular vectors u, v (N, n, n)."""
     tokens, n = values.shape
-    u, v = (torch.linalg.qr(draw(n, tokens, seed + side).permute(2, 0, 1))[0] for side in (0, 1))
+    u, v = (torch.linalg.qr(drawn(n, n, tokens, seed=seed + side).permute(2, 0, 1))[0] for side in (0, 1))
     return (u @ values.diag_embed() @ v.mT).permute(1, 2, 0), u, v
 
 
@@ -37,7 +33,7 @@ def divided(kind: str, matrices: Tensor) -> Tensor:
 @pytest.mark.parametrize("dtype", DIGITS)
 @pytest.mark.parametrize("n", SIZES)
 def test_the_norm_is_lapacks_whatever_the_size_of_the_numbers(n, dtype, scale):
-    matrices = (scale * draw(n, 2000)).to(dtype)
+    matrices = (scale * drawn(n, n, 2000)).to(dtype)
     torch.testing.assert_close(
         spectral_norm(matrices).double(), largest(matrices), rtol=DIGITS[dtype], atol=0
     )
@@ -86,14 +82,14 @@ def test_the_gradient_of_a_simple_top_is_that_of_its_singular_vectors(dtype, gap
 @pytest.mark.parametrize("scale", [1.0, 1e8, 1e-8])
 @pytest.mark.parametrize("n", [2, 4])
 def test_gradients_are_those_of_finite_differences(kind, n, scale):
-    matrices = (scale * (draw(n, 3, seed=5) + 2)).requires_grad_()
+    matrices = (scale * (drawn(n, n, 3, seed=5) + 2)).requires_grad_()
     of_units = lambda x: divided(kind, x) * scale  # noqa: E731  gradients of order 1
     assert torch.autograd.gradcheck(of_units, (matrices,), eps=1e-6 * scale, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["spectral", "signed_rows"])
 def test_a_common_factor_goes_and_the_sign_of_entries_does_as_documented(kind):
-    matrices = draw(4, 50)
+    matrices = drawn(4, 4, 50)
     once = divided(kind, matrices)
     torch.testing.assert_close(divided(kind, 1024 * matrices), once, rtol=0, atol=0)
     # A row over its sum has lost its own sign; a matrix over its norm has not.
@@ -132,10 +128,10 @@ def test_a_matrix_of_zeros_has_no_direction():
 
 @pytest.mark.parametrize("kind", ["spectral", "signed_rows"])
 def test_compiled_code_makes_the_same_matrix_and_gradient(kind):
-    mixing, weights, results = make_mixing({"kind": kind}, 4), draw(4, 64, seed=9).float(), []
+    mixing, weights, results = make_mixing({"kind": kind}, 4), drawn(4, 4, 64, seed=9).float(), []
     for make in (lambda f: f, lambda f: torch.compile(f, fullgraph=True, dynamic=False)):
         torch._dynamo.reset()
-        matrices = (draw(4, 64, seed=2) + 1).float().requires_grad_()
+        matrices = (drawn(4, 4, 64, seed=2) + 1).float().requires_grad_()
         found = make(lambda x: mixing.matrix(x.flatten(0, 1)))(matrices)
         (found * weights).sum().backward()
         results.append((found, matrices.grad))

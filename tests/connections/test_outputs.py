@@ -6,38 +6,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from drawn_numbers import drawn
 from mhc_repro.config import ProbeConfig
-from mhc_repro.connections import build
-from mhc_repro.errors import UserError
 from mhc_repro.evidence.composites import recomputed
 from mhc_repro.measurement.gains import gain_rows
 from mhc_repro.measurement.probe import Probe
 from mhc_repro.measurement.seen import completed
 from mhc_repro.runs import RunDirectory, read_run
 from mhc_repro.training.loop import train
-from mhc_repro.validation import validate
-from own_models import stirred
+from one_connection import DIM, awake, check_gradients, dot, rms, streams
 
 ARMS = ("attention_residuals", "muddformer", "muddformer_normed")
 TOKENS = torch.arange(18).view(3, 6) % 17
-DIM = 5
-
-
-def awake(settings, layer: int):
-    return stirred(build(settings, layer, DIM).double(), seed=layer, by=1.0)
-
-
-def outputs(n: int, tokens: int = 3) -> Tensor:
-    generator = torch.Generator().manual_seed(5)
-    return torch.randn(1, tokens, n, DIM, generator=generator, dtype=torch.float64)
-
-
-def rms(x: list[float]) -> float:
-    return math.sqrt(sum(value * value for value in x) / len(x))
-
-
-def dot(a: list[float], b: list[float]) -> float:
-    return sum(x * y for x, y in zip(a, b, strict=True))
 
 
 def typed_in_attention(weigh, x: list[list[float]]) -> list[list[float]]:
@@ -73,7 +53,7 @@ TYPED_IN = dict(zip(ARMS, (typed_in_attention, typed_in_dense, typed_in_normed),
 @pytest.mark.parametrize("layer", [0, 2, 3])
 @torch.no_grad()
 def test_reads_and_what_is_added_are_those_of_the_equations(connection, name, layer):
-    module, x, read = awake(connection(name), layer), outputs(layer + 1), []
+    module, x, read = awake(connection(name), layer, by=1.0), streams(layer + 1), []
 
     def branch(*h: Tensor) -> Tensor:
         read.extend(h)
@@ -89,30 +69,21 @@ def test_reads_and_what_is_added_are_those_of_the_equations(connection, name, la
         torch.testing.assert_close(torch.stack([h[0, token] for h in read]), made[: len(read)])
         added = made[len(read) - 1].sin() + (made[-1] if dense else 0)
         torch.testing.assert_close(out[0, token], torch.cat([x[0, token], added[None]]))
-        torch.testing.assert_close(
-            maps.read[:, token], torch.tensor(weights[len(read) - 1], dtype=torch.float64)
-        )
+        last = torch.tensor(weights[len(read) - 1], dtype=torch.float64)
+        torch.testing.assert_close(maps.read[:, token], last)
 
 
 @pytest.mark.parametrize("name", ARMS)
 def test_every_gradient_is_that_of_finite_differences(connection, name):
-    module, x = awake(connection(name), 2), outputs(3).requires_grad_()
-    parameters = dict(module.named_parameters())
-    leaves = (x, *(each.detach().clone().requires_grad_() for each in parameters.values()))
-
-    def call(x: Tensor, *values: Tensor) -> Tensor:
-        state = dict(zip(parameters, values, strict=True))
-        return torch.func.functional_call(module, state, (x, lambda *h: sum(h).sin())).streams
-
-    assert torch.autograd.gradcheck(call, leaves, eps=1e-6, atol=1e-6, rtol=1e-4)
+    check_gradients(awake(connection(name), layer=2, by=1.0), streams(3), lambda *h: sum(h).sin())
 
 
 @torch.no_grad()
 def test_attention_residuals_mix_nothing_at_any_depth(connection):
     """What it reads is recorded as H_pre, its H_res is I: every gain over 64 sub-layers is 1."""
-    x, seen = outputs(1), []
+    x, seen = streams(1), []
     for layer in range(64):
-        x, maps, _ = awake(connection("attention_residuals"), layer)(x, torch.sin)
+        x, maps, _ = awake(connection("attention_residuals"), layer, by=1.0)(x, torch.sin)
         seen.append(maps)
     h_res = torch.stack([maps.mix.permute(2, 0, 1) for maps in completed(seen)])
     assert torch.equal(h_res, torch.eye(65, dtype=torch.float64).expand_as(h_res))
@@ -145,9 +116,7 @@ def _maps(model, tokens: Tensor) -> list:
 @torch.no_grad()
 def test_three_alike_are_one_to_an_attention(tiny):
     model = tiny("baseline")
-    x, other = (
-        torch.randn(2, 6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(s)) for s in (0, 1)
-    )
+    x, other = (drawn(2, 6, 8, seed=seed) for seed in (0, 1))
     attention = model.branches[0]
     torch.testing.assert_close(attention(x, x, x), attention(x))
     for at in range(3):
@@ -159,9 +128,8 @@ def test_three_alike_are_one_to_an_attention(tiny):
 
 @pytest.mark.parametrize("name", ARMS)
 def test_a_probe_records_squares_and_a_kernel(tiny, name):
-    metrics, rows, heard, tokens = Probe(ProbeConfig(token_maps=3), TOKENS, 20).measure(
-        tiny(name, awake=0.3), 20
-    )
+    probe = Probe(ProbeConfig(token_maps=3), TOKENS, 20)
+    metrics, rows, heard, tokens = probe.measure(tiny(name, awake=0.3), 20)
     assert {len(row["h_single"]) for row in rows} == {25}
     assert {len(row["h_pre"]) for row in rows} == {5}
     assert [len(row["kappa"]) for row in heard] == [1, 2, 3, 4, 5]
@@ -189,14 +157,3 @@ def test_drawn_weights_are_the_seeds_and_not_the_bodys(tiny):
     assert drawn[0].std().item() == pytest.approx(1 / math.sqrt(8), rel=0.3)
     body = dict(tiny("baseline").body_parameters())
     assert all(torch.equal(parameter, body[name]) for name, parameter in first.body_parameters())
-
-
-def test_what_does_not_fit_is_one_line(config):
-    with pytest.raises(UserError, match=r"connection\.n=4.*for example connection\.n=1"):
-        validate(config("attention_residuals", n=4))
-    with pytest.raises(UserError, match=r"connection\.reduce=head.*for example connection\.reduce=sum"):
-        validate(config("muddformer", reduce="head"))
-    with pytest.raises(UserError, match=r"model\.norm=post"):
-        validate(config("muddformer", model={"norm": "post"}))
-    with pytest.raises(UserError, match=r"connection\.mixing\.kind=sinkhorn: choose one of attention, dense"):
-        validate(config("muddformer", mixing={"kind": "sinkhorn"}))

@@ -10,14 +10,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from drawn_numbers import drawn
 from mhc_repro.connections.sinkhorn import sinkhorn
 
 SIZES = [1, 2, 3, 4, 8]
 
 
 def logits(n: int, *tokens: int, scale: float = 2.0, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return scale * torch.randn(n, n, *tokens, generator=generator, dtype=torch.float64)
+    return scale * drawn(n, n, *tokens, seed=seed)
 
 
 def sinkhorn_reference(logits: torch.Tensor, iterations: int = 20) -> torch.Tensor:
@@ -42,11 +42,14 @@ def typed_in(matrix: list[list[float]], iterations: int) -> list[list[float]]:
 
 @pytest.mark.parametrize("iterations", [1, 2, 20])
 @pytest.mark.parametrize("n", SIZES)
-def test_it_is_eq_9_columns_first_and_rows_last(n, iterations):
-    given_logits = logits(n)
-    expected = torch.tensor(typed_in(given_logits.tolist(), iterations), dtype=torch.float64)
-    torch.testing.assert_close(sinkhorn(given_logits, iterations), expected, rtol=1e-12, atol=1e-15)
-    torch.testing.assert_close(sinkhorn_reference(given_logits, iterations), expected, rtol=1e-12, atol=1e-15)
+def test_it_is_eq_9_of_every_token_columns_first_and_rows_last(n, iterations):
+    given_logits = logits(n, 2, 3)
+    expected = torch.empty_like(given_logits)
+    for batch, token in np.ndindex(2, 3):
+        matrix = typed_in(given_logits[:, :, batch, token].tolist(), iterations)
+        expected[:, :, batch, token] = torch.tensor(matrix, dtype=torch.float64)
+    for function in (sinkhorn, sinkhorn_reference):
+        torch.testing.assert_close(function(given_logits, iterations), expected, rtol=1e-12, atol=1e-15)
 
 
 def test_twenty_iterations_are_the_default():
@@ -76,23 +79,18 @@ def test_the_limit_is_the_optimal_transport_plan(n):
     np.testing.assert_allclose(sinkhorn(given_logits, 1000), n * plan, rtol=1e-9)
 
 
+@pytest.mark.parametrize("iterations", [2, 20])
 @pytest.mark.parametrize("n", SIZES)
-def test_fast_and_reference_agree_forward_and_backward(n):
+def test_fast_and_reference_agree_forward_and_backward(n, iterations):
     weights = logits(n, 3, 4, seed=1)
     results = []
     for function in (sinkhorn, sinkhorn_reference):
         leaf = logits(n, 3, 4, scale=3.0).requires_grad_()
-        matrix = function(leaf, 20)
+        matrix = function(leaf, iterations)
         (matrix.pow(2) * weights).sum().backward()
         results.append((matrix.detach(), leaf.grad))
     for fast, slow in zip(*results, strict=True):
         torch.testing.assert_close(fast, slow, rtol=1e-11, atol=1e-14)
-
-
-@pytest.mark.parametrize(("n", "iterations"), [(1, 20), (2, 20), (3, 2), (4, 20)])
-def test_gradient_is_that_of_finite_differences(n, iterations):
-    leaf = logits(n, 2).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: sinkhorn(x, iterations), leaf)
 
 
 def test_gradient_goes_through_the_unrolled_iterations_not_through_the_limit():
@@ -108,29 +106,11 @@ def test_gradient_goes_through_the_unrolled_iterations_not_through_the_limit():
     assert differences[1] < 1e-7
 
 
-def test_tokens_do_not_mix():
-    together = sinkhorn(logits(4, 2, 3))
-    for batch in range(2):
-        for token in range(3):
-            alone = sinkhorn(logits(4, 2, 3)[:, :, batch, token].contiguous())
-            torch.testing.assert_close(together[:, :, batch, token], alone, rtol=1e-13, atol=0)
-
-
 def test_strides_do_not_matter():
     contiguous = logits(4, 6)
     strided = contiguous.permute(2, 0, 1).contiguous().permute(1, 2, 0)
     assert not strided.is_contiguous()
     torch.testing.assert_close(sinkhorn(strided), sinkhorn(contiguous), rtol=1e-13, atol=0)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_dtype_is_kept(dtype):
-    leaf = logits(4, 3).to(dtype).requires_grad_()
-    matrix = sinkhorn(leaf)
-    matrix.sum().backward()
-    assert matrix.dtype == leaf.grad.dtype == dtype
-    tolerance = {torch.float32: 1e-6, torch.float64: 1e-14}[dtype]
-    assert (matrix.sum(1) - 1).abs().max() < tolerance
 
 
 # In float32 exp(-90) is subnormal and exp(-104) is 0.

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from drawn_numbers import drawn
 from mhc_repro.arm_files import arm_names
 from mhc_repro.connections import build, make_reduction
 from mhc_repro.connections.base import Carry
@@ -10,10 +11,6 @@ from own_models import stirred
 
 DIM, LAYER = 8, 1
 NARROW = (torch.bfloat16, torch.float16)
-
-
-def drawn(*shape: int) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(3))
 
 
 def both(make, dtype):
@@ -53,7 +50,7 @@ def test_streams_are_joined_as_the_same_numbers_in_float32(connection, name, dty
     narrow, wide = both(lambda: make_reduction(settings, DIM, LAYER), dtype)
     streams = drawn(1, 5, LAYER + 1 if settings.kind == "outputs" else settings.n, DIM).to(dtype)
     exponent = torch.arange(5, dtype=torch.int32) if settings.exponent else None
-    carry = Carry(exponent, drawn(settings.n, 5) if settings.single_pass else None)
+    carry = Carry(exponent, drawn(settings.n, 5, dtype=torch.float32) if settings.single_pass else None)
     expected = wide(streams.float(), carry)
     with torch.autocast("cpu", dtype):
         assert torch.equal(narrow(streams, carry), expected)

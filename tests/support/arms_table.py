@@ -103,13 +103,15 @@ ARMS = {
     "orthostochastic_tokenbender": Arm((0.25016, *[0.25201] * 3), None, **STATIC, **QUARTER),
 }
 # Whose connection is another than one of streams with a parametrised H_res: what holds of any model.
+HISTORY = ("history", "history_detached", "history_simplex")
 BESIDE = {
+    **dict.fromkeys(HISTORY, Arm(pre_norm=1e-3, dead=("theta",))),  # e^-10 of a mean is of older states
+    "history_simplex": Arm(pre_norm=None, dead=("theta",)),
     "gated_residual": Arm(),
     "attention_residuals": Arm(dead=("weigh",)),
     "muddformer": Arm(),
     "muddformer_normed": Arm(pre_norm=None, dead=("weigh",)),  # its scale starts off 0
 }
-HISTORY = ("history", "history_detached", "history_simplex")
 RESIDUAL = ("baseline", "baseline_quarter")
 WHOLE = ARMS | BESIDE
 
