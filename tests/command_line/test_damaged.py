@@ -1,6 +1,5 @@
 """A damaged run costs one line and an exit code, in every command that reads runs; never the other runs."""
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -11,7 +10,7 @@ import pytest
 import yaml
 
 import report
-from damage import NO_FILES, NO_VALUES, as_sealed, as_yaml, mutants
+from damage import NO_FILES, NO_VALUES, READ, as_sealed, as_yaml, mutants
 from made_runs import make_run
 from mhc_repro import arm_files
 from mhc_repro.analysis import figures, front, parts
@@ -21,7 +20,6 @@ from mhc_repro.evidence import chosen, claims, kept, published
 from mhc_repro.evidence.comparison import read_studies
 from mhc_repro.runs import checkout, files, read_run
 
-READ = {"status.json": json.loads, "manifest.json": json.loads, "config.yaml": yaml.safe_load}
 Said = Callable[..., tuple[int, list[str], str]]
 
 
@@ -130,11 +128,8 @@ def test_what_fits_although_nobody_wrote_it_is_shown(tmp_path, said, undrawn):
     shutil.copytree(baseline, root / "study2" / baseline.name)
     copies = sorted(root.glob(f"study*/{arm.name}"))
     assert len(copies) > 12
-    for argv in (
-        ["ls"],
-        ["show", str(copies[0])],
-        *(["compare", str(arm), str(copy)] for copy in copies[:4]),
-    ):
+    compared = [["compare", str(arm), str(copy)] for copy in copies[:4]]
+    for argv in (["ls"], ["show", str(copies[0])], *compared):
         code, errors, _ = said(cli.main, *argv, "--root", str(root))
         assert (code, errors) == (0, [])
     code, errors, _ = said(report.main, "--root", str(root), "--no-readme")

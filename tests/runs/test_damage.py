@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
-from damage import NO_FILES, NO_VALUES, as_json, as_sealed, as_yaml, flip, mutants
+from damage import NO_FILES, NO_VALUES, READ, as_json, as_sealed, as_yaml, flip, mutants
 from made_runs import make_run
 from mhc_repro.errors import UserError
 from mhc_repro.runs import UNITS, Run, RunDirectory, checkout, files, read_run, read_runs
@@ -21,11 +20,6 @@ from mhc_repro.runs.table import _line
 
 FLIPS = 200
 RECORDED = checkout() / "results"
-DOCUMENTS = {
-    "status.json": (json.loads, as_json),
-    "manifest.json": (json.loads, as_json),
-    "config.yaml": (yaml.safe_load, as_yaml),
-}
 
 
 @pytest.fixture
@@ -123,12 +117,12 @@ def test_every_recorded_run_is_as_it_was_written() -> None:
     assert not faults
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+@pytest.mark.parametrize("name", READ)
 def test_no_change_of_a_document_is_believed(finished: Path, name: str) -> None:
     """One value of another type, gone, or new: none is read as what it is not."""
-    read, write = DOCUMENTS[name]
+    write = as_yaml if name == "config.yaml" else as_json
     whole, file = read_run(finished), finished / name
-    for what, mutant in mutants(read(file.read_bytes()), 120):
+    for what, mutant in mutants(READ[name](file.read_bytes()), 120):
         file.write_bytes(write(mutant))
         assert not believed(finished, whole), what
 
@@ -168,7 +162,7 @@ def test_a_run_that_vouches_for_nothing_is_damaged(finished: Path, name: str, ke
     assert f"{name}: {said}" in (told(finished) or "")
 
 
-@pytest.mark.parametrize("name", [*DOCUMENTS, "metrics.parquet", "gains.parquet", "tokens.parquet"])
+@pytest.mark.parametrize("name", [*READ, "metrics.parquet", "gains.parquet", "tokens.parquet"])
 def test_what_is_no_document_is_told_in_a_line(finished: Path, name: str) -> None:
     file = finished / name
     original = file.read_bytes()

@@ -20,11 +20,11 @@ def no_recorded_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make_config(make_config: MakeConfig) -> MakeConfig:
-    """Configs of four steps and two more's time: six batches forward, each a third of a step."""
+    """Configs of four steps and two more's time: six batches forward, each a third of a step; without a probe."""
 
-    def make(*args: Any, steps: int = 4, **fields: Any) -> Config:
+    def make(*args: Any, steps: int = 4, probed: bool = False, **fields: Any) -> Config:
         train = TrainConfig(steps=steps, val_every=steps, val_windows=3 * 32, test_windows=3 * 32)
-        return make_config(*args, train=train, **fields)
+        return make_config(*args, train=train, probe=ProbeConfig(enabled=probed), **fields)
 
     return make
 
@@ -35,25 +35,23 @@ def seconds(config: Config) -> float | None:
 
 def test_nothing_known(make_config):
     [one] = plan.plan([make_config(seed=3)])
+    assert dataclasses.asdict(one)["study"] == "scratch"  # plain data
     assert (one.run_id[:7], one.state, one.step, one.steps) == ("mhc-s3-", "missing", 0, 4)
     assert one.seconds_left is None
     assert plan.summary([one]) == "1 run: 1 to do, time not known yet"
 
 
 def test_states_and_last_line(make_config, make_run):
-    configs = [make_config(seed=seed, steps=100) for seed in range(4)]
+    configs = [make_config(seed=seed, steps=100, probed=True) for seed in range(4)]
     make_run(configs[0], seconds=30.0)
     make_run(configs[1], "diverged", seconds=30.0)
     planned = plan.plan([*configs, configs[0]])
     assert [one.state for one in planned] == ["finished", "diverged", "missing", "missing"]
     # 102 steps of 30 s and 5 probes of 1 s, twice
     assert [one.seconds_left for one in planned] == [0.0, 0.0, 3065.0, 3065.0]
-    text = plan.table(planned)
-    assert (
-        text.splitlines()[-1]
-        == "4 runs: 1 finished, 1 diverged, 2 to do, about 1 h 42 min, one after another"
-    )
-    assert all(one.run_id in text for one in planned)
+    *listed, last = plan.table(planned).splitlines()
+    assert last == "4 runs: 1 finished, 1 diverged, 2 to do, about 1 h 42 min, one after another"
+    assert all(one.run_id in "".join(listed) for one in planned)
 
 
 def test_a_run_in_another_process_is_not_to_do(make_config):
@@ -66,25 +64,23 @@ def test_a_run_in_another_process_is_not_to_do(make_config):
 
 
 def test_an_interrupted_run_has_only_the_rest_to_do(make_config, make_run):
-    config = make_config(probe=ProbeConfig(enabled=False))
+    config = make_config()
     make_run(config).write_status(status="interrupted", step=1)
     assert seconds(config) == pytest.approx((3 + (3 / 4 + 1)) * 0.5)  # and one validation of a whole training
 
 
 def test_the_same_shapes_come_before_other_arms(make_config, make_run):
-    probe = ProbeConfig(enabled=False)
-    make_run(make_config("baseline", probe=probe), seconds=1.0)
-    make_run(make_config("hc", probe=probe), seconds=3.0)
-    assert seconds(make_config("hc", 1, probe=probe)) == 6 * 3.0
-    assert seconds(make_config("baseline", 1, probe=probe)) == 6 * 1.0
-    assert seconds(make_config("mhc", 1, probe=probe)) == 6 * 2.0  # the median of both, of the same work
+    make_run(make_config("baseline"), seconds=1.0)
+    make_run(make_config("hc"), seconds=3.0)
+    assert seconds(make_config("hc", 1)) == 6 * 3.0
+    assert seconds(make_config("baseline", 1)) == 6 * 1.0
+    assert seconds(make_config("mhc", 1)) == 6 * 2.0  # the median of both, of the same work
 
 
 def test_other_shapes_are_scaled_by_parameters_and_tokens(make_config, make_run):
-    probe = ProbeConfig(enabled=False)
-    make_run(make_config("baseline", probe=probe), seconds=9.0)
-    make_run(make_config("hc", probe=probe), seconds=1.0)
-    larger = make_config("hc", probe=probe, model=ModelConfig(dim=512))
+    make_run(make_config("baseline"), seconds=9.0)
+    make_run(make_config("hc"), seconds=1.0)
+    larger = make_config("hc", model=ModelConfig(dim=512))
     larger.data.batch *= 2
     width, context = 8 * 12, 256 + 128  # 12 dim^2 in each of 8 blocks; vocabulary and positions
     ratio = (width * 512**2 + context * 512) / (width * 256**2 + context * 256)
@@ -92,31 +88,27 @@ def test_other_shapes_are_scaled_by_parameters_and_tokens(make_config, make_run)
 
 
 def test_another_arm_of_the_same_size_tells_more_than_the_same_arm_of_another(make_config, make_run):
-    probe = ProbeConfig(enabled=False)
-    make_run(make_config("hc", probe=probe, model=ModelConfig(dim=16)), seconds=1.0)
-    make_run(make_config("mhc", probe=probe), seconds=2.0)
-    assert seconds(make_config("hc", probe=probe)) == 6 * 2.0
+    make_run(make_config("hc", model=ModelConfig(dim=16)), seconds=1.0)
+    make_run(make_config("mhc"), seconds=2.0)
+    assert seconds(make_config("hc")) == 6 * 2.0
 
 
 def test_this_machines_runs_count_before_others(make_config, make_run):
-    probe = ProbeConfig(enabled=False)
-    make_run(make_config(seed=1, probe=probe), seconds=9.0, cpu="another processor")
-    assert seconds(make_config(probe=probe)) == 6 * 9.0
-    make_run(make_config(seed=2, probe=probe), seconds=2.0, cpu=cpu_model())
-    assert seconds(make_config(probe=probe)) == 6 * 2.0
+    make_run(make_config(seed=1), seconds=9.0, cpu="another processor")
+    assert seconds(make_config()) == 6 * 9.0
+    make_run(make_config(seed=2), seconds=2.0, cpu=cpu_model())
+    assert seconds(make_config()) == 6 * 2.0
 
 
 def test_runs_on_a_gpu_and_on_a_cpu_say_nothing_of_each_other(make_config, make_run):
-    probe = ProbeConfig(enabled=False)
-
     def expected(device: str) -> float | None:
-        config = make_config(probe=probe)
+        config = make_config()
         config.runtime.device = device
         return seconds(config)
 
-    make_run(make_config(seed=1, probe=probe), seconds=8.0, cpu=cpu_model())
+    make_run(make_config(seed=1), seconds=8.0, cpu=cpu_model())
     assert (expected("cpu"), expected("cuda:1"), expected("auto")) == (48.0, None, 48.0)
-    run = make_run(make_config(seed=2, probe=probe), seconds=0.25, cpu=cpu_model())
+    run = make_run(make_config(seed=2), seconds=0.25, cpu=cpu_model())
     made = run.read_manifest() or {}
     with run.locked():
         run.write_manifest(made | {"fingerprint": made["fingerprint"] | {"device": "Maker A1"}})
@@ -136,9 +128,8 @@ def test_all_done(make_config, make_run):
     assert plan.summary(plan.plan(configs)) == "2 runs: 2 finished"
     assert plan.summary([]) == "0 runs: nothing to do"
     run = f"quick/{RunDirectory.of(configs[0]).run_id}"
-    assert plan.again(plan.plan(configs), "results").endswith(
-        f"then mhc-repro compare results/{run} results/local/{run}"
-    )
+    said = plan.again(plan.plan(configs), "results")
+    assert said.endswith(f"then mhc-repro compare results/{run} results/local/{run}")
     assert plan.again(plan.plan([*configs, make_config(seed=2)]), "results") == ""
     make_run(make_config())  # study scratch is no file that could be made again
     assert "delete its folder in results/scratch" in plan.again(plan.plan([make_config()]), "results")
@@ -157,7 +148,3 @@ def test_all_done(make_config, make_run):
 )
 def test_durations(value, text):
     assert plan.duration(value) == text
-
-
-def test_a_plan_is_plain_data(make_config):
-    assert dataclasses.asdict(plan.plan([make_config()])[0])["study"] == "scratch"

@@ -1,8 +1,8 @@
 """Rows come back as they went in, whole or not at all."""
 
-import hashlib
 import math
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -22,11 +22,17 @@ ROWS = [
 ]
 
 
-def filled(folder: Path, rows: list[dict] = ROWS) -> Table:
+def filled(folder: Path, rows: list[dict] = ROWS, name: str = "metrics") -> Table:
     folder.mkdir(exist_ok=True)
-    table = Table(folder, "metrics")
+    table = Table(folder, name)
     for row in rows:
         table.append(row)
+    return table
+
+
+def finished(folder: Path, rows: list[dict] = ROWS, name: str = "metrics") -> Table:
+    table = filled(folder, rows, name)
+    table.finish(UNITS[name])
     return table
 
 
@@ -120,8 +126,7 @@ def test_a_row_without_a_step_is_refused(tmp_path):
 
 
 def test_finished_tables_refuse_rows_until_truncated(tmp_path):
-    table = filled(tmp_path / "run")
-    table.finish({})
+    table = finished(tmp_path / "run")
     assert [path.name for path in table.jsonl.parent.iterdir()] == ["metrics.parquet"]
     with pytest.raises(RuntimeError, match="finished"):
         table.append({"step": 13})
@@ -131,15 +136,18 @@ def test_finished_tables_refuse_rows_until_truncated(tmp_path):
     assert table.read()["step"].tolist() == [0, 1, 2, 3]
 
 
-def test_reopening_a_finished_table_changes_no_final_byte(tmp_path):
-    once, again = filled(tmp_path / "once"), filled(tmp_path / "again")
-    once.finish(UNITS["metrics"])
-    again.finish(UNITS["metrics"])
+def test_equal_rows_give_equal_bytes_even_of_a_reopened_table_and_units_are_inside(tmp_path):
+    once, again = finished(tmp_path / "once"), finished(tmp_path / "again")
+    assert once.parquet.read_bytes() == again.parquet.read_bytes()
     again.truncate(1)
     for row in ROWS[2:]:
         again.append(row)
     again.finish(UNITS["metrics"])
     assert once.parquet.read_bytes() == again.parquet.read_bytes()
+    metadata = pq.read_schema(once.parquet).metadata
+    assert metadata[b"schema_version"] == b"1"
+    expected = b'{"step": "updates", "loss/val": "nats per symbol", "loss/train": "nats per symbol"}'
+    assert metadata[b"units"] == expected
 
 
 def test_a_kill_between_two_renames_loses_nothing(tmp_path):
@@ -158,32 +166,14 @@ def test_a_kill_between_two_renames_loses_nothing(tmp_path):
 
 def test_truncate_leaves_the_old_rows_until_the_rename(tmp_path, monkeypatch):
     table = filled(tmp_path / "run")
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("os.replace", killed)
+    monkeypatch.setattr("os.replace", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         table.truncate(0)
     assert len(table.read()) == len(ROWS)
 
 
-def test_equal_rows_give_equal_bytes_and_units_are_inside(tmp_path):
-    digests = set()
-    for folder in ("a", "b"):
-        table = filled(tmp_path / folder)
-        table.finish(UNITS["metrics"])
-        digests.add(hashlib.sha256(table.parquet.read_bytes()).hexdigest())
-    assert len(digests) == 1
-    metadata = pq.read_schema(tmp_path / "a" / "metrics.parquet").metadata
-    assert metadata[b"schema_version"] == b"1"
-    expected = b'{"step": "updates", "loss/val": "nats per symbol", "loss/train": "nats per symbol"}'
-    assert metadata[b"units"] == expected
-
-
 def test_a_broken_parquet_file_is_named(tmp_path):
-    table = filled(tmp_path / "run")
-    table.finish({})
+    table = finished(tmp_path / "run")
     table.parquet.write_bytes(table.parquet.read_bytes()[:-7])
     with pytest.raises(UserError, match=r"metrics\.parquet"):
         table.read()
@@ -192,28 +182,24 @@ def test_a_broken_parquet_file_is_named(tmp_path):
 def test_a_reference_run_stays_below_one_megabyte(tmp_path):
     """Incompressible mantissas: 16 sub-layers, 4 streams, 101 probes and 5 times 64 token maps."""
     random = np.random.default_rng(0)
-    noise = lambda size: (np.eye(4).ravel()[:16].repeat(size // 16) + random.random(size)).tolist()  # noqa: E731
-    scalars = [name for name in UNITS["gains"] if not name.startswith("h_") and name not in ("step", "layer")]
+
+    def scalars(names: list[str]) -> dict[str, float]:
+        return dict(zip(names, random.normal(1, 0.1, len(names)), strict=True))
+
+    def matrices(names: list[str], size: int = 16) -> dict[str, list[float]]:
+        return {name: (np.eye(4).ravel().repeat(size // 16) + random.random(size)).tolist() for name in names}
+
     keys = [{"step": step, "layer": layer} for step in range(0, 2001, 20) for layer in range(1, 17)]
-    gains = [
-        {**key, **dict(zip(scalars, random.normal(1, 0.1, len(scalars)), strict=True)), "h_single": noise(16)}
-        | {"h_forward": noise(16), "h_backward": noise(16)}
-        for key in keys
+    measured = [
+        name for name in UNITS["gains"] if not name.startswith("h_") and name not in ("step", "layer")
     ]
-    tokens = [{**key, "h_res": noise(1024)} for key in keys[::20][:80]]
     names = [name for name in UNITS["metrics"] if name != "step"]
-    metrics = [
-        {
-            "step": step,
-            **dict(zip(names, random.normal(1, 0.1, len(names) if step % 20 == 0 else 7), strict=False)),
-        }
-        for step in range(2001)
-    ]
-    size = 0
-    for name, rows in (("metrics", metrics), ("gains", gains), ("tokens", tokens)):
-        table = Table(tmp_path, name)
-        for row in rows:
-            table.append(row)
-        table.finish(UNITS[name])
-        size += table.parquet.stat().st_size
-    assert size < 1_000_000
+    tables = {
+        "gains": [
+            key | scalars(measured) | matrices(["h_single", "h_forward", "h_backward"]) for key in keys
+        ],
+        "tokens": [key | matrices(["h_res"], 1024) for key in keys[::20][:80]],
+        "metrics": [{"step": step} | scalars(names if step % 20 == 0 else names[:7]) for step in range(2001)],
+    }
+    sizes = [finished(tmp_path, rows, name).parquet.stat().st_size for name, rows in tables.items()]
+    assert sum(sizes) < 1_000_000

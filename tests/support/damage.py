@@ -12,6 +12,7 @@ import yaml
 
 from mhc_repro.runs import files
 
+READ = {"status.json": json.loads, "manifest.json": json.loads, "config.yaml": yaml.safe_load}
 DEEP = "deep"  # stands for a value that is nested deeper than any parser goes
 GONE, NEW = "gone", "new"
 WRONG = (None, True, -1, 0.5, 10**30, -1e300, "x", "1", "", [], [[None]], {}, {"x": [1]}, DEEP)
