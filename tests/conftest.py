@@ -13,7 +13,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from fake_runs import fake, four, probed, published, runs  # noqa: F401
+from fake_runs import fake, four, probed, published, runs, series  # noqa: F401
 from mhc_repro.arm_files import settings
 from mhc_repro.config import (
     Config,

@@ -19,14 +19,16 @@ def test_of_a_model_of_ones_own_nothing_is_said_that_nobody_measured(fake):
     assert "commit" not in labels.provenance([found])
 
 
-def test_the_protocol_names_a_missing_clip(fake):
-    (found,) = comparisons([fake("hc", optim__clip=0.0)])
-    assert "peak learning rate 0.0003, no gradient clipped, 60 steps" in labels.protocol(found)
-
-
-def test_the_protocol_names_the_rate_of_the_maps_where_it_is_another(fake):
-    (found,) = comparisons([fake("hc", optim__connection_lr=100.0)])
-    assert "peak learning rate 0.0003, that of the maps 100 times it, 60 steps" in labels.protocol(found)
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("optim__clip", 0.0, "no gradient clipped"),
+        ("optim__connection_lr", 100.0, "that of the maps 100 times it"),
+    ],
+)
+def test_the_protocol_names_a_missing_clip_and_a_rate_of_the_maps(fake, setting, value, said):
+    (found,) = comparisons([fake("hc", **{setting: value})])
+    assert f"peak learning rate 0.0003, {said}, 60 steps" in labels.protocol(found)
 
 
 def test_the_protocol_of_a_sweep_names_the_ends_of_its_rates(fake):

@@ -11,9 +11,8 @@ def test_svg_has_plain_ids_and_short_coordinates():
     svg = theme.to_svg(figure)
     assert 'id="id0"' in svg
     assert 'clip-path="url(#id' in svg
-    assert not any(
-        len(number.rpartition(".")[2]) > 2 for number in svg.split('<path d="M ')[2].split('"')[0].split()
-    )
+    numbers = svg.split('<path d="M ')[2].split('"')[0].split()
+    assert not any(len(number.rpartition(".")[2]) > 2 for number in numbers)
 
 
 def test_a_users_own_settings_draw_nothing():

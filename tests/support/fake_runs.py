@@ -130,6 +130,21 @@ def four(published: Callable[..., Run]) -> Comparison:
     return found
 
 
+@pytest.fixture
+def series(fake: Callable[..., Run]) -> Callable[..., list[Run]]:
+    """Make runs of an arm that ended at `bits`, none where that is None; of options in a row each has its own."""
+
+    def make(arm: str, *bits: float | None, **options: Any) -> list[Run]:
+        in_a_row = {key: of for key, of in options.items() if isinstance(of, tuple | range)}
+        return [
+            fake(arm, bits=each, **options | {key: of[at] for key, of in in_a_row.items()})
+            for at, each in enumerate(bits)
+            if each is not None
+        ]
+
+    return make
+
+
 def held_by(study: str, run: Run) -> Run:
     """The same run as another study holds it."""
     config = {**run.config, "study": study}

@@ -32,11 +32,8 @@ def listened(fake) -> Callable[..., Run]:
         rows[-1] |= {"loss/val": 2.5, "ablation/last_quarter": 2.5 + random.uniform(0, 0.1)}
         rows[-1] |= {"ablation/last_half": 2.75 + random.uniform(0, 0.1), "attention/logit": 8.0}
         run = fake(arm, rows, seed=seed, model__blocks=4, **options)
-        squares = {
-            0: random.uniform(0.5, 2, (OUTPUTS, OUTPUTS)),
-            60: random.uniform(0.5, 2, (OUTPUTS, OUTPUTS)),
-        }
-        squares[60] = squares[60] if last is None else last
+        earlier, later = random.uniform(0.5, 2, (2, OUTPUTS, OUTPUTS))
+        squares = {0: earlier, 60: later if last is None else last}
         vars(run)["kernel"] = pd.DataFrame(
             {"step": step, "layer": at + 1, "k_hat": square[at, : at + 1]}
             for step, square in squares.items()
@@ -132,21 +129,17 @@ def test_bars_are_what_the_table_says_is_lost(listened):
     heights = set()
     for place, (arm, runs) in enumerate(study.arms.items()):
         for name in ("lost_last_quarter", "lost_last_half"):
-            (bar,) = (
-                each for each in ax.patches if each.get_gid() == name and abs(each.get_y() - place) < 0.5
+            bars, texts, marks = (
+                [each for each in drawn if each.get_gid() == name]
+                for drawn in (ax.patches, ax.texts, ax.lines)
             )
+            (bar,) = (each for each in bars if abs(each.get_y() - place) < 0.5)
+            (number,) = (each for each in texts if abs(each.xy[1] - place) < 0.5)
             lost = [values(run)[name] for run in runs]
             assert bar.get_width() == pytest.approx(np.mean(lost))
             heights.add((arm, round(bar.get_height(), 6)))
-            (number,) = (
-                each for each in ax.texts if each.get_gid() == name and abs(each.xy[1] - place) < 0.5
-            )
             assert number.get_text() == f"{np.mean(lost):.3f}"
-            points = [
-                list(line.get_xdata())
-                for line in ax.lines
-                if line.get_gid() == name and line.get_color() == style(arm).colour
-            ]
+            points = [list(line.get_xdata()) for line in marks if line.get_color() == style(arm).colour]
             assert points == ([lost] if len(lost) > 1 else [])
         if len(runs) == 1:
             assert frame.loc["mHC", LEDGER["lost_last_half"].label] == number.get_text()

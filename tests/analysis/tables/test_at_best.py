@@ -12,15 +12,9 @@ INF = float("inf")
 
 
 @pytest.fixture
-def made(fake) -> Callable[..., list[Run]]:
+def made(series) -> Callable[..., list[Run]]:
     """Make an arm's runs at one rate, one a seed: bits at the end, INF if it diverged."""
-
-    def make(arm: str, lr: float, *bits: float) -> list[Run]:
-        return [
-            fake(arm, bits=each, seed=seed, study="family", optim__lr=lr) for seed, each in enumerate(bits)
-        ]
-
-    return make
+    return lambda arm, lr, *bits: series(arm, *bits, seed=range(9), study="family", optim__lr=lr)
 
 
 def table(*arms: list[Run], costs: dict | None = None):

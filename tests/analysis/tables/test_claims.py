@@ -99,11 +99,8 @@ def test_of_what_is_reached_no_setting_is_contrary(fake):
         for seed, gain in enumerate(gains)
     ]
     row = only_row(claim, runs)
-    assert [row[f"{layers} × 256, 0.2 M"] for layers in (8, 16, 32)] == [
-        "0 : 0 : 1",
-        "0 : 1 : 0",
-        "1 : 0 : 0",
-    ]
+    counts = [row[f"{layers} × 256, 0.2 M"] for layers in (8, 16, 32)]
+    assert counts == ["0 : 0 : 1", "0 : 1 : 0", "1 : 0 : 0"]
     assert (row["came out"], row["contrary"]) == ("yes, at 32 × 256, 0.2 M", "")
 
 

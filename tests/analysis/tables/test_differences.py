@@ -14,13 +14,12 @@ WRITTEN = "-0.250 ± 0.311 (3 of 3)"  # 4.3027, Student's t at 2 degrees of free
 
 
 @pytest.fixture
-def seeded(fake) -> Callable[..., list[Run]]:
+def seeded(series) -> Callable[..., list[Run]]:
     """Make finished runs of an arm whose losses are a seed's own shift and what is given."""
 
     def make(name: str, *gaps: float, first: int = 0, **options: object) -> list[Run]:
-        return [
-            fake(name, bits=40 + SHIFTS[at] + gap, seed=first + at, **options) for at, gap in enumerate(gaps)
-        ]
+        bits = (40 + SHIFTS[at] + gap for at, gap in enumerate(gaps))
+        return series(name, *bits, seed=range(first, 9), **options)
 
     return make
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -12,17 +13,9 @@ INF = float("inf")
 
 
 @pytest.fixture
-def swept(fake) -> Callable[..., list[Run]]:
+def swept(series) -> Callable[..., list[Run]]:
     """Make an arm's runs of one seed, one a rate: bits at the end, INF if it diverged, None if it is missing."""
-
-    def make(arm: str, *bits: float | None, seed: int = 0, **options: object) -> list[Run]:
-        return [
-            fake(arm, bits=each, seed=seed, optim__lr=rate, **options)
-            for rate, each in zip(RATES, bits, strict=True)
-            if each is not None
-        ]
-
-    return make
+    return partial(series, optim__lr=RATES)
 
 
 def table(*arms: list[Run]) -> pd.DataFrame:
@@ -106,12 +99,9 @@ def test_it_is_among_the_tables_of_a_study_that_sweeps_its_rate(swept, fake):
     assert len(stability.tables(comparisons([fake("hc"), fake("mhc")]))) == 2
 
 
-def test_the_rate_of_the_maps_has_bits_alone(fake):
-    runs = [
-        fake(arm, bits=bits, optim__connection_lr=factor)
-        for arm, of_arm in (("hc", (3.75, 3.5, 4.0)), ("mhc", (3.75, 3.875, 4.5)))
-        for factor, bits in zip((1.0, 10.0, 100.0), of_arm, strict=True)
-    ]
+def test_the_rate_of_the_maps_has_bits_alone(series):
+    factors = {"optim__connection_lr": (1.0, 10.0, 100.0)}
+    runs = series("hc", 3.75, 3.5, 4.0, **factors) + series("mhc", 3.75, 3.875, 4.5, **factors)
     first, *_ = stability.tables(comparisons(runs))
     assert (first.title, first.caption) == (rates.TITLES[rates.MAPS_LR], rates.caption(rates.MAPS_LR))
     shown = {"seeds": "1", "1": "3.750", "10": "3.500", "100": "4.000"}
