@@ -74,19 +74,14 @@ def provenance(comparisons: Sequence[Comparison]) -> str:
     settings = f"{protocol(first)}, {seeds_text(first)}"
     if first.setting:
         settings = "; ".join(f"{each.setting}, {seeds_text(each)}" for each in comparisons)
-    commits = ", ".join(sorted({commit(run) for run in runs}))
+    commits = ", ".join(sorted({code(run.manifest) for run in runs}))
     warning = "**A demonstration, not evidence.** " if shown else ""
     made = f"{warning}*Study `{first.study}` ({settings}): {len(runs)} runs"
     return f"{made}.*" if runs[0].own else f"{made}, commit {commits}. Regenerate: `make report`.*"
 
 
-def commit(run: Run) -> str:
-    """Give the short hash of the code that made a run."""
-    return code(run.manifest)
-
-
 def code(made: Mapping[str, Any]) -> str:
-    """Give the short hash of a commit, and whether it is all there was."""
+    """Give the short hash of the commit that made a run or a record, and whether it is all there was."""
     short = str(made.get("commit") or "unknown")[:7]
     return f"{short} with uncommitted changes" if made.get("dirty") else short
 

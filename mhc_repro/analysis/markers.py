@@ -12,7 +12,11 @@ from collections.abc import Callable
 from mhc_repro.errors import UserError
 
 Part = Callable[[str, dict[str, str]], str]
-_MARKER = re.compile(r"<!-- (?:(?P<kind>report|n|q):(?P<what>.*?)|/(?P<end>report|n|q)) -->", re.DOTALL)
+_MARKER = re.compile(r"<!-- (?:report:|n:|q:|/).*? -->", re.DOTALL)
+_PAIR = re.compile(
+    r"(?P<open><!-- (?P<kind>report|n|q):(?P<what>.*?) -->)(?P<old>.*?)(?P<close><!-- /(?P=kind) -->)",
+    re.DOTALL,
+)
 _ARGUMENT = re.compile(r"(\w+)=(?:\"([^\"]*)\"|(\S+))")
 # what is no prose: fenced code, code in a line, images, links and their targets, comments
 _SPARED = re.compile(r"```.*?```|`[^`\n]*`|!?\[[^\]]*\]\([^)]*\)|<[^>]*>", re.DOTALL)
@@ -21,49 +25,36 @@ _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*\.\d+|\d{1,3}(?:,\d{3})+|\d+ ?%
 
 def fill(page: str, text: str, part: Part, number: Callable[[str], str]) -> str:
     """Replace what stands between the markers; UserError for one without its pair, or a number outside of them."""
-    pieces: list[str] = []
-    place, opened = 0, None
-    for found in _MARKER.finditer(text):
-        if (opened is None) == (found["kind"] is None) or (opened and found["end"] != opened["kind"]):
-            line = text.count("\n", 0, found.start()) + 1
-            raise UserError(f"{page}:{line}: {found[0]} has no pair; markers open, close, and do not nest")
-        if opened is None:
-            pieces.append(text[place : found.end()])
-            place, opened = found.end(), found
-        else:
-            pieces.append(_content(opened, text[place : found.start()], part, number))
-            place, opened = found.start(), None
-    if opened is not None:
-        raise UserError(f"{page}: {opened[0]} is not closed; write <!-- /{opened['kind']} --> after it")
+    unmarked = _PAIR.sub(lambda pair: _blank(pair["open"]) + pair["old"] + _blank(pair["close"]), text)
+    if stray := _MARKER.search(unmarked):
+        where = f"{page}:{_line(stray)}"
+        raise UserError(f"{where}: {stray[0]} has no pair; markers open, close, and do not nest")
     if loose := untraced(text):
         raise UserError(f"{page}:{loose}")
-    return "".join([*pieces, text[place:]])
+    return _PAIR.sub(lambda pair: f"{pair['open']}{_content(pair, part, number)}{pair['close']}", text)
 
 
 def untraced(text: str) -> str | None:
     """Say where a sentence has a number that is neither generated nor a quotation, None if nowhere."""
-    pieces, place, depth = [], 0, 0
-    for found in _MARKER.finditer(text):
-        pieces.append(text[place : found.start()] if not depth else _blank(text[place : found.start()]))
-        place, depth = found.start(), int(found["kind"] is not None)
-    prose = _SPARED.sub(lambda spared: _blank(spared[0]), "".join([*pieces, text[place:]]))
-    found_number = _NUMBER.search(prose)
-    if found_number is None:
-        return None
-    line = prose.count("\n", 0, found_number.start()) + 1
-    return (
-        f"{line}: {found_number[0]} comes from nowhere; generate it, <!-- n:EXPRESSION --><!-- /n -->, "
+    prose = _PAIR.sub(lambda pair: _blank(pair[0]), text)
+    found = _NUMBER.search(_SPARED.sub(lambda spared: _blank(spared[0]), prose))
+    return found and (
+        f"{_line(found)}: {found[0]} comes from nowhere; generate it, <!-- n:EXPRESSION --><!-- /n -->, "
         "or quote it, <!-- q:SOURCE --> ... <!-- /q -->"
     )
 
 
-def _content(opened: re.Match[str], old: str, part: Part, number: Callable[[str], str]) -> str:
-    if opened["kind"] == "q":
-        return old
-    if opened["kind"] == "n":
-        return number(opened["what"])
-    name, _, arguments = opened["what"].partition(" ")
+def _content(pair: re.Match[str], part: Part, number: Callable[[str], str]) -> str:
+    if pair["kind"] == "q":
+        return pair["old"]
+    if pair["kind"] == "n":
+        return number(pair["what"])
+    name, _, arguments = pair["what"].partition(" ")
     return f"\n{part(name, {key: a or b for key, a, b in _ARGUMENT.findall(arguments)})}\n"
+
+
+def _line(found: re.Match[str]) -> int:
+    return found.string.count("\n", 0, found.start()) + 1
 
 
 def _blank(text: str) -> str:

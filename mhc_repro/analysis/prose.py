@@ -21,6 +21,7 @@ without `in`, the settings of the front page. A training that two studies share 
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 from math import isnan, nan
 from pathlib import Path
@@ -106,7 +107,7 @@ def _settings(studies: Studies, front: Sequence[Comparison], asked: re.Match[str
         return lambda arm: {seed: read(run) for seed, run in runs(arm).items()}
 
     if at := AT.get(asked["at"] or ""):
-        return [reader(at.__get__(each)) for each in whole]
+        return [reader(partial(at, each)) for each in whole]
     every = [each for each in chain(*studies.values()) if _is_in(each, where)] if where else front
     return [reader(each.ended) for each in every]
 

@@ -33,8 +33,8 @@ def page(study: str, comparisons: Sequence[Comparison], home: str = "../../") ->
     }
     sections = {title: pieces for title, pieces in sections.items() if pieces}
     links = " · ".join(f"[{title}](#{_anchor(title)})" for title in sections)
-    about = [NOTICE, f"# Study `{study}`", *_question(study), links, *_plan(study, home)]
-    about.append(labels.provenance(comparisons))
+    question, plan = _plan(study, home)
+    about = [NOTICE, f"# Study `{study}`", *question, links, *plan, labels.provenance(comparisons)]
     pieces = [piece for title, found in sections.items() for piece in (f"## {title}", *found)]
     return "\n\n".join([*about, *pieces]) + "\n"
 
@@ -44,23 +44,15 @@ def _anchor(title: str) -> str:
     return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
 
 
-def _question(study: str) -> Iterator[str]:
-    """Quote what the study's file opens with."""
-    file = checkout() / _plan_of(study)
-    if file.is_file():
-        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("# ")]
-        yield "> " + " ".join(line[2:] for line in lines if not line.startswith("# @"))
-
-
-def _plan(study: str, home: str) -> Iterator[str]:
-    """Say where the study's plan is."""
-    plan = _plan_of(study)
-    if (checkout() / plan).is_file():
-        yield f"Its plan: {_link(f'`{plan}`', home, plan)}; `make study STUDY={study}` repeats it."
-
-
-def _plan_of(study: str) -> str:
-    return f"conf/study/{study}.yaml"
+def _plan(study: str, home: str) -> tuple[list[str], list[str]]:
+    """Quote what the study's file opens with, and say where it is; nothing of a study without one."""
+    plan = f"conf/study/{study}.yaml"
+    if not (checkout() / plan).is_file():
+        return [], []
+    lines = (checkout() / plan).read_text(encoding="utf-8").splitlines()
+    words = (line[2:] for line in lines if line.startswith("# ") and not line.startswith("# @"))
+    where = f"Its plan: {_link(f'`{plan}`', home, plan)}; `make study STUDY={study}` repeats it."
+    return [f"> {' '.join(words)}"], [where]
 
 
 def _figures(comparisons: Sequence[Comparison]) -> Iterator[str]:
@@ -113,7 +105,7 @@ def _runs(comparisons: Sequence[Comparison]) -> pd.DataFrame:
             "gain": cells.shown([run], "composite"),
             **cells.beside_gain([run]),
             "minutes": cells.number((run.status.get("wall_seconds") or 0) / 60, 1),
-            "commit": labels.commit(run),
+            "commit": labels.code(run.manifest),
         }
         for comparison in comparisons
         for arm, runs in comparison.arms.items()

@@ -7,10 +7,7 @@ two decimals of a point. A user's matplotlibrc has no say.
 
 import io
 import re
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any
 
 from matplotlib import style
 from matplotlib.figure import Figure
@@ -45,40 +42,23 @@ RC: Any = {
     "svg.fonttype": "path",
     "svg.hashsalt": "mhc-repro",
 }
+# Makes a function draw under this theme and matplotlib's own defaults, and leaves its settings as they were.
+styled = style.context(RC, after_reset=True)
 
 
-P = ParamSpec("P")
-
-
-def alone() -> AbstractContextManager[None]:
-    """Draw under this theme and matplotlib's own defaults while the block runs."""
-    return style.context(RC, after_reset=True)
-
-
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Make a drawing function draw under this theme and leave matplotlib's settings as they were."""
-
-    @wraps(draw)
-    def with_theme(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with alone():
-            return draw(*args, **kwargs)
-
-    return with_theme
-
-
+@styled
 def to_svg(figure: Figure) -> str:
     """Draw as SVG text that depends on the data alone (and on matplotlib's version)."""
     buffer = io.BytesIO()
-    with alone():
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return _tidy(buffer.getvalue().decode())
 
 
+@styled
 def to_png(figure: Figure) -> bytes:
     """Draw as PNG, for a notebook: with a palette, which makes it less than half as large."""
     drawn, packed = io.BytesIO(), io.BytesIO()
-    with alone():
-        figure.savefig(drawn, format="png", dpi=120)
+    figure.savefig(drawn, format="png", dpi=120)
     Image.open(drawn).convert("RGB").quantize(256).save(packed, format="png", optimize=True)
     return packed.getvalue()
 

@@ -57,5 +57,5 @@ def test_a_quick_study_is_called_no_evidence(fake):
     assert text.startswith("**A demonstration, not evidence.** *Study `quick` (8 blocks")
 
 
-def test_a_commit_nobody_knows_is_unknown(fake):
-    assert labels.commit(fake(manifest={"commit": "unknown"})) == "unknown"
+def test_a_commit_nobody_knows_is_unknown():
+    assert labels.code({"commit": "unknown"}) == "unknown"

@@ -35,10 +35,11 @@ def test_filling_twice_is_filling_once():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<!-- report:a -->", "page.md: <!-- report:a --> is not closed; write <!-- /report --> after it"),
-        ("\n<!-- n:a --><!-- report:b --><!-- /report -->", "page.md:2: <!-- report:b --> has no pair"),
+        ("\n<!-- report:a -->", "page.md:2: <!-- report:a --> has no pair; markers open, close"),
+        ("\n<!-- n:a --><!-- report:b --><!-- /report -->", "page.md:2: <!-- n:a --> has no pair"),
+        ("<!-- n:a -->\n<!-- q:b -->1.5<!-- /q --><!-- /n -->", "page.md:2: <!-- q:b --> has no pair"),
         ("<!-- /n -->", "page.md:1: <!-- /n --> has no pair"),
-        ("<!-- n:a --><!-- /report -->", "page.md:1: <!-- /report --> has no pair"),
+        ("<!-- n:a --><!-- /report -->", "page.md:1: <!-- n:a --> has no pair"),
     ],
 )
 def test_a_broken_marker_is_named_in_one_line(text, message):

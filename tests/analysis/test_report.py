@@ -85,7 +85,7 @@ def test_the_page_of_a_study_leads_to_every_run(made):
     for run in read_runs(made, "fixture"):
         (row,) = [line for line in text.splitlines() if f"]({run.run_id})" in line]
         assert run.state in row
-        assert labels.commit(run) in row
+        assert labels.code(run.manifest) in row
         assert (made / "fixture" / run.run_id).is_dir()
     assert "dead: streams never separated" in text
     for name, caption, _ in FIGURES:

@@ -1,6 +1,7 @@
 """The one picture: what HC, mHC and mHC with H_res held at I do to the gain, and what to the loss."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,11 +22,13 @@ CAPTION = (
 NOISE = LEDGER["bpc"].noise
 
 
+Settings = Mapping[str, Comparison]  # by label
+Arms = Mapping[str, str]  # labels
+
+
 @theme.styled
-def picture(
-    settings: Mapping[str, Comparison], arms: Mapping[str, str], published: Mapping[str, float]
-) -> Figure:
-    """Draw both panels; `settings` by label, `published` the paper's gain of an arm."""
+def picture(settings: Settings, arms: Arms, published: Mapping[str, float]) -> Figure:
+    """Draw both panels; `published` is the paper's gain of an arm."""
     figure = Figure(figsize=(8.6, 3.9))
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     _gain_and_loss(left, settings, arms, published)
@@ -36,9 +39,7 @@ def picture(
 
 
 @theme.styled
-def half(
-    settings: Mapping[str, Comparison], arms: Mapping[str, str], published: Mapping[str, float]
-) -> Figure:
+def half(settings: Settings, arms: Arms, published: Mapping[str, float]) -> Figure:
     """Draw the first panel alone, for a narrow screen."""
     figure = Figure(figsize=(4.6, 3.9))
     _gain_and_loss(figure.subplots(), settings, arms, published)
@@ -46,22 +47,14 @@ def half(
     return figure
 
 
-def _gain_and_loss(
-    ax: Axes, settings: Mapping[str, Comparison], arms: Mapping[str, str], published: Mapping[str, float]
-) -> None:
+def _gain_and_loss(ax: Axes, settings: Settings, arms: Arms, published: Mapping[str, float]) -> None:
+    above: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "fontsize": 8}
+    beside: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "fontsize": 8}
     for arm, gain in published.items():
-        colour, left = style(arm).colour, gain < 10
+        colour = style(arm).colour
         ax.axvline(gain, color=colour, linestyle=":", linewidth=1.2, zorder=1)
-        ax.text(
-            gain * 1.12 if left else gain / 1.12,
-            0.985,
-            f"paper: {style(arm).label}",
-            transform=ax.get_xaxis_transform(),
-            color=colour,
-            ha="left" if left else "right",
-            va="top",
-            fontsize=8,
-        )
+        x, side = (gain * 1.12, "left") if gain < 10 else (gain / 1.12, "right")
+        ax.text(x, 0.985, f"paper: {style(arm).label}", **above, color=colour, ha=side, va="top")
     for arm in arms:
         own = style(arm)
         for setting in settings.values():
@@ -69,15 +62,8 @@ def _gain_and_loss(
             for seed, run in setting.ended(arm).items():
                 if seed in base and run.state == base[seed].state == "finished":
                     place = values(run)["composite"], values(run)["bpc"] - values(base[seed])["bpc"]
-                    size = 3.4 + run.layers / 7
-                    ax.plot(
-                        *place,
-                        own.marker,
-                        color=own.colour,
-                        markersize=size,
-                        markeredgecolor="white",
-                        gid=arm,
-                    )
+                    look: dict[str, Any] = {"color": own.colour, "markersize": 3.4 + run.layers / 7}
+                    ax.plot(*place, own.marker, **look, markeredgecolor="white", gid=arm)
     ax.axhline(0, color="black", linewidth=0.9)
     ax.set_xscale("log")
     ax.set(title="(a) Gain and loss are two claims", xlabel="largest composite gain of the run")
@@ -85,16 +71,7 @@ def _gain_and_loss(
     ax.margins(y=0.12)
     for y, word, at in ((0.012, "worse than the baseline ↑", "bottom"), (-0.012, "better ↓", "top")):
         low, high = ax.get_ylim()
-        ax.text(
-            0.985,
-            y * (high - low),
-            word,
-            transform=ax.get_yaxis_transform(),
-            ha="right",
-            va=at,
-            fontsize=8,
-            color="0.35",
-        )
+        ax.text(0.985, y * (high - low), word, **beside, ha="right", va=at, color="0.35")
     keys = [
         Line2D([], [], linestyle="", marker=style(arm).marker, color=style(arm).colour, label=label)
         for arm, label in arms.items()
@@ -102,27 +79,19 @@ def _gain_and_loss(
     ax.legend(handles=keys, loc=(0.13, 0.02), handletextpad=0.2)
 
 
-def _pairs(ax: Axes, settings: Mapping[str, Comparison], ours: str, other: str) -> None:
+def _pairs(ax: Axes, settings: Settings, ours: str, other: str) -> None:
+    beside: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "fontsize": 8, "va": "center"}
+    look: dict[str, Any] = {"color": style(ours).colour, "markersize": 5, "alpha": 0.75}
     for row, setting in enumerate(settings.values()):
         bits = [
             {seed: values(run)["bpc"] for seed, run in setting.ended(arm).items() if run.state == "finished"}
             for arm in (ours, other)
         ]
         gaps = list(stats.paired(*bits).values())
-        ax.plot(
-            gaps,
-            [row] * len(gaps),
-            "o",
-            color=style(ours).colour,
-            markersize=5,
-            alpha=0.75,
-            markeredgecolor="white",
-        )
+        ax.plot(gaps, [row] * len(gaps), "o", **look, markeredgecolor="white")
         worse = sum(gap > NOISE for gap in gaps)
-        ax.text(
-            1.03, row, f"{worse} of {len(gaps)}", transform=ax.get_yaxis_transform(), va="center", fontsize=8
-        )
-    ax.text(1.03, -0.75, "worse", transform=ax.get_yaxis_transform(), va="center", fontsize=8, color="0.35")
+        ax.text(1.03, row, f"{worse} of {len(gaps)}", **beside)
+    ax.text(1.03, -0.75, "worse", **beside, color="0.35")
     ax.axvline(0, color="black", linewidth=0.9)
     ax.axvspan(-NOISE, NOISE, color="0.92", zorder=0)
     ax.set_yticks(range(len(settings)), list(settings))
