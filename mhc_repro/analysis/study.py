@@ -111,5 +111,4 @@ def _runs(comparisons: Sequence[Comparison]) -> pd.DataFrame:
         for arm, runs in comparison.arms.items()
         for run in runs
     ]
-    frame = cells.without_unknown(pd.DataFrame(rows, dtype=object), *cells.beside_gain([]))
-    return frame if any(frame["setting"]) else frame.drop(columns="setting")
+    return cells.without_unknown(pd.DataFrame(rows, dtype=object), "setting", *cells.beside_gain([]))

@@ -225,14 +225,7 @@ QUANTITIES = (
     Quantity("activation_max", "max activation gain", ONE, largest("gain/activation"), 0.3, ratio=True),
     # what answers the question; gradients over the steps that the spike rule judges
     Quantity("grad_median", "median grad norm", NATS, median("grad/norm"), 0.02, ratio=True),
-    Quantity(
-        "grad_body_median",
-        "median body grad norm",
-        NATS,
-        median("grad/norm_body"),
-        0.02,
-        ratio=True,
-    ),
+    Quantity("grad_body_median", "median body grad norm", NATS, median("grad/norm_body"), 0.02, ratio=True),
     Quantity("grad_body_max", "max body grad norm", NATS, over("judged", "grad/norm_body", "max")),
     Quantity("clipped", "steps clipped (%)", "per cent", _clipped, decimals=0),
     Quantity("clip_by_maps", "clip by maps (%)", "per cent", _clip_by_maps, decimals=0),

@@ -38,7 +38,7 @@ def published_and_ours(comparison: Comparison | None) -> pd.DataFrame:
     found = {} if comparison is None else one_seed(comparison).arms
     ours = {arm: run for arm, (run,) in found.items()}
     table = {}
-    for quantity in load()["reproduction"].quantities:
+    for quantity in load()["reproduction"].quantities.values():
         row = {}
         for quoted, arm in (*zip(main_arms(), main_arms(STUDY), strict=True), (None, QUARTER)):
             label = style(arm).label

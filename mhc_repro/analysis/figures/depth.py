@@ -106,5 +106,4 @@ def _draw(ax: Axes, arm: str, runs: Sequence[Run], table: pd.DataFrame) -> None:
         ax.plot(spread.index, spread["median"], **own.line(marker=own.marker, gid="median"))
     for run in runs:
         if run.state == "diverged" and run.seed in table and run.layers in table[run.seed].dropna():
-            place = [run.layers], [table[run.seed][run.layers]]
-            ax.plot(*place, **drawing.CROSS, color=own.colour, gid="diverged", clip_on=False, zorder=5)
+            drawing.cross(ax, arm, run.layers, table[run.seed][run.layers])

@@ -29,14 +29,11 @@ CAPTION = (
     "gates over its largest value (0: saturated)."
 )
 DERIVED = {"weakest_column": weakest_column}  # from the matrices of a run, where no column has it
+DISTANCES = ("distance_identity", "distance_uniform")
 # by sub-layer at the last probe: columns of the gains table or DERIVED (the second drawn thin), title, y axis
 PANELS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("spread",), "(b) Spread between the streams", "of the streams' norm"),
-    (
-        ("distance_identity", "distance_uniform"),
-        "(c) H_res from I: thick, from J/n: thin",
-        "Frobenius distance",
-    ),
+    (DISTANCES, "(c) H_res from I: thick, from J/n: thin", "Frobenius distance"),
     (("sigma2",), r"(d) Second singular value of $H_l \cdots H_1$", "σ₂"),
     (("weakest_column",), r"(e) Smallest column sum of $H_L \cdots H_l$", "|column sum|"),
     (("gate_slope",), "(f) Slope of the gates", "of the largest"),
@@ -92,7 +89,6 @@ def _shade(ax: Axes, runs: Sequence[Run]) -> bool:
         return False
     rates = thin(rates)
     part = 0.25 * rates / rates.max()  # of the panel's height
-    ax.fill_between(
-        rates.index, 0, part, transform=ax.get_xaxis_transform(), color=SHADE, linewidth=0, zorder=0.5
-    )
+    look: dict[str, Any] = {"color": SHADE, "linewidth": 0, "zorder": 0.5}
+    ax.fill_between(rates.index, 0, part, transform=ax.get_xaxis_transform(), **look)
     return True

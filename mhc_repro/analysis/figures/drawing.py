@@ -120,26 +120,18 @@ def legend(figure: Figure, handles: Sequence[Artist]) -> None:
 def noisy(ax: Axes, arm: str, runs: Sequence[Run], curves: Curves) -> None:
     """Draw what every batch shakes: the smoothed curves, and faint the raw ones while they are few."""
     if len(curves) < stats.FEWEST:
+        look: dict[str, Any] = {"color": style(arm).colour, "linewidth": 0.4, "alpha": 0.22}
         for curve in map(envelope, curves.values()):
-            ax.plot(
-                curve.index,
-                curve,
-                color=style(arm).colour,
-                linewidth=0.4,
-                alpha=0.22,
-                gid="raw",
-                label=named(arm),
-            )
+            ax.plot(curve.index, curve, **look, gid="raw", label=named(arm))
     lines(ax, arm, runs, {seed: smooth(curve) for seed, curve in curves.items()}, marker="")
 
 
 def points(ax: Axes, arm: str, curves: Curves) -> None:
     """Draw what was measured now and then, without a line: each seed, or their mean from three on."""
     own, average = style(arm), mean(curves)
+    look: dict[str, Any] = {"linestyle": "", "marker": own.marker, "color": own.colour}
     for curve in curves.values() if average is None else [average]:
-        ax.plot(
-            curve.index, curve, linestyle="", marker=own.marker, color=own.colour, gid="val", label=named(arm)
-        )
+        ax.plot(curve.index, curve, **look, gid="val", label=named(arm))
 
 
 def lines(
@@ -160,10 +152,12 @@ def lines(
             ax.fill_between(average.index, centre - half, centre + half, color=own.colour, alpha=0.15, lw=0)
     for run in runs:
         if run.state == "diverged" and len(curves.get(run.seed, ())):
-            place = [run.status["step"]], [curves[run.seed].iloc[-1]]
-            ax.plot(
-                *place, **CROSS, color=own.colour, label=named(arm), gid="diverged", clip_on=False, zorder=5
-            )
+            cross(ax, arm, run.status["step"], curves[run.seed].iloc[-1], label=named(arm))
+
+
+def cross(ax: Axes, arm: str, x: float, y: float, **look: Any) -> None:
+    """Mark where a run of an arm diverged; `finish` brings the mark down to the upper edge."""
+    ax.plot([x], [y], **CROSS, color=style(arm).colour, gid="diverged", clip_on=False, zorder=5, **look)
 
 
 def _markers(curve: Any) -> int:

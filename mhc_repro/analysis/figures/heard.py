@@ -106,14 +106,10 @@ SHARES = (
 def shares(comparison: Comparison) -> Figure:
     """Draw the late share and its mirror over training."""
     figure, axes = drawing.canvas(comparison, "What the readout hears", rows=1, columns=2, height=2.4)
-    for ax, key, title in zip(
-        axes.flat,
-        ("kernel/late_share", "kernel/early_share"),
-        ("(a) Late share: the last quarter", "(b) Its mirror: the first quarter"),
-        strict=True,
-    ):
+    titles = {"late": "(a) Late share: the last quarter", "early": "(b) Its mirror: the first quarter"}
+    for ax, (end, title) in zip(axes.flat, titles.items(), strict=True):
         for arm, runs in comparison.arms.items():
-            drawing.lines(ax, arm, runs, curves(runs, key))
+            drawing.lines(ax, arm, runs, curves(runs, f"kernel/{end}_share"))
         ax.set(title=title, ylabel="of what is read")
     top = max(ax.get_ylim()[1] for ax in axes.flat)
     for ax in axes.flat:
@@ -127,10 +123,8 @@ ABLATION = (
     "last quarter dark, the last half pale. Bars and numbers: mean over seeds; points: seeds. –: no run came to "
     "its end."
 )
-PARTS = (
-    ("lost_last_quarter", "without the last quarter", 1.0),
-    ("lost_last_half", "without the last half", 0.4),
-)
+# Of the ledger, what they are called, and how dark they are
+PARTS = (("lost_last_quarter", "the last quarter", 1.0), ("lost_last_half", "the last half", 0.4))
 BAR, THIN = 0.36, 0.16  # of an arm's place; thin: fewer seeds than others
 PLACE = 0.36  # inches an arm
 
@@ -152,7 +146,7 @@ def ablation(comparison: Comparison) -> Figure:
     ax.grid(False, axis="y")
     ax.margins(x=0.07)  # for the numbers
     ax.axvline(0.0, color="0.3", linewidth=0.7)
-    notes = [Patch(color="0.2", alpha=alpha, label=label) for _, label, alpha in PARTS]
+    notes = [Patch(color="0.2", alpha=alpha, label=f"without {part}") for _, part, alpha in PARTS]
     drawing.finish(figure, comparison, xlabel="nats per symbol", notes=notes)
     longest = max(map(len, (label.get_text() for label in ax.get_yticklabels())))
     figure.subplots_adjust(left=(0.3 + 0.075 * longest) / drawing.WIDTH)
@@ -169,16 +163,8 @@ def _bar(
         ax.barh(place, mean, width, alpha=alpha, **look)
     if len(lost) > 1:
         ax.plot(lost, [place] * len(lost), "o", markersize=2.5, markerfacecolor="white", **look)
-    number = cells.number(mean, LEDGER[name].decimals)
-    ax.annotate(
-        number,
-        (max(lost, default=0.0), place),
-        (3, 0),
-        textcoords="offset points",
-        va="center",
-        size=7.5,
-        gid=name,
-    )
+    number, end = cells.number(mean, LEDGER[name].decimals), max(lost, default=0.0)
+    ax.annotate(number, (end, place), (3, 0), textcoords="offset points", va="center", size=7.5, gid=name)
 
 
 def _named(arm: str, comparison: Comparison) -> str:

@@ -20,10 +20,8 @@ from mhc_repro.evidence.ledger import LEDGER
 from mhc_repro.evidence.sweeps import LR, MAPS_LR, SWEPT, Sweep
 
 NAMES = {LR: "rates", MAPS_LR: "map-rates"}
-BESIDE, SPREAD = (
-    0.07,
-    0.4,
-)  # of a step of the grid: from one arm to the next, and at most from the first to the last
+# Of a step of the grid: from one arm to the next, and at most from the first to the last
+BESIDE, SPREAD = 0.07, 0.4
 HEIGHT = 2.6  # inches, of a panel
 NOISE = LEDGER["bpc"].noise
 
@@ -45,14 +43,8 @@ def rates(comparison: Comparison, key: str) -> Figure:
     sweep, (first, *_) = Sweep(key, comparison), main_arms(comparison.study)
     bits = {arm: pd.DataFrame(sweep.bits(arm), index=sweep.grid) for arm in comparison.arms}
     gaps = {arm: found - bits[first] for arm, found in bits.items()} if first in bits else {}
-    figure, axes = drawing.canvas(
-        comparison,
-        f"Bits by {SWEPT[key]}",
-        1 + (len(gaps) > 1),
-        1,
-        height=HEIGHT,
-        of_seeds="marks: seeds, line: their median",
-    )
+    title, drawn = f"Bits by {SWEPT[key]}", "marks: seeds, line: their median"
+    figure, axes = drawing.canvas(comparison, title, 1 + (len(gaps) > 1), 1, HEIGHT, of_seeds=drawn)
     notes = []
     ax = axes[0, 0]
     _panel(ax, bits, sweep.grid)
@@ -96,11 +88,11 @@ def _draw(ax: Axes, arm: str, bits: pd.DataFrame) -> None:
 
 
 def _cross(ax: Axes, arm: str, lost: pd.Series, seeds: int) -> None:
-    """Draw, for each rate, that runs of an arm were lost; finish() brings the crosses down to the upper edge."""
-    look: dict[str, Any] = {"color": style(arm).colour, "gid": "diverged"}
-    for rate, count in zip(lost.index[lost > 0], lost[lost > 0], strict=True):
-        named: dict[str, Any] = {"label": drawing.named(arm), "clip_on": False, "zorder": 5}
-        ax.plot([rate], [inf], **drawing.CROSS, **look, **named)
+    """Draw, for each rate, that runs of an arm were lost, and how many where there are several seeds."""
+    place: dict[str, Any] = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points"}
+    look: dict[str, Any] = {"color": style(arm).colour, "gid": "diverged", "ha": "center", "size": 7.5}
+    some = lost[lost > 0]
+    for rate, count in zip(some.index, some, strict=True):
+        drawing.cross(ax, arm, rate, inf, label=drawing.named(arm))
         if seeds > 1:
-            place: dict[str, Any] = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points"}
-            ax.annotate(f"{count}", (rate, 1.0), (0, -13), **place, **look, ha="center", size=7.5)
+            ax.annotate(f"{count}", (rate, 1.0), (0, -13), **place, **look)

@@ -88,8 +88,8 @@ def beside_gain(runs: Collection[Run], whose: str = "") -> dict[str, str]:
 
 
 def without_unknown(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    """Drop those of some columns that hold nothing but dashes."""
-    return frame.drop(columns=[name for name in columns if name in frame and set(frame[name]) <= {DASH}])
+    """Drop those of some columns that hold nothing, or nothing but dashes."""
+    return frame.drop(columns=[name for name in columns if name in frame and set(frame[name]) <= {"", DASH}])
 
 
 def number(value: float, decimals: int | None = None) -> str:

@@ -46,8 +46,7 @@ def table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     """Lay out a row for each arm that shares three seeds with another it is measured by, as finished text."""
     rows = [row for each in comparisons for row in _rows(each)]
     frame = pd.DataFrame(rows, dtype=object).fillna(cells.DASH)
-    empty = [name for name in frame if set(frame[name]) <= {"", cells.DASH}]
-    return frame.drop(columns=empty)
+    return cells.without_unknown(frame, *frame)
 
 
 def difference(gaps: Sequence[float]) -> str:

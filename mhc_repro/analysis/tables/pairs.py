@@ -61,7 +61,7 @@ def gaps() -> dict[str, tuple[str, str]]:
 
 
 def gains() -> dict[str, str]:
-    """Name the columns of gains, with a shorter word for each that has one."""
+    """Name the columns of gains and of what stands beside them, with a shorter word for each that has one."""
     one, other = (f"{style(arm).label}'s" for arm in main_arms()[1:])
     beside = {arm: {name: name for name in cells.beside_gain([], f"{arm} ")} for arm in (one, other)}
     return {
@@ -74,8 +74,7 @@ def gains() -> dict[str, str]:
 
 def beside() -> set[str]:
     """Name the columns that stand beside a gain, which old runs do not have."""
-    names = [cells.beside_gain([], f"{style(arm).label}'s ") for arm in main_arms()[1:]]
-    return set().union(*names)
+    return {name for name, short in gains().items() if name == short}
 
 
 def row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, str]:
@@ -87,9 +86,6 @@ def row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, s
         known = stats.paired(bits[arm], bits[base])
         return cells.cell([known.get(seed, nan) for seed in found[reference]], decimals=3)
 
-    def gain(arm: str, title: str, name: str = "composite") -> dict[str, str]:
-        return {title: cells.shown(found[arm].values(), name)}
-
     ours, theirs = (f"{style(arm).label}'s" for arm in (one, other))
     return {
         "study": comparison.name,
@@ -100,9 +96,9 @@ def row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, s
         style(reference).label: cells.cell(list(bits[reference].values()), decimals=3),
         **{name: gap(*arms) for name, arms in gaps().items()},
         **{f"{word} − {reference}": gap(arm, reference) for word, arm in chosen().controls.items()},
-        **gain(one, f"{ours} gain, largest"),
-        **gain(one, "at the end", "composite_end"),
+        f"{ours} gain, largest": cells.shown(found[one].values(), "composite"),
+        "at the end": cells.shown(found[one].values(), "composite_end"),
         **cells.beside_gain(found[one].values(), f"{ours} "),
-        **gain(other, f"{theirs}, largest"),
+        f"{theirs}, largest": cells.shown(found[other].values(), "composite"),
         **cells.beside_gain(found[other].values(), f"{theirs} "),
     }

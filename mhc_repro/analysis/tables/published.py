@@ -4,6 +4,7 @@ What is quoted, from where, and what it is stands in `experiments/published.yaml
 dash and never a verdict; each seed is judged by itself, never a mean.
 """
 
+from collections.abc import Iterable
 from math import isclose, isnan
 from typing import Any
 
@@ -46,19 +47,21 @@ def part(studies: Studies) -> str:
     ours = {study: {arm: _runs(found[study], name) for arm, name in arms[study].items()} for study in names}
     first = next(iter(sources.values()))
     if not any(found.values()):
-        return f"{EMPTY}\n\n{explanation(first.quantities, None)}"
+        return f"{EMPTY}\n\n{explanation(first.quantities.values(), None)}"
     pieces = []
     for source in sources.values():
-        frame = table(source.quantities, ours, source.columns, source.judged == "values")
+        frame = table(source.quantities.values(), ours, source.columns, source.judged == "values")
         caption = source.caption.replace("{tolerance}", f"{TOLERANCE * 100:g}")
         caption = caption.replace("{tie}", f"{TIE * 100:g}")
         pieces += [f"**{source.title}**", cells.markdown(frame), caption]
-    pieces.append(explanation(first.quantities, found[next(iter(first.columns))]))
+    pieces.append(explanation(first.quantities.values(), found[next(iter(first.columns))]))
     pieces += [labels.provenance([each]) if each else labels.no_run(study) for study, each in found.items()]
     return "\n\n".join(pieces)
 
 
-def table(quantities: list[Quoted], ours: dict[str, Runs], columns: Columns, judged: bool) -> pd.DataFrame:
+def table(
+    quantities: Iterable[Quoted], ours: dict[str, Runs], columns: Columns, judged: bool
+) -> pd.DataFrame:
     """Lay out a row for each number and one for the order of the arms, all finished text.
 
     `columns` names those of each study: the value's, and the verdict's where there is one. Orders are always
@@ -139,7 +142,7 @@ def orders(quantity: Quoted, ours: Runs) -> list[str]:
     return found
 
 
-def explanation(quantities: list[Quoted], found: Comparison | None) -> str:
+def explanation(quantities: Iterable[Quoted], found: Comparison | None) -> str:
     """Say what the reproduction's gain is, and what a quarter of each branch does to it here, if that was run."""
     gains = [each for each in quantities if each.fields[0].startswith("activation")]
     base, _, bound = main_arms()

@@ -48,8 +48,7 @@ def caption(key: str = LR) -> str:
 def table(of_study: Sequence[Comparison], key: str = LR) -> pd.DataFrame:
     """Lay out a row for each arm and setting of a study that sweeps a rate, as finished text."""
     rows = [row for each in sweeps(of_study, key) for row in _rows(each)]
-    frame = pd.DataFrame(rows, dtype=object).fillna(cells.DASH)
-    return frame.drop(columns="setting") if len(frame) and not any(frame["setting"]) else frame
+    return cells.without_unknown(pd.DataFrame(rows, dtype=object).fillna(cells.DASH), "setting")
 
 
 def _rows(sweep: Sweep) -> Iterator[dict[str, str]]:

@@ -188,7 +188,7 @@ def _frame(rows: Sequence[Row], columns: dict[str, Write]) -> pd.DataFrame:
         columns=["setting", "arm", "seeds", *columns],
         dtype=object,
     )
-    return frame if any(row.setting for row in rows) else frame.drop(columns="setting")
+    return cells.without_unknown(frame, "setting")
 
 
 def _spikes(runs: Sequence[Run]) -> str:

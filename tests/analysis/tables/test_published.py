@@ -16,8 +16,7 @@ ARMS = ("baseline", "hc", "mhc")
 
 
 def quoted(name: str, fields: tuple[str, ...], *texts: str) -> Quoted:
-    numbers = [float(text.removeprefix("≈ ")) for text in texts]
-    return Quoted(name, fields, dict(zip(ARMS, texts, strict=True)), dict(zip(ARMS, numbers, strict=True)))
+    return Quoted("here", "made", list(fields), dict(zip(ARMS, texts, strict=True)), name)
 
 
 LOSS = quoted("loss", ("loss_final",), "10", "12.0", "11.00")
@@ -34,7 +33,7 @@ def summary(value: float, seed: int = 0, state: str = "finished", backward: floa
 
 
 def test_quoted_numbers_are_the_published_ones():
-    known = [quantity for source in others.load().values() for quantity in source.quantities]
+    known = [quantity for source in others.load().values() for quantity in source.quantities.values()]
     assert next(each for each in known if "avg" in each.name).published["baseline"] == 25.4
     assert {quantity.name: tuple(quantity.quoted[arm] for arm in ARMS) for quantity in known} == {
         "final loss (nats)": ("1.876", "1.978", "1.913"),
@@ -59,7 +58,8 @@ def test_every_number_says_where_it_stands_and_what_it_is():
 
 
 def test_what_the_caption_says_of_the_published_losses_holds():
-    final, lowest = (quantity.published for quantity in others.load()["reproduction"].quantities[:2])
+    quantities = others.load()["reproduction"].quantities
+    final, lowest = (quantities[f"{name} loss (nats)"].published for name in ("final", "min"))
     excess = [round(100 * (final[arm] / lowest[arm] - 1)) for arm in final]
     assert (min(excess), max(excess)) == (2, 7)
     for loss in (final, lowest):
