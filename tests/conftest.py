@@ -86,8 +86,13 @@ def tiny(connection: Callable[..., ConnectionConfig]) -> Callable[..., Any]:
         streams: str = "wide",
         **changes: Any,
     ) -> Any:
-        config = ModelConfig(**body | (model or {}))
-        made = make_model(config, connection(arm, **changes), 17, 6, seed, precision, streams)
+        config = Config(
+            connection=connection(arm, **changes),
+            model=ModelConfig(**body | (model or {})),
+            data=DataConfig(vocab=17, sequence=6),
+            train=TrainConfig(precision=precision, streams=streams),
+        )
+        made = make_model(config, seed)
         generator = torch.Generator().manual_seed(seed + 1)
         with torch.no_grad():
             for _, parameter in made.connection_parameters():

@@ -9,7 +9,7 @@ from mhc_repro.config import ConnectionConfig
 from mhc_repro.connections.base import NOTHING, Carry
 from mhc_repro.connections.exponent import to_read
 from mhc_repro.connections.maps import RMS_EPS, flat_features
-from mhc_repro.connections.outputs import Weights, make_weights
+from mhc_repro.connections.outputs import Weights, make_reads
 from mhc_repro.connections.wide import wide
 
 LSS_SCALE = 0.6
@@ -147,7 +147,7 @@ class Weighed(Reduction):
 def make_reduction(config: ConnectionConfig, dim: int, layers: int) -> Reduction:
     """Make what joins the streams behind `layers` sub-layers, as `connection.reduce` says."""
     if config.kind == "outputs":
-        return Weighed(make_weights(config, dim, layers, ways=1))
+        return Weighed(make_reads(config).weights(dim, layers, ways=1))
     if config.single_pass:
         return Handed()
     if config.reduce == "head":

@@ -135,10 +135,9 @@ class HistoryConnection(Connection):
         newest = branch(streams[:, :, 0]).to(streams.dtype) + (matrix[0, :, None] * states).sum(2)
         moved = torch.cat([newest[:, :, None], streams[:, :, :-1]], dim=2)
         tokens = streams.shape[0] * streams.shape[1]
-        newest_alone = torch.eye(self.n, dtype=matrix.dtype, device=matrix.device)[0, :, None].expand(
-            -1, tokens
-        )
-        return Passed(moved, Maps(newest_alone, newest_alone, matrix[..., None].expand(-1, -1, tokens)))
+        newest_alone = torch.eye(self.n, dtype=matrix.dtype, device=matrix.device)[0, :, None]
+        ends = newest_alone.expand(-1, tokens)
+        return Passed(moved, Maps(ends, ends, matrix[..., None].expand(-1, -1, tokens)))
 
     def _noise(self) -> Tensor | None:
         if not (self.history.gumbel and self.training):

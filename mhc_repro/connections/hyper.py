@@ -240,7 +240,6 @@ class HyperConnection(Connection):
         if self.has_exponent and exponent is None:
             exponent = streams.new_zeros(len(streams), dtype=torch.int32)
         if self.single_pass and ahead is None:
-            ahead = torch.eye(self.n, dtype=streams.dtype, device=streams.device)[:, :1].expand(
-                -1, len(streams)
-            )
+            first = torch.eye(self.n, dtype=streams.dtype, device=streams.device)[:, :1]
+            ahead = first.expand(-1, len(streams))
         return exponent, None if ahead is None else ahead.T.contiguous()

@@ -73,28 +73,21 @@ def make_numbers(
 
 
 def make_gates(form: Form, streams: Tensor, read: Tensor, write: Tensor) -> tuple[Tensor, Tensor]:
-    """Make H_pre and H_post of every token, (n, N) each: mHC Eq. 5 for `tanh`, Eq. 8 for `sigmoid`."""
+    """Make H_pre and H_post of every token, (n, N) each: sigmoid, 2 sigmoid (mHC Eq. 8) | softmax over the streams.
+
+    With `tanh` (Eq. 5) they are the numbers: what depends on the input has been bounded before.
+    """
     tokens, n, _ = streams.shape
-    read, write = gates(form.gate, read, write)
-    if form.eps and form.gate == "sigmoid":
-        read = read + form.eps
+    if form.gate == "sigmoid":
+        read, write = read.sigmoid(), 2 * write.sigmoid()
+        read = read + form.eps if form.eps else read
+    if form.gate == "softmax":
+        read, write = read.softmax(0), write.softmax(0)
     if not form.learns_read:
         read = streams.new_full((n, 1), 1 / n)
     if not form.learns_write:
         write = streams.new_ones(n, 1)
     return read.expand(n, tokens), write.expand(n, tokens)
-
-
-def gates(gate: str, read: Tensor, write: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn numbers into H_pre and H_post, (n, N) or (n, 1) each: sigmoid, 2 sigmoid | softmax over the streams.
-
-    With `tanh` they are the numbers: what depends on the input has been bounded before.
-    """
-    if gate == "sigmoid":
-        return read.sigmoid(), 2 * write.sigmoid()
-    if gate == "softmax":
-        return read.softmax(0), write.softmax(0)
-    return read, write
 
 
 def make_maps(form: Form, streams: Tensor, phi: Tensor | None, alpha: Tensor | None, bias: Tensor) -> Maps:

@@ -95,12 +95,8 @@ class Attention:
     n: int  # of streams at the start
     adds: ClassVar[bool] = False  # the new output is the branch's alone
 
-    def ways(self, layer: int) -> int:
-        """Return how many reads sub-layer `layer` makes."""
-        return 1
-
-    def make(self, n: int, dim: int, ways: int) -> Weights:
-        """Make the weights of n outputs."""
+    def weights(self, dim: int, layer: int, ways: int = 1) -> Weights:
+        """Make the weights of the layer + 1 outputs that are there before sub-layer `layer`, or behind the last."""
         return AttentionWeights(dim)
 
 
@@ -112,13 +108,9 @@ class Dense:
     normed: bool = False
     adds: ClassVar[bool] = True
 
-    def ways(self, layer: int) -> int:
-        """Return how many reads sub-layer `layer` makes: an attention's three, an MLP's one, and the residual's."""
-        return (3 if layer % 2 == 0 else 1) + 1
-
-    def make(self, n: int, dim: int, ways: int) -> Weights:
-        """Make the weights of n outputs."""
-        return DenseWeights(n, dim, ways, self.normed)
+    def weights(self, dim: int, layer: int, ways: int | None = None) -> Weights:
+        """Make their weights, of `ways` reads, or of an attention's three, an MLP's one, and the residual's."""
+        return DenseWeights(layer + 1, dim, ways or (3 if layer % 2 == 0 else 1) + 1, self.normed)
 
 
 Reads = Attention | Dense
@@ -131,20 +123,14 @@ def make_reads(config: ConnectionConfig) -> Reads:
     return made
 
 
-def make_weights(config: ConnectionConfig, dim: int, layer: int, ways: int | None = None) -> Weights:
-    """Make the weights of the layer + 1 outputs that are there before sub-layer `layer`, or behind the last."""
-    reads = make_reads(config)
-    return reads.make(layer + 1, dim, ways or reads.ways(layer))
-
-
 class OutputsConnection(Connection):
     """All layer + 1 outputs before sub-layer `layer` (from 0), oldest first; it adds one."""
 
     def __init__(self, config: ConnectionConfig, layer: int, dim: int) -> None:
         super().__init__(config, layer, dim)
         self.n = layer + 1
-        self.adds = make_reads(config).adds
-        self.weigh = make_weights(config, dim, layer)
+        reads = make_reads(config)
+        self.adds, self.weigh = reads.adds, reads.weights(dim, layer)
 
     @classmethod
     def check(cls, config: ConnectionConfig) -> None:

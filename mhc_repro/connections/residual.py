@@ -24,10 +24,8 @@ class ResidualConnection(Connection):
     def forward(self, streams: Tensor, branch: Callable[..., Tensor], carry: Carry = NOTHING) -> Passed:
         """Carry streams (B, T, 1, C) past one sub-layer; H_pre and H_res are 1, H_post is the branch's scale."""
         tokens = streams.shape[0] * streams.shape[1]
-        one = wide(streams.new_ones(()))
-        maps = Maps(
-            one.expand(1, tokens), (self.branch_scale * one).expand(1, tokens), one.expand(1, 1, tokens)
-        )
+        one = wide(streams.new_ones(1, 1)).expand(1, tokens)
+        maps = Maps(one, self.branch_scale * one, one[None])
         output = branch(streams.squeeze(2)).unsqueeze(2)
         if self.branch_scale != 1:
             output = self.branch_scale * output

@@ -45,16 +45,13 @@ class _Sinkhorn(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (logits,) = ctx.saved_tensors
         matrices = _iterates(logits, ctx.iterations, ctx.eps)
-        grad = grad * matrices[-1]
-        if ctx.eps:  # the first is a softmax that eps was added to
-            for step in reversed(range(1, 2 * ctx.iterations)):
-                grad = grad - matrices[step] * grad.sum(step % 2, keepdim=True)
-            softmax = matrices[0] - ctx.eps
-            grad = grad * softmax / matrices[0]
-            return grad - softmax * grad.sum(0, keepdim=True), None, None
-        for step in reversed(range(2 * ctx.iterations)):
+        grad, first = grad * matrices[-1], matrices[0]
+        for step in reversed(range(1, 2 * ctx.iterations)):
             grad = grad - matrices[step] * grad.sum(step % 2, keepdim=True)
-        return grad, None, None
+        if ctx.eps:  # the first is a softmax that eps was added to
+            softmax = first - ctx.eps
+            grad, first = grad * softmax / first, softmax
+        return grad - first * grad.sum(0, keepdim=True), None, None
 
 
 class _ImplicitSinkhorn(torch.autograd.Function):

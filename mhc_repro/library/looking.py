@@ -112,7 +112,7 @@ class Looks:
     def _attach(self, stack: ExitStack) -> Watch:
         watch = Watch(self.tokens)
         for found in self.found:
-            stack.callback(found.adapter.attach(found.module, watch))
+            found.adapter.attach(found.module, watch, stack)
         return watch
 
     def _given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -4,7 +4,9 @@ The residual stream is followed from the block's input through every addition th
 x + F(x) if its output is one of these sums; if it is made by anything else, such as a norm, that is the reason.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -46,40 +48,30 @@ class Call:
     made_by: str  # "" if the output is the stream
 
 
-@dataclass
-class Calls:
-    """The calls of all blocks in one forward."""
+def watched(name: str, forward: Callable[..., Any], calls: list[Call]) -> Callable[..., Any]:
+    """Return the forward of a block whose calls are taken down."""
 
-    found: list[Call] = field(default_factory=list)
+    def watching(x: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(x, Tensor):
+            raise UserError(f"{name}: its first argument is no tensor, so there is no x to be x + F(x) of")
+        version = x._version
+        with _Stream(x) as mode:
+            output = forward(x, *args, **kwargs)
+        made = first_of(output)
+        if x._version != version:
+            raise UserError(
+                f"{name} changes its input in place, so that no x is left to take F(x) = B(x) - x of; let it "
+                "add to a new tensor, x = x + ... for x += ..."
+            )
+        if not isinstance(made, Tensor) or made.shape != x.shape:
+            shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+            raise UserError(f"{name} makes {shape} of {tuple(x.shape)}: a block x + F(x) keeps the shape")
+        streamed = len(mode.stream) > 1 and any(made is each for each in mode.stream)
+        by = "" if streamed else mode.makers.get(id(made), (made, "something not seen"))[1]
+        calls.append(Call(name, x, made, by))
+        return output
 
-    def watch(self, name: str, block: nn.Module) -> Any:
-        """Let a block's calls be seen; return what undoes it."""
-        original = block.forward
-
-        def forward(x: Any, *args: Any, **kwargs: Any) -> Any:
-            if not isinstance(x, Tensor):
-                raise UserError(
-                    f"{name}: its first argument is no tensor, so there is no x to be x + F(x) of"
-                )
-            version = x._version
-            with _Stream(x) as mode:
-                output = original(x, *args, **kwargs)
-            made = first_of(output)
-            if x._version != version:
-                raise UserError(
-                    f"{name} changes its input in place, so that no x is left to take F(x) = B(x) - x of; let it "
-                    "add to a new tensor, x = x + ... for x += ..."
-                )
-            if not isinstance(made, Tensor) or made.shape != x.shape:
-                shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
-                raise UserError(f"{name} makes {shape} of {tuple(x.shape)}: a block x + F(x) keeps the shape")
-            streamed = len(mode.stream) > 1 and any(made is each for each in mode.stream)
-            by = "" if streamed else mode.makers.get(id(made), (made, "something not seen"))[1]
-            self.found.append(Call(name, x, made, by))
-            return output
-
-        block.__dict__["forward"] = forward
-        return lambda: block.__dict__.pop("forward", None)
+    return watching
 
 
 def check(calls: list[Call], names: list[str]) -> None:
@@ -115,11 +107,10 @@ def check(calls: list[Call], names: list[str]) -> None:
 @torch.no_grad()
 def observe(run: Any, blocks: dict[str, nn.Module]) -> list[Call]:
     """Run the model once and return the calls of its blocks, in order."""
-    calls = Calls()
-    undo = [calls.watch(name, block) for name, block in blocks.items()]
-    try:
+    calls: list[Call] = []
+    with ExitStack() as undo:
+        for name, block in blocks.items():
+            block.__dict__["forward"] = watched(name, block.forward, calls)
+            undo.callback(block.__dict__.pop, "forward", None)
         run()
-    finally:
-        for each in undo:
-            each()
-    return calls.found
+    return calls

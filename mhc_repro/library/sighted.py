@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mhc_repro.connections.base import Maps
 from mhc_repro.connections.wide import wide
 from mhc_repro.library.adapters.base import Sighting, Watch
 from mhc_repro.measurement.seen import Seen, read_rms, rms, spread
@@ -46,23 +47,17 @@ def linked(watch: Watch) -> list[Sighting]:
 
 def applied(sightings: list[Sighting]) -> Applied | None:
     """Compare maps and streams; None where no connection shows both."""
-    shown = [each for each in sightings if each.before is not None and each.after is not None]
-    if not shown:
-        return None
-    straight, transposed, size = 0.0, 0.0, 0.0
-    for each in shown:
-        assert each.before is not None
-        assert each.after is not None
+    straight, transposed, size, rounding = 0.0, 0.0, 0.0, 0.0
+    for each in sightings:
+        if each.before is None or each.after is None:
+            continue
         streams, after = (wide(x[:ENOUGH]) for x in (each.before, each.after))
         mix, write = (x[:ENOUGH].to(streams) for x in (each.maps.mix.permute(2, 0, 1), each.maps.write.T))
         straight += _off(mix, write, streams, after)
         transposed += _off(mix.mT, write, streams, after)
         size += after.square().sum().item()
-    kept = min(
-        (each.after.dtype for each in shown if each.after is not None),
-        key=lambda kind: -torch.finfo(kind).eps,
-    )
-    return Applied((straight / size) ** 0.5, (transposed / size) ** 0.5, torch.finfo(kept).eps)
+        rounding = max(rounding, torch.finfo(each.after.dtype).eps)
+    return Applied((straight / size) ** 0.5, (transposed / size) ** 0.5, rounding) if rounding else None
 
 
 def _off(mix: Tensor, write: Tensor, streams: Tensor, after: Tensor) -> float:
@@ -89,36 +84,31 @@ def seen_by(watch: Watch) -> tuple[Seen, Applied | None]:
         slope=[each.slope for each in sightings if each.slope is not None],
         detached=any(each.detached for each in sightings),
     )
-    if any(each.before is None or each.after is None for each in sightings):
+    shown = [(each.maps, each.before, each.after) for each in sightings if each.before is not None]
+    streams = [(maps, wide(before), wide(after)) for maps, before, after in shown if after is not None]
+    if len(streams) < len(sightings):
         return seen, how
-    _add_streams(seen, sightings)
-    if watch.last is not None and watch.readout is not None:
-        readout, last = watch.readout, watch.last
-    else:
-        assert sightings[-1].after is not None
-        last = sightings[-1].after
+    _add_streams(seen, streams)
+    last, readout = watch.last, watch.readout
+    if last is None or readout is None:
+        last = streams[-1][2]
         readout = last.new_ones(last.shape[1], 1)  # the sum, or the mean: to a norm they are one
     seen.readout = readout.to(sightings[-1].maps.read)
     seen.inputs.append(read_rms(seen.readout, wide(last)))
     return seen, how
 
 
-def _add_streams(seen: Seen, sightings: list[Sighting]) -> None:
-    first = sightings[0].before
-    assert first is not None
+def _add_streams(seen: Seen, streams: list[tuple[Maps, Tensor, Tensor]]) -> None:
+    """Add what the maps of each connection, and the streams before and after it, show."""
+    _, first, _ = streams[0]
     # Copies of the embedding, scaled or not, are so many times their mean.
-    mean = wide(first).mean(1)
-    seen.start = (
-        (wide(first) * mean[:, None]).sum(2) / mean.square().sum(1, keepdim=True).clamp_min(1e-30)
-    ).T
+    mean = first.mean(1)
+    seen.start = ((first * mean[:, None]).sum(2) / mean.square().sum(1, keepdim=True).clamp_min(1e-30)).T
     seen.outputs.append(rms(mean))
     seen.amax.append(first.abs().amax())
-    for each in sightings:
-        assert each.before is not None
-        assert each.after is not None
-        before, after = wide(each.before), wide(each.after)
+    for maps, before, after in streams:
         seen.amax.append(after.abs().amax())
         seen.spread.append(spread(after))
-        seen.inputs.append(read_rms(each.maps.read.to(before), before))
-        rest = after - each.maps.mix.permute(2, 0, 1).to(before) @ before
-        seen.outputs.append(rms(_written(each.maps.write.T.to(before), rest)))
+        seen.inputs.append(read_rms(maps.read.to(before), before))
+        rest = after - maps.mix.permute(2, 0, 1).to(before) @ before
+        seen.outputs.append(rms(_written(maps.write.T.to(before), rest)))

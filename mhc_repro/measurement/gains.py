@@ -33,14 +33,9 @@ def composite_backward(h_res: Tensor) -> Tensor:
     return torch.stack(products).flip(0)
 
 
-def forward_gain(matrix: Tensor) -> Tensor:
-    """Return the largest absolute row sum: (..., n, n) -> (...)."""
-    return matrix.sum(-1).abs().amax(-1)
-
-
-def backward_gain(matrix: Tensor) -> Tensor:
-    """Return the largest absolute column sum: (..., n, n) -> (...)."""
-    return matrix.sum(-2).abs().amax(-1)
+def amax_gain(matrix: Tensor, summed: int = -1) -> Tensor:
+    """Return the largest absolute row sum, or with `summed` -2 column sum: (..., n, n) -> (...)."""
+    return matrix.sum(summed).abs().amax(-1)
 
 
 def gain_rows(h_res: Tensor, detached: bool = False) -> list[Row]:
@@ -65,9 +60,9 @@ def gain_rows(h_res: Tensor, detached: bool = False) -> list[Row]:
     means = {name: product.mean(1) for name, product in products.items()}
     columns: dict[str, Tensor] = {}
     for name, product in products.items():
-        gain, summed = (forward_gain, -1) if name.endswith("forward") else (backward_gain, -2)
-        columns[name] = gain(means[name])
-        columns[f"{name}_token"] = gain(product).mean(1)
+        summed = -1 if name.endswith("forward") else -2
+        columns[name] = amax_gain(means[name], summed)
+        columns[f"{name}_token"] = amax_gain(product, summed).mean(1)
         columns[f"{name}_norm"] = means[name].abs().sum(summed).amax(-1)
     single, forward, backward = (means[name] for name in ("single_forward", *GAINS[2:]))
     eye = torch.eye(n, dtype=h_res.dtype)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mhc_repro import connections
-from mhc_repro.config import ConnectionConfig, ModelConfig
+from mhc_repro.config import Config, ModelConfig
 from mhc_repro.connections import Carry, Maps
 from mhc_repro.linear import Linear, linear
 from mhc_repro.training.rotary import rotate
@@ -96,32 +96,23 @@ class MLP(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The body of `config` with one connection of `connection` around each sub-layer."""
+    """The body of `config` with one of its connections around each sub-layer."""
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        connection: ConnectionConfig,
-        vocab: int,
-        sequence: int,
-        precision: str = "float32",
-        streams: str = "wide",
-    ) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        self.products, self.kept = HALVES.get(precision), HALVES.get(streams)
-        self.post = config.norm == "post"
-        self.dropout = config.dropout
-        self.embedding = nn.Embedding(vocab, config.dim)
-        self.position = nn.Embedding(sequence, config.dim) if config.position == "learned" else None
-        self.branches = nn.ModuleList(
-            branch for _ in range(config.blocks) for branch in (Attention(config), MLP(config))
-        )
-        self.norm = nn.LayerNorm(config.dim, config.norm_eps, bias=False)
-        self.expansion = connections.make_expansion(connection, config.dim)
-        self.connections = nn.ModuleList(
-            connections.build(connection, layer, config.dim) for layer in range(2 * config.blocks)
-        )
-        self.reduction = connections.make_reduction(connection, config.dim, len(self.branches))
+        body, arm, data, dim = config.model, config.connection, config.data, config.model.dim
+        self.products, self.kept = HALVES.get(config.train.precision), HALVES.get(config.train.streams)
+        self.post = body.norm == "post"
+        self.dropout = body.dropout
+        self.embedding = nn.Embedding(data.vocab, dim)
+        self.position = nn.Embedding(data.sequence, dim) if body.position == "learned" else None
+        blocks = range(body.blocks)
+        self.branches = nn.ModuleList(branch for _ in blocks for branch in (Attention(body), MLP(body)))
+        self.norm = nn.LayerNorm(dim, body.norm_eps, bias=False)
+        self.expansion = connections.make_expansion(arm, dim)
+        layers = range(len(self.branches))
+        self.connections = nn.ModuleList(connections.build(arm, layer, dim) for layer in layers)
+        self.reduction = connections.make_reduction(arm, dim, len(self.branches))
 
     def forward(
         self, tokens: Tensor, observe: Observer | None = None, silent: Collection[int] = ()
@@ -202,20 +193,12 @@ def _nothing(h: Tensor, *_: Tensor) -> Tensor:
     return torch.zeros_like(h)
 
 
-def make_model(
-    config: ModelConfig,
-    connection: ConnectionConfig,
-    vocab: int,
-    sequence: int,
-    seed: int,
-    precision: str = "float32",
-    streams: str = "wide",
-) -> Transformer:
+def make_model(config: Config, seed: int) -> Transformer:
     """Make the model of a seed: body weights depend on the seed and the body alone, never on the arm."""
-    model = Transformer(config, connection, vocab, sequence, precision, streams)
-    model.draw(torch.Generator().manual_seed(seed), config.init_std)
+    model = Transformer(config)
+    model.draw(torch.Generator().manual_seed(seed), config.model.init_std)
     model.expansion.draw(torch.Generator().manual_seed(stream_seed("expansion", seed)))
     generator = torch.Generator().manual_seed(stream_seed("connections", seed))
     for part in (*model.connections, model.reduction):
         part.draw(generator)
-    return model.to(torch.float64 if precision == "float64" else torch.float32)
+    return model.to(torch.float64 if config.train.precision == "float64" else torch.float32)

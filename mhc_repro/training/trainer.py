@@ -36,24 +36,15 @@ class Trainer:
 
     def __init__(self, config: Config, device: torch.device) -> None:
         self.config, self.device = config, device
-        data, seed = config.data, config.seed
-        self.corpus = open_corpus(data, config.runtime)
+        self.corpus = open_corpus(config.data, config.runtime)
         self.batches = Batches(config, self.corpus.train, device)
-        self.model = make_model(
-            config.model,
-            config.connection,
-            data.vocab,
-            data.sequence,
-            runtime.stream_seed("body", seed),
-            config.train.precision,
-            config.train.streams,
-        ).to(device)
+        self.model = make_model(config, runtime.stream_seed("body", config.seed)).to(device)
         self.optimizer = make_optimizer(self.model, config.optim)
         self.clipper = Clipper(self.model, config.optim.clip, config.optim.clip_apart)
         # Small gradients are zero in float16, unless the loss they are of is large.
         scales = "float16" in (config.train.precision, config.train.streams)
         self.scaler = torch.amp.GradScaler(device.type, enabled=scales)
-        inputs, _ = windows(self.corpus.val, config.probe.windows, data.sequence)
+        inputs, _ = windows(self.corpus.val, config.probe.windows, config.data.sequence)
         self.probe = Probe(config.probe, inputs.to(device), config.train.steps)
         self._at(0)
         self.layer_gradients: list[Row] = []  # of a probed step

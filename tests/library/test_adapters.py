@@ -1,6 +1,6 @@
 """Adapters against the real packages: the maps reported rebuild what each module passed on, the right way round."""
 
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from functools import partial
 
 import pytest
@@ -66,13 +66,11 @@ def deepseek_v4():
 
 def watched(model, *inputs):
     """Run the model once under its adapters."""
-    watch, undo = Watch(tokens=1000), []
-    for found in find(model, {}):
-        undo.append(found.adapter.attach(found.module, watch))
-    with torch.no_grad():
+    watch = Watch(tokens=1000)
+    with ExitStack() as undo, torch.no_grad():
+        for found in find(model, {}):
+            found.adapter.attach(found.module, watch, undo)
         output = model(*inputs)
-    for each in undo:
-        each()
     return watch, output
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mhc_repro.linear import linear
 from mhc_repro.measurement import kernel
-from mhc_repro.measurement.gains import composite_forward, forward_gain
+from mhc_repro.measurement.gains import amax_gain, composite_forward
 from mhc_repro.measurement.probe import look
 from mhc_repro.measurement.seen import kernels
 from yaml_files import ARM_NAMES
@@ -56,7 +56,7 @@ class Net:
 
     def gain(self) -> float:
         """The composite gain after the last sub-layer."""
-        return forward_gain(composite_forward(self.mix.permute(0, 3, 1, 2))[-1].mean(0)).item()
+        return amax_gain(composite_forward(self.mix.permute(0, 3, 1, 2))[-1].mean(0)).item()
 
 
 def head(model, x: Tensor) -> Tensor:

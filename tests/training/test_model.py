@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mhc_repro.config import ModelConfig
+from mhc_repro.config import Config, DataConfig, ModelConfig
 from mhc_repro.training.model import make_model
 from tiny_steps import SEQUENCE, VOCAB, spread, tokens, train
 
@@ -111,11 +111,11 @@ def test_with_post_norm_hc_starts_at_the_baseline(tiny, n):
 
 
 def test_every_arm_gives_the_baselines_logits_at_step_0_in_float32(connection, streams_arm):
-    body = ModelConfig(blocks=4, dim=64, heads=4)
+    body, data = ModelConfig(blocks=4, dim=64, heads=4), DataConfig(vocab=VOCAB, sequence=32)
     inputs = torch.arange(64).view(2, 32) % VOCAB
     with torch.no_grad():
         expected, logits = (
-            make_model(body, connection(name), VOCAB, 32, seed=0)(inputs)
+            make_model(Config(connection=connection(name), model=body, data=data), seed=0)(inputs)
             for name in ("baseline", streams_arm)
         )
     assert logits.dtype == torch.float32
@@ -282,7 +282,8 @@ def test_the_body_has_no_biases_and_one_matrix_for_embedding_and_head(tiny):
 
 
 def test_body_matrices_are_drawn_with_the_std_that_is_set(connection):
-    model = make_model(ModelConfig(blocks=1, dim=64, heads=4), connection("mhc"), 256, 128, seed=0)
+    body = ModelConfig(blocks=1, dim=64, heads=4)
+    model = make_model(Config(connection=connection("mhc"), model=body), seed=0)
     for name, parameter in model.body_parameters():
         if parameter.dim() == 2:
             assert parameter.std().item() == pytest.approx(0.02, rel=0.03), name

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mhc_repro.config import ModelConfig
+from mhc_repro.config import Config, DataConfig, ModelConfig
 from mhc_repro.linear import TOKENS, linear
 from mhc_repro.schema import UNITS
 from mhc_repro.training import data, runtime, trainer
@@ -189,8 +189,8 @@ def test_a_step_that_is_no_number_leaves_weights_and_optimiser_as_they_were(star
 @pytest.mark.parametrize("name", ARM_NAMES)
 def test_no_parameter_goes_without_a_gradient(connection, name):
     """Several processes that train a run together would wait for it for ever."""
-    arm = connection(name)
-    model = make_model(ModelConfig(blocks=2, dim=8, heads=2), arm, 17, 6, seed=0)
+    body, data = ModelConfig(blocks=2, dim=8, heads=2), DataConfig(vocab=17, sequence=6)
+    model = make_model(Config(connection=connection(name), model=body, data=data), seed=0)
     model(torch.arange(12).view(2, 6)).square().sum().backward()
     assert [each for each, parameter in model.named_parameters() if parameter.grad is None] == []
 

@@ -22,6 +22,10 @@ from mhc_repro.connections.mixing.base import (
 )
 from mhc_repro.errors import UserError
 
+LARGEST = (
+    2.0**14
+)  # of a skew matrix: beyond it float32 has no inverse that is orthogonal, and from 1e8 on none
+
 
 def skew(numbers: Tensor, m: int) -> Tensor:
     """Fill W = Z - Z^T from the numbers of Z above the diagonal, row by row: (m (m - 1) / 2, N) -> (N, m, m)."""
@@ -32,7 +36,11 @@ def skew(numbers: Tensor, m: int) -> Tensor:
 
 
 def cayley(generator: Tensor) -> Tensor:
-    """Return (I + W) (I - W)^-1, orthogonal for skew W: (N, m, m) -> (N, m, m)."""
+    """Return (I + W) (I - W)^-1, orthogonal for skew W: (N, m, m) -> (N, m, m).
+
+    An entry beyond LARGEST counts as that: it turns its plane by half a turn, to within 2 / LARGEST.
+    """
+    generator = generator.clamp(-LARGEST, LARGEST)
     eye = torch.eye(generator.shape[-1], dtype=generator.dtype, device=generator.device)
     # inv would wait for a GPU to say whether there is an inverse, which there always is.
     return 2 * torch.linalg.inv_ex(eye - generator).inverse - eye

@@ -8,7 +8,7 @@ nothing is typed in again, and what is found is what is applied, in the order in
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,6 @@ from torch import Tensor, nn
 from mhc_repro.connections.base import Maps
 from mhc_repro.connections.wide import wide
 from mhc_repro.errors import UserError
-
-Undo = Callable[[], None]
 
 
 @dataclass
@@ -91,8 +89,8 @@ class Adapter(ABC):
         return True
 
     @abstractmethod
-    def attach(self, module: nn.Module, watch: Watch) -> Undo:
-        """Let `watch` see the module's calls; return what undoes it."""
+    def attach(self, module: nn.Module, watch: Watch, undo: ExitStack) -> None:
+        """Let `watch` see the module's calls until `undo` is closed."""
 
     def arm(self, module: nn.Module) -> str:
         """Name the arm that this module is."""
@@ -103,39 +101,32 @@ class Adapter(ABC):
         return (p for name, p in module.named_parameters() if not name.startswith("branch."))
 
 
-def shadow(module: nn.Module, name: str, method: Callable[..., Any]) -> Undo:
-    """Let `method` stand in for the module's own method of that name; return what undoes it."""
-    before = module.__dict__.get(name)
+def overhear(module: nn.Module, name: str, look: Callable[..., None], undo: ExitStack) -> None:
+    """Call `look`, without gradients, with what each call of a method made and with what it was given."""
+    original, before = getattr(module, name), module.__dict__.get(name)
+
+    def method(*args: Any, **kwargs: Any) -> Any:
+        made = original(*args, **kwargs)
+        with torch.no_grad():
+            look(made, *args, **kwargs)
+        return made
+
     module.__dict__[name] = method
-
-    def undo() -> None:
-        if before is None:
-            module.__dict__.pop(name, None)
-        else:
-            module.__dict__[name] = before
-
-    return undo
+    if before is None:
+        undo.callback(module.__dict__.pop, name, None)
+    else:
+        undo.callback(module.__dict__.__setitem__, name, before)
 
 
-def all_of(*undo: Undo) -> Undo:
-    """Return what undoes them all."""
-
-    def undo_all() -> None:
-        for each in undo:
-            each()
-
-    return undo_all
-
-
-@contextmanager
-def kept_output(norm: nn.Module) -> Iterator[list[Tensor]]:
-    """Keep what the norm makes while this lasts."""
+def last_output(norm: nn.Module, undo: ExitStack) -> list[Tensor]:
+    """Return a list that holds what the norm made last."""
     kept: list[Tensor] = []
-    handle = norm.register_forward_hook(lambda _, __, output: kept.append(output.detach()))
-    try:
-        yield kept
-    finally:
-        handle.remove()
+
+    def keep(_: nn.Module, __: Any, output: Tensor) -> None:
+        kept[:] = [output.detach()]
+
+    undo.callback(norm.register_forward_hook(keep).remove)
+    return kept
 
 
 def of_units(norm: nn.Module, normed: Tensor, streams: Tensor, call: Callable[[Tensor], Any]) -> Any:

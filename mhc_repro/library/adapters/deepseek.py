@@ -4,22 +4,14 @@ Both hold `comb`, with which out_i = sum_j comb[j, i] x_j: H_res transposed. Pub
 it stands, which the monitor finds out from the streams.
 """
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mhc_repro.library.adapters.base import (
-    Adapter,
-    Sighting,
-    Undo,
-    Watch,
-    all_of,
-    maps_of,
-    of_units,
-    shadow,
-)
+from mhc_repro.library.adapters.base import Adapter, Sighting, Watch, last_output, maps_of, of_units, overhear
 
 EPS = 1e-6  # of the reference, where a module does not say its own
 
@@ -37,17 +29,13 @@ class DeepseekV4(Adapter):
     def counts(self, module: nn.Module) -> bool:
         return type(module).__name__ == "DeepseekV4HyperConnection" and hasattr(module, "input_norm")
 
-    def attach(self, module: Any, watch: Watch) -> Undo:
+    def attach(self, module: Any, watch: Watch, undo: ExitStack) -> None:
         look = self._mixed if self.counts(module) else self._joined
-        normed: list[Tensor] = []
-        return all_of(
-            module.input_norm.register_forward_hook(
-                lambda _, __, output: normed.append(output.detach())
-            ).remove,
-            module.register_forward_hook(
-                lambda _, given, output: look(module, given[0].detach(), normed.pop(), output, watch)
-            ).remove,
+        normed = last_output(module.input_norm, undo)
+        hook = module.register_forward_hook(
+            lambda _, given, output: look(module, given[0].detach(), normed[0], output, watch)
         )
+        undo.callback(hook.remove)
 
     @torch.no_grad()
     def _mixed(
@@ -85,55 +73,28 @@ class DeepseekReference(Adapter):
     def counts(self, module: nn.Module) -> bool:
         return all(callable(getattr(type(module), name, None)) for name in ("hc_pre", "hc_post"))
 
-    def attach(self, module: nn.Module, watch: Watch) -> Undo:
-        if not self.counts(module):
-            return shadow(module, "hc_head", self._head(module, watch))
+    def attach(self, module: nn.Module, watch: Watch, undo: ExitStack) -> None:
         under_way: list[Sighting] = []
-        return all_of(
-            shadow(module, "hc_pre", self._pre(module, watch, under_way)),
-            shadow(module, "hc_post", self._post(module, watch, under_way)),
-        )
+
+        def pre(made: Any, x: Tensor, fn: Tensor, scale: Tensor, base: Tensor) -> None:
+            n, lead = x.shape[-2], x.shape[:-2]
+            before, write, comb = (watch.pick(each.detach(), len(lead)) for each in (x, *made[1:]))
+            maps = maps_of(weights_of(module, before, fn[:n], scale[0], base[:n]), write, comb.mT)
+            under_way.append(watch.saw(lead, Sighting(maps, before, doubly_stochastic=True)))
+
+        def post(made: Tensor, *_: Any, **__: Any) -> None:
+            under_way.pop().after = watch.pick(made.detach(), made.dim() - 2)
+
+        def head(_: Any, x: Tensor, fn: Tensor, scale: Tensor, base: Tensor) -> None:
+            last = watch.pick(x.detach(), x.dim() - 2)
+            watch.joined(last, weights_of(module, last, fn, scale, base).T)
+
+        looks = {"hc_pre": pre, "hc_post": post} if self.counts(module) else {"hc_head": head}
+        for name, look in looks.items():
+            overhear(module, name, look, undo)
 
     def parameters(self, module: nn.Module) -> Any:
         return (p for name, p in module.named_parameters() if "hc_" in name)
-
-    def _pre(self, module: Any, watch: Watch, under_way: list[Sighting]) -> Any:
-        original = module.hc_pre
-
-        def hc_pre(x: Tensor, fn: Tensor, scale: Tensor, base: Tensor) -> Any:
-            made = original(x, fn, scale, base)
-            with torch.no_grad():
-                n = x.shape[-2]
-                lead = x.shape[:-2]
-                before, write, comb = (watch.pick(each.detach(), len(lead)) for each in (x, *made[1:]))
-                read = weights_of(module, before, fn[:n], scale[0], base[:n])
-                maps = maps_of(read, write, comb.mT)
-                under_way.append(watch.saw(lead, Sighting(maps, before, doubly_stochastic=True)))
-            return made
-
-        return hc_pre
-
-    def _post(self, module: Any, watch: Watch, under_way: list[Sighting]) -> Any:
-        original = module.hc_post
-
-        def hc_post(y: Tensor, streams: Tensor, post: Tensor, comb: Tensor) -> Tensor:
-            made: Tensor = original(y, streams, post, comb)
-            under_way.pop().after = watch.pick(made.detach(), made.dim() - 2)
-            return made
-
-        return hc_post
-
-    def _head(self, module: Any, watch: Watch) -> Any:
-        original = module.hc_head
-
-        def hc_head(x: Tensor, fn: Tensor, scale: Tensor, base: Tensor) -> Tensor:
-            with torch.no_grad():
-                last = watch.pick(x.detach(), x.dim() - 2)
-                watch.joined(last, weights_of(module, last, fn, scale, base).T)
-            made: Tensor = original(x, fn, scale, base)
-            return made
-
-        return hc_head
 
 
 def weights_of(module: Any, streams: Tensor, fn: Tensor, scale: Tensor, base: Tensor) -> Tensor:

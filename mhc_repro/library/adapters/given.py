@@ -1,13 +1,14 @@
 """Maps as a function of the user's returns them: (module, inputs, outputs) -> (H_pre, H_post, H_res)."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mhc_repro.errors import UserError
-from mhc_repro.library.adapters.base import Adapter, Sighting, Undo, Watch, maps_of
+from mhc_repro.library.adapters.base import Adapter, Sighting, Watch, maps_of
 
 MapsOf = Callable[[nn.Module, tuple[Any, ...], Any], tuple[Tensor, Tensor, Tensor]]
 
@@ -27,11 +28,12 @@ class Given(Adapter):
     def parameters(self, module: nn.Module) -> Iterator[nn.Parameter]:
         return module.parameters(recurse=False)
 
-    def attach(self, module: nn.Module, watch: Watch) -> Undo:
-        return module.register_forward_hook(
+    def attach(self, module: nn.Module, watch: Watch, undo: ExitStack) -> None:
+        hook = module.register_forward_hook(
             lambda _, args, kwargs, output: self._look(module, (*args, *kwargs.values()), output, watch),
             with_kwargs=True,
-        ).remove
+        )
+        undo.callback(hook.remove)
 
     @torch.no_grad()
     def _look(self, module: nn.Module, inputs: tuple[Any, ...], outputs: Any, watch: Watch) -> None:

@@ -1,5 +1,6 @@
 """The connections of this package, wrapped, injected or in its own Transformer."""
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from mhc_repro.connections.base import NOTHING, Connection, Maps, Passed
 from mhc_repro.connections.exponent import multiplied_out
 from mhc_repro.connections.wide import wide
-from mhc_repro.library.adapters.base import Adapter, Sighting, Undo, Watch
+from mhc_repro.library.adapters.base import Adapter, Sighting, Watch
 from mhc_repro.library.wrapping import Reduce
 
 
@@ -26,24 +27,21 @@ class Ours(Adapter):
     def arm(self, module: nn.Module) -> str:
         return str(module.config.name) if isinstance(module, Connection) else self.name
 
-    def attach(self, module: Any, watch: Watch) -> Undo:
+    def attach(self, module: Any, watch: Watch, undo: ExitStack) -> None:
         if isinstance(module, Reduce):
-            return module.register_forward_pre_hook(
-                lambda _, given: self._joined(module, given, watch)
-            ).remove
-        return module.register_forward_hook(
-            lambda _, given, passed: self._passed(module, given, passed, watch)
-        ).remove
+            hook = module.register_forward_pre_hook(lambda _, given: self._joined(module, given, watch))
+        else:
+            hook = module.register_forward_hook(
+                lambda _, given, passed: self._passed(module, given, passed, watch)
+            )
+        undo.callback(hook.remove)
 
     @torch.no_grad()
     def _passed(self, module: Connection, given: tuple[Any, ...], passed: Passed, watch: Watch) -> None:
         streams, carry = given[0], given[2] if len(given) > 2 else NOTHING
-        states = (
-            multiplied_out(streams, carry.exponent),
-            multiplied_out(passed.streams, passed.carry.exponent),
-        )
         maps = Maps(*(watch.pick(each.detach().movedim(-1, 0)).movedim(0, -1) for each in passed.maps))
-        before, after = (watch.pick(state.detach(), 2) for state in states)
+        states = ((streams, carry), (passed.streams, passed.carry))
+        before, after = (watch.pick(multiplied_out(x, of.exponent).detach(), 2) for x, of in states)
         slope = module.gate_slope(passed.maps)
         sighting = Sighting(maps, before, after, slope, module.detached, *module.known)
         watch.saw(streams.shape[:2], sighting)
