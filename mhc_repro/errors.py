@@ -1,6 +1,8 @@
-"""The one exception that stands for a mistake of the user's, and how much is kept of anybody else's error."""
+"""The one exception that stands for a mistake of the user's, its words, and how much is kept of other errors."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 SCREEN, WIDTH, LINE = 40, 160, 300  # lines, characters of each; characters of a single line
 
@@ -12,6 +14,21 @@ class UserError(Exception):
 def unusable(file: Path, why: str) -> UserError:
     """Return the error for a file of the checkout that does not hold what it should."""
     return UserError(f"{file}: {why}; mend it, or git checkout {file}")
+
+
+def assignment(key: str, value: Any) -> str:
+    """Write an override as one would type it."""
+    return f"{key}={_typed(value)}"
+
+
+def _typed(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{_typed(each)}' for key, each in value.items())}}}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{','.join(map(_typed, value))}]"
+    return str(value)
 
 
 def one_line(text: object) -> str:

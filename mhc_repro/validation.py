@@ -5,14 +5,14 @@ checks its own forms of H_res. What is left are fields that only fit together.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from operator import attrgetter
 from typing import Any
 
 from mhc_repro import world
 from mhc_repro.config import TRACKERS, Config, ConnectionConfig, OptimConfig, rules
-from mhc_repro.errors import UserError
+from mhc_repro.errors import UserError, assignment
 from mhc_repro.places import LOCAL, is_recorded, results_root
 from mhc_repro.reasons import REASONS
 from mhc_repro.rules import folder, some_of
@@ -62,11 +62,6 @@ def _check_ranges(config: Config, keys: Iterable[str]) -> None:
         rule, value = RULES[key], attrgetter(key)(config)
         if not rule.holds(value):
             raise _wrong(key, value, f"must be {rule.allowed}", attrgetter(key)(defaults))
-
-
-def assignment(key: str, value: Any) -> str:
-    """Write an override as one would type it."""
-    return f"{key}={_text(value)}"
 
 
 def _wrong(key: str, value: Any, why: str, example: Any) -> UserError:
@@ -213,13 +208,3 @@ def _check_tracker(track: str | None) -> None:
     if track and (found is None or found.origin is None):  # the latter of a mere folder called so
         why = f"the package {TRACKERS[track]} is not installed: pip install -e '.[tracking]', or leave it out"
         raise _wrong("runtime.track", track, why, None)
-
-
-def _text(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    if isinstance(value, Mapping):
-        return f"{{{','.join(f'{key}:{_text(each)}' for key, each in value.items())}}}"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return f"[{','.join(map(_text, value))}]"
-    return str(value)

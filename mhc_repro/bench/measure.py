@@ -62,10 +62,7 @@ def ratios(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
 def counted(config: Config) -> dict[str, int]:
     """Count FLOPs and bytes that the connection adds to a step."""
     shape = config.connection, config.model, config.data
-    return {
-        "extra_flops": counts.connection_flops(*shape),
-        "extra_bytes": counts.connection_bytes(*shape),
-    }
+    return {"extra_flops": counts.connection_flops(*shape), "extra_bytes": counts.connection_bytes(*shape)}
 
 
 def measure(baseline: Config, arms: Mapping[str, Config], rounds: int, say: Say) -> dict[str, Any]:

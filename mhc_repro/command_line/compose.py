@@ -29,10 +29,10 @@ from mhc_repro.cache import cache_directory
 from mhc_repro.command_line import launcher, mistakes
 from mhc_repro.command_line.sweep import Sweep
 from mhc_repro.config import Config, ConnectionConfig
-from mhc_repro.errors import UserError
+from mhc_repro.errors import UserError, assignment
 from mhc_repro.places import LOCAL, checkout, is_recorded, results_root
 from mhc_repro.training import given as corpora
-from mhc_repro.validation import assignment, validate
+from mhc_repro.validation import validate
 
 CONF = checkout() / "conf"
 NAME = "config"

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from mhc_repro.config import Config, dotted
-from mhc_repro.validation import assignment
+from mhc_repro.errors import assignment
 
 SEE_ALL = "see all settings with --cfg job"
 WORDS: dict[Any, str] = {

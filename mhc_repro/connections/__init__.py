@@ -12,15 +12,7 @@ from mhc_repro.connections.hyper import HyperConnection
 from mhc_repro.connections.outputs import OutputsConnection
 from mhc_repro.connections.residual import ResidualConnection
 
-__all__ = [
-    "KINDS",
-    "Carry",
-    "Connection",
-    "Maps",
-    "build",
-    "make_expansion",
-    "make_reduction",
-]
+__all__ = ["KINDS", "Carry", "Connection", "Maps", "build", "make_expansion", "make_reduction"]
 
 
 # What `connection.kind` names; each makes, checks and counts its own.

@@ -54,10 +54,7 @@ class Pace:
 
 def plan(configs: Sequence[Config]) -> list[Planned]:
     """Return the runs that `configs` stand for, each once, in the order given."""
-    directories = {}
-    for config in configs:
-        run = RunDirectory.of(config)
-        directories[run.path] = (run, config)
+    directories = {run.path: (run, config) for config in configs for run in [RunDirectory.of(config)]}
     roots = dict.fromkeys(results_root(r) for r in (*(c.runtime.results for c in configs), *DEFAULT_ROOTS))
     paces = [pace for root in roots for run in read_runs(root) if (pace := _pace(run)) is not None]
     here = cpu_model()

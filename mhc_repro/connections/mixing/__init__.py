@@ -25,7 +25,7 @@ from mhc_repro.connections.mixing.scaled import (
     SwitchedMarginals,
 )
 from mhc_repro.connections.mixing.transport import Transport
-from mhc_repro.errors import UserError
+from mhc_repro.errors import UserError, assignment
 
 __all__ = ["MIXINGS", "Mixing", "make_mixing"]
 
@@ -63,19 +63,16 @@ def make_kind(settings: Mapping[str, Any], kinds: Mapping[str, type], n: int) ->
     settings = dict(settings)
     kind = settings.pop("kind", None)
     if not isinstance(kind, str) or kind not in kinds:
-        raise UserError(
-            f"connection.mixing.kind={_typed(kind)}: {_allowed('choose one of', str(kind), kinds)}"
-        )
+        told = assignment("connection.mixing.kind", kind)
+        raise UserError(f"{told}: {_allowed('choose one of', str(kind), kinds)}")
     known = {f.name: f for f in fields(kinds[kind]) if f.init and f.name != "n"}
     for name, value in settings.items():
+        told = assignment(f"connection.mixing.{name}", value)
         if name not in known:
-            has = f"connection.mixing of kind {kind} has"
-            raise UserError(f"connection.mixing.{name}={_typed(value)}: {_allowed(has, name, known)}")
+            raise UserError(f"{told}: {_allowed(f'connection.mixing of kind {kind} has', name, known)}")
         if not _fits(value, known[name]):
-            raise UserError(
-                f"connection.mixing.{name}={_typed(value)}: must be finite and of the form of its default, "
-                f"connection.mixing.{name}={_typed(known[name].default)}"
-            )
+            usual = assignment(f"connection.mixing.{name}", known[name].default)
+            raise UserError(f"{told}: must be finite and of the form of its default, {usual}")
     hashable = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
     return kinds[kind](n=n, **hashable)
 
@@ -96,12 +93,6 @@ def _is_like(value: object, default: object) -> bool:
     if isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool):
         return isfinite(value)
     return type(value) is type(default)
-
-
-def _typed(default: object) -> str:
-    if default is None:
-        return "null"
-    return str(list(default) if isinstance(default, tuple) else default).replace(" ", "")
 
 
 def _allowed(what: str, value: str, allowed: Iterable[str]) -> str:
