@@ -23,12 +23,10 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as experiments/train.py; read when torch loads
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 import beside  # noqa: F401
-from mhc_repro.analysis.tables import overhead
+from mhc_repro.analysis.tables import overhead, stability
 from mhc_repro.bench import records
 from mhc_repro.command_line import compose
 from mhc_repro.command_line.entry import Parser, exit_code
@@ -168,13 +166,8 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def _show(record: dict[str, Any]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    frame = overhead.frame(record)
-    for name in frame.columns:
-        table.add_column(name, justify="left" if name == "arm" else "right")
-    for row in frame.itertuples(index=False):
-        table.add_row(*row)
-    console.print(table)
+    shown = stability.Table("", overhead.frame(record), "")
+    console.print(stability.console(shown, console.width))
     console.print(overhead.provenance(record), style="dim", markup=False)
 
 

@@ -63,13 +63,8 @@ def ours(peer: Peer, numbers: Numbers, streams: Tensor) -> Step:
     sizes = [len(part.phi) for part in (module.read, module.write, module.mix)]  # type: ignore[union-attr, arg-type]
     kept: list[Tensor] = []
     with torch.no_grad():
-        parts = zip(
-            ("read", "write", "mix"),
-            numbers.phi.split(sizes),
-            numbers.alpha,
-            numbers.bias.split([N, N, N * N]),
-            strict=True,
-        )
+        names, biases = ("read", "write", "mix"), numbers.bias.split([N, N, N * N])
+        parts = zip(names, numbers.phi.split(sizes), numbers.alpha, biases, strict=True)
         for name, phi, alpha, bias in parts:
             part: Any = getattr(module, name)
             part.phi.copy_(phi)
@@ -210,14 +205,10 @@ def head_difference() -> float:
 
     streams = torch.randn(TOKENS, N, DIM, generator=torch.Generator().manual_seed(1))
     numbers = drawn(N * DIM, wide=False)
-    theirs, here = (
-        DeepseekV4HyperHead(of_transformers()),
-        make_reduction(connection_config("deepseek_v4"), DIM, 2),
-    )
-    values = numbers.phi[:N], numbers.alpha[0], numbers.bias[:N]
-    for name, own, value in zip(
-        ("hc_fn", "hc_scale", "hc_base"), ("phi", "alpha", "bias"), values, strict=True
-    ):
+    theirs = DeepseekV4HyperHead(of_transformers())
+    here = make_reduction(connection_config("deepseek_v4"), DIM, 2)
+    values = {"phi": numbers.phi[:N], "alpha": numbers.alpha[0], "bias": numbers.bias[:N]}
+    for name, (own, value) in zip(("hc_fn", "hc_scale", "hc_base"), values.items(), strict=True):
         getattr(theirs, name).copy_(value)
         getattr(here, own).copy_(value)
     expected = theirs(streams[None])

@@ -6,9 +6,7 @@ python experiments/report.py --root results/local --study quick --no-readme --co
 """
 
 import argparse
-import os
 import sys
-from pathlib import Path
 
 from rich.console import Console
 
@@ -17,6 +15,7 @@ from mhc_repro.analysis import labels, report
 from mhc_repro.analysis.tables import stability
 from mhc_repro.bench import records
 from mhc_repro.command_line.entry import Faults, Parser, exit_code, tell
+from mhc_repro.command_line.listing import shown
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.comparison import Studies, read_studies
 from mhc_repro.runs import LOCAL, RECORDED, results_root
@@ -49,7 +48,7 @@ def _run(options: argparse.Namespace) -> int:
         if faults:  # what is there was made with them
             return tell(faults)
         problem = report.compare(report.render(root, found, with_pages), root)
-        print(f"verify: {problem or f'{_shown(root)} and its report agree, byte for byte'}")
+        print(f"verify: {problem or f'{shown(root)} and its report agree, byte for byte'}")
         return 1 if problem else 0
     found = read_studies(root, options.study, faults.__setitem__)
     code = tell(faults)
@@ -66,9 +65,9 @@ def _run(options: argparse.Namespace) -> int:
         changed = report.write(texts, root) + report.prune(texts, root)
     if options.console:
         _print(found)
-        print(*(_shown(root / name) for name in texts if name.endswith((".svg", ".md"))), sep="\n")
+        print(*(shown(root / name) for name in texts if name.endswith((".svg", ".md"))), sep="\n")
     else:
-        print(f"report: {len(texts)} files, {len(changed)} changed", *map(_shown, changed), sep="\n  ")
+        print(f"report: {len(texts)} files, {len(changed)} changed", *map(shown, changed), sep="\n  ")
     return code
 
 
@@ -82,12 +81,6 @@ def _print(found: Studies) -> None:
         for each in of_study:
             setting = f"{each.study}: {labels.protocol(each)}; {labels.seeds_text(each)}"
             console.print(setting, style="dim")
-
-
-def _shown(path: Path) -> str:
-    path = Path(os.path.normpath(path))
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 if __name__ == "__main__":

@@ -82,9 +82,8 @@ def _check_body(config: Config) -> None:
         why = "a head of one feature has nothing left behind a LayerNorm"
         raise _wrong("model.qk_norm", True, why, f"false, or model.heads={max(1, heads // 2)}")
     if config.model.norm == "post" and config.connection.kind in ("history", "outputs"):
-        raise _wrong(
-            "model.norm", "post", "its older states would be normalised at every sub-layer again", "pre"
-        )
+        why = "its older states would be normalised at every sub-layer again"
+        raise _wrong("model.norm", "post", why, "pre")
     if config.model.norm == "post" and config.connection.exponent:
         raise _wrong("model.norm", "post", "bounds the streams itself; connection.exponent is for", "pre")
     if config.train.precision == "float64" and config.runtime.device == "mps":

@@ -40,6 +40,7 @@ from mhc_repro.runs import ENDED, Run, checkout
 FORMS = ("range", "size", "each", "mean", "smallest", "largest", "pairs")
 COUNTS = ("settings", "settings above", "settings below", "settings even", "settings decided")
 RATE, SENSITIVITY = "rate", "sensitivity"
+NAMES = (RATE, SENSITIVITY, *LEDGER)
 AT = {"best": Sweep.at_best, "one rate": Sweep.at_one_rate}
 BySeed = Callable[[str], dict[int, float]]  # an arm's numbers in a setting
 _EXPRESSION = re.compile(
@@ -61,11 +62,7 @@ def number(expression: str, studies: Studies, front: Sequence[Comparison], root:
         return _runs(expression, studies)
     asked = _EXPRESSION.fullmatch(expression.strip())
     form = (asked["form"] or "range") if asked else ""
-    if (
-        asked is None
-        or asked["quantity"] not in (RATE, SENSITIVITY, *LEDGER)
-        or form not in (*FORMS, *COUNTS)
-    ):
+    if asked is None or asked["quantity"] not in NAMES or form not in (*FORMS, *COUNTS):
         raise UserError(
             f"<!-- n:{expression} -->: write QUANTITY ARM [- ARM] [in STUDY]: FORM with a quantity of "
             f"mhc_repro/evidence/ledger.py and a form of {', '.join((*FORMS, *COUNTS))}"

@@ -85,7 +85,7 @@ def held_out(run: Run) -> str:
 
 def differences(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:
     """Return the settings in which two runs differ, as dotted keys with both values; None where one has none."""
-    left, right = (_settings(run) for run in (a, b))
+    left, right = ({"study": run.study, "seed": run.seed, **settings(run)} for run in (a, b))
     keys = dict.fromkeys([*left, *right])
     return {key: (left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)}
 
@@ -104,7 +104,3 @@ def paired(a: Run, b: Run) -> str:
         f"paired on {len(gap)} batches; on the last {len(last)}, train loss B - A is {last.mean():+.3g} nats on "
         f"average, and B is lower on {100 * (last < 0).mean():.0f} %; one seed is no claim"
     )
-
-
-def _settings(run: Run) -> dict[str, Any]:
-    return {"study": run.study, "seed": run.seed, **settings(run)}

@@ -1,6 +1,7 @@
 """Runs as a table of the terminal's: all of them, or those that did not finish."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ def overview(runs: Sequence[Run]) -> Table:
     )
     for run in runs:
         made.add_row(
-            folder(run),
+            shown(run.path.parent),
             run.run_id,
             run.state,
             run.progress,
@@ -65,7 +66,7 @@ def unfinished(run: Run) -> str:
     """Say why a run ended before its time, and behind it the file that keeps what it said."""
     why = run.status.get("message") or "ended without a word"
     log = run.status.get("log") or run.path / "train.log"  # paths are long, and there to be copied: no table
-    return f"{folder(run)}/{run.run_id}  {run.state} at {run.progress}: {why}\n  {log}"
+    return f"{shown(run.path)}  {run.state} at {run.progress}: {why}\n  {log}"
 
 
 def read(root: str | None, faults: Faults) -> list[Run]:
@@ -80,10 +81,10 @@ def read(root: str | None, faults: Faults) -> list[Run]:
     return [run for of_root in found for run in of_root]
 
 
-def folder(run: Run) -> str:
-    """Return where a run stands, which tells a recorded one from one's own of the same study."""
-    found, here = run.path.parent, Path.cwd()
-    return str(found.relative_to(here) if found.is_relative_to(here) else found)
+def shown(path: Path) -> str:
+    """Return a path as it is seen from here: where a run stands tells a recorded one from one's own."""
+    path, here = Path(os.path.normpath(path)), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def table(*columns: str) -> Table:

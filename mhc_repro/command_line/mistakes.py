@@ -67,7 +67,8 @@ def explain(error: Exception, overrides: list[str], loader: ConfigLoader, name: 
         return f"{place}: {one_line(error)}" if place else one_line(error)
     key = cause.full_key.partition("[")[0]
     file = re.match(r"In '(.+?)'", str(error))
-    line = f"{file[1]}.yaml" if file else _guilty(key, parsed) or key
+    typed = (each.input_line for each in reversed(parsed) if f"{each.key_or_group}.".startswith(f"{key}."))
+    line = f"{file[1]}.yaml" if file else next(typed, None) or key  # of several the last one counts
     base = _base(groups, loader, name)
     if isinstance(cause, ConfigKeyError | AttributeError):
         swept = any(each.is_sweep_override() for each in groups)
@@ -174,13 +175,6 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _guilty(full_key: str, parsed: list[Override]) -> str | None:
-    for each in reversed(parsed):  # the last one counts
-        if each.key_or_group == full_key or each.key_or_group.startswith(f"{full_key}."):
-            return each.input_line
-    return None
 
 
 def _base(groups: list[Override], loader: ConfigLoader, name: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ The probe multiplies per token and averages last. Here the same products are for
 so that one sees what averaging first would have given.
 """
 
+from itertools import accumulate
 from math import isqrt
 
 import numpy as np
@@ -34,18 +35,12 @@ def token_matrices(run: Run, step: int) -> np.ndarray:
 
 def forward(h_res: np.ndarray) -> np.ndarray:
     """Multiply H_l ... H_1 for every l: (L, ..., n, n) -> (L, ..., n, n)."""
-    products = [h_res[0]]
-    for each in h_res[1:]:
-        products.append(each @ products[-1])
-    return np.stack(products)
+    return np.stack([*accumulate(h_res, lambda product, each: each @ product)])
 
 
 def backward(h_res: np.ndarray) -> np.ndarray:
     """Multiply H_L ... H_l for every l: (L, ..., n, n) -> (L, ..., n, n)."""
-    products = [h_res[-1]]
-    for each in h_res[-2::-1]:
-        products.append(products[-1] @ each)
-    return np.stack(products[::-1])
+    return np.stack([*accumulate(h_res[::-1], np.matmul)][::-1])
 
 
 def amax(h_res: np.ndarray, direction: str) -> np.ndarray:

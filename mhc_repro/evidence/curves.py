@@ -28,12 +28,8 @@ def gaps(runs: Sequence[Run], baseline: Sequence[Run], key: str) -> dict[int, pd
 
 def by_layer(runs: Sequence[Run], key: str) -> dict[int, pd.DataFrame]:
     """Read a gain of each run: a row per sub-layer, a column per probed step."""
-    tables = {run.seed: run.gains for run in runs}
-    return {
-        seed: table.pivot(index="layer", columns="step", values=key)
-        for seed, table in tables.items()
-        if key in table
-    }
+    known = [run for run in runs if key in run.gains]
+    return {run.seed: run.gains.pivot(index="layer", columns="step", values=key) for run in known}
 
 
 def mean(curves: Curves) -> pd.Series | None:

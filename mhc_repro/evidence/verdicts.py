@@ -98,7 +98,8 @@ def judge(
     }
     settled = any(fixed.values())
     h_res = np.stack(late["h_single"].to_list()) if "h_single" in late else None
-    vertex = None if h_res is None else not settled and _from_vertex(h_res) < limits.vertex
+    corner = None if h_res is None else float(np.minimum(np.abs(h_res), np.abs(1 - h_res)).max())
+    vertex = None if corner is None else not settled and corner < limits.vertex
     move = _largest_move(gains, late) if moving and h_res is not None else None
     found = {
         "streams_never_separated": alike or (separated if separated or alike is False else None),
@@ -123,10 +124,6 @@ def _sorted(found: Mapping[str, bool | None], arm: Mapping[str, Any]) -> Verdict
         tuple(code for code, holds in found.items() if holds and code in expects),
         tuple(code for code, holds in found.items() if holds is None),
     )
-
-
-def _from_vertex(h_res: np.ndarray) -> float:
-    return float(np.minimum(np.abs(h_res), np.abs(1 - h_res)).max())
 
 
 def _largest_move(gains: pd.DataFrame, late: pd.DataFrame) -> float:

@@ -85,10 +85,8 @@ def parameter_groups(
     by rate x weight_decay a step (as in training/optim.py of the suite).
     """
     embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-    own = {id(p) for m in model.modules() if isinstance(m, connections.Connection) for p in m.parameters()}
-    for each in model.modules():
-        if isinstance(each, Expand | Reduce):
-            own |= {id(p) for p in each.parameters()}
+    parts = connections.Connection | Expand | Reduce
+    own = {id(p) for m in model.modules() if isinstance(m, parts) for p in m.parameters()}
     members: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         is_own = id(parameter) in own

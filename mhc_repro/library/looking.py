@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mhc_repro.errors import UserError
 from mhc_repro.library.adapters import Watch
-from mhc_repro.library.finding import Found, is_compiled
+from mhc_repro.library.finding import Found, inner, is_compiled
 from mhc_repro.library.quiet import call_of, evaluating
 from mhc_repro.measurement.jacobian import power_gains
 
@@ -19,14 +19,10 @@ class Looks:
     """Shows `digest` what adapters saw of a forward; of a compiled model, in one more on the same inputs."""
 
     def __init__(
-        self,
-        outer: nn.Module,
-        model: nn.Module,
-        found: Sequence[Found],
-        tokens: int | None,
-        digest: Callable[[Watch], None],
+        self, outer: nn.Module, found: Sequence[Found], tokens: int | None, digest: Callable[[Watch], None]
     ) -> None:
-        self.outer, self.model, self.found, self.tokens, self.digest = outer, model, found, tokens, digest
+        self.outer, self.model = outer, inner(outer)
+        self.found, self.tokens, self.digest = found, tokens, digest
         self.compiled = is_compiled(outer)
         self.inputs: Any = None  # of the last forward that was seen
         self.shape: tuple[int, ...] = ()  # of its first tensor, two axes

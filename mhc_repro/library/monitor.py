@@ -79,7 +79,7 @@ class GainMonitor:
         self.every, self.done = every, start
         self.outer, self.model = model, inner(model)
         self.found: list[Found] = find(self.model, adapters or {})
-        self.looks = Looks(model, self.model, self.found, tokens, self._digest)
+        self.looks = Looks(model, self.found, tokens, self._digest)
         self.probe = self.looks.inputs = probe
         if jacobian is not None and (isinstance(jacobian, str) or len(jacobian) != 2):
             raise UserError(f"jacobian={jacobian!r}: must be two names of modules, first and last")

@@ -11,6 +11,8 @@ Products are taken per token, then averaged over tokens; the gain is the largest
 (column) sum, signed entries summed as they are. A residual baseline has gain exactly 1 everywhere.
 """
 
+from itertools import accumulate
+
 import torch
 from torch import Tensor
 
@@ -19,18 +21,12 @@ from mhc_repro.schema import GAINS, Row
 
 def composite_forward(h_res: Tensor) -> Tensor:
     """Multiply H_l ... H_1 for every l: (L, ..., n, n) -> (L, ..., n, n)."""
-    products = [h_res[0]]
-    for h in h_res[1:]:
-        products.append(h @ products[-1])
-    return torch.stack(products)
+    return torch.stack([*accumulate(h_res, lambda product, h: h @ product)])
 
 
 def composite_backward(h_res: Tensor) -> Tensor:
     """Multiply H_L ... H_l for every l: (L, ..., n, n) -> (L, ..., n, n)."""
-    products = [h_res[-1]]
-    for h in h_res[:-1].flip(0):
-        products.append(products[-1] @ h)
-    return torch.stack(products).flip(0)
+    return torch.stack([*accumulate(h_res.flip(0), torch.matmul)]).flip(0)
 
 
 def amax_gain(matrix: Tensor, summed: int = -1) -> Tensor:

@@ -14,7 +14,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -107,12 +107,8 @@ def _first_that_works(scratch: Path, partial: Path) -> None:
 
 def _unpack(source: Path, target: Path | None) -> None:
     """Write what `source` decodes to into `target` (None: only look); ValueError unless it is enwik8."""
-    with _decoded(source) as stream:
-        if target is None:
-            _verify(stream)
-        else:
-            with target.open("wb") as file:
-                _verify(stream, file)
+    with _decoded(source) as stream, target.open("wb") if target else nullcontext() as file:
+        _verify(stream, file)
 
 
 @contextmanager

@@ -75,8 +75,6 @@ def compiles(config: RuntimeConfig, device: torch.device) -> bool:
 
     UserError where runtime.compile=on asks for what cannot be.
     """
-    if config.compile == "off":
-        return False
     fault = why_uncompiled(config, device)
     if config.compile == "on" and fault:
         raise UserError(f"runtime.compile=on: {fault}; use runtime.compile=auto (slower without)")

@@ -42,9 +42,8 @@ def by_depth(comparisons: Sequence[Comparison]) -> Comparison | None:
             arms.setdefault(arm, []).extend(run for run in runs if run.state in ENDED)
     found = {arm: arms[arm] for arm in sorted(arms, key=rank) if arms[arm]}
     runs = [run for of_arm in found.values() for run in of_arm]
-    if len({run.layers for run in runs}) < 2 or any(
-        without(run, SWEPT) != without(runs[0], SWEPT) for run in runs
-    ):
+    alike = all(without(run, SWEPT) == without(runs[0], SWEPT) for run in runs)
+    if len({run.layers for run in runs}) < 2 or not alike:
         return None
     return Comparison(comparisons[0].study, "", found)
 

@@ -84,15 +84,10 @@ def _draw(ax: Axes, arm: str, bits: pd.DataFrame) -> None:
     middle = bits.median(axis=1)
     middle = middle.where(np.isfinite(middle))
     ax.plot(middle.index, middle, **own.line(gid="median", label=label, linewidth=1.0))
-    _cross(ax, arm, bits.eq(inf).sum(axis=1), bits.shape[1])
-
-
-def _cross(ax: Axes, arm: str, lost: pd.Series, seeds: int) -> None:
-    """Draw, for each rate, that runs of an arm were lost, and how many where there are several seeds."""
     place: dict[str, Any] = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points"}
-    look: dict[str, Any] = {"color": style(arm).colour, "gid": "diverged", "ha": "center", "size": 7.5}
-    some = lost[lost > 0]
-    for rate, count in zip(some.index, some, strict=True):
-        drawing.cross(ax, arm, rate, inf, label=drawing.named(arm))
-        if seeds > 1:
-            ax.annotate(f"{count}", (rate, 1.0), (0, -13), **place, **look)
+    words: dict[str, Any] = {"color": own.colour, "gid": "diverged", "ha": "center", "size": 7.5}
+    lost = bits.eq(inf).sum(axis=1)
+    for rate, count in zip(lost.index[lost > 0], lost[lost > 0], strict=True):
+        drawing.cross(ax, arm, rate, inf, label=label)
+        if bits.shape[1] > 1:  # seeds
+            ax.annotate(f"{count}", (rate, 1.0), (0, -13), **place, **words)

@@ -45,7 +45,7 @@ def scaling(record: Record) -> Figure:
         for ax in (top, bottom):
             _log2(ax, sorted(chosen[key].unique()))
     labels = dict.fromkeys(zip(table["connection"], table["n"], strict=True))
-    handles = [Line2D([], [], **_look(*each), label=_label(*each)) for each in labels]
+    handles = [Line2D([], [], **_look(arm, n), label=f"{style(arm).label}, n = {n}") for arm, n in labels]
     handles.append(Line2D([], [], color="0.4", linewidth=0.8, **COUNTED, label="counted work"))
     drawing.legend(figure, handles)
     return figure
@@ -71,10 +71,6 @@ def _look(arm: str, n: Any) -> dict[str, Any]:
     place = int(n).bit_length()  # n tells the colours apart, the arm the dashes
     colour, marker = (several[place % len(several)] for several in (OTHER_COLOURS, OTHER_MARKERS))
     return style(arm).line(color=colour, marker=marker)
-
-
-def _label(arm: str, n: Any) -> str:
-    return f"{style(arm).label}, n = {n}"
 
 
 def _log2(ax: Axes, ticks: list[int]) -> None:

@@ -81,11 +81,8 @@ def table(
         row = shared | {"arm": "order", "published": published}
         for study, names in columns.items():
             seen = orders(quantity, ours[study])
-            pair = (
-                " / ".join(dict.fromkeys(seen)) or cells.DASH,
-                _verdict([each == published for each in seen]),
-            )
-            row |= zip(names, pair, strict=False)
+            shown, holds = " / ".join(dict.fromkeys(seen)), _verdict([each == published for each in seen])
+            row |= zip(names, (shown or cells.DASH, holds), strict=False)
         rows.append(row)
     frame = pd.DataFrame(rows, dtype=object)
     frame["quantity"] = frame["quantity"].where(~frame["quantity"].duplicated(), "")

@@ -92,7 +92,7 @@ def tables(comparisons: Sequence[Comparison]) -> list[Table]:
         *grids,
         Table(STABILITY_TITLE, answers, STABILITY_CAPTION + (f" {cells.KERNEL}" if known else "")),
         Table(differences.TITLE, differences.table(comparisons), differences.CAPTION),
-        *([Table(HEARD_TITLE, heard_columns(found), HEARD_CAPTION)] if known else []),
+        *([Table(HEARD_TITLE, _frame(found, _shown(*HEARD)), HEARD_CAPTION)] if known else []),
         Table(PUBLISHED_TITLE, _frame(found, _shown(*PUBLISHED)), PUBLISHED_CAPTION),
     ]
     return [each for each in every if not each.frame.empty]
@@ -132,11 +132,6 @@ def stability_columns(rows: Sequence[Row]) -> pd.DataFrame:
     own = {"spikes a run (loss + gradient)": _spikes, "status": _status}
     frame = _frame(rows, {LEDGER["bpc"].label: cells.held_out_bpc} | _shown(*STABILITY) | own)
     return cells.without_unknown(frame, *(LEDGER[name].label for name in cells.BESIDE_GAIN))
-
-
-def heard_columns(rows: Sequence[Row]) -> pd.DataFrame:
-    """Build the columns that say what of the depth a net hears, in terms that are no matter of basis."""
-    return _frame(rows, _shown(*HEARD))
 
 
 def _shown(*names: str) -> dict[str, Write]:

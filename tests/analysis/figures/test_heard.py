@@ -125,7 +125,8 @@ def test_bars_are_what_the_table_says_is_lost(listened):
     )
     (ax,) = heard.ablation(study).axes
     assert [text.get_text() for text in ax.get_yticklabels()] == ["baseline", "HC", "mHC, n = 1"]
-    frame = stability.heard_columns(stability.rows([study])).set_index("arm")
+    tables = {each.title: each.frame for each in stability.tables([study])}
+    frame = tables[stability.HEARD_TITLE].set_index("arm")
     heights = set()
     for place, (arm, runs) in enumerate(study.arms.items()):
         for name in ("lost_last_quarter", "lost_last_half"):
