@@ -148,7 +148,7 @@ def _text(numbers: Sequence[float], quantity: Quantity | None, asked: re.Match[s
     return _range({"smallest": [min(sizes)], "largest": [max(sizes)]}.get(form, sizes), decimals)
 
 
-def _range(numbers: Sequence[float], decimals: int) -> str:
+def _range(numbers: Sequence[float], decimals: int | None) -> str:
     ends = (cells.number(end, decimals) for end in (min(numbers), max(numbers)))
     return " to ".join(dict.fromkeys(ends))
 
