@@ -18,7 +18,7 @@ from mhc_repro.command_line.entry import Faults, Parser, exit_code, tell
 from mhc_repro.command_line.listing import shown
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.comparison import Studies, read_studies
-from mhc_repro.runs import LOCAL, RECORDED, results_root
+from mhc_repro.runs import LOCAL, RECORDED, results_root, runs_root
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     if not options.root:
         raise UserError(f"--root: give a folder; the default is {RECORDED}")
-    root = results_root(options.root)
+    root = runs_root(options.root)
     home = root.resolve() == results_root(RECORDED).resolve()
     with_pages = home and not options.no_readme  # the pages speak of recorded runs, never of try-outs
     faults: Faults = {}

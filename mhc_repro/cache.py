@@ -13,7 +13,7 @@ KERNELS = "TORCHINDUCTOR_CACHE_DIR"  # where torch's compiler keeps what it made
 VARIABLE = "MHC_REPRO_CACHE"
 
 
-def expanded(path: str) -> Path:
+def expanded(path: str | os.PathLike[str]) -> Path:
     """Return a path with `~` written out; UserError where nobody is called so or has a home."""
     try:
         return Path(path).expanduser()

@@ -18,6 +18,12 @@ def results_root(results: str) -> Path:
     return checkout() / expanded(results)
 
 
+def runs_root(root: str) -> Path:
+    """Return a folder of studies to read: of a relative path that the checkout lacks, the one here."""
+    place, here = results_root(root), expanded(root).absolute()
+    return here if here.is_dir() and not place.is_dir() else place
+
+
 def is_recorded(root: Path) -> bool:
     """Say whether what is written under a results root would be kept: in RECORDED, and not in LOCAL."""
     recorded, local = (results_root(each).resolve() for each in (RECORDED, LOCAL))

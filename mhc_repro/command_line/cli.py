@@ -67,8 +67,9 @@ def show(args: argparse.Namespace) -> int:
     run = inspection.find(args.name, read(args.root, faults), faults)
     print(f"{run.path}\n\n{yaml.safe_dump(inspection.known(run), sort_keys=False, allow_unicode=True)}")
     rows, units = table("", "", ""), {each.label: each.unit for each in LEDGER.values() if each.unit != "1"}
-    for key, value in {**run.status, "status": run.state, **inspection.numbers(run)}.items():
-        rows.add_row(key.replace("_", " "), _text(value), units.get(key, ""))
+    status = {key.replace("_", " "): value for key, value in (run.status | {"status": run.state}).items()}
+    for key, value in {**status, **inspection.numbers(run)}.items():
+        rows.add_row(key, _text(value), units.get(key, ""))
     for word, meaning in inspection.findings(run):
         rows.add_row(word, meaning)
     for key in ("commit", "dirty", "exact"):

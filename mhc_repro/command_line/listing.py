@@ -15,7 +15,7 @@ from mhc_repro.command_line.entry import Faults, tell
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.arms import rank
 from mhc_repro.evidence.verdicts import verdict
-from mhc_repro.runs import ENDED, Run, plan, read_runs, results_root
+from mhc_repro.runs import ENDED, Run, plan, read_runs, runs_root
 
 WIDE = 200  # columns, where the output is a file or a pipe
 
@@ -72,12 +72,12 @@ def unfinished(run: Run) -> str:
 def read(root: str | None, faults: Faults) -> list[Run]:
     """Read the runs of a results root, by default of both; what cannot be read is put into `faults`."""
     roots = plan.DEFAULT_ROOTS if root is None else (root,)
-    for each in map(results_root, roots):
+    for each in map(runs_root, roots):
         if root is not None and not each.is_dir():
             raise UserError(
                 f"--root {root}: no such folder; the default is {' and '.join(plan.DEFAULT_ROOTS)}"
             )
-    found = (sorted(read_runs(results_root(each), onerror=faults.__setitem__), key=_place) for each in roots)
+    found = (sorted(read_runs(runs_root(each), onerror=faults.__setitem__), key=_place) for each in roots)
     return [run for of_root in found for run in of_root]
 
 

@@ -4,6 +4,7 @@ What the model is, its class and its user's settings, stands in `model.own`. How
 known: it is then 0 in the config, and the status says how many there were.
 """
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -37,7 +38,7 @@ class Record:
 
     def __init__(
         self,
-        out: str,
+        out: str | os.PathLike[str],
         name: str,
         seed: int,
         steps: int | None,
@@ -47,6 +48,8 @@ class Record:
         settings: Mapping[str, Any],
     ) -> None:
         self.folder = cache.expanded(out).absolute()
+        if self.folder.is_file():
+            raise UserError(f"out={out}: is a file; name a folder")
         for key, value in (("name", name), ("out", self.folder.name)):
             if not NAME.holds(value):
                 raise UserError(f"{key}={value}: must be {NAME.allowed}")

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import report
 from mhc_repro import GainMonitor
 from mhc_repro.command_line.cli import main
 from mhc_repro.errors import UserError
@@ -12,10 +13,11 @@ from mhc_repro.runs import read_run
 from own_models import LAYERS, Stack, batches, seeded, train
 
 
-def test_the_run_is_one_that_the_commands_read(watched, tmp_path, capsys):
+def test_the_run_is_one_that_the_commands_read(watched, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     a = watched(seeded(Stack), name="mhc", settings={"lr": 0.01}).run
     b = watched(seeded(lambda: Stack("hc")), name="hc").run
-    root = str(tmp_path / "runs")
+    root = "runs"  # from here, since the checkout has none
     assert main(["ls", "--root", root]) == 0
     listed = capsys.readouterr().out
     assert a.run_id in listed
@@ -24,7 +26,8 @@ def test_the_run_is_one_that_the_commands_read(watched, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "own: Stack, lr=0.01" in shown
     assert not {"dim:", "lr:", "gate:", "steps: 0"} & set(shown.split()), "a setting that nobody saw"
-    assert "gain" in shown
+    assert "max composite gain, fwd" in shown
+    assert "‖H_res − I‖ at the end" in shown
     assert main(["compare", a.run_id, b.run_id, "--root", root]) == 0
     assert "connection.name" in capsys.readouterr().out
     assert a.layers == LAYERS
@@ -34,16 +37,14 @@ def test_the_run_is_one_that_the_commands_read(watched, tmp_path, capsys):
     )
 
 
-def test_the_report_reads_it(watched, tmp_path):
-    from mhc_repro.analysis.report import render
-    from mhc_repro.evidence.comparison import read_studies
-
+def test_the_report_reads_it(watched, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for seed in (0, 1):
         watched(seeded(Stack), name="mhc", seed=seed)
         watched(seeded(lambda: Stack("hc")), name="hc", seed=seed)
-    texts = render(tmp_path / "runs", read_studies(tmp_path / "runs"), with_pages=False)
-    assert "mine/README.md" in texts
-    assert any(name.endswith("gain-by-layer.svg") for name in texts)
+    assert report.main(["--root", "runs"]) == 0
+    assert (tmp_path / "runs" / "mine" / "README.md").is_file()
+    assert [*tmp_path.glob("runs/figures/*gain-by-layer.svg")]
 
 
 def test_how_it_ended(tmp_path):
@@ -135,6 +136,7 @@ def test_other_ranks_do_nothing(tmp_path, monkeypatch):
         ),
         (lambda out: GainMonitor(Stack(), out=out, jacobian="norm"), "jacobian='norm': must be two names"),
         (lambda out: GainMonitor(Stack(), out=out, jacobian=("expand", "nor")), "nearest: norm"),
+        (lambda out: GainMonitor(Stack(), out=__file__), "is a file; name a folder"),
         (lambda out: GainMonitor(Stack(), out=out, name="my arm"), "name=my arm: must be a plain name"),
         (lambda out: GainMonitor(Stack(), out=out, adapters={"Wraped": max}), "nearest: Wrapped"),
         (
