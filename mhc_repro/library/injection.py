@@ -19,6 +19,7 @@ from mhc_repro.library.residual_form import check, observe
 from mhc_repro.library.wrapping import Expand, Reduce, check_kind
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
+EMBEDS = ("emb", "position", "token")  # in the name of a bare parameter, such as a ViT's cls_token
 NARROW = 5e-2  # of bfloat16 and float16, whose rounding F(x) = B(x) - x meets once more
 
 
@@ -90,7 +91,8 @@ def parameter_groups(
     members: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         is_own = id(parameter) in own
-        matrix = parameter.dim() > 1 and id(parameter) not in embeddings
+        embeds = id(parameter) in embeddings or any(word in name.rpartition(".")[2] for word in EMBEDS)
+        matrix = parameter.dim() > 1 and not embeds
         decays = base.decays(name) if is_own else matrix
         members.setdefault((connection_lr if is_own else 1.0, decays), []).append(parameter)
     return [

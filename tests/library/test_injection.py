@@ -7,7 +7,20 @@ import pytest
 import torch
 from torch import nn
 
-from injected_models import CUT, REAL, TEXT, TOKENS, WIDTH, Block, Decoder, decoder, gpt2, next_token, train
+from injected_models import (
+    CUT,
+    REAL,
+    TEXT,
+    TOKENS,
+    WIDTH,
+    Block,
+    Decoder,
+    decoder,
+    gpt2,
+    next_token,
+    train,
+    vit,
+)
 from mhc_repro import (
     GainMonitor,
     arm_names,
@@ -222,6 +235,18 @@ def test_groups_decay_what_the_suite_decays():
             matrix = parameter.dim() == 2 and not name.startswith("embedding")
             decay = 0.01 * name.endswith(".phi") if own else 0.1 * matrix
             assert group["weight_decay"] == pytest.approx(decay)
+
+
+def test_embeddings_do_not_decay_whatever_holds_them():
+    model = vit()
+    names = {id(p): name for name, p in model.named_parameters()}
+    decayed = {
+        names[id(p)] for group in parameter_groups(model) for p in group["params"] if group["weight_decay"]
+    }
+    bare = {"vit.embeddings.cls_token", "vit.embeddings.position_embeddings"}
+    assert bare <= {*names.values()}
+    assert not bare & decayed
+    assert "vit.embeddings.patch_embeddings.projection.weight" in decayed
 
 
 def test_checkpointing_inside_is_the_same_and_around_is_told():
