@@ -7,6 +7,7 @@ other step waits for a disk, or for a GPU.
 """
 
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from mhc_repro.connections.base import Maps
 from mhc_repro.errors import UserError
 from mhc_repro.library.adapters import Watch
 from mhc_repro.library.adapters.given import MapsOf
@@ -29,6 +31,8 @@ from mhc_repro.library.wrapping import check_count
 from mhc_repro.measurement.seen import Seen, measured
 from mhc_repro.reasons import REASONS
 from mhc_repro.schema import Row
+
+APART = 1e-3  # of the largest weight: by more, two streams' weights differ by no rounding
 
 
 class GainMonitor:
@@ -58,7 +62,7 @@ class GainMonitor:
         self,
         model: nn.Module,
         every: int = 20,
-        out: str = "runs/mine",
+        out: str | os.PathLike[str] = "runs/mine",
         *,
         name: str | None = None,
         seed: int = 0,
@@ -122,7 +126,8 @@ class GainMonitor:
         """Count one update, and write what was seen: call it once a step, behind the optimiser's.
 
         `loss` in nats a symbol, as a number or tensor; `metrics` are further columns, such as **{"loss/val": 1.2}.
-        Gradients are normed every `every` steps, if they are still there.
+        Gradients are normed every `every` steps, if they are still there. UserError for a value that is no number,
+        and where no hyper-connection was seen.
         """
         self.done += 1
         if not self.writes or self.record.closed:
@@ -188,6 +193,8 @@ class GainMonitor:
         alike = [each.exchangeable for each in watch.sightings]
         if None not in alike:
             self.record.knows("exchangeable", all(alike))
+        elif self.done == 0 and any(map(_told_apart, seen.maps)):
+            self.record.knows("exchangeable", False)
         if how is not None and how.finding:
             self.record.knows(how.finding, True)
             if self.applied is None or self.applied.finding != how.finding:
@@ -230,6 +237,11 @@ class GainMonitor:
         norms = {name: torch.nn.utils.get_total_norm(grads, foreach=True) for name, grads in parts.items()}
         named: Row = {f"grad/norm_{name}": norm for name, norm in norms.items()}
         return named | {"grad/norm": torch.hypot(*(norm.cpu() for norm in norms.values()))}
+
+
+def _told_apart(maps: Maps) -> bool:
+    """Say whether streams are read or written by unlike weights, so that more than rounding separates them."""
+    return any(bool(((each.amax(0) - each.amin(0)) > APART * each.abs().amax()).any()) for each in maps[:2])
 
 
 def _other_rank() -> bool:

@@ -92,3 +92,13 @@ def test_guards_speak_of_what_is_wrong_alone(watched, capsys, name, reasons):
     assert reasons <= set(found(run))
     assert all(f"GainMonitor: {reason}: " in said for reason in reasons)
     assert bool(reasons) == bool(found(run)) == bool(said)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_of_other_code_streams_are_judged_where_its_maps_tell_them_apart(watched, apart):
+    def maps(module, inputs, outputs):
+        return torch.tensor([2.0 if apart else 1.0, 1, 1, 1]), torch.ones(4), torch.eye(4)
+
+    model = seeded(lambda: Stack("hc"))
+    run = watched(model, steps=24, every=4, adapters={"HyperConnection": maps}).run
+    assert ("streams_never_separated" in verdict(run).not_judged) != apart
