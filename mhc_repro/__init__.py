@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mhc_repro.arm_files import arm_names
+    from mhc_repro.errors import UserError
     from mhc_repro.library.arms import connection_config
     from mhc_repro.library.injection import eject, inject, parameter_groups
     from mhc_repro.library.monitor import GainMonitor
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "GainMonitor",
+    "UserError",
     "arm_names",
     "connection_config",
     "eject",
@@ -25,6 +27,7 @@ __all__ = [
 # Where each lives: torch is loaded by whoever uses what needs it, not by `import mhc_repro`.
 PUBLIC = {
     "GainMonitor": "library.monitor",
+    "UserError": "errors",
     "arm_names": "arm_files",
     "connection_config": "library.arms",
     "eject": "library.injection",

@@ -1,12 +1,13 @@
 """The settings of an arm by its name, checked, without Hydra."""
 
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
 from mhc_repro.arm_files import arm_names, settings
 from mhc_repro.config import Config, ConnectionConfig
 from mhc_repro.errors import UserError
+from mhc_repro.reading import Unfit, fit
 
 
 def connection_config(arm: str | ConnectionConfig = "mhc", **changes: Any) -> ConnectionConfig:
@@ -31,9 +32,13 @@ def connection_config(arm: str | ConnectionConfig = "mhc", **changes: Any) -> Co
             near = get_close_matches(key, known_fields, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known_fields)}"
             raise UserError(f"{key}={changes[key]}: no setting of a connection; {hint}")
-    if "mixing" in changes:
+    if isinstance(changes.get("mixing"), dict):
         changes["mixing"] = config.mixing | changes["mixing"]
     config = replace(config, **changes)
+    try:
+        fit(asdict(config), ConnectionConfig)
+    except Unfit as unfit:
+        raise UserError(f"connection.{unfit}") from None
     from mhc_repro.validation import validate_connection
 
     validate_connection(Config(connection=config))

@@ -78,9 +78,10 @@ class Wrapped(nn.Module):
             nonlocal output
             output = self.branch(h.to(streams.dtype).view(*lead, self.dim), *args, **kwargs)
             written = first_of(output)
-            if written.shape != (*lead, self.dim):
+            made = tuple(written.shape) if isinstance(written, Tensor) else type(written).__name__
+            if made != (*lead, self.dim):
                 raise UserError(
-                    f"the branch made {tuple(written.shape)} of {(*lead, self.dim)}; a connection needs one that "
+                    f"the branch made {made} of {(*lead, self.dim)}; a connection needs one that "
                     "returns what it is given, (..., dim), in shape"
                 )
             return written.reshape(1, -1, self.dim)
@@ -131,7 +132,7 @@ def hyper_connection(
     layer: int = 0,
     **changes: Any,
 ) -> Wrapped:
-    """Put an arm, by name or settings, around `branch`, (..., dim) -> (..., dim).
+    """Put an arm, by name or settings, around `branch`, (..., dim) -> (..., dim): streams (..., n, dim) in and out.
 
     What an arm starts at random, as gated_residual its W_d, is drawn from torch's global generator.
     `layer` counts sub-layers from 0 along the depth: the home stream is e_(layer mod n), and a history knows

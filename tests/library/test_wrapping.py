@@ -149,6 +149,9 @@ def test_settings_change_the_arm():
         (lambda: connection_config("mhc_lite", n=5), "n may be 1 to 4"),
         (lambda: connection_config("kromhc", n=3), "n must be a power of two"),
         (lambda: connection_config("baseline", n=2), "a plain residual connection has one stream"),
+        (lambda: connection_config("mhc", n=1.5), "connection.n: expected int, got float"),
+        (lambda: connection_config("mhc", mixing="sinkhorn"), "connection.mixing: expected object, got str"),
+        (lambda: hyper_connection(lambda x: None, dim=8)(torch.zeros(2, 4, 8)), "the branch made NoneType"),
         (lambda: hyper_connection(nn.Identity(), dim=0), "dim=0: must be a whole number, 1 or more"),
         (lambda: hyper_connection(nn.Identity(), dim=8, layer=-1), "layer=-1"),
         (lambda: hyper_connection(nn.Identity(), dim=7)(torch.zeros(2, 4, 8)), r"carries \(..., 4, 7\)"),
@@ -165,7 +168,7 @@ def test_a_mistake_is_one_line_that_teaches(make, said):
 @pytest.mark.parametrize(
     ("call", "unneeded"),
     [
-        ("mhc_repro.arm_names()", "torch hydra"),
+        ("mhc_repro.arm_names(), mhc_repro.UserError", "torch hydra"),
         ("mhc_repro.connection_config('hc')", "pandas pyarrow hydra"),
         ("mhc_repro.hyper_connection(abs, 'hc', dim=8), mhc_repro.inject", "pandas pyarrow hydra"),
         ("__import__('mhc_repro.measurement.probe')", "pandas pyarrow hydra"),
