@@ -9,101 +9,79 @@ from mhc_repro.errors import UserError
 from mhc_repro.library.injected import Injected
 
 
-class PostNorm(Block):
-    def forward(self, x, scale=1.0):
-        return self.norm(x + self.gate(x))
+def refused(said, model, target="blocks.*", *options, sample=TOKENS):
+    """Hold an injection to one line that says this, and to a model with nothing injected and no trace of a look."""
+    with pytest.raises(UserError, match=said) as error:
+        inject(model, target, *options, sample=sample)
+    assert "\n" not in str(error.value)
+    assert not any(isinstance(module, Injected) for module in model.modules())
+    assert not any("forward" in vars(module) for module in model.modules())
 
 
-class Gated(Block):
-    def forward(self, x, scale=1.0):
-        return 0.9 * x + self.gate(x)
-
-
-class Narrow(Block):
-    def forward(self, x, scale=1.0):
-        return (x + self.gate(x))[:, ::2]
-
-
-class InPlace(Block):
-    def forward(self, x, scale=1.0):
-        x += self.gate(x)
-        return x
-
-
-class FirstInPlace(Block):
-    def forward(self, x, scale=1.0):
-        x += self.gate(x)
-        return x + self.down(self.up(self.norm(x)))
-
-
-class ViewInPlace(Block):
-    def forward(self, x, scale=1.0):
-        x.flatten(0, 1).mul_(0.5)
-        return x + self.gate(x)
-
-
-class Shared(Decoder):
-    def __init__(self) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList([self.blocks[0]] * 3)
-
-
-class Twice(Decoder):
-    def forward(self, tokens):
-        return self.head(self.blocks[0](self.blocks[0](self.embedding(tokens))))
-
-
-class Skips(Decoder):
-    def forward(self, tokens):
-        return self.head(self.blocks[0](self.embedding(tokens)))
-
-
-class Between(Decoder):
-    def forward(self, tokens):
-        x = self.embedding(tokens)
-        for block in self.blocks:
-            x = self.norm(block(x))
-        return self.head(x)
-
-
-def injected_twice():
-    return inject(inject(decoder(), Block, sample=TOKENS), Block, sample=TOKENS)
+def halved(block, x):
+    x.flatten(0, 1).mul_(0.5)
+    return x + block.gate(x)
 
 
 @pytest.mark.parametrize(
-    ("use", "said"),
+    ("forward", "said"),
     [
-        (lambda m: inject(m(PostNorm), PostNorm, sample=TOKENS), "comes from layer_norm.*a post-norm block"),
-        (lambda m: inject(m(Gated), Gated, sample=TOKENS), "not from an addition to its input"),
-        (lambda m: inject(m(Narrow), Narrow, sample=TOKENS), "keeps the shape"),
-        (lambda m: inject(m(InPlace), InPlace, sample=TOKENS), "changes its input in place"),
-        (lambda m: inject(m(FirstInPlace), FirstInPlace, sample=TOKENS), "changes its input in place"),
-        (lambda m: inject(m(ViewInPlace), ViewInPlace, sample=TOKENS), "changes its input in place"),
-        (lambda m: inject(m(), "Blok", sample=TOKENS), "nearest: Block"),
-        (lambda m: inject(m(), nn.Conv2d, sample=TOKENS), "Conv2d: no module of Decoder"),
-        (lambda m: inject(m(), Block), "sample=: an input of the model is needed"),
-        (lambda m: inject(m(), Block, "mhc_lite", 6, sample=TOKENS), "n may be 1 to 4"),
-        (lambda m: inject(m(), Block, "mch", sample=TOKENS), "did you mean mhc"),
-        (lambda m: injected_twice(), r"injected already; eject\(model\) first"),
-        (lambda m: inject(Shared(), Block, sample=TOKENS), "blocks.1 is blocks.0: shared blocks"),
-        (lambda m: inject(Twice(layers=1), Block, sample=TOKENS), "called 2 times in a forward"),
-        (lambda m: inject(Skips(), Block, sample=TOKENS), "blocks.1: not called in a forward"),
-        (lambda m: inject(Between(), Block, sample=TOKENS), "something stands between"),
-        (lambda m: inject(m(), nn.Module, sample=TOKENS), "lies in blocks"),
-        (lambda m: inject(m(), Decoder, sample=TOKENS), "that is Decoder itself; name the blocks in it"),
-        (lambda m: inject(m(), "", sample=TOKENS), "target='': that is Decoder itself"),
+        (lambda block, x: block.norm(x + block.gate(x)), "comes from layer_norm.*a post-norm block"),
+        (lambda block, x: 0.9 * x + block.gate(x), "not from an addition to its input"),
+        (lambda block, x: (x + block.gate(x))[:, ::2], "keeps the shape"),
+        (lambda block, x: x.add_(block.gate(x)), "changes its input in place"),
+        (lambda block, x: x.add_(block.gate(x)) + block.down(block.up(x)), "changes its input in place"),
+        (halved, "changes its input in place"),
     ],
 )
-def test_a_mistake_is_one_line_that_teaches(use, said):
-    made = []
+def test_a_block_that_is_not_x_plus_something_is_told(forward, said):
+    class Wrong(Block):
+        def forward(self, x, scale=1.0):
+            return forward(self, x)
 
-    def model(block=Block):
-        made.append(decoder(block))
-        return made[-1]
+    refused(said, decoder(Wrong))
 
-    with pytest.raises(UserError, match=said) as error:
-        use(model)
-    assert "\n" not in str(error.value)
-    for each in made:  # nothing half-injected, no trace of the look at it
-        assert not any(isinstance(module, Injected) for module in each.modules())
-        assert not any("forward" in vars(module) for module in each.modules())
+
+@pytest.mark.parametrize(
+    ("forward", "said"),
+    [
+        (lambda x, norm, one, two, three: three(two(one(one(x)))), "called 2 times in a forward"),
+        (lambda x, norm, one, two, three: three(one(x)), "blocks.1: not called in a forward"),
+        (lambda x, norm, one, two, three: three(norm(two(one(x)))), "something stands between"),
+    ],
+)
+def test_a_model_that_calls_its_blocks_in_another_way_is_told(forward, said):
+    class Wrong(Decoder):
+        def forward(self, tokens):
+            return self.head(forward(self.embedding(tokens), self.norm, *self.blocks))
+
+    refused(said, decoder(body=Wrong))
+
+
+def test_blocks_that_are_shared_or_injected_already_are_told():
+    model = decoder()
+    model.blocks = nn.ModuleList([model.blocks[0]] * 3)
+    refused("blocks.1 is blocks.0: shared blocks", model)
+    model = inject(decoder(), Block, sample=TOKENS)
+    with pytest.raises(UserError, match=r"injected already; eject\(model\) first"):
+        inject(model, Block, sample=TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["Blok"], "nearest: Block"),
+        ([nn.Conv2d], "Conv2d: no module of Decoder"),
+        ([Block, "mhc_lite", 6], "n may be 1 to 4"),
+        ([Block, "mch"], "did you mean mhc"),
+        ([nn.Module], "lies in blocks"),
+        ([Decoder], "that is Decoder itself; name the blocks in it"),
+        ([""], "target='': that is Decoder itself"),
+    ],
+)
+def test_a_mistake_is_one_line_that_teaches(arguments, said):
+    refused(said, decoder(), *arguments)
+
+
+def test_without_a_sample_there_is_nothing_to_look_at():
+    refused("sample=: an input of the model is needed", decoder(), sample=None)

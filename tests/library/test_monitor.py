@@ -31,9 +31,8 @@ def test_rows_are_those_of_the_suites_probe(tiny, tmp_path, name):
     gains = run.gains[run.gains["step"] == 0]
     for column in probe.gains[0]:
         if column in gains and column != "attention_logit":
-            expected, found = (
-                np.stack([*each]) for each in ([row[column] for row in probe.gains], gains[column])
-            )
+            expected = np.stack([row[column] for row in probe.gains])
+            found = np.stack([*gains[column]])
             assert found == pytest.approx(expected, rel=1e-6, abs=1e-7), column
     assert {"spread", "gate_slope", "row_error", "h_pre", "h_single"} <= set(gains)
     first = run.metrics.iloc[0]
@@ -46,14 +45,13 @@ def test_rows_are_those_of_the_suites_probe(tiny, tmp_path, name):
 
 def test_in_training_each_probe_sees_the_weights_of_its_step(watched):
     """What the passive look records under step s is what a separate look at the model after s updates shows."""
-    states = []
+    model, states = seeded(Stack), []
 
-    def keep(model):
-        return lambda _: states.append({k: v.clone() for k, v in model.state_dict().items()})
+    def keep(_=None):
+        states.append({key: value.clone() for key, value in model.state_dict().items()})
 
-    model = seeded(Stack)
-    states.append({k: v.clone() for k, v in model.state_dict().items()})
-    train(model, 6, keep(model))
+    keep()
+    train(model, 6, keep)
     run = watched(seeded(Stack)).run
     assert run.gains["step"].unique().tolist() == [0, 2, 4]
     assert run.metrics["step"].tolist() == list(range(7))
@@ -76,16 +74,15 @@ def test_no_bit_of_the_training_changes(watched, how):
     few = {"mixing": {"kind": "sinkhorn", "iterations": 2}}  # unrolled code takes long to trace
     plain, other = (seeded(lambda: Stack(dropout=0.2, **few)) for _ in range(2))
     losses = []
-    if how == "compiled":
+
+    def called(model):
         torch._dynamo.reset()
-        forward = torch.compile(plain, backend="aot_eager")
-        train(plain, 6, losses.append, forward)
-        torch._dynamo.reset()
-        result = watched(other, forward=torch.compile(other, backend="aot_eager"))
-    else:
-        train(plain, 6, losses.append)
-        result = watched(other, probe=batches(1, 9)[0] if how == "probe" else None)
-    assert torch.equal(torch.rand(4), torch.rand(4)) is False  # the generator is alive ...
+        return torch.compile(model, backend="aot_eager") if how == "compiled" else None
+
+    train(plain, 6, losses.append, called(plain))
+    random = torch.rand(4)
+    result = watched(other, forward=called(other), probe=batches(1, 9)[0] if how == "probe" else None)
+    assert torch.equal(torch.rand(4), random)  # random numbers go on as without
     for mine, theirs in zip(plain.state_dict().values(), other.state_dict().values(), strict=True):
         assert torch.equal(mine, theirs)
     recorded = result.run.metrics["loss/train"].dropna().tolist()
@@ -93,18 +90,6 @@ def test_no_bit_of_the_training_changes(watched, how):
     assert other.training
     assert not any(hooks for m in other.modules() for hooks in (m._forward_hooks, m._forward_pre_hooks))
     assert len(result.run.gains) == LAYERS * (4 if how == "probe" else 3)
-
-
-def test_random_numbers_go_on_as_without(watched):
-    after = []
-    for monitored in (False, True):
-        model = seeded(lambda: Stack(dropout=0.2))
-        if monitored:
-            watched(model, probe=batches(1, 9)[0])
-        else:
-            train(model, 6)
-        after.append(torch.rand(4))
-    assert torch.equal(*after)
 
 
 def test_evaluations_accumulation_and_checkpointing_count_once(tmp_path):

@@ -46,9 +46,8 @@ def test_a_callable_says_the_maps(watched):
 
         def forward(self, x):
             whole, layer = self.whole[0], self.layer
-            given, post, comb = Reference.hc_pre(
-                whole, x, whole.hc_fn[layer], whole.hc_scale[layer], whole.hc_base[layer]
-            )
+            own = whole.hc_fn[layer], whole.hc_scale[layer], whole.hc_base[layer]
+            given, post, comb = Reference.hc_pre(whole, x, *own)
             self.kept = post, comb
             return Reference.hc_post(whole, whole.branches[layer](given), x, post, comb)
 

@@ -1,5 +1,7 @@
 """A monitored run on disk: how it ended, what goes on, who writes, and what a mistake is told."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -32,9 +34,8 @@ def test_the_run_is_one_that_the_commands_read(watched, tmp_path, monkeypatch, c
     assert "connection.name" in capsys.readouterr().out
     assert a.layers == LAYERS
     assert (a.config["data"]["batch"], a.config["data"]["sequence"]) == (3, 5)
-    assert a.manifest["parameters"]["connection"] == sum(
-        p.numel() for n, p in Stack().named_parameters() if ".connection." in n
-    )
+    own = sum(p.numel() for name, p in Stack().named_parameters() if ".connection." in name)
+    assert a.manifest["parameters"]["connection"] == own
 
 
 def test_the_report_reads_it(watched, tmp_path, monkeypatch):
@@ -126,33 +127,24 @@ def test_other_ranks_do_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("use", "said"),
     [
-        (lambda out: GainMonitor(nn.Linear(2, 2), out=out), "has no hyper-connection that is known"),
-        (lambda out: GainMonitor(Stack(), 0, out), "every=0: must be a whole number, 1 or more"),
-        (lambda out: GainMonitor(Stack(), out=out, tokens=0), "tokens=0: must be a whole number, 1 or more"),
-        (lambda out: GainMonitor(Stack(), out=out, seed="a"), "seed='a': must be a whole number, 0 or more"),
-        (
-            lambda out: GainMonitor(Stack(), out=out, settings={"of": [1]}),
-            r"of=\[1\]: must be a number, a word",
-        ),
-        (lambda out: GainMonitor(Stack(), out=out, jacobian="norm"), "jacobian='norm': must be two names"),
-        (lambda out: GainMonitor(Stack(), out=out, jacobian=("expand", "nor")), "nearest: norm"),
-        (lambda out: GainMonitor(Stack(), out=__file__), "is a file; name a folder"),
-        (lambda out: GainMonitor(Stack(), out=out, name="my arm"), "name=my arm: must be a plain name"),
-        (lambda out: GainMonitor(Stack(), out=out, adapters={"Wraped": max}), "nearest: Wrapped"),
-        (
-            lambda out: GainMonitor(Stack(), 1, out).step(),
-            "no hyper-connection was seen in this step's forward",
-        ),
-        (
-            lambda out: GainMonitor(Stack(), 1, out).step(torch.ones(2)),
-            r"tensor of shape \(2,\): must be one",
-        ),
-        (lambda out: GainMonitor(Stack(), 1, out).step(acc="7"), "acc='7': must be one number"),
+        (lambda watch: watch(nn.Linear(2, 2)), "has no hyper-connection that is known"),
+        (lambda watch: watch(Stack(), 0), "every=0: must be a whole number, 1 or more"),
+        (lambda watch: watch(Stack(), tokens=0), "tokens=0: must be a whole number, 1 or more"),
+        (lambda watch: watch(Stack(), seed="a"), "seed='a': must be a whole number, 0 or more"),
+        (lambda watch: watch(Stack(), settings={"of": [1]}), r"of=\[1\]: must be a number, a word"),
+        (lambda watch: watch(Stack(), jacobian="norm"), "jacobian='norm': must be two names"),
+        (lambda watch: watch(Stack(), jacobian=("expand", "nor")), "nearest: norm"),
+        (lambda watch: watch(Stack(), out=__file__), "is a file; name a folder"),
+        (lambda watch: watch(Stack(), name="my arm"), "name=my arm: must be a plain name"),
+        (lambda watch: watch(Stack(), adapters={"Wraped": max}), "nearest: Wrapped"),
+        (lambda watch: watch(Stack(), 1).step(), "no hyper-connection was seen in this step's forward"),
+        (lambda watch: watch(Stack(), 1).step(torch.ones(2)), r"tensor of shape \(2,\): must be one"),
+        (lambda watch: watch(Stack(), 1).step(acc="7"), "acc='7': must be one number"),
     ],
 )
 def test_a_mistake_is_one_line_that_teaches(use, said, tmp_path):
     with pytest.raises(UserError, match=said):
-        use(tmp_path / "mine")
+        use(partial(GainMonitor, out=tmp_path / "mine"))
     assert not (tmp_path / "mine").exists()
 
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,26 +19,11 @@ ROOT = Path(__file__).parents[2]
 X = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def awake(module):
-    """Move every parameter of the connection off its start."""
-    stirred(module.connection)
-    return module
+GROWING = [name for name in arm_names() if connection_config(name).kind == "outputs"]
+OTHERS = [name for name in arm_names() if name not in GROWING]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "baseline",
-        "hc",
-        "mhc",
-        "mhc_exponent",
-        "single_pass",
-        "deepseek_v4",
-        "gated_residual",
-        "history",
-        "mhc_lss",
-    ],
-)
+@pytest.mark.parametrize("name", OTHERS)
 def test_a_stack_of_wrapped_branches_is_the_suites_model(tiny, name):
     model = tiny(name, awake=0.3)
     expand, reduce = expand_and_reduce(name, dim=8)
@@ -56,7 +42,8 @@ def test_a_stack_of_wrapped_branches_is_the_suites_model(tiny, name):
 
 @pytest.mark.parametrize("name", ["hc", "mhc", "history"])
 def test_leading_axes_are_the_callers(name):
-    wrapped = awake(hyper_connection(nn.Linear(8, 8), name, dim=8, layer=2)).double()
+    wrapped = hyper_connection(nn.Linear(8, 8), name, dim=8, layer=2).double()
+    stirred(wrapped.connection)
     expand, reduce = expand_and_reduce(name, dim=8)
     flat = reduce(wrapped(expand(X.reshape(-1, 8))))
     deep = reduce(wrapped(expand(X.view(2, 1, 5, 8))))
@@ -88,7 +75,8 @@ def test_further_arguments_and_results_of_the_branch_pass_through():
 @pytest.mark.parametrize("name", ["hc", "mhc", "mhc_exponent", "history"])
 def test_compiles_as_one_graph(name):
     torch._dynamo.reset()
-    wrapped = awake(hyper_connection(nn.Linear(8, 8), name, dim=8, layer=3))
+    wrapped = hyper_connection(nn.Linear(8, 8), name, dim=8, layer=3)
+    stirred(wrapped.connection)
     expand, reduce = expand_and_reduce(name, dim=8)
     x = X.float()
 
@@ -105,13 +93,10 @@ def test_compiles_as_one_graph(name):
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*gradients, strict=True))
 
 
-GROWING = [name for name in arm_names() if connection_config(name).kind == "outputs"]
-
-
-@pytest.mark.parametrize("name", [name for name in arm_names() if name not in GROWING])
+@pytest.mark.parametrize("name", OTHERS)
 def test_every_arm_by_its_name_and_its_state_comes_back(name):
     first, second = (hyper_connection(nn.Linear(8, 8), name, dim=8, layer=1).double() for _ in range(2))
-    awake(first)
+    stirred(first.connection)
     expand, reduce = expand_and_reduce(name, dim=8)
     reduce.double()  # a head's weights
     second.load_state_dict(first.state_dict())
@@ -122,14 +107,9 @@ def test_every_arm_by_its_name_and_its_state_comes_back(name):
 
 @pytest.mark.parametrize("name", GROWING)
 def test_an_arm_whose_state_grows_is_refused(name):
-    for make in (
-        lambda: hyper_connection(nn.Linear(8, 8), name, dim=8),
-        lambda: expand_and_reduce(name, dim=8),
-    ):
-        with pytest.raises(
-            UserError, match=f"arm={name}: it keeps the output of every sub-layer.*such as mhc"
-        ):
-            make()
+    for make in (partial(hyper_connection, nn.Linear(8, 8)), expand_and_reduce):
+        with pytest.raises(UserError, match=f"={name}: it keeps the output of every sub-layer.*such as mhc"):
+            make(name, dim=8)
 
 
 def test_settings_change_the_arm():

@@ -2,20 +2,17 @@
 
 from pydoc_data.topics import topics
 
-import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+from drawn_numbers import drawn
+from mhc_repro import inject
+from own_models import descend, of_transformers, seeded
+
 WIDTH, VOCAB = 16, 24
-
-
 TOKENS = torch.arange(18).view(3, 6) % VOCAB
-
-
 TEXT = torch.tensor(list("\n".join(topics.values()).encode()))  # Python's manual, in bytes
-
-
 CUT, BYTES = 9 * len(TEXT) // 10, 16  # what is held out; the length of a window
 
 
@@ -48,52 +45,37 @@ class Decoder(nn.Module):
         return self.head(self.norm(x))
 
 
-def decoder(block=Block, dtype=torch.float64, **options):
-    torch.manual_seed(0)
-    return Decoder(block, **options).to(dtype)
+def decoder(block=Block, dtype=torch.float64, body=Decoder, **options):
+    return seeded(lambda: body(block, **options)).to(dtype)
 
 
-def gpt2(dtype=torch.float64, vocab=VOCAB, **options):
-    transformers = pytest.importorskip("transformers")
+def gpt2(vocab=VOCAB, **options):
     sizes = {"vocab_size": vocab, "n_positions": BYTES, "n_embd": WIDTH, "n_layer": 3, "n_head": 2}
-    config = transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0, **options)
-    torch.manual_seed(0)
-    return transformers.GPT2LMHeadModel(config).to(dtype)
+    return of_transformers("GPT2", "LMHeadModel", **sizes, bos_token_id=0, eos_token_id=0, **options)
 
 
-def vit(dtype=torch.float64):
-    transformers = pytest.importorskip("transformers")
-    sizes = {"hidden_size": WIDTH, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
-    config = transformers.ViTConfig(**sizes, image_size=8, patch_size=4)
-    torch.manual_seed(0)
-    return transformers.ViTForImageClassification(config).to(dtype)
+SIZES = {"hidden_size": WIDTH, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
 
 
-def modernbert(dtype=torch.float64):
-    transformers = pytest.importorskip("transformers")
-    config = transformers.ModernBertConfig(
-        vocab_size=257,
-        hidden_size=WIDTH,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=32,
-        pad_token_id=256,
-        **dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")),
-    )
-    torch.manual_seed(0)
-    return transformers.ModernBertForMaskedLM(config).to(dtype)
+def vit():
+    return of_transformers("ViT", "ForImageClassification", **SIZES, image_size=8, patch_size=4)
 
 
-IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+def modernbert():
+    none = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"))
+    return of_transformers("ModernBert", "ForMaskedLM", **SIZES, vocab_size=257, pad_token_id=256, **none)
+
+
+IMAGES = drawn(2, 3, 8, 8)
 
 
 def next_byte(model, text, generator):
-    windows = drawn(text, generator)
+    windows = windows_of(text, generator)
     return functional.cross_entropy(model(windows).logits[:, :-1].flatten(0, 1), windows[:, 1:].flatten())
 
 
 def hidden_byte(model, text, generator):
-    windows = drawn(text, generator)
+    windows = windows_of(text, generator)
     hidden = torch.rand(windows.shape, generator=generator) < 0.15
     return functional.cross_entropy(model(windows.masked_fill(hidden, 256)).logits[hidden], windows[hidden])
 
@@ -102,7 +84,7 @@ def of_images(model, text, generator):
     return functional.cross_entropy(model(IMAGES).logits, torch.tensor([0, 1]))
 
 
-def drawn(text, generator):
+def windows_of(text, generator):
     starts = torch.randint(len(text) - BYTES, (8,), generator=generator).tolist()
     return torch.stack([text[at : at + BYTES] for at in starts])
 
@@ -116,17 +98,18 @@ REAL = {
 
 def train(model, steps, forward, groups=None, each=lambda loss: None):
     torch.manual_seed(1)
-    optimizer = torch.optim.AdamW(groups or model.parameters(), lr=1e-2)
-    for _ in range(steps):
-        loss = forward(model)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        each(loss)
-    return loss.item()
+    descend(groups or model.parameters(), (forward(model) for _ in range(steps)), each)
 
 
 def next_token(model):
     logits = model(TOKENS)
     logits = getattr(logits, "logits", logits)
     return functional.cross_entropy(logits[:, :-1].flatten(0, 1), TOKENS[:, 1:].flatten())
+
+
+def injected(model, block, name, **options):
+    """Put an arm into a model, and hold it to the function that it had."""
+    before = model(TOKENS)
+    inject(model, block, name, sample=TOKENS, **options)
+    assert torch.allclose(model(TOKENS), before, rtol=1e-10)
+    return model

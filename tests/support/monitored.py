@@ -30,6 +30,5 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
-    os._exit(
-        0
-    )  # on a busy machine gloo's threads were seen to wait for one another for ever at the usual end
+    # On a busy machine gloo's threads were seen to wait for one another for ever at the usual end.
+    os._exit(0)

@@ -1,12 +1,16 @@
-"""Models that are not the suite's: stacks of this package's arms, and mHC as DeepSeek's reference writes it."""
+"""Models that are not the suite's: stacks of arms, and of other people's code; how they learn, what a look sees."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from mhc_repro import expand_and_reduce, hyper_connection
+from mhc_repro.library.adapters import Watch
+from mhc_repro.library.finding import find
 
 DIM, LAYERS = 8, 4
 
@@ -32,6 +36,49 @@ class Stack(nn.Module):
         for layer in self.layers:
             x = layer(x)
         return self.norm(self.reduce(x))
+
+
+class Lucidrains(nn.Module):
+    """A stack of PyPI hyper-connections' modules, as its README has it; `decorated`: branches apart."""
+
+    def __init__(self, kind: str, decorated: bool = False) -> None:
+        super().__init__()
+        package = pytest.importorskip("hyper_connections.mHCv2" if kind == "v2" else "hyper_connections")
+        name = "get_init_and_expand_reduce_stream_functions"
+        make = getattr(package, f"mc_{name}" if kind == "mhc" else name)
+        init, self.expand, self.reduce = make(4, dim=DIM)
+        self.branches = nn.ModuleList(branch() for _ in range(LAYERS))
+        given = [None] * LAYERS if decorated else self.branches
+        self.layers = nn.ModuleList(init(branch=each, layer_index=i) for i, each in enumerate(given))
+        self.decorated = decorated
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.expand(x)
+        for layer, work in zip(self.layers, self.branches, strict=True):
+            if self.decorated:
+                h, add = layer(x)
+                x = add(work(h))
+            else:
+                x = layer(x)
+        return self.reduce(x)
+
+
+def of_transformers(name: str, kind: str, dtype: torch.dtype = torch.float64, **settings: Any) -> nn.Module:
+    """Make a seeded model of transformers by the names of its family and class; skip where it is not installed."""
+    transformers = pytest.importorskip("transformers")
+    config = getattr(transformers, f"{name}Config")(**settings)
+    return seeded(lambda: getattr(transformers, name + kind)(config)).to(dtype)
+
+
+def deepseek_v4() -> nn.Module:
+    sizes = dict(
+        vocab_size=32, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+        head_dim=16, qk_rope_head_dim=8, q_lora_rank=16, o_lora_rank=16, o_groups=2, index_n_heads=2,
+        index_head_dim=16, index_topk=4, moe_intermediate_size=16, n_routed_experts=4, num_experts_per_tok=2,
+        n_shared_experts=1, num_hash_layers=0, sliding_window=8, max_position_embeddings=32, hc_mult=4,
+        hc_sinkhorn_iters=2, layer_types=["sliding_attention"] * 2, mlp_layer_types=["moe"] * 2,
+    )  # fmt: skip
+    return of_transformers("DeepseekV4", "ForCausalLM", torch.float32, **sizes)
 
 
 class Reference(nn.Module):
@@ -83,23 +130,46 @@ def batches(steps: int, seed: int = 0, shape: tuple[int, ...] = (3, 5)) -> list[
     return [torch.randn(*shape, DIM, generator=generator) for _ in range(steps)]
 
 
-def train(
-    model: nn.Module,
-    steps: int,
-    each: Callable[[Tensor], None] = lambda loss: None,
-    forward: Any = None,
-    seed: int = 0,
+def descend(
+    parameters: Any, losses: Iterable[Tensor], each: Callable[[Tensor], None] = lambda _: None
 ) -> None:
-    """Train on a task with an answer; `each` is called with the loss behind every update."""
-    torch.manual_seed(seed)
-    forward = model if forward is None else forward
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
-    for x in batches(steps, seed):
-        loss = (forward(x) - x.roll(1, -1)).square().mean()
+    """Make an update for every loss, each computed when its turn comes; `each` is called with it behind that."""
+    optimizer = torch.optim.AdamW(parameters, 1e-2)
+    for loss in losses:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         each(loss)
+
+
+def train(
+    model: nn.Module,
+    steps: int,
+    each: Callable[[Tensor], None] = lambda _: None,
+    forward: Any = None,
+    seed: int = 0,
+) -> None:
+    """Train on a task with an answer."""
+    torch.manual_seed(seed)
+    forward = model if forward is None else forward
+    losses = ((forward(x) - x.roll(1, -1)).square().mean() for x in batches(steps, seed))
+    descend(model.parameters(), losses, each)
+
+
+def heard(module: nn.Module, given: Callable[..., Any] = lambda args: args[0]) -> list[tuple[Any, Any]]:
+    """Keep what a module is given and what it makes."""
+    kept: list[tuple[Any, Any]] = []
+    module.register_forward_hook(lambda _, args, output: kept.append((given(args), output)))
+    return kept
+
+
+def looked_at(model: nn.Module, *inputs: Tensor) -> tuple[Watch, Any]:
+    """Run a model once under its adapters."""
+    watch = Watch(tokens=1000)
+    with ExitStack() as undo, torch.no_grad():
+        for found in find(model, {}):
+            found.adapter.attach(found.module, watch, undo)
+        return watch, model(*inputs)
 
 
 def seeded(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:

@@ -1,0 +1,48 @@
+"""What a look at a model keeps: tokens at equal distances, and of narrow streams the readout that was applied."""
+
+import pytest
+import torch
+
+from mhc_repro import arm_names, connection_config
+from mhc_repro.library.adapters import Watch
+from mhc_repro.library.sighted import seen_by
+from own_models import LAYERS, Stack, batches, heard, looked_at, seeded, stirred
+
+OURS = [arm for arm in arm_names() if connection_config(arm).kind != "outputs"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "tokens", "kept"),
+    [((3, 6), None, 18), ((8, 16), None, 64), ((32, 16), None, 128), ((64, 32), None, 256), ((8, 16), 5, 5)],
+)
+def test_tokens_are_picked_at_equal_distances_first_and_last_among_them(shape, tokens, kept):
+    count = shape[0] * shape[1]
+    x = torch.arange(2 * count).view(2, *shape).movedim(0, -1)  # no memory of its own order
+    picked = Watch(tokens).pick(x, 2)
+    assert picked.shape == (kept, 2)
+    places = picked[:, 0]
+    assert places[[0, -1]].tolist() == [0, count - 1]
+    assert torch.equal(picked[:, 1], places + count)
+    steps = places.diff()
+    assert 0 < steps.min() <= steps.max() <= steps.min() + 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("how", ["cast whole", "autocast"])
+@pytest.mark.parametrize("name", OURS)
+def test_of_narrow_streams_ours_shows_the_readout_that_it_applied(name, how, dtype):
+    """Their weights explain what was joined, to the digits of narrow numbers."""
+    model = stirred(seeded(lambda: Stack(name)), by=0.1)
+    model = model.to(dtype) if how == "cast whole" else model
+    read = heard(model.norm)
+    with torch.autocast("cpu", dtype, enabled=how == "autocast"):
+        watch, _ = looked_at(model, batches(1)[0].to(dtype))
+    ((given, _),) = read
+    weights = watch.readout.expand(-1, len(watch.last))
+    joined = torch.einsum("nk,knc->kc", weights, watch.last.to(watch.readout))
+    assert watch.readout.dtype in (torch.float32, torch.float64)
+    assert torch.allclose(joined.float(), given.flatten(0, 1).float(), rtol=0.02, atol=0.02)
+    seen, how = seen_by(watch)
+    assert len(seen.inputs) == LAYERS + 1
+    assert how.finding is None
+    assert {each.dtype for each in seen.maps[0]} == {torch.float32}
