@@ -16,10 +16,7 @@ from mhc_repro.evidence import arms
 
 MAIN = ("baseline", "identity", "hc", "mhc")
 # what stands in one figure, each beside the baseline and mHC
-TOGETHER = {
-    "published": ["baseline_quarter", "published_hc", "published_mhc"],
-    "main": ["identity", "hc"],
-}
+TOGETHER = {"published": ["baseline_quarter", "published_hc", "published_mhc"], "main": ["identity", "hc"]}
 for name, about in abouts().items():
     TOGETHER.setdefault(about.family, []).append(name)
 # linear light of a deuteranope, from that of others (Machado, Oliveira and Fernandes 2009)

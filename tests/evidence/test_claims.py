@@ -167,10 +167,8 @@ def test_the_longest_trainings_that_decide_are_what_comes_out(found, said):
 @pytest.mark.parametrize(
     ("gains", "said"),
     [
-        (
-            [(2605.0, 5820.0), (2.0, 71.0, 60.0)],
-            "yes, at 16 × 256, 8.2 M",
-        ),  # one run below it refutes nothing
+        # one run below it refutes nothing
+        ([(2605.0, 5820.0), (2.0, 71.0, 60.0)], "yes, at 16 × 256, 8.2 M"),
         ([(2.0,), (1001.0, 1002.0)], "yes, at 8 × 128, 8.2 M"),
         ([(2605.0, 5820.0), (INF,)], "yes, at 16 × 256, 8.2 M; 8 × 128, 8.2 M"),
         ([(2.0, 999.0), (1000.0,)], "no, nowhere"),

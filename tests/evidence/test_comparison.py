@@ -48,21 +48,13 @@ def test_studies_of_one_net_are_one_setting(fake):
     runs += [fake(arm, study="seeds", seed=seed, model__blocks=4) for seed in (2, 1) for arm in ("hc", "mhc")]
     small, large = joined(by_study(runs))
     assert (small.name, large.name) == ("depth blocks 4 + seeds", "depth blocks 8")
-    assert {arm: [run.seed for run in of_arm] for arm, of_arm in small.arms.items()} == {
-        "baseline": [0],
-        "hc": [0, 1, 2],
-        "mhc": [1, 2],
-    }
+    seeds = {arm: [run.seed for run in of_arm] for arm, of_arm in small.arms.items()}
+    assert seeds == {"baseline": [0], "hc": [0, 1, 2], "mhc": [1, 2]}
 
 
 @pytest.mark.parametrize(
     "other",
-    [
-        {"optim__lr": 1e-2},
-        {"connection__n": 8},
-        {"train__steps": 61},
-        {"manifest": {"protocol_version": 99}},
-    ],
+    [{"optim__lr": 1e-2}, {"connection__n": 8}, {"train__steps": 61}, {"manifest": {"protocol_version": 99}}],
 )
 def test_nets_that_differ_are_not_joined(fake, other):
     found = joined(by_study([fake("hc", study="a"), fake("hc", study="b", seed=1, **other)]))
@@ -82,13 +74,10 @@ def test_of_two_runs_of_a_seed_the_first_study_has_its_own_counted(fake):
 
 
 def test_a_kind_is_length_before_size(fake):
-    (found,) = comparisons(
-        [fake("hc", train__steps=500, data__batch=16, data__sequence=128, model__blocks=4)]
-    )
+    batch = {"data__batch": 16, "data__sequence": 128}
+    (found,) = comparisons([fake("hc", train__steps=500, model__blocks=4, **batch)])
     assert found.kind == Kind(1_024_000, 8, 256)
     assert str(found.kind) == "8 × 256, 1.0 M"
-    (unknown,) = comparisons(
-        [fake("hc", train__steps=0, status={"steps": 500}, data__batch=16, data__sequence=128)]
-    )
+    (unknown,) = comparisons([fake("hc", train__steps=0, status={"steps": 500}, **batch)])
     assert unknown.kind.tokens == found.kind.tokens  # of a monitored run that nobody told its length
     assert Kind(2, 4, 64) > Kind(1, 32, 256) > Kind(1, 16, 512)

@@ -8,20 +8,6 @@ from scipy import stats as reference
 from mhc_repro.evidence.stats import Interval, interval, paired, pairing_correlation, ratio, t_interval
 
 
-def test_interval_agrees_with_scipy():
-    values = [2.343, 2.471, 2.401, 2.388]
-    mean, half = t_interval(values)
-    low, high = reference.t.interval(0.95, df=3, loc=np.mean(values), scale=reference.sem(values))
-    assert (mean - half, mean + half) == pytest.approx((low, high))
-
-
-def test_interval_of_three_in_closed_form():
-    # mean 2, standard error 1 / sqrt(3), 97.5 % quantile of t with 2 degrees: 0.95 * sqrt(2 / (1 - 0.95**2))
-    mean, half = t_interval([1.0, 2.0, 3.0])
-    assert mean == 2.0
-    assert half == pytest.approx(0.95 * np.sqrt(2 / (1 - 0.95**2)) / np.sqrt(3))
-
-
 def test_interval_runs_along_the_seeds():
     mean, half = t_interval([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]])
     assert mean.tolist() == [2.0, 5.0]
