@@ -16,18 +16,8 @@ READ = {"status.json": json.loads, "manifest.json": json.loads, "config.yaml": y
 DEEP = "deep"  # stands for a value that is nested deeper than any parser goes
 GONE, NEW = "gone", "new"
 WRONG = (None, True, -1, 0.5, 10**30, -1e300, "x", "1", "", [], [[None]], {}, {"x": [1]}, DEEP)
-NO_VALUES = (
-    b"",
-    b"\0" * 9,
-    b"[",
-    b"null",
-    b"1",
-    b"1e999",
-    b"[" * 100_000,
-    b"\xff\xfe",
-    b'"\\ud800"',
-    b"{1: 2}",
-)
+OPEN, CLOSE = b"[" * 100_000, b"]" * 100_000
+NO_VALUES = (b"", b"\0" * 9, b"[", b"null", b"1", b"1e999", OPEN, b"\xff\xfe", b'"\\ud800"', b"{1: 2}")
 
 
 def places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -58,7 +48,7 @@ def mutants(document: Any, count: int | None = None) -> Iterator[tuple[str, Any]
 
 def as_json(value: Any) -> bytes:
     """Write JSON, with what is DEEP."""
-    return json.dumps(value).encode().replace(b'"deep"', b"[" * 100_000 + b"]" * 100_000)
+    return json.dumps(value).encode().replace(b'"deep"', OPEN + CLOSE)
 
 
 def as_sealed(value: dict[str, Any]) -> bytes:
@@ -69,7 +59,7 @@ def as_sealed(value: dict[str, Any]) -> bytes:
 def as_yaml(value: Any) -> bytes:
     """Write YAML, with what is DEEP."""
     text = yaml.dump(value, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
-    return text.encode().replace(b": deep\n", b": " + b"[" * 100_000 + b"]" * 100_000 + b"\n")
+    return text.encode().replace(b": deep\n", b": " + OPEN + CLOSE + b"\n")
 
 
 def flip(path: Path, bit: int) -> None:
@@ -79,28 +69,18 @@ def flip(path: Path, bit: int) -> None:
     path.write_bytes(content)
 
 
-def _fifo(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
-def _folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def _link(target: str) -> Callable[[Path], None]:
-    def link(path: Path) -> None:
+def _instead(make: Callable[[Path], None]) -> Callable[[Path], None]:
+    def put(path: Path) -> None:
         path.unlink()
-        path.symlink_to(path if target == "itself" else target)
+        make(path)
 
-    return link
+    return put
 
 
-NO_FILES: dict[str, Callable[[Path], None]] = {
-    "a pipe": _fifo,
-    "a folder": _folder,
-    "a loop": _link("itself"),
-    "a dead link": _link("nowhere"),
-    "a device": _link("/dev/zero"),
+NO_FILES = {
+    "a pipe": _instead(os.mkfifo),
+    "a folder": _instead(Path.mkdir),
+    "a loop": _instead(lambda path: path.symlink_to(path)),
+    "a dead link": _instead(lambda path: path.symlink_to("nowhere")),
+    "a device": _instead(lambda path: path.symlink_to("/dev/zero")),
 }

@@ -90,6 +90,7 @@ def make_run(
         if step == last == steps:
             row |= {"loss/test": round(val + 0.01, 4), "bpc/test": round((val + 0.01) / np.log(2), 4)}
         metrics.append(row)
+    machine = {"device": "cpu", "threads": 1, "compile": False, "torch": "0.0.0", "cpu": "no machine"}
     manifest = {
         "run_id": folder.name,
         "protocol_version": PROTOCOL_VERSION,
@@ -97,13 +98,7 @@ def make_run(
         "dirty": False,
         "diff_sha256": None,
         "versions": {"python": "3.11.0", "torch": "0.0.0", "numpy": "0.0.0"},
-        "fingerprint": {
-            "device": "cpu",
-            "threads": 1,
-            "compile": False,
-            "torch": "0.0.0",
-            "cpu": "no machine",
-        },
+        "fingerprint": machine,
         "nature": {"doubly_stochastic": arm in ("mhc", "identity"), "exchangeable": False},
         "data_sha256": "0" * 64,
         "parameters": {"body": 1000, "connection": 0 if arm == "baseline" else 50, "total": 1050},
@@ -113,15 +108,10 @@ def make_run(
     files.write_json(folder / "manifest.json", manifest)
     if stops is None:
         RunDirectory(folder).finish_tables()
-    status = {
-        "status": "diverged" if diverges else "interrupted" if stops else "finished",
-        "step": last,
-        "steps": steps,
-        "message": "",
-        "wall_seconds": 4.2,
-        "updated": "2000-01-01T00:00:00+00:00",
-    }
-    files.write_json(folder / "status.json", status)
+    ended = "diverged" if diverges else "interrupted" if stops else "finished"
+    status = {"status": ended, "step": last, "steps": steps, "message": ""}
+    told = {"wall_seconds": 4.2, "updated": "2000-01-01T00:00:00+00:00"}
+    files.write_json(folder / "status.json", status | told)
     return folder
 
 

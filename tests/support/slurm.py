@@ -60,9 +60,8 @@ def cluster() -> Iterator[Path]:
         pytest.skip("the daemons of a Slurm need root")
     host = socket.gethostname().partition(".")[0]
     with ExitStack() as stack:
-        folder = Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True))
-        )
+        made = tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True)
+        folder = Path(stack.enter_context(made))
         folder.chmod(0o755)
         for name in ("munge", "state", "spool"):
             (folder / name).mkdir(mode=0o755)

@@ -85,10 +85,8 @@ def command_lines(seed: int) -> Iterator[tuple[list[str], str]]:
         elif kind < 0.65:
             wrong = [f"{draw.choice(OF_HYDRA)}={odd()}"]
         elif kind < 0.7:
-            sign, tail = (
-                draw.choice(("+", "++", "~", "~", "~", "")),
-                draw.choice(("", ".x", "@x", "[0]", "x")),
-            )
+            sign = draw.choice(("+", "++", "~", "~", "~", ""))
+            tail = draw.choice(("", ".x", "@x", "[0]", "x"))
             wrong = [f"{sign}{key}{tail}" + ("" if sign == "~" and draw.random() < 0.5 else f"={odd()}")]
         elif kind < 0.75:
             key = draw.choice(TRIED)
