@@ -7,6 +7,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,8 @@ import hypothesis
 import pytest
 
 from fake_runs import fake, four, probed, published, runs, series  # noqa: F401
-from mhc_repro.arm_files import settings
-from mhc_repro.config import (
-    Config,
-    ConnectionConfig,
-    DataConfig,
-    ModelConfig,
-    ProbeConfig,
-    RuntimeConfig,
-    TrainConfig,
-)
+from mhc_repro import arm_files
+from mhc_repro.config import Config, ConnectionConfig, DataConfig, ModelConfig, TrainConfig
 from yaml_files import load
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -34,6 +27,7 @@ hypothesis.settings.load_profile("repeatable")
 
 STREAMS_ARMS = ("identity", "hc", "mhc")  # what all arms must do is in support/arms_table.py
 ARMS = ("baseline", *STREAMS_ARMS)
+BODY = {"blocks": 2, "dim": 8, "heads": 2, "mlp_ratio": 2, "init_std": 0.3}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -60,7 +54,7 @@ def connection() -> Callable[..., ConnectionConfig]:
     def make(arm: str, **changes: Any) -> ConnectionConfig:
         if arm == "baseline":
             changes.pop("n", None)
-        return ConnectionConfig(**settings(arm) | changes)
+        return ConnectionConfig(**arm_files.settings(arm) | changes)
 
     return make
 
@@ -75,8 +69,6 @@ def tiny(connection: Callable[..., ConnectionConfig]) -> Callable[..., Any]:
 
     from mhc_repro.training.model import make_model
 
-    body = {"blocks": 2, "dim": 8, "heads": 2, "mlp_ratio": 2, "init_std": 0.3}
-
     def make(
         arm: str,
         seed: int = 0,
@@ -88,7 +80,7 @@ def tiny(connection: Callable[..., ConnectionConfig]) -> Callable[..., Any]:
     ) -> Any:
         config = Config(
             connection=connection(arm, **changes),
-            model=ModelConfig(**body | (model or {})),
+            model=ModelConfig(**BODY | (model or {})),
             data=DataConfig(vocab=17, sequence=6),
             train=TrainConfig(precision=precision, streams=streams),
         )
@@ -118,42 +110,36 @@ def config(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Config]:
-    """config("hc", steps=3, seed=1): a whole run on synthetic data that takes milliseconds, under tmp_path."""
+    """config("hc", steps=3, n=2, optim={"lr": 1.0}): a run on synthetic data that takes milliseconds, in tmp_path.
+
+    Settings are changed by their group; what is said of no group is the connection's.
+    """
     from mhc_repro.training import data
 
     monkeypatch.setattr(data, "synthetic", synthetic_text)
 
-    def make(
-        arm: str,
-        seed: int = 0,
-        steps: int = 4,
-        model: dict[str, Any] | None = None,
-        train: dict[str, Any] | None = None,
-        probe: dict[str, Any] | None = None,
-        runtime: dict[str, Any] | None = None,
-        **changes: Any,
-    ) -> Config:
-        body = {"blocks": 2, "dim": 8, "heads": 2, "mlp_ratio": 2, "init_std": 0.3}
-        often = {"precision": "float64", "val_every": 2, "val_windows": 3, "test_windows": 3}
-        seldom = {"every": 2, "windows": 2, "token_maps": 3, "token_map_times": 2}
-        here = {
+    settings: dict[str, dict[str, Any]] = {
+        "model": BODY,
+        "data": load("data", "synthetic") | {"batch": 2, "sequence": 6},
+        "optim": {"lr": 1e-2},
+        "train": {"precision": "float64", "val_every": 2, "val_windows": 3, "test_windows": 3},
+        "probe": {"every": 2, "windows": 2, "token_maps": 3, "token_map_times": 2},
+        "runtime": {
             "device": "cpu",
             "threads": 1,
             "compile": "off",
             "results": str(tmp_path / "results"),
             "cache": str(tmp_path / "cache"),
             "progress": "lines",
-        }
-        made = Config(
-            seed=seed,
-            connection=connection(arm, **changes),
-            model=ModelConfig(**body | (model or {})),
-            data=DataConfig(**load("data", "synthetic") | {"batch": 2, "sequence": 6}),
-            train=TrainConfig(**{"steps": steps} | often | (train or {})),
-            probe=ProbeConfig(**seldom | (probe or {})),
-            runtime=RuntimeConfig(**here | (runtime or {})),
-        )
-        made.optim.lr = 1e-2
+        },
+    }
+
+    def make(arm: str, seed: int = 0, steps: int = 4, **changes: Any) -> Config:
+        own = {group: changes.pop(group, {}) for group in settings}
+        made = Config(seed=seed, connection=connection(arm, **changes))
+        for group, usual in settings.items():
+            setattr(made, group, replace(getattr(made, group), **usual | own[group]))
+        made.train.steps = steps
         return made
 
     return make

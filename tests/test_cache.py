@@ -4,6 +4,7 @@ import os
 import pwd
 import tempfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -24,6 +25,8 @@ def test_what_is_named_counts(temporary, tmp_path, monkeypatch):
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "variable"))
     assert cache.cache_directory(str(tmp_path / "given")) == tmp_path / "given"
     assert cache.cache_directory(None) == tmp_path / "variable"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache.cache_directory("~/x") == tmp_path / "x"
 
 
 @pytest.mark.skipif(os.uname().sysname != "Linux", reason="caches are elsewhere on a Mac")
@@ -34,16 +37,12 @@ def test_a_home_that_can_be_written_is_used(temporary, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("home", ["/", "/nowhere/at/all", "/dev/null", None])
 def test_who_has_no_home_gets_a_temporary_folder(temporary, monkeypatch, home):
-    def nobody(uid: int) -> None:
-        raise KeyError(f"getpwuid(): uid not found: {uid}")
-
-    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    monkeypatch.setattr(pwd, "getpwuid", Mock(side_effect=KeyError("getpwuid(): uid not found")))
     monkeypatch.setattr(
         os, "access", lambda path, mode: not str(path).startswith("/dev/null") and path != Path("/")
     )
-    if home is None:
-        monkeypatch.delenv("HOME")
-    else:
+    monkeypatch.delenv("HOME", raising=False)
+    if home is not None:
         monkeypatch.setenv("HOME", home)
     assert cache.cache_directory(None) == temporary
     cache.make(temporary / "checkpoints")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pyarrow.parquet as pq
 import pytest
@@ -22,6 +23,7 @@ from mhc_repro.training.loop import checkpoint_folder, train
 from mhc_repro.training.trainer import Trainer
 
 TIMES = {"time/step", "time/probe"}
+OFTEN = {"checkpoint_seconds": 0.0}  # of a runtime
 
 
 @pytest.fixture
@@ -33,11 +35,6 @@ def checkpoints_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)  # what is recorded counts here
     environment = run_manifest.environment()
     monkeypatch.setattr(run_manifest, "environment", lambda: environment)
-
-
-def often(config: Config, seconds: float = 0.0) -> Config:
-    config.runtime.checkpoint_seconds = seconds
-    return config
 
 
 def elsewhere(config: Config, folder: Path) -> Config:
@@ -99,6 +96,14 @@ def at_step(step: int, act: Any) -> Iterator[None]:
         yield
 
 
+def assert_ends_as_undisturbed(config: Config) -> None:
+    """Go on with a run to its end, and compare it with the same run made elsewhere at one go."""
+    assert train(config) == "finished"
+    whole = elsewhere(config, Path(config.runtime.results).with_name("undisturbed"))
+    assert train(whole) == "finished"
+    assert_same_run(config, whole)
+
+
 def interrupt(config: Config, step: int, number: int = signal.SIGTERM) -> str:
     with at_step(step, lambda: os.kill(os.getpid(), number)):
         return train(config)
@@ -106,3 +111,8 @@ def interrupt(config: Config, step: int, number: int = signal.SIGTERM) -> str:
 
 class Killed(BaseException):
     """Stands for a SIGKILL: nothing in the package may catch it."""
+
+
+def kill(config: Config, step: int) -> None:
+    with at_step(step, Mock(side_effect=Killed)), pytest.raises(Killed):
+        train(config)

@@ -1,12 +1,14 @@
 """A checkpoint is there whole or not at all, and the one before stands behind it."""
 
 import os
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 from mhc_repro.training import checkpoint
 from mhc_repro.training.checkpoint import Checkpoints
+from stopping import assert_equal
 
 
 def state(step: int) -> dict:
@@ -22,12 +24,8 @@ def saved(folder, steps) -> Checkpoints:
 
 def test_what_is_saved_is_loaded_bit_for_bit(tmp_path):
     loaded, warnings = saved(tmp_path / "new" / "folder", [3]).load()
-    expected = state(3)
     assert warnings == []
-    assert loaded.keys() == expected.keys()
-    assert loaded["step"] == 3
-    assert torch.equal(loaded["model"]["w"], expected["model"]["w"])
-    assert torch.equal(loaded["generator"], expected["generator"])
+    assert_equal(loaded, state(3))
 
 
 def test_nothing_saved_is_nothing_loaded(tmp_path):
@@ -90,13 +88,9 @@ def test_what_was_saved_on_a_gpu_is_loaded_where_there_is_none(tmp_path, monkeyp
 
 def test_a_save_that_is_cut_short_leaves_the_ones_before(tmp_path, monkeypatch):
     checkpoints = saved(tmp_path, [1, 2])
-
-    def die(*_):
-        raise KeyboardInterrupt
-
     for name in ("fsync", "replace"):
         with monkeypatch.context() as patch:
-            patch.setattr(os, name, die)
+            patch.setattr(os, name, Mock(side_effect=KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 checkpoints.save(3, state(3))
         loaded, warnings = Checkpoints(tmp_path, 60).load()

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ able = pytest.mark.skipif(bool(compiler.missing_to_compile(CPU)), reason="there 
 
 
 @pytest.fixture(autouse=True)
-def as_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def as_at_the_start(monkeypatch):
     """Nothing asked yet, and nothing set that outlasts the test."""
     monkeypatch.setattr(compiler, "_faults", {})
     for name in (kernels.KERNELS, "TRITON_CACHE_DIR"):
@@ -30,28 +29,34 @@ def as_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def gpu(monkeypatch):
     """Pretend that there is a GPU, and a compiler; gpu(capability=(6, 1)) an older one."""
 
-    def make(capability: tuple[int, int] = (8, 0), triton: bool = True, program: str | None = WORKS) -> None:
+    def make(capability=(8, 0), triton=True, program=WORKS):
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Maker A1")
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
         monkeypatch.setattr(compiler, "find_spec", lambda name: triton or None)
         monkeypatch.setattr(shutil, "which", lambda name: program)
 
+    make()
     return make
 
 
 @pytest.fixture
-def proofs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
-    """The folders in which a kernel was tried; the results are taken from `answers`, else all is well."""
-    tried: list[Path] = []
+def answers():
+    """What the next proofs find; after them all is well."""
+    return []
 
-    def prove(device: torch.device) -> tuple[str, bool]:
+
+@pytest.fixture
+def proofs(answers, monkeypatch, tmp_path):
+    """The folders in which a kernel was tried."""
+    tried = []
+
+    def prove(device):
         tried.append(Path(os.environ[kernels.KERNELS]))
-        return ANSWERS.pop(0) if ANSWERS else ("", False)
+        return answers.pop(0) if answers else ("", False)
 
-    ANSWERS.clear()
     monkeypatch.setattr(compiler, "prove", prove)
     temporary = str(tmp_path / "temporary")
     monkeypatch.setattr(tempfile, "tempdir", temporary)
@@ -59,7 +64,18 @@ def proofs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
     return tried
 
 
-ANSWERS: list[tuple[str, bool]] = []
+@pytest.fixture
+def compiles(proofs, tmp_path):
+    """compiles("on", GPU): whether a run told so compiles."""
+    return lambda choice, device=CPU: runtime.compiles(
+        RuntimeConfig(compile=choice, cache=str(tmp_path)), device
+    )
+
+
+def fault_anew(*given, **named):
+    """Ask as another process would."""
+    compiler._faults.clear()
+    return compiler.fault(*given, **named)
 
 
 # --- what is not even there ---------------------------------------------------------------------------------
@@ -75,87 +91,64 @@ ANSWERS: list[tuple[str, bool]] = []
         ({"program": FAILS}, "Python's headers"),
     ],
 )
-def test_a_gpu_that_cannot_compile_goes_without_unless_told_to(
-    gpu: Callable[..., None], proofs: list[Path], tmp_path: Path, has: dict, missing: str
-) -> None:
+def test_a_gpu_that_cannot_compile_goes_without_unless_told_to(gpu, compiles, proofs, has, missing):
     gpu(**has)
-    cache = str(tmp_path)
-    assert runtime.compiles(RuntimeConfig(compile="auto", cache=cache), GPU) == (not missing)
-    assert not runtime.compiles(RuntimeConfig(compile="off", cache=cache), GPU)
+    assert compiles("auto", GPU) == (not missing)
+    assert not compiles("off", GPU)
     assert len(proofs) == (not missing)
     if missing:
         with pytest.raises(UserError, match=f"{missing}.* is missing; use runtime.compile=auto"):
-            runtime.compiles(RuntimeConfig(compile="on", cache=cache), GPU)
+            compiles("on", GPU)
 
 
-def test_mps_compiles_only_where_asked(proofs: list[Path], gpu: Callable[..., None], tmp_path: Path) -> None:
-    gpu()
-    asked = {
-        choice: runtime.compiles(RuntimeConfig(compile=choice, cache=str(tmp_path)), torch.device("mps"))
-        for choice in ("auto", "on", "off")
-    }
+def test_mps_compiles_only_where_asked(gpu, compiles):
+    asked = {choice: compiles(choice, torch.device("mps")) for choice in ("auto", "on", "off")}
     assert asked == {"auto": False, "on": True, "off": False}
 
 
 @pytest.mark.parametrize(("program", "able"), [(WORKS, True), (FAILS, False), (None, False)])
-def test_a_cpu_compiles_where_a_compiler_finds_the_headers(
-    gpu: Callable[..., None], proofs: list[Path], tmp_path: Path, program: str | None, able: bool
-) -> None:
+def test_a_cpu_compiles_where_a_compiler_finds_the_headers(gpu, compiles, program, able):
     gpu(program=program)
-    assert runtime.compiles(RuntimeConfig(cache=str(tmp_path)), CPU) == able
+    assert compiles("auto") == able
     if not able:
         with pytest.raises(UserError, match=r"runtime.compile=on: a C\+\+20 compiler .* is missing; use"):
-            runtime.compiles(RuntimeConfig(compile="on", cache=str(tmp_path)), CPU)
+            compiles("on")
 
 
 # --- what is there and may not work -------------------------------------------------------------------------
 
 
-def test_a_proof_is_made_once_for_each_surroundings(
-    gpu: Callable[..., None], proofs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gpu()
+def test_a_proof_is_made_once_for_each_surroundings(gpu, proofs, tmp_path, monkeypatch):
     for _ in range(2):
-        assert compiler.fault(CPU, tmp_path) == ""
-        compiler._faults.clear()  # as in another process
+        assert fault_anew(CPU, tmp_path) == ""
     assert len(proofs) == 1
     monkeypatch.setenv("LIBRARY_PATH", "/somewhere/else")
-    assert compiler.fault(CPU, tmp_path) == ""
-    compiler._faults.clear()
+    assert fault_anew(CPU, tmp_path) == ""
     gpu(program=FAILS)  # another compiler
     monkeypatch.setattr(compiler, "missing_to_compile", lambda device: "")
-    assert compiler.fault(CPU, tmp_path) == ""
+    assert fault_anew(CPU, tmp_path) == ""
     assert len(proofs) == 3
-    compiler._faults.clear()
-    assert compiler.fault(CPU, tmp_path, trusting=False) == ""
+    assert fault_anew(CPU, tmp_path, trusting=False) == ""
     assert len(proofs) == 4
 
 
-def test_where_the_folder_is_to_blame_another_is_tried(
-    gpu: Callable[..., None], proofs: list[Path], tmp_path: Path
-) -> None:
-    gpu()
-    ANSWERS[:] = [("OSError: failed to map segment", True)]
-    assert compiler.fault(CPU, tmp_path / "cache") == ""
+def test_where_the_folder_is_to_blame_another_is_tried(gpu, answers, proofs, tmp_path):
+    answers.append(("OSError: failed to map segment", True))
+    assert fault_anew(CPU, tmp_path / "cache") == ""
     assert proofs[0].parent == tmp_path / "cache"
     assert len(set(proofs)) == 2
-    compiler._faults.clear()
-    assert compiler.fault(CPU, tmp_path / "cache") == ""
+    assert fault_anew(CPU, tmp_path / "cache") == ""
     assert len(proofs) == 2
     assert os.environ[kernels.KERNELS] == str(proofs[1])
 
 
-def test_where_the_compiler_is_to_blame_no_other_folder_is_tried(
-    gpu: Callable[..., None], proofs: list[Path], tmp_path: Path
-) -> None:
-    gpu()
-    ANSWERS[:] = [("CppCompileError: collect2: error: ld returned 1 exit status", False)]
+def test_where_the_compiler_is_to_blame_no_other_folder_is_tried(gpu, answers, proofs, compiles, tmp_path):
+    answers.append(("CppCompileError: collect2: error: ld returned 1 exit status", False))
     with pytest.raises(UserError, match=r"runtime.compile=on: .*ld returned 1 exit status; use runtime"):
-        runtime.compiles(RuntimeConfig(compile="on", cache=str(tmp_path)), CPU)
-    assert not runtime.compiles(RuntimeConfig(cache=str(tmp_path)), CPU)
+        compiles("on")
+    assert not compiles("auto")
     assert len(proofs) == 1
-    compiler._faults.clear()
-    assert compiler.fault(CPU, tmp_path) == ""  # it was mended; a fault is not remembered
+    assert fault_anew(CPU, tmp_path) == ""  # it was mended; a fault is not remembered
 
 
 HOSTILE = """
@@ -185,7 +178,7 @@ print(folder)
 
 
 @able
-def test_kernels_work_where_every_path_has_a_space_and_torn_ones_are_made_anew(tmp_path: Path) -> None:
+def test_kernels_work_where_every_path_has_a_space_and_torn_ones_are_made_anew(tmp_path):
     """In paths of torch, temporary files and cache; and there is no home."""
     spaced = tmp_path / "a checkout"
     (spaced / "tmp").mkdir(parents=True)
@@ -200,19 +193,21 @@ def test_kernels_work_where_every_path_has_a_space_and_torn_ones_are_made_anew(t
     assert done.stderr == "trying the compiler, once, for some seconds\n" * 2
 
 
-UNLOADABLE = """#!/bin/sh
+def script(path, text):
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+UNLOADABLE = """
 for word; do [ "$last" = -o ] && echo nonsense >"$word" && exit; last=$word; done
 exec {real} "$@"  # says its version, reads headers
 """
 
 
 @able
-def test_a_compiler_whose_libraries_cannot_be_loaded_is_found_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake = tmp_path / "c++"
-    fake.write_text(UNLOADABLE.format(real=compiler._program(CPU)))
-    fake.chmod(0o755)
+def test_a_compiler_whose_libraries_cannot_be_loaded_is_found_out(tmp_path, monkeypatch):
+    fake = script(tmp_path / "c++", UNLOADABLE.format(real=compiler._program(CPU)))
     monkeypatch.setenv("CXX", str(fake))
     monkeypatch.setenv(kernels.KERNELS, str(tmp_path))
     assert compiler.missing_to_compile(CPU) == ""
@@ -222,7 +217,7 @@ def test_a_compiler_whose_libraries_cannot_be_loaded_is_found_out(
 
 
 @pytest.mark.parametrize(
-    ("script", "found"),
+    ("python", "found"),
     [
         ("seq 100000; echo CppCompileError: x.cpp: error: y; exit 1", "CppCompileError: x.cpp: error: y"),
         ("seq 100000 | tr -d '\\n'; exit 1", "1234567891011.* \\.\\.\\."),
@@ -232,26 +227,20 @@ def test_a_compiler_whose_libraries_cannot_be_loaded_is_found_out(
         ("sleep 60", "it was not done after 1 s"),
     ],
 )
-def test_what_is_wrong_is_one_line_however_it_went_wrong(
-    script: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    python = tmp_path / "python"
-    python.write_text(f"#!/bin/sh\n{script}\n")
-    python.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(python))
-    monkeypatch.setattr(compiler, "PROOF_SECONDS", 1.0)
+def test_what_is_wrong_is_one_line_however_it_went_wrong(python, found, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(script(tmp_path / "python", python)))
+    if "sleep" in python:
+        monkeypatch.setattr(compiler, "PROOF_SECONDS", 1.0)
     said, _ = compiler.prove(CPU)
     assert re.fullmatch(found, said)
     assert len(said) <= LINE
 
 
-def test_the_line_that_tells_is_found_among_thousands() -> None:
+def test_the_line_that_tells_is_found_among_thousands():
     noise = "\n".join(f"vec.h:{line}:19: warning: overflow in conversion" for line in range(5000))
-    error = RuntimeError(
-        f"C++ compile error\n\nCommand:\ng++ x.cpp\n\nOutput:\n{noise}\n/usr/bin/ld: cannot find -lgomp\n{noise}"
-    )
+    output = f"{noise}\n/usr/bin/ld: cannot find -lgomp\n{noise}"
+    error = RuntimeError(f"C++ compile error\n\nCommand:\ng++ x.cpp\n\nOutput:\n{output}")
     assert compiler.cause(error) == "RuntimeError: /usr/bin/ld: cannot find -lgomp"
-    assert compiler.cause(ImportError("x.so: file too short\n\nSet TORCHDYNAMO_VERBOSE=1")) == (
-        "ImportError: x.so: file too short"
-    )
+    error = ImportError("x.so: file too short\n\nSet TORCHDYNAMO_VERBOSE=1")
+    assert compiler.cause(error) == "ImportError: x.so: file too short"
     assert compiler.cause(KeyError()) == "KeyError:"

@@ -10,20 +10,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
-from mhc_repro.config import Config
 from mhc_repro.errors import LINE, SCREEN, WIDTH, UserError
 from mhc_repro.runs import RunDirectory
 from mhc_repro.training import compiler, kernels
 from mhc_repro.training.loop import train
 from mhc_repro.training.model import Transformer
 from mhc_repro.training.trainer import Trainer
-from stopping import assert_same_run, elsewhere, interrupt
+from stopping import assert_ends_as_undisturbed, assert_same_run, elsewhere, interrupt
 from tiny_runs import SCRIPT, TINY
 
 pytestmark = pytest.mark.usefixtures("checkpoints_at_every_step")
@@ -34,14 +34,14 @@ HUGE = RuntimeError("x.cpp: error: no such thing\n" * 5000)
 
 
 @pytest.fixture
-def breaks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[float]]:
+def breaks(monkeypatch):
     """breaks(2): the next two steps fail as long as they are compiled; return when kernels were made anew."""
-    made_anew: list[float] = []
+    made_anew = []
 
-    def make(times: int) -> list[float]:
+    def make(times):
         left, step = [HUGE] * times, Trainer.step
 
-        def stepped(trainer: Trainer) -> dict[str, Any]:
+        def stepped(trainer):
             if left and getattr(trainer.model, "is_compiled", False):
                 raise left.pop()
             return step(trainer)
@@ -55,30 +55,25 @@ def breaks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[float]]:
     return make
 
 
-def compiling(config: Callable[..., Config], choice: str = "auto") -> Config:
-    return config("hc", runtime={"compile": choice})
+AUTO = {"compile": "auto"}
 
 
-def test_a_broken_kernel_is_made_anew_and_costs_nothing_but_a_line(config, breaks, tmp_path):
-    whole = elsewhere(compiling(config), tmp_path / "whole")
-    assert train(whole) == "finished"
-    broken, before = compiling(config), time.time()
+def test_a_broken_kernel_is_made_anew_and_costs_nothing_but_a_line(config, breaks):
+    broken, before = config("hc", runtime=AUTO), time.time()
     made_anew = breaks(1)
-    assert train(broken) == "finished"
+    assert_ends_as_undisturbed(broken)
     assert before <= made_anew[0] <= time.time()
     assert len(made_anew) == 1
-    assert_same_run(broken, whole)
     run = RunDirectory.of(broken)
     assert run.read_manifest()["fingerprint"]["compile"] is True
-    assert (
-        "warning: compiling anew, for a kernel is broken: RuntimeError: x.cpp: error" in run.log.read_text()
-    )
+    said = "warning: compiling anew, for a kernel is broken: RuntimeError: x.cpp: error"
+    assert said in run.log.read_text()
 
 
 def test_where_new_kernels_break_too_the_run_goes_on_without(config, breaks, tmp_path):
-    whole = elsewhere(compiling(config, "off"), tmp_path / "whole")
+    whole = elsewhere(config("hc"), tmp_path / "whole")
     assert train(whole) == "finished"
-    broken = compiling(config)
+    broken = config("hc", runtime=AUTO)
     breaks(2)
     assert train(broken) == "finished"
     assert_same_run(broken, whole)
@@ -89,7 +84,7 @@ def test_where_new_kernels_break_too_the_run_goes_on_without(config, breaks, tmp
 
 
 def test_what_was_compiled_does_not_go_on_uncompiled_by_itself(config, breaks):
-    broken = compiling(config)
+    broken = config("hc", runtime=AUTO)
     assert interrupt(broken, 2) == "interrupted"
     breaks(2)
     with pytest.raises(UserError, match=r"compile was True, is False; uncompiled: a kernel does not work: "):
@@ -102,19 +97,15 @@ def test_what_was_compiled_does_not_go_on_uncompiled_by_itself(config, breaks):
 
 def test_a_run_told_to_compile_ends_in_one_line(config, breaks):
     breaks(2)
-    with pytest.raises(
-        UserError, match=r"^runtime.compile=on: a kernel does not work: .*; use runtime.comp"
-    ) as one:
-        train(compiling(config, "on"))
+    said = r"^runtime.compile=on: a kernel does not work: .*; use runtime.comp"
+    with pytest.raises(UserError, match=said) as one:
+        train(config("hc", runtime={"compile": "on"}))
     assert "\n" not in str(one.value)
 
 
 @pytest.mark.parametrize("where", [(Trainer, "step"), (Trainer, "__init__")])
 def test_no_more_than_a_screen_of_an_error_is_kept(config, monkeypatch, capsys, where):
-    def fail(*_: object) -> None:
-        raise HUGE
-
-    monkeypatch.setattr(*where, fail)
+    monkeypatch.setattr(*where, Mock(side_effect=HUGE))
     failing = config("hc")
     assert train(failing) == "failed"
     run = RunDirectory.of(failing)
@@ -168,9 +159,7 @@ class Server(NamedTuple):
     said: Path
     begun: Path  # the compiler writes a line to it when it starts
 
-    def stop(
-        self, argv: list[str], there: Path, wait: float, number: int, to: Callable[[int, int], None]
-    ) -> tuple[int, str]:
+    def stop(self, argv: list[str], there: Path, wait: float, number: int, to: Callable) -> tuple[int, str]:
         """Start a run, wait for a file and then some, signal; return the exit code and what was said."""
         self.begun.unlink(missing_ok=True)
         before = len(self.said.read_text())
@@ -215,11 +204,9 @@ TO_ITSELF, TO_ALL = os.kill, os.killpg  # as a scheduler does, as a terminal doe
 
 
 @needs_gcc
-def test_a_signal_while_kernels_are_made_is_an_interruption_and_the_run_goes_on_later(
-    config, server, tmp_path
-):
+def test_a_signal_while_kernels_are_made_is_an_interruption_and_it_goes_on_later(config, server, tmp_path):
     """From before the first step to when the compiler is long at work."""
-    stopped, random = compiling(config), np.random.Generator(np.random.Philox(1))
+    stopped, random = config("hc", runtime=AUTO), np.random.Generator(np.random.Philox(1))
     run = RunDirectory.of(stopped)
     (tmp_path / "config.pickle").write_bytes(pickle.dumps(stopped))
     for number, to, there in (

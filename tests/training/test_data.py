@@ -3,23 +3,21 @@
 import hashlib
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from mhc_repro.config import DataConfig, RuntimeConfig
 from mhc_repro.errors import UserError
 from mhc_repro.training import data, enwik8
+from yaml_files import load
 
-CONF = Path(__file__).parents[2] / "conf" / "data"
 RAMP = np.arange(250, dtype=np.uint8)  # every byte tells its offset
 
 
 def config(group: str, **changes) -> DataConfig:
-    return DataConfig(**yaml.safe_load((CONF / f"{group}.yaml").read_text()) | changes)
+    return DataConfig(**load("data", group) | changes)
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +67,11 @@ def test_offsets_are_uniform_from_the_first_to_the_last_legal_one():
     assert data.batch(RAMP, 0, 0, 2, 249)[1][0, -1] == 249
 
 
-def test_a_sequence_longer_than_the_split_is_the_users_to_fix():
+def test_what_is_longer_than_the_split_is_the_users_to_fix():
     with pytest.raises(UserError, match=r"data\.sequence=250 .*at most data\.sequence=249"):
         data.batch(RAMP, 0, 0, 2, 250)
+    with pytest.raises(UserError, match=r"at most 5\); lower train\.val_windows.*data\.sequence"):
+        data.windows(RAMP, 6, 49)
 
 
 @pytest.mark.parametrize(("count", "sequence"), [(1, 249), (5, 49), (6, 40), (25, 9), (3, 5)])
@@ -85,11 +85,6 @@ def test_windows_are_fixed_evenly_spaced_and_share_no_byte(count, sequence):
     assert read.unique().numel() == read.numel()
     assert 250 - read.max() <= 250 // count  # spread over the whole split
     assert torch.equal(inputs, data.windows(RAMP, count, sequence)[0])
-
-
-def test_too_many_windows_are_the_users_to_fix():
-    with pytest.raises(UserError, match=r"at most 5\); lower train\.val_windows.*data\.sequence"):
-        data.windows(RAMP, 6, 49)
 
 
 def test_synthetic_text_is_the_hashed_one_split_90_5_5(synthetic):

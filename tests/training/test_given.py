@@ -1,6 +1,6 @@
 """A corpus of one's own: what is read of it, and that a run is named by its content and never by its place."""
 
-import dataclasses
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from mhc_repro.runs.identity import run_id
 from mhc_repro.training import data, given
 from mhc_repro.training.loop import train
 from mhc_repro.training.trainer import Trainer
+from stopping import assert_equal
 
 
 def of(name: str, path: Path, **more) -> DataConfig:
@@ -34,13 +35,8 @@ def everything(split) -> list[int]:
 
 
 def test_a_text_is_the_bytes_of_its_files_in_the_order_of_their_paths_cut_90_5_5(tmp_path):
-    for path, text in {
-        "b.txt": "second",
-        "a/z.md": "first",
-        "a.txt": "x" * 9,
-        ".git/c": "no",
-        ".d": "no",
-    }.items():
+    texts = {"b.txt": "second", "a/z.md": "first", "a.txt": "x" * 9, ".git/c": "no", ".d": "no"}
+    for path, text in texts.items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(text)
     (tmp_path / "empty").touch()
@@ -68,21 +64,16 @@ def test_batches_and_windows_cross_from_shard_to_shard(tmp_path, sequence):
     corpus = opened(of("tokens", write_shards(tmp_path, train=(50, 3, 71), val=400)))
     whole = np.array(everything(corpus.train), np.uint16)
     for step in range(20):
-        for ours, plain in zip(
-            *(data.batch(x, 3, step, 8, sequence) for x in (corpus.train, whole)), strict=True
-        ):
-            assert ours.dtype == torch.int64
-            assert torch.equal(ours, plain)
+        ours, plain = (data.batch(x, 3, step, 8, sequence) for x in (corpus.train, whole))
+        assert_equal(ours, plain)
+        assert ours[0].dtype == torch.int64
     held_out = np.array(everything(corpus.val), np.uint16)
-    for ours, plain in zip(*(data.windows(x, 2, sequence) for x in (corpus.val, held_out)), strict=True):
-        assert torch.equal(ours, plain)
+    assert_equal(*(data.windows(x, 2, sequence) for x in (corpus.val, held_out)))
 
 
 def test_a_run_is_named_by_what_it_reads_and_not_by_where(config, tmp_path):
     def identity(path: Path) -> str:
-        made = config("baseline")
-        made.data = of("tokens", path)
-        return run_id(made)
+        return run_id(replace(config("baseline"), data=of("tokens", path)))
 
     here = write_shards(tmp_path / "here", train=(50, 31), val=40)
     there = tmp_path / "there"
@@ -97,14 +88,13 @@ def test_a_run_is_named_by_what_it_reads_and_not_by_where(config, tmp_path):
 
 
 def test_what_a_run_leaves_behind_names_no_path(config, tmp_path):
-    made = config("mhc")
-    made.data = of("tokens", write_shards(tmp_path / "secret"))
+    made = replace(config("mhc"), data=of("tokens", write_shards(tmp_path / "secret")))
     assert train(made) == "finished"
     run = RunDirectory.of(made)
     for file in run.path.glob("*"):
         assert b"secret" not in file.read_bytes(), file.name
     recorded = yaml.safe_load((run.path / "config.yaml").read_text())
-    assert recorded["data"] == {k: v for k, v in dataclasses.asdict(made.data).items() if k != "path"}
+    assert recorded["data"] == {k: v for k, v in asdict(made.data).items() if k != "path"}
     assert run.read_manifest()["data_sha256"] == made.data.sha256
     assert train(made) == "finished"  # and is found again
 
@@ -114,7 +104,7 @@ def test_a_hash_that_was_asked_for_must_be_the_one_that_is_there(tmp_path):
     found = of("text", tmp_path)
     assert given.identified(found) == found
     with pytest.raises(UserError, match=rf"data\.sha256={'0' * 64}: what is in .* has {found.sha256}"):
-        given.identified(dataclasses.replace(found, sha256="0" * 64))
+        given.identified(replace(found, sha256="0" * 64))
     (tmp_path / "a.txt").write_text("another text")  # between composing and opening
     with pytest.raises(UserError, match=rf"data\.sha256={found.sha256}"):
         opened(found)
@@ -141,16 +131,8 @@ def test_the_bytes_of_gpt2s_tokens():
     lengths = given.lengths("gpt2", 50304)
     assert len(lengths) == 50304
     assert (lengths[:256] == 1).all()
-    known = {
-        " the": 262,
-        "Hello": 15496,
-        " world": 995,
-        " and": 290,
-        "\n\n": 628,
-        " a": 257,
-        "ing": 278,
-        ".": 13,
-    }
+    known = {" the": 262, " and": 290, "\n\n": 628, " a": 257, "ing": 278, ".": 13}
+    known |= {"Hello": 15496, " world": 995}
     assert {text: lengths[token] for text, token in known.items()} == {text: len(text) for text in known}
     assert (lengths[50256:] == 0).all()
     assert (lengths[256:50256] >= 2).all()
@@ -159,13 +141,12 @@ def test_the_bytes_of_gpt2s_tokens():
 
 
 def test_held_out_loss_of_tokens_is_in_bits_per_byte_where_their_bytes_are_known(config, tmp_path):
-    made = config("hc")
-    made.data = of("tokens", write_shards(tmp_path))
+    made = replace(config("hc"), data=of("tokens", write_shards(tmp_path)))
     known = Trainer(made, torch.device("cpu"))
     row = known.evaluate("val", 5)
     _, targets = data.windows(known.corpus.val, 5, 6)
     bytes_read = sum(int(given.lengths("gpt2", 50304)[token]) for token in targets.flatten().tolist())
     assert set(row) == {"loss/val", "bpb/val"}
     assert row["bpb/val"] == pytest.approx(row["loss/val"] * 30 / np.log(2) / bytes_read, rel=1e-12)
-    made.data = dataclasses.replace(made.data, tokeniser="none")
+    made.data = replace(made.data, tokeniser="none")
     assert Trainer(made, torch.device("cpu")).evaluate("val", 5) == {"loss/val": row["loss/val"]}

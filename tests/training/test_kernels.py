@@ -78,11 +78,8 @@ def test_a_users_own_folder_that_cannot_be_made_is_forgotten_before_torch_makes_
 
 def test_another_cpu_or_torch_has_a_folder_of_its_own(tmp_path, monkeypatch):
     names = [kernels.folders(tmp_path)[0].name]
-    for place, name in (
-        (kernels, "cpu_model"),
-        (kernels, "_flags"),
-        (torch.backends.cpu, "get_cpu_capability"),
-    ):
+    says = [(kernels, "cpu_model"), (kernels, "_flags"), (torch.backends.cpu, "get_cpu_capability")]
+    for place, name in says:
         monkeypatch.setattr(place, name, lambda: "another")
         names.append(kernels.folders(tmp_path)[0].name)
     monkeypatch.setattr(torch, "__version__", "9.9")

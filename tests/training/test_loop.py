@@ -5,6 +5,7 @@ import itertools
 import math
 import shutil
 import signal
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -18,7 +19,12 @@ from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
 from mhc_repro.training.loop import train
 from mhc_repro.training.session import Session
 from mhc_repro.training.trainer import Trainer
-from stopping import Killed, at_step
+from stopping import OFTEN, Killed, kill
+
+FLOAT32 = {"precision": "float32"}
+DIVERGES = {"lr": 1e30, "warmup": 0.0, "clip": 0.0}
+DIVERGES_LATE = {"lr": 1e30, "warmup": 0.0, "final_lr": 1.0}
+FULL = Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
 
 
 def test_a_finished_run_holds_what_was_measured(config):
@@ -29,28 +35,19 @@ def test_a_finished_run_holds_what_was_measured(config):
     run = RunDirectory.of(done)
     metrics, gains, tokens = (run.table(name).read() for name in ("metrics", "gains", "tokens"))
     assert metrics["step"].tolist() == list(range(6))
-    for column, steps in {
-        "loss/train": [1, 2, 3, 4, 5],
-        "gain/composite_forward": [0, 2, 4, 5],
-        "loss/val": [0, 3, 5],
-        "bpc/test": [5],
-    }.items():
+    probed = [0, 2, 4, 5]
+    due = {"loss/train": [1, 2, 3, 4, 5], "loss/val": [0, 3, 5], "bpc/test": [5]}
+    for column, steps in {"gain/composite_forward": probed, **due}.items():
         assert metrics.loc[metrics[column].notna(), "step"].tolist() == steps
-    layers = [1, 2, 3, 4]
-    assert list(zip(gains["step"], gains["layer"], strict=True)) == list(
-        itertools.product([0, 2, 4, 5], layers)
-    )
-    assert list(zip(tokens["step"], tokens["layer"], strict=True)) == list(itertools.product([0, 5], layers))
+    for table, steps in ((gains, probed), (tokens, [0, 5])):
+        places = list(zip(table["step"], table["layer"], strict=True))
+        assert places == list(itertools.product(steps, [1, 2, 3, 4]))
     largest = gains.groupby("step")["composite_backward"].max()
     assert metrics.set_index("step")["gain/composite_backward"].dropna().tolist() == largest.tolist()
     assert {len(row) for row in gains["h_forward"]} == {16}
     assert {len(row) for row in tokens["h_res"]} == {3 * 16}
     status, manifest = run.read_status(), run.read_manifest()
-    assert {key: status[key] for key in ("status", "step", "steps")} == {
-        "status": "finished",
-        "step": 5,
-        "steps": 5,
-    }
+    assert status.items() >= {"status": "finished", "step": 5, "steps": 5}.items()
     assert not {"dead", "degenerate", "control"} & status.keys()
     assert manifest["nature"] == {"doubly_stochastic": True, "exchangeable": False}
     assert manifest["run_id"] == run.run_id
@@ -61,26 +58,21 @@ def test_a_finished_run_holds_what_was_measured(config):
 
 
 def test_what_is_dead_and_what_is_a_control_follows_from_what_was_recorded(config):
-    verdicts = {}
-    alike = {"read_start": [0, 0], "write_start": [0, 0]}
-    frozen = config("mhc", freeze=["mix"])
-    for name, made in {
-        "sound": config("identity"),
-        "alike": config("identity", **alike),
-        "frozen": frozen,
-    }.items():
-        made.optim.lr = 1e-3
+    def dead_and_control(arm: str, **changes):
+        made = config(arm, optim={"lr": 1e-3}, **changes)
         assert train(made) == "finished"
         found = verdict(read_run(RunDirectory.of(made).path))
-        verdicts[name] = found.dead, found.control
-    assert verdicts["alike"] == (("streams_never_separated",), ("h_res_identity",))
-    assert verdicts["sound"] == verdicts["frozen"] == ((), ("h_res_identity",))
+        return found.dead, found.control
+
+    sound, alike = ((), ("h_res_identity",)), (("streams_never_separated",), ("h_res_identity",))
+    assert dead_and_control("identity") == sound
+    assert dead_and_control("identity", read_start=[0, 0], write_start=[0, 0]) == alike
+    assert dead_and_control("mhc", freeze=["mix"]) == sound
 
 
 @pytest.mark.parametrize("of", ["hc", "history_simplex"])  # the latter's weights sort what is NaN
 def test_a_divergence_is_a_result(of, config, capsys):
-    diverging = config(of, steps=50, train={"precision": "float32"})
-    diverging.optim.lr, diverging.optim.warmup, diverging.optim.clip = 1e30, 0.0, 0.0
+    diverging = config(of, steps=50, train=FLOAT32, optim=DIVERGES)
     assert train(diverging) == "diverged"
     run = RunDirectory.of(diverging)
     status, metrics = run.read_status(), run.table("metrics").read()
@@ -98,12 +90,8 @@ def test_a_divergence_is_a_result(of, config, capsys):
     [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")],
 )
 def test_a_divergence_is_one_where_there_is_no_memory_to_say_where(config, monkeypatch, lacking):
-    def look(*_):
-        raise lacking
-
-    monkeypatch.setattr(trainer, "first_break", look)
-    diverging = config("hc", steps=50, train={"precision": "float32"})
-    diverging.optim.lr, diverging.optim.warmup, diverging.optim.clip = 1e30, 0.0, 0.0
+    monkeypatch.setattr(trainer, "first_break", Mock(side_effect=lacking))
+    diverging = config("hc", steps=50, train=FLOAT32, optim=DIVERGES)
     assert train(diverging) == "diverged"
     assert RunDirectory.of(diverging).read_status()["broke"].startswith("nowhere, for want of memory")
 
@@ -111,27 +99,20 @@ def test_a_divergence_is_one_where_there_is_no_memory_to_say_where(config, monke
 def test_what_memory_cannot_hold_is_a_mistake(config, monkeypatch):
     with pytest.raises(UserError, match=r"model.dim=1048576 .* more than the memory of this machine"):
         train(config("baseline", model={"dim": 2**20, "blocks": 4096}))
-
-    def step(trainer):
-        raise RuntimeError(
-            "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: 9 bytes"
-        )
-
-    monkeypatch.setattr(Trainer, "step", step)
+    said = "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: 9 bytes"
+    monkeypatch.setattr(Trainer, "step", Mock(side_effect=RuntimeError(said)))
     with pytest.raises(UserError, match=r"data.batch=2 .* choose less"):
         train(config("baseline"))
 
 
 def test_a_divergence_at_the_last_update_is_one_too(config):
     """The loss of the last batch is still finite; the model that the run leaves is not."""
-    late = config("hc", steps=1, train={"precision": "float32"})
-    late.optim.lr, late.optim.warmup, late.optim.final_lr = 1e30, 0.0, 1.0
-    assert train(late) == "diverged"
+    assert train(config("hc", steps=1, train=FLOAT32, optim=DIVERGES_LATE)) == "diverged"
 
 
 def test_weights_that_are_no_numbers_are_a_divergence(config, monkeypatch):
     """After the last update, where only the measurements see them."""
-    made = config("history_simplex", steps=2, train={"precision": "float32"})
+    made = config("history_simplex", steps=2, train=FLOAT32)
     step = Trainer.step
 
     def poisoned(self):
@@ -144,19 +125,13 @@ def test_weights_that_are_no_numbers_are_a_divergence(config, monkeypatch):
     assert train(made) == "diverged"
 
 
-@pytest.mark.parametrize("ending", ["finished", "diverged"])
-def test_a_run_that_has_ended_keeps_no_checkpoints(config, monkeypatch, ending):
+@pytest.mark.parametrize(("ending", "optim"), [("finished", {}), ("diverged", DIVERGES_LATE)])
+def test_a_run_that_has_ended_keeps_no_checkpoints(config, monkeypatch, ending, optim):
     """Even where it was killed as they were about to go."""
-    done = config("hc", steps=3, train={"precision": "float32"}, runtime={"checkpoint_seconds": 0})
-    if ending == "diverged":
-        done.optim.lr, done.optim.warmup, done.optim.final_lr = 1e30, 0.0, 1.0
+    done = config("hc", steps=3, train=FLOAT32, optim=optim, runtime=OFTEN)
     folder = checkpoint_folder(done, RunDirectory.of(done))
-
-    def killed(checkpoints):
-        raise Killed
-
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "drop", killed)
+        patch.setattr(Checkpoints, "drop", Mock(side_effect=Killed))
         with pytest.raises(Killed):
             train(done)
     assert list(folder.iterdir())
@@ -178,27 +153,20 @@ def test_a_finished_run_without_its_status_is_not_trained_over(config):
 
 
 def test_what_cannot_be_written_is_one_line(config, monkeypatch):
-    def full(*_) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     refused = config("baseline")
     with monkeypatch.context() as patch:
-        patch.setattr(files, "write_bytes", full)
-        with pytest.raises(UserError, match="No space left") as error:
+        patch.setattr(files, "write_bytes", FULL)
+        with pytest.raises(UserError, match=r"No space left .*runtime\.results=") as error:
             train(refused)
-    assert "runtime.results=" in str(error.value)
     assert "\n" not in str(error.value)
     assert train(refused) == "finished"
 
 
 def test_a_disk_that_fills_while_it_trains_is_one_line_and_the_run_goes_on_later(config, monkeypatch):
-    def full(*_) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     refused = config("baseline")
     run = RunDirectory.of(refused)
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "_measure", full)
+        patch.setattr(Session, "_measure", FULL)
         with pytest.raises(UserError, match=r"No space left .*runtime\.results="):
             train(refused)
     assert run.state() == "interrupted"
@@ -206,9 +174,8 @@ def test_a_disk_that_fills_while_it_trains_is_one_line_and_the_run_goes_on_later
 
 
 def test_progress_without_its_checkpoint_is_not_thrown_away_in_silence(config, capsys, tmp_path):
-    stopped = config("baseline", runtime={"checkpoint_seconds": 0})
-    with at_step(3, lambda: (_ for _ in ()).throw(Killed())), pytest.raises(Killed):
-        train(stopped)
+    stopped = config("baseline", runtime=OFTEN)
+    kill(stopped, 3)
     stopped.runtime.cache = str(tmp_path / "another")
     capsys.readouterr()
     assert train(stopped) == "finished"
@@ -219,12 +186,9 @@ def test_progress_without_its_checkpoint_is_not_thrown_away_in_silence(config, c
 
 
 def test_a_failure_before_the_first_step_is_recorded(config, monkeypatch, capsys):
-    def fail(*_) -> None:
-        raise ZeroDivisionError("as a test wanted it")
-
     failing = config("baseline")
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "__init__", fail)
+        patch.setattr(Trainer, "__init__", Mock(side_effect=ZeroDivisionError("as a test wanted it")))
         assert train(failing) == "failed"
     assert "as a test wanted it" in capsys.readouterr().err
     found = read_run(RunDirectory.of(failing).path)
@@ -239,9 +203,8 @@ def test_a_sweep_over_many_shapes_in_one_process_compiles_each(config, monkeypat
     """The compiler keeps a few variants of a function and, asked for one graph, fails at the next."""
     real = torch.compile
     monkeypatch.setattr(runtime, "compiles", lambda *_: True)
-    monkeypatch.setattr(
-        torch, "compile", lambda f, **how: real(f, **how | {"backend": "eager", "options": None})
-    )
+    eager = {"backend": "eager", "options": None}
+    monkeypatch.setattr(torch, "compile", lambda function, **how: real(function, **how | eager))
     for dim in range(2, 22, 2):
         shape = config("identity", n=2, steps=1, model={"dim": dim, "blocks": 1})
         assert train(shape) == "finished"

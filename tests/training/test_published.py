@@ -14,27 +14,26 @@ from mhc_repro.training.loop import train
 from mhc_repro.training.trainer import Trainer
 
 
-def trainer(config, arm: str, precision: str, dropout: float = 0.0, **probe) -> Trainer:
+def trainer(start, arm: str, precision: str, dropout: float = 0.0, **probe) -> Trainer:
     model = {"norm_eps": 1e-5, "dropout": dropout, "init_std": 0.02}
-    made = config(arm, steps=20, model=model, train={"precision": precision}, probe=probe, reduce="mean")
-    made.optim.lr, made.optim.decay_all = 3e-3, True
-    return Trainer(made, torch.device("cpu"))
+    optim, train = {"lr": 3e-3, "decay_all": True}, {"precision": precision}
+    return start(arm, steps=20, model=model, optim=optim, train=train, probe=probe, reduce="mean")
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_its_mhc_is_the_baseline_with_branches_times_a_quarter(config, precision):
+def test_its_mhc_is_the_baseline_with_branches_times_a_quarter(start, precision):
     """Every map is symmetric under permutations of the streams, so no gradient can tell the streams apart."""
     losses = {}
     for arm in ("published_mhc", "baseline_quarter", "baseline"):
-        made = trainer(config, arm, precision)
+        made = trainer(start, arm, precision)
         losses[arm] = [made.step()["loss/train"] for _ in range(20)]
     assert losses["published_mhc"] == pytest.approx(losses["baseline_quarter"], abs=1e-5)
     assert losses["published_mhc"] != pytest.approx(losses["baseline"], abs=1e-3)
     assert losses["published_mhc"][-1] < losses["published_mhc"][0] - 0.1
 
 
-def test_the_activation_gain_is_that_of_the_last_batch_in_train_mode(config):
-    made = trainer(config, "published_hc", "float64", dropout=0.3, activation="batch", every=5)
+def test_the_activation_gain_is_that_of_the_last_batch_in_train_mode(start):
+    made = trainer(start, "published_hc", "float64", dropout=0.3, activation="batch", every=5)
     gains = {}
     for step in range(1, 13):
         made.step()
@@ -52,10 +51,10 @@ def test_the_activation_gain_is_that_of_the_last_batch_in_train_mode(config):
     assert made.activation_gain() != pytest.approx(amax[-1] / amax[0])  # dropout is on
 
 
-def test_measuring_it_changes_no_loss(config):
+def test_measuring_it_changes_no_loss(start):
     losses = []
     for activation in ("batch", "probe"):
-        made = trainer(config, "published_mhc", "float32", dropout=0.3, activation=activation, every=2)
+        made = trainer(start, "published_mhc", "float32", dropout=0.3, activation=activation, every=2)
         losses.append([made.step()["loss/train"] for _ in range(6) if made.measure()])
     assert losses[0] == losses[1]
 
@@ -78,13 +77,11 @@ def test_a_character_is_never_cut_in_two():
 
 def test_the_study_runs_and_names_its_dead_arms(config, tmp_path):
     """A short version of study=published, from the command line to the status; `config` makes the text cheap."""
-    small = "model.blocks=2 model.dim=16 model.heads=2 data.batch=4 data.sequence=16 train.steps=40"
-    where = f"compile=off threads=1 device=cpu progress=lines results={tmp_path} cache={tmp_path}"
+    small = "data=synthetic model.blocks=2 model.dim=16 model.heads=2 data.batch=4 data.sequence=16"
+    briefly = "train.steps=40 probe.token_maps=3 runtime.compile=off runtime.threads=1 runtime.device=cpu"
+    where = [f"runtime.results={tmp_path}", f"runtime.cache={tmp_path}", "runtime.progress=lines"]
     found = {}
-    for job in compose_jobs(
-        ["study=published", "data=synthetic", "probe.token_maps=3", *small.split()]
-        + [f"runtime.{each}" for each in where.split()]
-    ):
+    for job in compose_jobs(["study=published", *small.split(), *briefly.split(), *where]):
         assert train(job) == "finished"
         run = read_run(tmp_path / "published" / run_id(job))
         assert run.metrics["gain/activation"].dropna().index.tolist() == [1, 21]

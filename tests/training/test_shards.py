@@ -8,6 +8,7 @@ from made_shards import some_tokens, write_shard, write_shards
 from mhc_repro.errors import UserError
 from mhc_repro.training import shards
 from mhc_repro.training.joined import Joined
+from one_line import assert_one_line
 
 TOKENS = some_tokens(500)
 
@@ -51,10 +52,7 @@ def test_a_broken_shard_is_refused_in_one_line(tmp_path, breaking, said, capsys)
     path = write_shard(folder / "fineweb_train_000002.bin", TOKENS)
     breaking(path)
     assert train.main(["data=tokens", f"data.path={folder}"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"error: {path}: ")
-    assert said in line
-    assert "fetch it again" in line
+    assert_one_line(capsys, f"error: {path}: ", said, "fetch it again")
 
 
 def test_half_a_token_is_refused_without_a_header_too(tmp_path):
@@ -66,11 +64,8 @@ def test_half_a_token_is_refused_without_a_header_too(tmp_path):
 def test_files_are_told_apart_by_their_names_and_read_in_their_order(tmp_path):
     for name in ("b_train_2.bin", "b_train_10.bin", "b_val_0.bin", "train.txt", "other.bin"):
         (tmp_path / name).touch()
-    found = shards.find(tmp_path)
-    assert {split: [path.name for path in of] for split, of in found.items()} == {
-        "train": ["b_train_10.bin", "b_train_2.bin"],
-        "val": ["b_val_0.bin"],
-    }
+    names = {split: [path.name for path in found] for split, found in shards.find(tmp_path).items()}
+    assert names == {"train": ["b_train_10.bin", "b_train_2.bin"], "val": ["b_val_0.bin"]}
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

@@ -5,6 +5,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -18,7 +19,7 @@ from mhc_repro.runs import RunDirectory
 from mhc_repro.training import tracking
 from mhc_repro.training.loop import train
 from mhc_repro.validation import validate
-from stopping import assert_same_run, elsewhere, interrupt, often
+from stopping import assert_same_run, elsewhere, interrupt
 
 pytestmark = pytest.mark.usefixtures("checkpoints_at_every_step")
 
@@ -58,7 +59,7 @@ def test_tensorboard_shows_the_table_of_metrics(config):
 
 
 def test_tensorboard_shows_steps_that_were_made_again_once(config):
-    made = often(config("mhc", steps=6, runtime={"track": "tensorboard"}), seconds=1e9)
+    made = config("mhc", steps=6, runtime={"track": "tensorboard", "checkpoint_seconds": 1e9})
     run = RunDirectory.of(made)
     assert interrupt(made, 3) == "interrupted"
     stale = tracking.TensorBoard(made, run, 3)
@@ -111,34 +112,22 @@ def records(content: bytes) -> list[Record]:
     return found
 
 
-class Failing:
-    """A sink that fails at one of the things asked of it."""
-
-    def __init__(self, at: str) -> None:
-        self.at, self.rows = at, 0
-
-    def __call__(self, *_) -> "Failing":
-        return self._fail("open")
-
-    def log(self, row: dict) -> None:
-        self.rows += 1
-        self._fail("log" if self.rows < 3 else "later")
-
-    def close(self) -> None:
-        self._fail("close")
-
-    def _fail(self, now: str) -> "Failing":
-        if now == self.at:
-            raise ConnectionError("as a test\nwanted it")
-        return self
+FAULT = ConnectionError("as a test\nwanted it")
+FAILING = {  # at one of the things asked of a sink
+    "open": {"side_effect": FAULT},
+    "log": {"return_value.log.side_effect": FAULT},
+    "later": {"return_value.log.side_effect": [None, None, FAULT]},
+    "close": {"return_value.close.side_effect": FAULT},
+    "never": {},
+}
 
 
-@pytest.mark.parametrize("at", ["open", "log", "later", "close", "never"])
+@pytest.mark.parametrize("at", FAILING)
 def test_a_sink_that_fails_changes_no_bit_and_is_said_once(config, tmp_path, monkeypatch, capsys, at):
     plain = config("mhc", steps=6)
     assert train(plain) == "finished"
     capsys.readouterr()
-    monkeypatch.setitem(tracking.SINKS, "tensorboard", Failing(at))
+    monkeypatch.setitem(tracking.SINKS, "tensorboard", Mock(**FAILING[at]))
     watched = elsewhere(config("mhc", steps=6, runtime={"track": "tensorboard"}), tmp_path / "watched")
     assert train(watched) == "finished"
     assert_same_run(watched, plain)
@@ -159,17 +148,13 @@ def test_an_account_that_is_missing_is_a_warning(config, tmp_path, monkeypatch, 
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
-    made = config("baseline", runtime={"track": "wandb"})
-    assert train(made) == "finished"
-    assert "warning: runtime.track=wandb ended (No API key configured" in " ".join(
-        capsys.readouterr().err.split()
-    )
+    assert train(config("baseline", runtime={"track": "wandb"})) == "finished"
+    said = " ".join(capsys.readouterr().err.split())
+    assert "warning: runtime.track=wandb ended (No API key configured" in said
 
 
 @pytest.mark.parametrize(("track", "package"), TRACKERS.items())
-def test_a_package_that_is_not_there_is_said_before_anything_runs(
-    config, monkeypatch, tmp_path, track, package
-):
+def test_a_package_that_is_not_there_is_said_before_a_run(config, monkeypatch, tmp_path, track, package):
     made = config("baseline", runtime={"track": track})
     validate(made)
     monkeypatch.delitem(sys.modules, package, raising=False)

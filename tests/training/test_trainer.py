@@ -49,18 +49,15 @@ def test_golden_steps(start, arm):
         assert [row[key] for key in keys] == pytest.approx(GOLDEN[arm][step - 1], rel=1e-9, abs=1e-12)
 
 
-def test_steps_in_float32_follow_those_in_float64(config, arm):
+def test_steps_in_float32_follow_those_in_float64(start, arm):
     """Of so many tokens that float32 takes its own way through the products (mhc_repro/linear.py)."""
-    rows: dict[str, list[dict]] = {}
-    for precision in ("float32", "float64"):
-        settings = config(arm, steps=20, train={"precision": precision})
-        settings.data.batch = 32
-        made = Trainer(settings, torch.device("cpu"))
-        assert settings.data.batch * settings.data.sequence % TOKENS == 0
-        fill(made.model)
-        rows[precision] = [without_clock(made.step()) for _ in range(3)]
-    for narrow, wide in zip(*rows.values(), strict=True):
-        assert narrow == pytest.approx(wide, rel=1e-4, abs=1e-6)
+    kinds = [{"precision": each} for each in ("float32", "float64")]
+    narrow, wide = (start(arm, steps=20, data={"batch": 32}, train=kind) for kind in kinds)
+    assert 32 * narrow.config.data.sequence % TOKENS == 0
+    fill(narrow.model)
+    fill(wide.model)
+    for _ in range(3):
+        assert without_clock(narrow.step()) == pytest.approx(without_clock(wide.step()), rel=1e-4, abs=1e-6)
 
 
 def test_a_step_is_loss_gradient_clip_update_in_this_order(start, arm):
@@ -85,13 +82,9 @@ def test_a_step_is_loss_gradient_clip_update_in_this_order(start, arm):
 
 
 @pytest.mark.parametrize("parts", [2, 4])
-def test_a_batch_worked_off_in_parts_gives_the_losses_and_gradients_of_the_whole(config, arm, parts):
-    def made(parts: int) -> Trainer:
-        settings = config(arm, steps=5, runtime={"accumulate": parts}, train={"val_windows": 5})
-        settings.data.batch = 4
-        return Trainer(settings, torch.device("cpu"))
-
-    whole, split = made(1), made(parts)
+def test_a_batch_worked_off_in_parts_gives_the_losses_and_gradients_of_the_whole(start, arm, parts):
+    settings = {"steps": 5, "data": {"batch": 4}, "train": {"val_windows": 5}}
+    whole, split = (start(arm, runtime={"accumulate": count}, **settings) for count in (1, parts))
     sizes = set()
     split.model.register_forward_pre_hook(lambda _, inputs: sizes.add(len(inputs[0])))
     for step in range(5):
