@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mhc_repro.command_line.compose import CONF, compose_jobs
-from mhc_repro.config import Config, ConnectionConfig, DataConfig, RuntimeConfig, dotted
+from mhc_repro.config import Config, DataConfig, RuntimeConfig, dotted
 from mhc_repro.errors import UserError
 from mhc_repro.texts import TEXTS
 from mhc_repro.validation import RULES, validate
@@ -121,9 +121,7 @@ def test_a_head_has_a_gate_although_static_maps_have_none() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 4, 8])
-def test_number_of_streams_is_free(
-    streams_arm: str, n: int, connection: Callable[..., ConnectionConfig]
-) -> None:
+def test_number_of_streams_is_free(streams_arm: str, n: int, connection: Callable) -> None:
     validate(Config(connection=connection(streams_arm, n=n), data=ENWIK8))
 
 
