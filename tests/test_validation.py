@@ -83,7 +83,7 @@ def test_every_field_has_a_rule_that_its_default_meets() -> None:
         ("connection=uniform connection.share_alpha=true", ["kind=uniform", "connection.share_alpha=false"]),
         ("data.name=synthetic", ["data.sha256=2b49", "choose data=synthetic"]),
         ("data=enwik8_characters data.vocab=256", ["has 6,064 symbols", "data.vocab=6064"]),
-        ("connection=mhc connection.mixing.kind=[a]", ["connection.mixing.kind=['a']", "sinkhorn"]),
+        ("connection=mhc connection.mixing.kind=[a]", ["connection.mixing.kind=[a]", "sinkhorn"]),
         ("connection=mhc connection.freeze=[[read]]", ["a list of some of read, write, mix"]),
         ("connection=mhc connection.read_start=[[0],1]", ["two numbers"]),
         ("train.precision=float64 runtime.device=mps", ["runtime.device=mps", "train.precision=float32"]),

@@ -110,7 +110,8 @@ def _models() -> list[Callable[[], nn.Module]]:
         return stack(expand, [init(branch=work(), layer_index=index) for index in range(LAYERS)], reduce)
 
     def deepseek_v4() -> nn.Module:
-        config = transformers.DeepseekV4Config(
+        make: Any = transformers.DeepseekV4Config  # whose fields its types do not name
+        config = make(
             vocab_size=VOCABULARY, hidden_size=DIM, num_hidden_layers=LAYERS // 2, num_attention_heads=4,
             head_dim=DIM // 4, num_key_value_heads=1, qk_rope_head_dim=16, q_lora_rank=64, o_lora_rank=64,
             o_groups=2, index_n_heads=2, index_head_dim=16, index_topk=4, moe_intermediate_size=2 * DIM,

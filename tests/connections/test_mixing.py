@@ -133,8 +133,8 @@ def test_two_cayley_steps_approach_the_exact_transform_near_the_identity():
 @pytest.mark.parametrize("size", [1e8, 1e15, 3e38, math.inf])
 def test_cayley_turns_by_a_half_where_float32_has_no_inverse(size):
     signs = (
-        random_numbers(6, 200, 1.0).sign() * torch.tensor([1, 1, 0, 0, 1, 1])[:, None]
-    )  # some of them singular
+        drawn(6, 200, dtype=torch.float32).sign() * torch.tensor([1, 1, 0, 0, 1, 1])[:, None]
+    )  # some singular
     for n, numbers in ((3, signs[:3]), (4, signs)):
         numbers = (numbers * size).nan_to_num(0.0, math.inf, -math.inf).float().requires_grad_()
         h = make_mixing({"kind": "orthogonal"}, n).matrix(numbers).permute(2, 0, 1)
