@@ -1,7 +1,8 @@
 """What watching costs: a step that a GainMonitor looks at beside a plain one, and a training at its own cadence.
 
 Two copies of a model are trained in turn, step by step, one of them watched, in processor time: medians of pairs
-are what a machine that does other things as well leaves alone.
+are what a machine that does other things as well leaves alone. At a step that it does not look at, a monitor works
+when it is told of it, and is timed there: in a difference of whole steps that would be lost.
 """
 
 import copy
@@ -24,12 +25,12 @@ from mhc_repro.library.wrapping import expand_and_reduce, hyper_connection
 from mhc_repro.training import runtime
 
 DIM, LAYERS, BATCH, VOCABULARY = 128, 8, (4, 128), 32  # of more, a look costs a smaller share
-LOOK = 5  # a look every so many steps here, so that there are enough
+LOOK = 2  # a look every so many steps here, so that there are enough
 CADENCE = 20  # GainMonitor's own `every`
 PACKAGES = ("hyper-connections", "transformers")
 
 _now = time.process_time
-Pairs = Sequence[tuple[float, float]]  # seconds of a plain step and of a watched one
+Pairs = Sequence[tuple[float, float]]  # seconds of a plain step and of a watched one beside it
 
 
 def measure(rounds: int, threads: int | None, say: Say) -> dict[str, Any]:
@@ -53,19 +54,20 @@ def measure(rounds: int, threads: int | None, say: Say) -> dict[str, Any]:
     return made | {"monitored": monitored}
 
 
-def costs(looked: Pairs, others: Pairs) -> dict[str, float]:
-    """Compare pairs: look_ratio, and cost_percent of the steps of a training that is looked at every CADENCE."""
-    plain = statistics.median(base for base, _ in (*looked, *others))
-    seldom, often = (statistics.median(mine - base for base, mine in pairs) for pairs in (looked, others))
+def costs(looked: Pairs, others: Sequence[float]) -> dict[str, float]:
+    """Compare steps that are looked at, and add what the others take: look_ratio, and cost_percent at CADENCE."""
+    plain = statistics.median(base for base, _ in looked)
+    seldom, often = statistics.median(mine - base for base, mine in looked), statistics.median(others)
     cost = (seldom + (CADENCE - 1) * often) / (CADENCE * plain)
     return spread([mine / base for base, mine in looked], "look_ratio") | {"cost_percent": 100 * cost}
 
 
-def _train(model: nn.Module, looks: int, folder: str) -> tuple[str, Pairs, Pairs]:
-    """Train a model and a watched copy of it; return its arm, and the pairs with a look and without."""
+def _train(model: nn.Module, looks: int, folder: str) -> tuple[str, Pairs, Sequence[float]]:
+    """Train a model and a watched copy of it; return its arm, pairs with a look, and seconds of other steps."""
     pair = model, copy.deepcopy(model)
     optimizers = [torch.optim.AdamW(each.parameters(), 1e-3) for each in pair]
-    monitor = GainMonitor(pair[1], LOOK, str(Path(folder) / "mine"))
+    monitor = GainMonitor(pair[1], LOOK, Path(folder) / "mine")
+    others = []
 
     def step(which: int, tokens: torch.Tensor) -> float:
         started = _now()
@@ -74,17 +76,21 @@ def _train(model: nn.Module, looks: int, folder: str) -> tuple[str, Pairs, Pairs
         optimizers[which].zero_grad()
         loss.backward()
         optimizers[which].step()
+        told = _now()
         if which:
             monitor.step(loss)
-        return _now() - started
+        ended = _now()
+        if which and monitor.done % LOOK == 0:  # the maps of an even step are seen in the next one
+            others.append(ended - told)
+        return ended - started
 
     taken = []
     for count in range(1 + LOOK * looks):
         tokens = torch.randint(VOCABULARY, BATCH)
-        times = {which: step(which, tokens) for which in (count % 2, 1 - count % 2)}
+        first = count // LOOK % 2
+        times = {which: step(which, tokens) for which in (first, 1 - first)}
         taken.append((times[0], times[1]))
     monitor.close()
-    others = [pair for count, pair in enumerate(taken) if count % LOOK]
     return monitor.found[0].arm, taken[LOOK::LOOK], others  # the first look opens the run's folder
 
 

@@ -85,7 +85,7 @@ def test_watching_is_measured_on_every_model_and_its_record_fills_pages(main, tm
     (found,) = records.newest(root, records.MONITOR)
     arms = ["mhc", "hc_of_lucidrains", "mhc_of_lucidrains", "deepseek_v4"]
     assert [*found["monitored"]] == arms
-    even = {"look_ratio": 1, "look_ratio_min": 1, "look_ratio_max": 1, "cost_percent": 0}
+    even = {"look_ratio": 1, "look_ratio_min": 1, "look_ratio_max": 1, "cost_percent": 100 * 19 / 40}
     assert found["monitored"] == dict.fromkeys(arms, even)
     out = capsys.readouterr().out
     assert all(f"`{arm}`" in out for arm in arms)
