@@ -36,6 +36,7 @@ PAGES = (
     "bench/README.md",
     "../conf/connection/README.md",
     "../docs/agreement.md",
+    "../docs/your-model.md",
 )  # written by hand
 FEW = 8  # settings whose figures one process draws as fast
 _LOTS: list[list[figures.Figure]] = []  # of a process that draws

@@ -23,6 +23,7 @@ def test_the_page_runs(tmp_path, monkeypatch, capsys):
     assert set(runs) == {"mhc", "static", "mhc_gpt2", "hc_bert"}
     assert {run.state for run in runs.values()} == {"finished"}
     assert verdict(runs["mhc_gpt2"]).dead == verdict(runs["hc_bert"]).dead == ()
+    assert verdict(runs["static"]).dead == ("streams_never_separated",)
     gains = {name: runs[name].metrics["gain/composite_forward"] for name in ("mhc_gpt2", "hc_bert")}
     assert gains["mhc_gpt2"].max() == pytest.approx(1, abs=1e-5)
     assert gains["hc_bert"].iloc[0] == pytest.approx(1, abs=1e-6)
