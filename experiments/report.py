@@ -25,7 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Write or verify a report; return the exit code."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--root", default=RECORDED, help=f"results root, in the checkout, or else from here (default: {RECORDED})"
+        "--root",
+        default=RECORDED,
+        help=f"results root, in the checkout, or else from here (default: {RECORDED})",
     )
     parser.add_argument("--study", help="only the page and figures of this study, runs under way included")
     parser.add_argument("--no-readme", action="store_true", help="leave the hand-written pages alone")
