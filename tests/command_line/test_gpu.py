@@ -3,9 +3,6 @@
 import os
 import signal
 import threading
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,33 +14,30 @@ from two_processes import wait_until
 
 
 @pytest.mark.slow
-def test_a_lease_leaves_an_archive_of_what_finished(
-    elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
-) -> None:
+def test_a_lease_leaves_an_archive_of_what_finished(elsewhere, tmp_path, monkeypatch, capfd):
     results, archive = tmp_path / "results", tmp_path / "gpu.tar"
 
-    def states() -> list[str]:
+    def states():
         return sorted(run.state for run in read_runs(results))
 
     class WhenOneHasFinished(threading.Thread):
         """In the place of the alarm, which would ring too soon on a busy machine."""
 
-        def __init__(self, seconds: float, ring: Callable[..., None], given: tuple[int, int]) -> None:
+        def __init__(self, seconds, ring, given):
             super().__init__(daemon=True)
             assert (ring, given) == (os.kill, (os.getpid(), signal.SIGTERM))
             assert 0 < seconds < 60
 
-        def run(self) -> None:
+        def run(self):
             wait_until(lambda: "finished" in states() and (results / "quick_gpu").exists())
             os.kill(os.getpid(), signal.SIGTERM)
 
         cancel = threading.Thread.join
 
     monkeypatch.setattr(gpu.threading, "Timer", WhenOneHasFinished)
-    tiny = [line for line in TINY if not line.startswith("train.steps")]
     line = ["--device=cpu", "--studies=quick", "--steps=train", "--minutes=1", "--side=2", f"--out={archive}"]
     settings = ["connection=baseline", "train.steps=3,100000", f"runtime.results={results}"]
-    assert gpu.main([*line, *tiny, *settings]) == 0
+    assert gpu.main([*line, *TINY, *settings]) == 0
     assert states() == ["finished", "interrupted"]
     assert "gpu.tar: 1 of 2 runs" in capfd.readouterr().out
     assert cli.main(["import", str(archive), "--root", str(tmp_path / "kept")]) == 0
@@ -51,9 +45,7 @@ def test_a_lease_leaves_an_archive_of_what_finished(
     assert (kept.study, kept.state) == ("quick_gpu", "finished")
 
 
-def test_runs_are_made_seed_by_seed_and_a_mistake_costs_no_minute(
-    elsewhere: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_runs_are_made_seed_by_seed_and_a_mistake_costs_no_minute(elsewhere, capsys):
     made = gpu._configs(gpu._options(["--device=cpu", "connection=hc,baseline"]))
     order = [(config.seed, config.study, config.connection.name) for config in made]
     studies = ("stability_gpu", "stress_gpu")
@@ -62,11 +54,7 @@ def test_runs_are_made_seed_by_seed_and_a_mistake_costs_no_minute(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_what_is_not_installed_is_left_out_and_said(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    started: list[Any] = []
-    monkeypatch.setattr(gpu.subprocess, "run", lambda *given, **how: started.append(given))
+def test_what_is_not_installed_is_left_out_and_said(monkeypatch, capsys):
+    monkeypatch.setattr(gpu.subprocess, "run", lambda *given, **how: pytest.fail("was started"))
     gpu._within(0.0, "check", "no_such_package", "-m", "no_such_package")
     assert capsys.readouterr().err == "check: left out, there is no no_such_package here\n"
-    assert not started

@@ -4,8 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,22 +17,19 @@ from mhc_repro.errors import UserError
 from mhc_repro.runs import read_runs
 from mhc_repro.training import runtime
 from tiny_runs import SCRIPT, TINY, assert_no_litter
+from two_processes import wait_until
 
 STUDY = """# @package _global_
 defaults: [{override /hydra/launcher: joblib}]
 study: mine
 hydra: {mode: MULTIRUN, launcher: {n_jobs: 3}, sweeper: {params: {seed: "0,1"}}}
 """
+TWO_AT_A_TIME = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 NAMED = [
     "-m seed=0,1 hydra/launcher=joblib hydra.launcher.n_jobs=3",
     "study=mine",
     "-m seed=0,1 hydra/launcher='joblib' ++hydra.launcher.n_jobs=${model.heads} model.heads=3 model.dim=48",
 ]
-
-
-@pytest.fixture
-def results(tmp_path: Path, elsewhere: Path) -> Path:
-    return tmp_path / "results"
 
 
 @contextmanager
@@ -53,14 +49,6 @@ def started(results: Path, *argv: str, steps: int = 3) -> Iterator[subprocess.Po
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def wait_until(holds: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
-    limit = time.monotonic() + 180
-    while not holds():
-        assert process is None or process.poll() is None
-        assert time.monotonic() < limit
-        time.sleep(0.02)
-
-
 def begun(results: Path, file: str = "metrics.jsonl", size: int = 3000) -> list[Path]:
     return [path.parent for path in results.glob(f"*/*/{file}") if path.stat().st_size >= size]
 
@@ -69,15 +57,17 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     if not children.exists():
         pytest.skip("no list of a process's children here")
-    return [
-        pid
-        for pid in map(int, children.read_text().split())
-        if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    pids = map(int, children.read_text().split())
+    return [pid for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+@pytest.fixture
+def results(tmp_path, elsewhere):
+    return tmp_path / "results"
 
 
 @pytest.mark.parametrize("line", NAMED)
-def test_what_is_composed_counts_and_not_how_the_launcher_was_named(line: str, tmp_path: Path) -> None:
+def test_what_is_composed_counts_and_not_how_the_launcher_was_named(line, tmp_path):
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "mine.yaml").write_text(STUDY)
     assert check_command_line(["--config-dir", str(tmp_path), *line.split()]).n_jobs == 3
@@ -89,9 +79,7 @@ def test_what_is_composed_counts_and_not_how_the_launcher_was_named(line: str, t
     [(signal.SIGINT, "metrics.jsonl", 3000), (signal.SIGTERM, ".lock", 0)],
     ids=["trained", "prepared"],
 )
-def test_a_signal_to_a_parallel_multirun_stops_and_saves_every_run(
-    number: int, file: str, size: int, results: Path
-) -> None:
+def test_a_signal_to_a_parallel_multirun_stops_and_saves_every_run(number, file, size, results):
     """To the parent alone, as a scheduler sends it; a terminal's Ctrl-C reaches the others twice."""
     with started(results, *NAMED[0].split(), steps=100000) as process:
         wait_until(lambda: len(begun(results, file, size)) == 2, process)
@@ -105,9 +93,8 @@ def test_a_signal_to_a_parallel_multirun_stops_and_saves_every_run(
 
 
 @pytest.mark.slow
-def test_a_killed_run_has_failed_and_the_others_go_on(results: Path, elsewhere: Path) -> None:
-    argv = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1,2")
-    with started(results, *argv, steps=60) as process:
+def test_a_killed_run_has_failed_and_the_others_go_on(results, elsewhere):
+    with started(results, *TWO_AT_A_TIME, "seed=0,1,2", steps=60) as process:
         wait_until(lambda: len(begun(results, ".lock", 0)) == 2, process)
         os.kill(workers_of(process)[0], signal.SIGKILL)
         _, said = process.communicate(timeout=300)
@@ -123,16 +110,15 @@ def test_a_killed_run_has_failed_and_the_others_go_on(results: Path, elsewhere: 
 
 
 @pytest.mark.slow
-def test_runs_whose_parent_was_killed_save_and_let_go(results: Path) -> None:
-    argv = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1")
-    with started(results, *argv, steps=100000) as process:
+def test_runs_whose_parent_was_killed_save_and_let_go(results):
+    with started(results, *TWO_AT_A_TIME, "seed=0,1", steps=100000) as process:
         wait_until(lambda: len(begun(results)) == 2, process)
         process.kill()
         wait_until(lambda: [run.status["status"] for run in read_runs(results)] == ["interrupted"] * 2)
 
 
 @pytest.mark.parametrize("line", ["", "hydra.launcher.n_jobs=2", "++hydra.launcher.n_jobs=${data.batch}"])
-def test_runs_side_by_side_do_not_share_a_gpu(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_side_by_side_do_not_share_a_gpu(line, monkeypatch):
     sweep = check_command_line(["-m", "hydra/launcher=joblib", "seed=0,1", *line.split()])
     assert sweep.n_jobs is not None
     monkeypatch.setattr(jobs, "cores", lambda: 8)
@@ -143,8 +129,8 @@ def test_runs_side_by_side_do_not_share_a_gpu(line: str, monkeypatch: pytest.Mon
     assert jobs.workers(1, sweep.configs) == 1
 
 
-def test_a_run_named_twice_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[int] = []
+def test_a_run_named_twice_is_made_once(monkeypatch):
+    made = []
     monkeypatch.setattr(jobs, "_has_ended", lambda config: True)  # else it is made in another process
     monkeypatch.setattr(jobs, "train_here", lambda config: made.append(config.seed) or 0)
     sweep = check_command_line(["-m", "hydra/launcher=joblib", "seed=0,1,0", "runtime.threads=1,2"])

@@ -5,7 +5,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,15 +18,12 @@ from tiny_runs import SCRIPT, TINY
 from two_processes import assert_same, wait_until
 
 SHORT, LONG = 5, 1000  # so long that none ends before it is put back
-STUDY = (
-    "connection=baseline,hc",
-    f"train.steps={SHORT},{LONG}",
-    *(x for x in TINY if "train.steps" not in x),
-)
+REST = [each for each in TINY if not each.startswith("train.steps")]
+STUDY = ("connection=baseline,hc", f"train.steps={SHORT},{LONG}", *REST)
 
 
 @pytest.fixture(scope="module")
-def slurm() -> Iterator[Path]:
+def slurm():
     with cluster() as config:
         yield config
 
@@ -37,13 +33,7 @@ def asked(*command: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_study_over_slurm(
-    slurm: Path,
-    main: Callable[..., int],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
-) -> None:
+def test_a_study_over_slurm(slurm, main, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SLURM_CONF", str(slurm))
     line = ["-m", *STUDY, "probe.every=50", f"runtime.results={tmp_path / 'results'}"]
     runs = [RunDirectory.of(config) for config in compose_jobs(line)]
@@ -90,7 +80,7 @@ def test_a_study_over_slurm(
         assert_same(one, other, exact=True)
 
 
-def test_a_line_is_a_run(main: Callable[..., int], capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+def test_a_line_is_a_run(main, capsys, tmp_path):
     (tmp_path / "my studies" / "study").mkdir(parents=True)
     text = 'defaults: []\nstudy: mine\nhydra: {mode: MULTIRUN, sweeper: {params: {seed: "0,1"}}}\n'
     (tmp_path / "my studies" / "study" / "mine.yaml").write_text(f"# @package _global_\n{text}")
@@ -101,9 +91,7 @@ def test_a_line_is_a_run(main: Callable[..., int], capsys: pytest.CaptureFixture
     assert len(lines) == 4
 
 
-def test_where_no_run_is_left_there_is_no_line_and_it_is_said_why(
-    main: Callable[..., int], capsys: pytest.CaptureFixture, tmp_path: Path
-) -> None:
+def test_where_no_run_is_left_there_is_no_line_and_it_is_said_why(main, capsys, tmp_path):
     line = ["-m", "study=quick", "connection=baseline", "seed=0", f"runtime.results={tmp_path}"]
     (config,) = compose_jobs(line)
     folder = RunDirectory.of(config).path
@@ -119,11 +107,10 @@ def test_where_no_run_is_left_there_is_no_line_and_it_is_said_why(
     assert (out.count("\n"), err) == (1, "")
 
 
-def test_what_the_page_submits_is_not_recorded() -> None:
+def test_what_the_page_submits_is_not_recorded():
     page = (CONF.parent / "docs" / "cluster.md").read_text(encoding="utf-8")
-    commands = re.findall(
-        r"^(?:mhc-repro plan|python experiments/train.py)(?: --lines)? (-m [^#>\n]*)", page, re.M
-    )
+    command = r"^(?:mhc-repro plan|python experiments/train.py)(?: --lines)? (-m [^#>\n]*)"
+    commands = re.findall(command, page, re.M)
     assert len(commands) == 3
     for command in commands:
         configs = compose_jobs(shlex.split(command))
@@ -139,14 +126,14 @@ def test_what_the_page_submits_is_not_recorded() -> None:
         ("hydra/launcher=submitit_slurm", "1 h 0 min at a time"),
     ],
 )
-def test_the_plan_says_what_slurm_is_asked_for(launcher: str, each: str) -> None:
+def test_the_plan_says_what_slurm_is_asked_for(launcher, each):
     sweep = check_command_line(["-m", "seed=0,1", *launcher.split()])
     assert sweep.how == f"in all, as jobs of Slurm that have {each}"
     assert sweep.queue is not None
     assert sweep.queue.folder.name == ".submitit"
 
 
-def test_a_job_has_the_cores_it_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_has_the_cores_it_asked_for(monkeypatch):
     """A Slurm that does not hold jobs to their cores would have each use all of the node."""
     monkeypatch.setattr("os.sched_getaffinity", lambda process: range(8), raising=False)
     assert cores() == 8

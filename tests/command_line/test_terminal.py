@@ -43,8 +43,7 @@ def test_commands_do_without_docstrings(monkeypatch):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="nothing here is always full")
 def test_a_full_disk_behind_the_output_is_one_line():
     full = run(LS, ">/dev/full")
-    assert full.returncode == 2
-    assert full.stderr == "error: No space left on device: no file named\n"
+    assert (full.returncode, full.stderr) == (2, "error: No space left on device: no file named\n")
 
 
 def test_a_path_that_is_too_long_for_the_system_is_shortened(capsys):
@@ -66,11 +65,9 @@ sys.exit(opened)
 """
 
 
-@pytest.mark.parametrize(
-    ("streams", "lowest"), [("", 3), (">&-", 3), ("2>&-", 3), ("<&-", 3), ("<&- >&- 2>&-", 3)]
-)
-def test_no_file_takes_the_place_of_a_closed_stream(streams, lowest):
-    assert run(["-c", FREE], streams).returncode >= lowest
+@pytest.mark.parametrize("streams", ["", ">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_no_file_takes_the_place_of_a_closed_stream(streams):
+    assert run(["-c", FREE], streams).returncode >= 3
 
 
 def test_a_run_without_streams_and_home_is_a_run(tmp_path, elsewhere):

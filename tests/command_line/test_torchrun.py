@@ -1,13 +1,11 @@
 """One run in two real processes of torchrun's: the numbers of one process, and an accident costs nothing."""
 
 import signal
-from collections.abc import Callable
-from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from mhc_repro.command_line import ranks
-from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import Run, RunDirectory, read_runs
@@ -20,10 +18,10 @@ MORE = ("connection=mhc", "data.batch=4", "train.steps=50", "optim.lr=3e-3", "ru
 
 
 @pytest.fixture
-def as_one_of_two(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+def as_one_of_two(monkeypatch):
     """Make this process, as far as its environment tells, one of two of torchrun's."""
 
-    def become(rank: int) -> None:
+    def become(rank):
         told = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
         for key, value in {**told, "RANK": rank, "LOCAL_RANK": rank}.items():
             monkeypatch.setenv(key, str(value))
@@ -32,9 +30,7 @@ def as_one_of_two(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 @pytest.mark.slow
-def test_two_processes_are_one_run(
-    tmp_path: Path, main: Callable[..., int], capfd: pytest.CaptureFixture
-) -> None:
+def test_two_processes_are_one_run(tmp_path, main, capfd):
     def line(*names: str) -> list[str]:
         return [*TINY, *MORE, f"runtime.results={','.join(str(tmp_path / name) for name in names)}"]
 
@@ -69,13 +65,11 @@ def test_two_processes_are_one_run(
     assert_same(whole, alone, exact=False)
     assert whole.run_id == alone.run_id
     assert verdict(whole).notes() == verdict(alone).notes()
-    assert (whole.manifest["fingerprint"]["world_size"], "world_size" in alone.manifest["fingerprint"]) == (
-        2,
-        False,
-    )
+    assert whole.manifest["fingerprint"]["world_size"] == 2
+    assert "world_size" not in alone.manifest["fingerprint"]
 
 
-def test_a_request_that_comes_while_they_agree_ends_all_a_step_later(as_one_of_two, monkeypatch) -> None:
+def test_a_request_that_comes_while_they_agree_ends_all_a_step_later(as_one_of_two, monkeypatch):
     as_one_of_two(0)
     during = [lambda: stops.ask(signal.SIGTERM), lambda: None]
     monkeypatch.setattr(together.distributed, "all_reduce", lambda agreed, op: during.pop(0)())
@@ -89,51 +83,34 @@ def test_a_request_that_comes_while_they_agree_ends_all_a_step_later(as_one_of_t
     ("status", "rank", "told"), [("running", 1, 1), ("running", 2, 0), ("interrupted", 1, 0)]
 )
 def test_the_death_of_the_first_process_is_told_once(
-    status: str,
-    rank: int,
-    told: int,
-    config: Callable[..., Config],
-    as_one_of_two: Callable[[int], None],
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture,
-) -> None:
-    def lost() -> None:
-        raise together.Lost
-
+    status, rank, told, config, as_one_of_two, monkeypatch, capfd
+):
     as_one_of_two(rank)
     left = config("hc")
     run = RunDirectory.of(left)
     run.path.mkdir(parents=True)
     run.write_status(status=status, step=1, steps=4)
-    monkeypatch.setattr(together, "told", lost)
+    monkeypatch.setattr(together, "told", Mock(side_effect=together.Lost))
     assert follower.follow(left) == "lost"
     assert capfd.readouterr().err.count("its first process died; repeat the command") == told
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("batch", "accumulate", "dropout", "said"),
     [
-        ({"batch": 3}, "data.batch=3: 2 processes cannot share it evenly; for example data.batch=2"),
-        (
-            {"batch": 6, "accumulate": 2},
-            "runtime.accumulate=2: must divide data.batch=6, in each of 2 processes",
-        ),
-        ({"dropout": 0.1}, "torchrun --nproc-per-node=2: each part would draw masks of its own"),
+        (3, 1, 0.0, "data.batch=3: 2 processes cannot share it evenly; for example data.batch=2"),
+        (6, 2, 0.0, "runtime.accumulate=2: must divide data.batch=6, in each of 2 processes"),
+        (4, 1, 0.1, "torchrun --nproc-per-node=2: each part would draw masks of its own"),
     ],
 )
-def test_a_batch_that_cannot_be_shared(
-    settings: dict, said: str, config: Callable[..., Config], as_one_of_two: Callable[[int], None]
-) -> None:
+def test_a_batch_that_cannot_be_shared(batch, accumulate, dropout, said, config, as_one_of_two):
     as_one_of_two(0)
-    made = config("hc", model={"dropout": settings.get("dropout", 0.0)})
-    made.data.batch, made.runtime.accumulate = settings.get("batch", 4), settings.get("accumulate", 1)
+    data, runtime, model = {"batch": batch}, {"accumulate": accumulate}, {"dropout": dropout}
     with pytest.raises(UserError, match=said):
-        validate(made)
+        validate(config("hc", data=data, runtime=runtime, model=model))
 
 
-def test_each_process_has_a_gpu_of_its_own(
-    config: Callable[..., Config], as_one_of_two: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_process_has_a_gpu_of_its_own(config, as_one_of_two, monkeypatch):
     as_one_of_two(1)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
@@ -148,9 +125,7 @@ def test_each_process_has_a_gpu_of_its_own(
     with pytest.raises(UserError, match=r"2 processes on this machine and 1 GPU.*--nproc-per-node=1"):
         runtime.device_of(made)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    with pytest.raises(
-        UserError, match=r"device=cuda: torch sees no such device here; use runtime.device=cpu"
-    ):
+    with pytest.raises(UserError, match=r"device=cuda: torch sees no such device here; use .*device=cpu"):
         runtime.device_of(made)
     made.device = "cpu"
     monkeypatch.setattr(runtime, "cores", lambda: 8)
@@ -158,27 +133,18 @@ def test_each_process_has_a_gpu_of_its_own(
 
 
 @pytest.mark.parametrize(
-    ("rank", "line", "code", "said"),
+    ("rank", "line", "said"),
     [
-        (0, "connection=hcc", 2, "error: connection=hcc: "),
-        (1, "connection=hcc", 2, "rank 1: error: connection=hcc: "),
-        (0, "-m hydra/launcher=joblib seed=0,1", 2, "error: hydra/launcher=joblib: torchrun's 2 processes"),
+        (0, "connection=hcc", "error: connection=hcc: "),
+        (1, "connection=hcc", "rank 1: error: connection=hcc: "),
+        (0, "-m hydra/launcher=joblib seed=0,1", "error: hydra/launcher=joblib: torchrun's 2 processes"),
     ],
 )
-def test_a_mistake_that_all_make_is_told_by_one(
-    rank: int,
-    line: str,
-    code: int,
-    said: str,
-    main: Callable[..., int],
-    as_one_of_two: Callable[[int], None],
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture,
-) -> None:
+def test_a_mistake_that_all_make_is_told_by_one(rank, line, said, main, as_one_of_two, monkeypatch, capfd):
     """The others wait before they tell: torchrun ends them first."""
-    waited: list[float] = []
+    waited = []
     monkeypatch.setattr(ranks.time, "sleep", waited.append)
     as_one_of_two(rank)
-    assert main(*line.split()) == code
+    assert main(*line.split()) == 2
     assert capfd.readouterr().err.startswith(said)
     assert bool(waited) == (rank > 0)

@@ -33,12 +33,15 @@ def torchrun(script: str, *argv: str, **variables: str) -> tuple[int, str]:
     return process.returncode, said
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 300.0) -> None:
-    """Wait for something that another process does."""
+def wait_until(
+    holds: Callable[[], bool], who: subprocess.Popen | None = None, seconds: float = 300.0
+) -> None:
+    """Wait for something that another process does, while that one is there."""
     limit = time.monotonic() + seconds
     while not holds():
+        assert who is None or who.poll() is None
         assert time.monotonic() < limit
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 def assert_same(one: Run, other: Run, exact: bool) -> None:
