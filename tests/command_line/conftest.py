@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
 import train
 from mhc_repro.command_line import jobs
@@ -30,6 +31,9 @@ def main(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     """experiments/train.py, called with what one types after its name; returns its exit code."""
 
     def call(*argv: str) -> int:
+        HydraConfig.instance().cfg = (
+            None  # a process has one line; what an earlier one was named is not in this
+        )
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), *argv])
         try:
             return train.main(list(argv))
