@@ -44,8 +44,9 @@ def table(found: Sequence[Comparison], folder: str) -> str:
     if not rows:
         return pairs.EMPTY
     frame = pd.DataFrame(rows, dtype=object)[["setting", *pairs.gaps(), *pairs.gains()]]
-    shown = cells.without_unknown(frame, *pairs.beside()).rename(columns=pairs.gains())
-    return cells.markdown(shown, aligned=False)
+    # Whole or not at all: most runs are older than what stands beside a gain; the table of FINDINGS has the rest.
+    partly = [name for name in pairs.beside() if frame[name].str.contains(rf"{cells.DASH}| of ").any()]
+    return cells.markdown(frame.drop(columns=partly).rename(columns=pairs.gains()), aligned=False)
 
 
 def picture(folder: str) -> str:

@@ -36,3 +36,15 @@ def test_a_study_that_adds_no_run_to_a_row_is_not_linked(studies):
     wide.arms["mhc"].pop()  # what is left of its second seed makes no pair
     *_, joined, _ = front.table(front.settings(studies), "to/").splitlines()
     assert joined.startswith("| [16 × 256, 3e-4](to/deep/README.md), one seed |")
+
+
+@pytest.mark.parametrize(("seeds", "shown"), [((0, 1), True), ((0,), False), ((), False)])
+def test_a_late_share_is_shown_where_every_run_of_every_setting_has_it(fake, monkeypatch, seeds, shown):
+    def run(arm: str, seed: int) -> Run:
+        known = {"kernel/late_share": 0.125} if seed in seeds else {}
+        return fake(arm, [{"step": 0}, {"step": 60, "bpc/test": 3.0, **known}], seed=seed)
+
+    monkeypatch.setattr(front, "chosen", lambda: replace(chosen(), settings=["made-up"]))
+    runs = [run(arm, seed) for arm in ("baseline", "hc", "mhc") for seed in (0, 1)]
+    head, *_ = front.table(front.settings(by_study(runs)), "").splitlines()
+    assert ("HC's late share" in head) is shown
