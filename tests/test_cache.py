@@ -29,6 +29,11 @@ def test_what_is_named_counts(temporary, tmp_path, monkeypatch):
     assert cache.cache_directory("~/x") == tmp_path / "x"
 
 
+def test_a_home_has_a_folder_of_the_projects_name_on_every_system(temporary, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache.cache_directory(None).name == "mhc-repro"
+
+
 @pytest.mark.skipif(os.uname().sysname != "Linux", reason="caches are elsewhere on a Mac")
 def test_a_home_that_can_be_written_is_used(temporary, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

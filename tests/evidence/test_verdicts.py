@@ -70,6 +70,10 @@ def test_the_published_arms_are_sound(tables, arm):
     assert found.control == CONTROLS.get(arm, ())
 
 
+def test_they_are_sound_at_small_rates_and_nothing_goes_unjudged(tables, streams_arm):
+    assert judged(tables, streams_arm, lr=1e-3) == Verdict(control=CONTROLS.get(streams_arm, ()))
+
+
 @pytest.mark.parametrize("n", [1, 2, 8])
 def test_so_are_they_with_other_numbers_of_streams(tables, streams_arm, n):
     assert judged(tables, streams_arm, n=n) == Verdict(control=CONTROLS.get(streams_arm, ()) if n > 1 else ())

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
+from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures.mappings import (
     EMPTY,
     MOST,
@@ -190,3 +191,11 @@ def test_without_streams_or_without_a_probe_it_says_so(fake):
 def test_a_number_takes_five_characters_at_most(value, shown):
     assert text(value) == shown
     assert len(shown) <= 5
+
+
+def test_same_runs_same_small_file(fake):
+    runs = [run(fake, arm, rows(3)) for arm in ("hc", "mhc")]
+    first, again = (theme.to_svg(draw(*each)) for each in (runs, runs[::-1]))
+    assert first == again
+    assert "<text" not in first
+    assert len(first) < 100_000 * len(runs)

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from mhc_repro.analysis import report
 from mhc_repro.analysis.tables import published
 from mhc_repro.evidence.comparison import by_study
 
@@ -127,3 +128,11 @@ def test_what_the_ratio_is_and_what_a_quarter_of_it_gives(fake):
     part = published.part(by_study([fake(rows=rows(1.9), study="published", state="diverged"), died]))
     assert "has 7.50, 1 diverged and 8.50, 1 diverged here." in part
     assert "From the baseline here" not in part
+
+
+def test_the_report_fills_the_part(tmp_path):
+    root = tmp_path / "results"
+    root.mkdir()
+    (tmp_path / "README.md").write_text("<!-- report:published --><!-- /report -->", encoding="utf-8")
+    texts = report.render(root, {}, with_pages=True)
+    assert published.part({}) in texts[report.README]

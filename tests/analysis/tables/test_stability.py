@@ -252,3 +252,19 @@ def test_spikes_are_told_a_run_so_that_unlike_numbers_of_seeds_compare(fake):
     runs = [run("baseline", 0, (200,)), run("baseline", 1, (200, 250)), run("hc", 0, (200, 250))]
     found = both(runs)["spikes a run (loss + gradient)"].to_dict()
     assert found == {"baseline": "1.5 + 1.5", "HC": "2 + 2", "mHC": "–"}
+
+
+def test_fixture_table(runs):
+    """The committed fixture, by hand: printed steps 1, 21, ..., 141 (HC ends at 130, so at 121)."""
+    metrics = {run.connection: run.metrics.set_index("step") for run in runs}
+    frame = both(runs)
+    for arm, label, last in (("baseline", "baseline", 141), ("hc", "HC", 121), ("mhc", "mHC", 141)):
+        loss = [metrics[arm].loc[step, "loss/train"] for step in range(1, last + 1, 20)]
+        norm = [metrics[arm].loc[step, "grad/norm"] for step in range(1, last + 1, 20)]
+        assert frame.loc[label, "min loss (nats)"] == f"{min(loss):.3f}"
+        assert frame.loc[label, "avg grad norm"] == f"{sum(norm) / len(norm):.3f}"
+        assert frame.loc[label, "final loss (nats)"] == ("–" if arm == "hc" else f"{loss[-1]:.3f}")
+    assert frame.loc["HC", "status"] == "diverged at 130/160"
+    assert frame.loc["mHC", "status"] == "finished; dead: streams never separated"
+    assert frame.loc["baseline", "spikes a run (loss + gradient)"] == "1 + 0"
+    assert frame.loc["HC", "max composite gain, fwd"] == "2.592"
