@@ -92,8 +92,13 @@ def _check(expression: str, studies: Studies, where: str, arms: set[str]) -> Non
 def _settings(studies: Studies, front: Sequence[Comparison], asked: re.Match[str]) -> list[BySeed]:
     """Give what reads an arm's numbers by seed, for each setting that is asked for."""
     where, name = asked["where"] or "", asked["quantity"]
-    whole = [sweep for of_study in studies.values() for sweep in sweeps(of_study, LR)]
-    whole = [each for each in whole if _is_in(each.whole, where)]
+    at = AT.get(asked["at"] or "")
+    whole = [
+        sweep
+        for of_study in (studies.values() if at or name == SENSITIVITY else ())
+        for sweep in sweeps(of_study, LR)
+        if _is_in(sweep.whole, where)
+    ]
     if name == SENSITIVITY:
         return [each.sensitivity for each in whole]
 
@@ -103,7 +108,7 @@ def _settings(studies: Studies, front: Sequence[Comparison], asked: re.Match[str
     def reader(runs: Callable[[str], dict[int, Run]]) -> BySeed:
         return lambda arm: {seed: read(run) for seed, run in runs(arm).items()}
 
-    if at := AT.get(asked["at"] or ""):
+    if at:
         return [reader(partial(at, each)) for each in whole]
     every = [each for each in chain(*studies.values()) if _is_in(each, where)] if where else front
     return [reader(each.ended) for each in every]

@@ -8,7 +8,8 @@ import multiprocessing
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from itertools import groupby, zip_longest
 from pathlib import Path
@@ -45,40 +46,55 @@ _LOTS: list[list[figures.Figure]] = []  # of a process that draws
 def render(root: Path, found: Studies, with_pages: bool) -> dict[str, str]:
     """Make every file of the report of a whole results root, by its path as seen from there."""
     shown = front.settings(found)
+    with _drawn(found) as pictures:
+        texts = _by_hand(root, found, shown) if with_pages else {}
+        runs = [run for of_study in found.values() for each in of_study for run in each.runs]
+        texts["index.csv"] = index_csv(sorted(runs, key=place))
+        texts |= _pages(found, root) | _pictures(shown)
+        for of_setting in pictures:
+            texts |= of_setting
+    for record in newest(root, SCALING)[:1]:
+        texts[scaling.PATH] = theme.to_svg(scaling.scaling(record))
+    return texts
+
+
+def _by_hand(root: Path, found: Studies, shown: list[Comparison]) -> dict[str, str]:
     texts = {}
-    for page in PAGES if with_pages else ():
+    for page in PAGES:
         if not (root / page).is_file():
             continue
         text = (root / page).read_text(encoding="utf-8")
         write_part = partial(parts.part, studies=found, shown=shown, root=root, folder=_folder(root, page))
         write_number = partial(prose.number, studies=found, front=shown, root=root)
         texts[page] = markers.fill(_named(root, page), text, write_part, write_number)
-    runs = [run for of_study in found.values() for each in of_study for run in each.runs]
-    texts["index.csv"] = index_csv(sorted(runs, key=place))
-    texts |= render_studies(found, root) | _pictures(shown)
-    for record in newest(root, SCALING)[:1]:
-        texts[scaling.PATH] = theme.to_svg(scaling.scaling(record))
     return texts
 
 
 def render_studies(found: Studies, root: Path) -> dict[str, str]:
     """Make the pages and figures of some studies."""
-    texts = {}
+    texts = _pages(found, root)
+    with _drawn(found) as pictures:
+        for of_setting in pictures:
+            texts |= of_setting
+    return texts
+
+
+def _pages(found: Studies, root: Path) -> dict[str, str]:
     home = "../../" if (root.parent / "conf").is_dir() else ""
-    for name, comparisons in found.items():
-        texts[study.path(name)] = study.page(name, comparisons, home)
-    return texts | _drawn([each for comparisons in found.values() for each in figures.of_study(comparisons)])
+    return {study.path(name): study.page(name, comparisons, home) for name, comparisons in found.items()}
 
 
-def _drawn(wanted: list[figures.Figure]) -> dict[str, str]:
-    """Draw figures on all cores: a process has all those of a setting, whose runs it reads once."""
+@contextmanager
+def _drawn(found: Studies) -> Iterator[Iterator[dict[str, str]]]:
+    """Draw on all cores while the caller goes on; a process draws all of a setting, whose runs it reads once."""
+    wanted = [each for comparisons in found.values() for each in figures.of_study(comparisons)]
     lots = [[*of_setting] for _, of_setting in groupby(wanted, lambda each: each.comparison.name)]
     if len(lots) < FEW or "fork" not in multiprocessing.get_all_start_methods():
-        return _svgs(wanted)
+        yield map(_svgs, lots)
+        return
     # Forked, so that what has been read is not read again.
     with multiprocessing.get_context("fork").Pool(cores(), _LOTS.extend, (lots,)) as pool:
-        found = pool.map(_of_lot, range(len(lots)), chunksize=1)
-    return {path: text for of_lot in found for path, text in of_lot.items()}
+        yield pool.imap(_of_lot, range(len(lots)))
 
 
 def _of_lot(index: int) -> dict[str, str]:

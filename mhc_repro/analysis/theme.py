@@ -25,6 +25,7 @@ RC: Any = {
     "legend.fontsize": 8.5,
     "figure.titlesize": 9,
     "axes.titlelocation": "left",
+    "axes.titley": 1.0,  # no axis has its ticks on top, which matplotlib would look for at some cost
     "axes.titleweight": "bold",
     "axes.spines.top": False,
     "axes.spines.right": False,

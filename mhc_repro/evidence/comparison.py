@@ -15,7 +15,7 @@ from mhc_repro.config import dotted
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.arms import rank
 from mhc_repro.runs import ENDED, Run, read_runs
-from mhc_repro.runs.reader import warn
+from mhc_repro.runs.reader import once, warn
 
 UNDER_WAY = ("running", "interrupted", "missing")
 KEPT = ("guards.", "probe.token_map")  # what is judged or kept of a training, which is the same without
@@ -161,6 +161,7 @@ def _join(one: Comparison, other: Comparison) -> Comparison:
     return Comparison(f"{one.name} + {other.name}", "", runs) if new else one
 
 
+@once
 def settings(run: Run) -> dict[str, Any]:
     """Return everything that makes the run id but the seed, as dotted keys with values that can be hashed."""
     flat = dotted(
