@@ -12,11 +12,12 @@
     bench step_ratio mhc                        of the newest record of the bench
     monitor look_ratio, monitor cost_percent    of the newest record of what watching a model costs, over its models
     runs, runs hc, runs diverged hc in edge     how many trainings are recorded, of an arm, diverged
+    runs off_the_constraint mhc in maps         how many of them have such a verdict
     torture kills, torture wrong                how many were tried by make torture, how many of all went wrong
 
 An expression names a quantity of the ledger, `rate`, the peak learning rate, or `sensitivity`, then one arm or two,
 and where: studies or settings, by the beginning of their names less the commas in them, separated by commas;
-without `in`, the settings of the front page. A training that two studies share is one.
+without `in`, the settings of the front page. A training that two studies share, or measure differently, is one.
 """
 
 import re
@@ -32,9 +33,10 @@ from mhc_repro.arm_files import abouts
 from mhc_repro.bench.records import MONITOR, newest
 from mhc_repro.errors import UserError
 from mhc_repro.evidence import stats, torture
-from mhc_repro.evidence.comparison import Comparison, Studies
+from mhc_repro.evidence.comparison import Comparison, Studies, training
 from mhc_repro.evidence.ledger import LEDGER, Quantity, values
 from mhc_repro.evidence.sweeps import LR, Sweep, rate, sweeps
+from mhc_repro.evidence.verdicts import Verdict, verdict
 from mhc_repro.runs import ENDED, Run, checkout
 
 FORMS = ("range", "size", "each", "mean", "smallest", "largest", "pairs")
@@ -161,10 +163,11 @@ def _range(numbers: Sequence[float], decimals: int | None) -> str:
 def _runs(expression: str, studies: Studies) -> str:
     what, _, where = expression.partition(" in ")
     said = set(what.split()[1:])
-    _check(expression, studies, where, said - {*ENDED})
+    judged = said & {*Verdict._fields}
+    _check(expression, studies, where, said - judged - {*ENDED})
     settings = [each for each in chain(*studies.values()) if not where or _is_in(each, where)]
-    found = (run for each in settings for run in each.runs if {run.state, run.connection} >= said)
-    return str(len({run.run_id for run in found}))
+    found = (run for each in settings for run in each.runs if {run.state, run.connection} >= said - judged)
+    return str(len({training(run) for run in found if all(getattr(verdict(run), word) for word in judged)}))
 
 
 def _bench(expression: str, root: Path) -> str:

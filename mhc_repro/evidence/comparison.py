@@ -5,7 +5,7 @@ no mean ever runs over two protocols. A connection option that is swept within a
 its own ("mhc, n 2").
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from mhc_repro.runs.reader import once, warn
 
 UNDER_WAY = ("running", "interrupted", "missing")
 KEPT = ("guards.", "probe.token_map")  # what is judged or kept of a training, which is the same without
+MEASURED = ("guards.", "probe.", "train.val_", "train.test_")  # and what is measured of it
 
 
 @dataclass(frozen=True, order=True)
@@ -147,6 +148,11 @@ def _alike(one: Comparison, other: Comparison) -> bool:
     looked_at: list[tuple[Run, Run, tuple[str, ...]]] = [(one.runs[0], other.runs[0], (*KEPT, "connection."))]
     looked_at += [(one.arms[arm][0], other.arms[arm][0], KEPT) for arm in shared]
     return all(without(run, names) == without(beside, names) for run, beside, names in looked_at)
+
+
+def training(run: Run) -> Hashable:
+    """Identify what was trained, whatever was measured of it: two runs that share this are one training."""
+    return run.seed, frozenset(without(run, MEASURED).items())
 
 
 def without(run: Run, names: tuple[str, ...]) -> dict[str, Any]:

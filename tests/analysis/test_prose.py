@@ -10,6 +10,7 @@ from mhc_repro.analysis import prose
 from mhc_repro.errors import UserError
 from mhc_repro.evidence import torture
 from mhc_repro.evidence.comparison import by_study
+from mhc_repro.evidence.verdicts import Verdict
 from mhc_repro.runs import files
 
 BITS = {  # by setting, arm and seed
@@ -31,7 +32,13 @@ OVER_RATES = {  # by arm and seed, a rate each
 
 @pytest.fixture
 def number(fake, series, tmp_path: Path) -> Callable[[str], str]:
-    runs = [run for (study, arm), of in BITS.items() for run in series(arm, *of, seed=range(9), study=study)]
+    # No two studies have a training in common.
+    steps = {study: 100 + at for at, (study, _) in enumerate(BITS)}
+    runs = [
+        run
+        for (study, arm), of in BITS.items()
+        for run in series(arm, *of, seed=range(9), study=study, train__steps=steps[study])
+    ]
     runs.append(fake("hc", [{"step": 0}, {"step": 1, "bpc/val": 8.0}], study="late", state="diverged"))
     runs += [
         run
@@ -126,11 +133,37 @@ def test_what_is_not_there_is_named(number, wrong, said):
     assert "\n" not in str(error.value)
 
 
-def test_a_training_that_two_studies_share_is_one(fake, tmp_path):
+def test_a_training_that_two_studies_share_or_measure_differently_is_one(fake, tmp_path):
     run = fake("hc", bits=3.0, study="one")
-    studies = by_study([run, held_by("two", run), fake("hc", bits=3.1, seed=1, study="two")])
-    assert prose.number("runs hc", studies, [], tmp_path) == "2"
+    closer = {"probe__every": 7, "train__val_every": 7, "train__test_windows": 7}
+    studies = by_study(
+        [
+            run,
+            held_by("two", run),
+            fake("hc", bits=3.0, study="two", **closer),
+            fake("hc", bits=3.1, seed=1, study="two"),
+            fake("hc", bits=3.2, seed=1, study="two", train__steps=61),
+        ]
+    )
+    assert prose.number("runs hc", studies, [], tmp_path) == "3"
     assert prose.number("runs hc in one", studies, [], tmp_path) == "1"
+
+
+def test_trainings_with_a_verdict_are_counted(fake, tmp_path):
+    off, dead = Verdict(off_the_constraint=("constraint_missed",)), Verdict(dead=("h_res_frozen",))
+    runs = [fake("mhc", seed=seed, verdict=each) for seed, each in enumerate((off, dead, Verdict(), off))]
+    studies = by_study([*runs, fake("hc", verdict=dead)])
+    counted = {
+        what: prose.number(f"runs {what}", studies, [], tmp_path)
+        for what in (
+            "off_the_constraint mhc",
+            "dead",
+            "dead mhc",
+            "off_the_constraint hc",
+            "finished off_the_constraint",
+        )
+    }
+    assert [*counted.values()] == ["2", "2", "1", "0", "2"]
 
 
 def test_a_rate_is_chosen_by_the_validation_loss(fake, tmp_path):

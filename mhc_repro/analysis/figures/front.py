@@ -16,8 +16,8 @@ from mhc_repro.evidence.ledger import LEDGER, values
 CAPTION = (
     "(a) Every run of the settings below: largest composite gain (a residual net: 1) against held-out bits minus "
     "those of the baseline with its seed; larger marks are deeper nets, dotted what the paper reports. (b) mHC "
-    "minus HC, paired by seed, a row a setting: sub-layers × dim, peak learning rate; grey: no more than a run "
-    "repeated differs by."
+    "minus HC, paired by seed, a row a setting (sub-layers × dim, peak learning rate); grey: no more than repeats "
+    "of the smallest net differ by."
 )
 NOISE = LEDGER["bpc"].noise
 
@@ -66,8 +66,8 @@ def _gain_and_loss(ax: Axes, settings: Settings, arms: Arms, published: Mapping[
                     ax.plot(*place, own.marker, **look, markeredgecolor="white", gid=arm)
     ax.axhline(0, color="black", linewidth=0.9)
     ax.set_xscale("log")
-    ax.set(title="(a) Gain and loss are two claims", xlabel="largest composite gain of the run")
-    ax.set_ylabel("held-out bits − baseline, same seed")
+    ax.set(title="(a) The gain and the loss of each run", xlabel="largest composite gain of the run")
+    ax.set_ylabel("bits per character − baseline, same seed")
     ax.margins(y=0.12)
     for y, word, at in ((0.012, "worse than the baseline ↑", "bottom"), (-0.012, "better ↓", "top")):
         low, high = ax.get_ylim()
@@ -96,5 +96,5 @@ def _pairs(ax: Axes, settings: Settings, ours: str, other: str) -> None:
     ax.axvspan(-NOISE, NOISE, color="0.92", zorder=0)
     ax.set_yticks(range(len(settings)), list(settings))
     ax.set_ylim(len(settings) - 0.5, -1.1)
-    ax.set_xlabel(f"held-out bits (right: {style(ours).label} worse)")
+    ax.set_xlabel(f"bits per character (right: {style(ours).label} worse)")
     ax.set(title=f"(b) {style(ours).label} − {style(other).label}, paired by seed")

@@ -41,15 +41,20 @@ def part(studies: Studies) -> str:
 
 
 def brief(studies: Studies) -> str:
-    """Write what came of the claims that some setting decides, in two columns, and which are open."""
+    """Write what came of the claims that some setting decides and how far it reaches, and how many are open."""
     frame = table(load(), studies)
     if frame.empty:
         return EMPTY
     decided = frame[~frame["came out"].isin([OPEN, "not asked", cells.DASH])]
     unsettled = frame["claim"][frame["came out"] == OPEN]
+    meant: dict[str, list[str]] = {}
+    for claim, note in zip(decided["claim"], decided["note"], strict=True):
+        if note != cells.DASH:
+            meant.setdefault(note, []).append(claim)
     parts = [
-        *([] if decided.empty else [cells.markdown(decided[["claim", "came out"]])]),
-        *([] if unsettled.empty else [f"Open: {'; '.join(unsettled)}."]),
+        *([] if decided.empty else [cells.markdown(decided[["claim", "came out"]], aligned=False)]),
+        *(f"{'; '.join(alike)}: {means}." for means, alike in meant.items()),
+        *([] if unsettled.empty else [f"{len(unsettled)} more are open."]),
     ]
     return "\n\n".join(parts)
 

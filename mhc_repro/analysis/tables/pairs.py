@@ -4,6 +4,7 @@ Arms of a seed share body weights, batches and masks, and what these move in bot
 `stats.pairing_correlation` says). Studies that train the same nets share a row.
 """
 
+from collections.abc import Collection
 from math import nan
 
 import pandas as pd
@@ -14,6 +15,7 @@ from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.chosen import chosen, main_arms
 from mhc_repro.evidence.comparison import Comparison, Studies, joined
 from mhc_repro.evidence.ledger import values
+from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import Run
 
 EMPTY = "No study has runs of the main arms of one seed that ended yet: `make quick` makes the first."
@@ -21,7 +23,8 @@ CAPTION = (
     "Held-out bits per character at the end, of arms that share seed, body weights and batches: below zero, the "
     "first has the lower loss. Gain: composite, over sub-layers and both directions, the largest of the training "
     "and the one at its end. Identity: mHC's reads and writes with H_res = I. Quarter: a plain net, x + F(x)/4. A "
-    "run that diverged has an endless loss. "
+    "run that diverged has an endless loss, and of its gain what a probe saw before: 1.000 if that is the start. "
+    "†: a run is off the constraint. "
     f"{cells.SEVERAL} *Every setting in which the three arms have ended. Regenerate: `make report`.*"
 )
 
@@ -96,9 +99,14 @@ def row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, s
         style(reference).label: cells.cell(list(bits[reference].values()), decimals=3),
         **{name: gap(*arms) for name, arms in gaps().items()},
         **{f"{word} − {reference}": gap(arm, reference) for word, arm in chosen().controls.items()},
-        f"{ours} gain, largest": cells.shown(found[one].values(), "composite"),
+        f"{ours} gain, largest": _largest_gain(found[one].values()),
         "at the end": cells.shown(found[one].values(), "composite_end"),
         **cells.beside_gain(found[one].values(), f"{ours} "),
-        f"{theirs}, largest": cells.shown(found[other].values(), "composite"),
+        f"{theirs}, largest": _largest_gain(found[other].values()),
         **cells.beside_gain(found[other].values(), f"{theirs} "),
     }
+
+
+def _largest_gain(runs: Collection[Run]) -> str:
+    shown = cells.shown(runs, "composite")
+    return f"{shown} †" if any(verdict(run).off_the_constraint for run in runs) else shown

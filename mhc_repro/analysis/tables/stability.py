@@ -112,7 +112,7 @@ def pieces(comparisons: Sequence[Comparison]) -> Iterator[str]:
 def brief(comparisons: Sequence[Comparison]) -> str:
     """Write the table that answers the question, alone: its columns are explained under the full part."""
     frame = stability_columns(rows(comparisons))
-    return f"{cells.markdown(frame)}\n\n{labels.provenance(comparisons)}"
+    return f"{cells.markdown(frame, aligned=False)}\n\n{labels.provenance(comparisons)}"
 
 
 def rows(comparisons: Sequence[Comparison]) -> list[Row]:
