@@ -41,12 +41,12 @@ class Stack(nn.Module):
 class Lucidrains(nn.Module):
     """A stack of PyPI hyper-connections' modules, as its README has it; `decorated`: branches apart."""
 
-    def __init__(self, kind: str, decorated: bool = False) -> None:
+    def __init__(self, kind: str, decorated: bool = False, **settings: Any) -> None:
         super().__init__()
         package = pytest.importorskip("hyper_connections.mHCv2" if kind == "v2" else "hyper_connections")
         name = "get_init_and_expand_reduce_stream_functions"
         make = getattr(package, f"mc_{name}" if kind == "mhc" else name)
-        init, self.expand, self.reduce = make(4, dim=DIM)
+        init, self.expand, self.reduce = make(4, dim=DIM, **settings)
         self.branches = nn.ModuleList(branch() for _ in range(LAYERS))
         given = [None] * LAYERS if decorated else self.branches
         self.layers = nn.ModuleList(init(branch=each, layer_index=i) for i, each in enumerate(given))
