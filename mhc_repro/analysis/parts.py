@@ -34,7 +34,7 @@ def part(
     One of a study may have a title, and is then a section, which is not there while the study has no run.
     """
     of_all: dict[str, Callable[[], str]] = {
-        "settings": lambda: front.table(shown, folder),
+        "settings": lambda: front.table(shown, studies, folder),
         "picture": lambda: front.picture(folder),
         "claims": lambda: claims.part(studies),
         "claims-in-short": lambda: claims.brief(studies),

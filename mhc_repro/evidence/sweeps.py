@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import inf, isnan, nan
 from statistics import fmean
+from typing import Any
 
 from mhc_repro.evidence.chosen import chosen
-from mhc_repro.evidence.comparison import Comparison, comparisons, settings
+from mhc_repro.evidence.comparison import MEASURED, Comparison, comparisons, settings, without
 from mhc_repro.evidence.ledger import column, values
 from mhc_repro.evidence.sensitivity import best, sensitivity
 from mhc_repro.runs import ENDED, Run
@@ -89,6 +90,15 @@ def sweeps(of_study: Sequence[Comparison], key: str) -> list[Sweep]:
     """Find the settings of a study in which `key` takes rates enough for a grid."""
     found = comparisons([run for each in of_study for run in each.runs], swept=key) if of_study else []
     return [sweep for sweep in (Sweep(key, each) for each in found) if len(sweep.grid) >= FEWEST]
+
+
+def tuned(setting: Comparison, found: Sequence[Sweep]) -> Sweep | None:
+    """Choose the sweep over the learning rate of the nets that a setting trains at one."""
+
+    def net(run: Run) -> dict[str, Any]:
+        return without(run, (*MEASURED, "connection.", LR))
+
+    return next((sweep for sweep in found if net(sweep.whole.runs[0]) == net(setting.runs[0])), None)
 
 
 def drawn(of_study: Sequence[Comparison]) -> list[Comparison]:

@@ -26,7 +26,7 @@ def studies(fake: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> Studie
 
 
 def test_a_row_links_each_study_that_is_in_it(studies):
-    *_, joined, alone = front.table(front.settings(studies), "to/").splitlines()
+    *_, joined, alone = front.table(front.settings(studies), studies, "to/").splitlines()
     assert joined.startswith("| [16 × 256, 3e-4](to/deep/README.md) + [wide](to/wide/README.md), 2 seeds |")
     assert alone.startswith("| [16 × 256, 2e-1](to/else/README.md), one seed |")
 
@@ -34,7 +34,7 @@ def test_a_row_links_each_study_that_is_in_it(studies):
 def test_a_study_that_adds_no_run_to_a_row_is_not_linked(studies):
     (wide,) = studies["wide"]
     wide.arms["mhc"].pop()  # what is left of its second seed makes no pair
-    *_, joined, _ = front.table(front.settings(studies), "to/").splitlines()
+    *_, joined, _ = front.table(front.settings(studies), studies, "to/").splitlines()
     assert joined.startswith("| [16 × 256, 3e-4](to/deep/README.md), one seed |")
 
 
@@ -46,5 +46,25 @@ def test_a_late_share_is_shown_where_every_run_of_every_setting_has_it(fake, mon
 
     monkeypatch.setattr(front, "chosen", lambda: replace(chosen(), settings=["made-up"]))
     runs = [run(arm, seed) for arm in ("baseline", "hc", "mhc") for seed in (0, 1)]
-    head, *_ = front.table(front.settings(by_study(runs)), "").splitlines()
+    studies = by_study(runs)
+    head, *_ = front.table(front.settings(studies), studies, "").splitlines()
     assert ("HC's late share" in head) is shown
+
+
+def test_a_tuned_difference_is_that_of_the_best_rates_of_the_same_nets(studies, fake):
+    ended = {"baseline": (3.4, 3.1, 3.3), "hc": (3.2, 3.3, 3.05)}  # at three rates
+    at = {"study": "grid", "probe__every": 7}  # measured more often, which trains no other net
+    grid = [
+        fake(arm, bits=bits, optim__lr=lr, **at | more)
+        for more in ({}, {"model__dim": 64, "seed": 1})
+        for arm, of_rates in ended.items()
+        for bits, lr in zip(of_rates, (1e-4, 1e-3, 1e-2), strict=True)
+    ]
+    head, _, row, alone = front.table(front.settings(studies), studies | by_study(grid), "").splitlines()
+    cells = dict(
+        zip(*([cell.strip() for cell in line.split("|")[1:-1]] for line in (head, row)), strict=True)
+    )
+    assert (cells["HC − baseline, tuned"], cells["mHC − baseline, tuned"]) == ("-0.050", "–")
+    deeper = by_study([run for run in grid if run.config["model"]["dim"] == 64])
+    *_, row, alone = front.table(front.settings(studies), studies | deeper, "").splitlines()
+    assert "-0.050" not in row + alone

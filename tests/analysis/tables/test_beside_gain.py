@@ -44,7 +44,7 @@ def tables(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> dict[str, pd.Dat
         "arms": arms.table({arm: abouts()[arm] for arm in of_arms}, of_arms, {}),
         "runs": study._runs(of_study),
         "pairs": pairs.table(by_name),
-        "front": as_frame(front.table(front.settings(by_name), "")),
+        "front": as_frame(front.table(front.settings(by_name), by_name, "")),
     }
 
 
