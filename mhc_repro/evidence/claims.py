@@ -138,22 +138,23 @@ def agreed(signs: Sequence[int]) -> int:
     return seen.pop() if len(seen) == 1 else 0
 
 
-def verdict(claim: Claim, found: Sequence[tuple[Kind, int]]) -> str:
+def verdict(claim: Claim, found: Sequence[tuple[Asked, int]]) -> str:
     """Say what came out in the longest trainings that decide: yes, no or mixed, of what length; or open.
 
-    Of what is reached: where, or that it is nowhere.
+    A setting that decides alone is named. Of what is reached: where, or that it is nowhere.
     """
     if claim.side == "reaches":
-        where = dict.fromkeys(str(kind) for kind, way in found if way > 0)
+        where = dict.fromkeys(str(asked.kind) for asked, way in found if way > 0)
         nowhere = found and all(way < 0 for _, way in found)
         return f"yes, at {'; '.join(where)}" if where else "no, nowhere" if nowhere else OPEN
-    decided = [(kind, way) for kind, way in found if way]
+    decided = [(asked, way) for asked, way in found if way]
     if not decided:
         return OPEN
-    longest = max(decided)[0].length
-    ways = [way for kind, way in decided if kind.length == longest]
-    word = {1: "yes", -1: "no", 0: "mixed"}[agreed(ways)]
-    return f"{word}, at {longest}" + (", one setting" if len(ways) == 1 else "")
+    longest = max(asked.kind for asked, _ in decided).length
+    ways = {asked.setting: way for asked, way in decided if asked.kind.length == longest}
+    word = {1: "yes", -1: "no", 0: "mixed"}[agreed([*ways.values()])]
+    alone = f", {min(ways).partition(' + ')[0]} alone" if len(ways) == 1 else ""
+    return f"{word}, at {longest}{alone}"
 
 
 def _side(claim: Claim, gap: float) -> int:

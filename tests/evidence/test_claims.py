@@ -156,12 +156,14 @@ def test_how_often_fewer_pairs_would_decide_what_is_not_so():
         ([(LONG, 1), (LONG, 1), (SHORT, -1)], "yes, at 8.2 M"),  # the short ones have no vote
         ([(LONG, 0), (SHORT, -1), (SHORT, -1)], "no, at 0.6 M"),
         ([(LONG, 1), (SMALLER, -1), (SHORT, -1)], "mixed, at 8.2 M"),  # as long, and smaller
-        ([(LONG, 0), (SMALLER, 1)], "yes, at 8.2 M, one setting"),
+        ([(LONG, 0), (SMALLER, 1)], "yes, at 8.2 M, second alone"),
     ],
 )
 def test_the_longest_trainings_that_decide_are_what_comes_out(found, said):
-    assert claims.verdict(LOWER, found) == said
-    assert claims.verdict(LOWER, found[::-1]) == said
+    names = ("first", "second + another study's", "third")
+    asked = [(claims.Asked(name, kind, []), way) for name, (kind, way) in zip(names, found, strict=False)]
+    assert claims.verdict(LOWER, asked) == said
+    assert claims.verdict(LOWER, asked[::-1]) == said
 
 
 @pytest.mark.parametrize(
@@ -178,7 +180,7 @@ def test_the_longest_trainings_that_decide_are_what_comes_out(found, said):
 )
 def test_what_is_reached_is_so_in_one_setting_and_not_so_in_none(gains, said):
     found = [
-        (kind, agreement(REACHES, *[(gain, 1000.0) for gain in of_setting]))
+        (claims.Asked("", kind, []), agreement(REACHES, *[(gain, 1000.0) for gain in of_setting]))
         for kind, of_setting in zip((LONG, SMALLER), gains, strict=False)
     ]
     assert claims.verdict(REACHES, found) == said

@@ -16,8 +16,8 @@ from mhc_repro.evidence.ledger import LEDGER, values
 CAPTION = (
     "(a) Every run of the settings below: largest composite gain (a residual net: 1) against held-out bits minus "
     "those of the baseline with its seed; larger marks are deeper nets, dotted what the paper reports. (b) mHC "
-    "minus HC, paired by seed, a row a setting (sub-layers × dim, peak learning rate); grey: no more than repeats "
-    "of the smallest net differ by."
+    "minus HC, paired by seed, a row a setting (sub-layers × dim, peak learning rate); grey: as far as "
+    "repeats of the smallest net differ."
 )
 NOISE = LEDGER["bpc"].noise
 

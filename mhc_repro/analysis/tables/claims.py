@@ -49,12 +49,12 @@ def brief(studies: Studies) -> str:
     unsettled = frame["claim"][frame["came out"] == OPEN]
     meant: dict[str, list[str]] = {}
     for claim, note in zip(decided["claim"], decided["note"], strict=True):
-        if note != cells.DASH:
+        if note:
             meant.setdefault(note, []).append(claim)
     parts = [
         *([] if decided.empty else [cells.markdown(decided[["claim", "came out"]], aligned=False)]),
         *(f"{'; '.join(alike)}: {means}." for means, alike in meant.items()),
-        *([] if unsettled.empty else [f"{len(unsettled)} more are open."]),
+        *([] if unsettled.empty else [f"Open: {len(unsettled)} more."]),
     ]
     return "\n\n".join(parts)
 
@@ -82,7 +82,7 @@ def _row(claim: Claim, found: list[Asked]) -> dict[str, str]:
     by_kind: dict[str, list[int]] = {}
     for each, way in ways:
         by_kind.setdefault(str(each.kind), []).append(way)
-    came_out = verdict(claim, [(each.kind, way) for each, way in ways]) if ways else cells.DASH
+    came_out = verdict(claim, ways) if ways else cells.DASH
     against = [] if claim.side == "reaches" else [each.setting for each, way in ways if way < 0]
     return {
         "claim": claim.claim,

@@ -61,7 +61,7 @@ def test_a_row_counts_settings_by_kind_and_names_the_contrary(fake):
         "16 × 256, 1.2 M": "0 : 2 : 0",
         "8 × 256, 1.2 M": "0 : 0 : 1",
         "range": "-0.500 to 0.750",
-        "came out": "yes, at 8.2 M, one setting",
+        "came out": "yes, at 8.2 M, a alone",
         "contrary": "c, d",
         "note": "",
     }
@@ -88,7 +88,7 @@ def test_a_bound_is_asked_of_every_run(fake):
     runs = [run(fake, "mhc", backward=gain, seed=seed) for seed, gain in enumerate((1.0, 2.5))]
     row = only_row(BOUND, runs)
     assert (row["quantity"], row["range"]) == ("max composite gain, mHC", "1.000 to 2.500")
-    assert (row[KIND], row["came out"]) == ("0 : 1 : 0", "no, at 0.2 M, one setting")
+    assert (row[KIND], row["came out"]) == ("0 : 1 : 0", "no, at 0.2 M, made-up alone")
 
 
 def test_of_what_is_reached_no_setting_is_contrary(fake):
@@ -151,3 +151,15 @@ def test_a_claim_without_a_pair_is_a_dash_and_no_claim_a_line(fake):
     assert claims.part({}) == claims.part(by_study([run(fake, "identity")])) == claims.EMPTY
     _, row = claims.table([BOUND, LOWER], by_study([run(fake, "mhc")])).to_dict("records")
     assert {row[key] for key in (KIND, "range", "came out")} == {"–"}
+
+
+def test_in_short_what_a_yes_means_stands_once_behind_the_claims_it_is_said_of(fake, monkeypatch):
+    asked = [
+        replace(LOWER, claim=name, means=means)
+        for name, means in (("A", "no more"), ("B", "no more"), ("C", ""))
+    ]
+    monkeypatch.setattr(claims, "load", lambda: [*asked, AMPLIFIES])
+    runs = losses(fake, (3.0, 2.5), (3.0, 2.51), (3.0, 2.52))
+    *_, third, _, means, _, left = claims.brief(by_study(runs)).splitlines()
+    assert third.startswith("| C | yes, ")
+    assert (means, left) == ("A; B: no more.", "Open: 1 more.")
