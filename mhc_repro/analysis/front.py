@@ -1,19 +1,21 @@
 """What the front page shows: settings and arms as `experiments/chosen.yaml` has them, one table, one picture."""
 
 from collections.abc import Sequence
+from itertools import chain
+from math import nan
 
 import pandas as pd
 
 from mhc_repro.analysis.figures.front import CAPTION
 from mhc_repro.analysis.tables import cells, pairs
 from mhc_repro.evidence import stats
-from mhc_repro.evidence.arms import BASELINE
 from mhc_repro.evidence.chosen import chosen, main_arms
-from mhc_repro.evidence.comparison import Comparison, Studies, joined
+from mhc_repro.evidence.comparison import Comparison, Studies, alike, joined
 from mhc_repro.evidence.ledger import values
-from mhc_repro.evidence.sweeps import LR, Sweep, sweeps, tuned
+from mhc_repro.evidence.sweeps import LR, Sweep, rate, sweeps, tuned
 
 TUNED = "{}, tuned"  # each arm, seed by seed, at its own best of the rates that its nets were trained at
+AT_END = "‡"  # the best is the first or last of them, so that a better one may lie outside
 PICTURE, HALF = "figures/gain-and-loss.svg", "figures/gain-and-loss-half.svg"
 
 
@@ -22,16 +24,17 @@ def settings(studies: Studies) -> list[Comparison]:
     found: dict[str, Comparison] = {}
     every = joined(studies)
     for name in chosen().settings:
-        for each in every:
-            if any(f"{part} ".startswith(f"{name} ") for part in each.name.split(" + ")):
-                found.setdefault(each.name, each)
+        for each in chain(*studies.values()):
+            if f"{each.name} ".startswith(f"{name} "):
+                whole = next(one for one in every if alike(each, one))
+                found.setdefault(whole.name, whole)
     return list(found.values())
 
 
 def label(setting: Comparison) -> str:
     """Name a setting by size and rate."""
-    rate = f"{setting.runs[0].config['optim']['lr']:.0e}".replace("e-0", "e-")
-    return f"{setting.kind.layers} × {setting.kind.dim}, {rate}"
+    digits, _, power = f"{setting.runs[0].config['optim']['lr']:e}".partition("e")
+    return f"{setting.kind.layers} × {setting.kind.dim}, {float(digits):g}e{int(power)}"
 
 
 def table(found: Sequence[Comparison], studies: Studies, folder: str) -> str:
@@ -40,14 +43,13 @@ def table(found: Sequence[Comparison], studies: Studies, folder: str) -> str:
     rows = []
     for setting in found:
         runs = pairs.paired_runs(setting)
-        if seeds := len(runs[BASELINE]):
-            studies = dict.fromkeys(run.study for arm in main_arms() for run in runs[arm].values())
-            named = zip((label(setting), *[*studies][1:]), studies, strict=True)
+        if seeds := len(runs[main_arms()[0]]):
+            held = dict.fromkeys(run.study for arm in main_arms() for run in runs[arm].values())
+            named = zip((label(setting), *[*held][1:]), held, strict=True)
             links = " + ".join(f"[{name}]({folder}{study}/README.md)" for name, study in named)
             count = f"{seeds} seeds" if seeds > 1 else "one seed"
-            best = {
-                TUNED.format(name): _at_best(tuned(setting, grids), *arms) for name, arms in _tuned().items()
-            }
+            sweep = tuned(setting, grids)
+            best = {TUNED.format(name): _at_best(sweep, seeds, *arms) for name, arms in _tuned().items()}
             rows.append({"setting": f"{links}, {count}"} | pairs.row(setting, runs) | best)
     if not rows:
         return pairs.EMPTY
@@ -59,16 +61,18 @@ def table(found: Sequence[Comparison], studies: Studies, folder: str) -> str:
 
 
 def _tuned() -> dict[str, tuple[str, str]]:
-    return {name: arms for name, arms in pairs.gaps().items() if BASELINE in arms}
+    return {name: arms for name, arms in pairs.gaps().items() if main_arms()[0] in arms}
 
 
-def _at_best(sweep: Sweep | None, ours: str, base: str) -> str:
+def _at_best(sweep: Sweep | None, seeds: int, ours: str, base: str) -> str:
     if sweep is None:
         return cells.DASH
-    one, other = (
-        {seed: values(run)["bpc"] for seed, run in sweep.at_best(arm).items()} for arm in (ours, base)
-    )
-    return cells.cell([*stats.paired(one, other).values()], decimals=3)
+    runs = [sweep.at_best(arm) for arm in (ours, base)]
+    one, other = ({seed: values(run)["bpc"] for seed, run in of_seed.items()} for of_seed in runs)
+    gaps = [*stats.paired(one, other).values()]
+    chosen_rates = {rate(run, LR) for of_seed in runs for run in of_seed.values()}
+    text = cells.cell(gaps + [nan] * (seeds - len(gaps)), decimals=3)
+    return f"{text} {AT_END}" if gaps and chosen_rates & {sweep.grid[0], sweep.grid[-1]} else text
 
 
 def picture(folder: str) -> str:

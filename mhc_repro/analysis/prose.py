@@ -11,13 +11,14 @@
     sensitivity mhc - identity in edge: mean    how much the two mind their rate
     bench step_ratio mhc                        of the newest record of the bench
     monitor look_ratio, monitor cost_percent    of the newest record of what watching a model costs, over its models
-    runs, runs hc, runs diverged hc in edge     how many trainings are recorded, of an arm, diverged
+    runs, runs hc, runs diverged hc in edge     how many trainings are recorded, of an arm, diverged; one that two
+                                                studies share, or measure differently, counts once
     runs off_the_constraint mhc in maps         how many of them have such a verdict
     torture kills, torture wrong                how many were tried by make torture, how many of all went wrong
 
 An expression names a quantity of the ledger, `rate`, the peak learning rate, or `sensitivity`, then one arm or two,
 and where: studies or settings, by the beginning of their names less the commas in them, separated by commas;
-without `in`, the settings of the front page. A training that two studies share, or measure differently, is one.
+without `in`, the settings of the front page.
 """
 
 import re
@@ -78,6 +79,8 @@ def number(expression: str, studies: Studies, front: Sequence[Comparison], root:
     found = [of_setting for of_setting in found if of_setting]
     if not found:
         return cells.DASH
+    if form == "mean" and len(found) > 1:
+        raise UserError(f"<!-- n:{expression} -->: a mean over {len(found)} settings; name one")
     return _count(found, noise, form) if form in COUNTS else _text([*chain(*found)], quantity, asked, form)
 
 
@@ -87,8 +90,18 @@ def _check(expression: str, studies: Studies, where: str, arms: set[str]) -> Non
         raise UserError(f"<!-- n:{expression} -->: {min(strange)} is no arm")
     named = {*studies, *(path.stem for path in (checkout() / "conf" / "study").glob("*.yaml"))}
     for place in filter(None, (place.strip() for place in where.split(","))):
-        if place.partition(" ")[0] not in named:
+        study, _, setting = place.partition(" ")
+        if study not in named:
             raise UserError(f"<!-- n:{expression} -->: {place} is no study, nor a setting of one")
+        of_study = studies.get(study, [])
+        plain = any(_is_in(each, place) for each in of_study)
+        if (
+            setting
+            and of_study
+            and not (plain or any(_is_in(one.whole, place) for one in sweeps(of_study, LR)))
+        ):
+            there = "; ".join(each.name for each in of_study)
+            raise UserError(f"<!-- n:{expression} -->: {place} is no setting; there are {there}")
 
 
 def _settings(studies: Studies, front: Sequence[Comparison], asked: re.Match[str]) -> list[BySeed]:

@@ -111,7 +111,7 @@ def _pictures(shown: list[Comparison]) -> dict[str, str]:
     gains = paper_gains()
     arms = chosen().arms
     given = (
-        {front.label(each): each for each in shown},
+        [(front.label(each), each) for each in shown],
         arms,
         {arm: gains[arm] for arm in arms if arm in gains},
     )

@@ -73,7 +73,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Asked:
-    """The pairs of one setting that a claim can be asked of."""
+    """The pairs of one setting that a claim can be asked of, named by the studies that hold runs of its arm."""
 
     setting: str
     kind: Kind
@@ -101,7 +101,11 @@ def ask(claim: Claim, settings: Sequence[Comparison]) -> list[Asked]:
         found = [Pair(ours[seed], others[seed]) for seed in ours if seed in others]
         return [pair for pair in found if not isnan(pair.ours) and not isnan(pair.other)]
 
-    found = [Asked(setting.name, setting.kind, pairs(setting)) for setting in settings]
+    def held(setting: Comparison) -> str:
+        studies = {run.study for run in setting.arms.get(claim.arm, [])}
+        return " + ".join(part for part in setting.name.split(" + ") if part.partition(" ")[0] in studies)
+
+    found = [Asked(held(setting), setting.kind, pairs(setting)) for setting in settings]
     return sorted((each for each in found if each.pairs), key=lambda each: each.kind, reverse=True)
 
 

@@ -135,7 +135,7 @@ def joined(studies: Studies) -> list[Comparison]:
     """
     found: list[Comparison] = []
     for each in (comparison for of_study in studies.values() for comparison in of_study if comparison.runs):
-        at = next((at for at, other in enumerate(found) if _alike(each, other)), None)
+        at = next((at for at, other in enumerate(found) if alike(each, other)), None)
         if at is None:
             found.append(each)
         else:
@@ -143,10 +143,11 @@ def joined(studies: Studies) -> list[Comparison]:
     return found
 
 
-def _alike(one: Comparison, other: Comparison) -> bool:
+def alike(one: Comparison, other: Comparison, but: tuple[str, ...] = KEPT) -> bool:
+    """Say whether two settings, and the arms that both have, differ in nothing `but` what begins so."""
     shared = one.arms.keys() & other.arms.keys()
-    looked_at: list[tuple[Run, Run, tuple[str, ...]]] = [(one.runs[0], other.runs[0], (*KEPT, "connection."))]
-    looked_at += [(one.arms[arm][0], other.arms[arm][0], KEPT) for arm in shared]
+    looked_at: list[tuple[Run, Run, tuple[str, ...]]] = [(one.runs[0], other.runs[0], (*but, "connection."))]
+    looked_at += [(one.arms[arm][0], other.arms[arm][0], but) for arm in shared]
     return all(without(run, names) == without(beside, names) for run, beside, names in looked_at)
 
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import inf, isnan, nan
 from statistics import fmean
-from typing import Any
 
 from mhc_repro.evidence.chosen import chosen
-from mhc_repro.evidence.comparison import MEASURED, Comparison, comparisons, settings, without
+from mhc_repro.evidence.comparison import MEASURED, Comparison, alike, comparisons, settings
 from mhc_repro.evidence.ledger import column, values
 from mhc_repro.evidence.sensitivity import best, sensitivity
 from mhc_repro.runs import ENDED, Run
@@ -94,11 +93,7 @@ def sweeps(of_study: Sequence[Comparison], key: str) -> list[Sweep]:
 
 def tuned(setting: Comparison, found: Sequence[Sweep]) -> Sweep | None:
     """Choose the sweep over the learning rate of the nets that a setting trains at one."""
-
-    def net(run: Run) -> dict[str, Any]:
-        return without(run, (*MEASURED, "connection.", LR))
-
-    return next((sweep for sweep in found if net(sweep.whole.runs[0]) == net(setting.runs[0])), None)
+    return next((sweep for sweep in found if alike(sweep.whole, setting, but=(*MEASURED, LR))), None)
 
 
 def drawn(of_study: Sequence[Comparison]) -> list[Comparison]:

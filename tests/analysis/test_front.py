@@ -28,7 +28,7 @@ def studies(fake: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> Studie
 def test_a_row_links_each_study_that_is_in_it(studies):
     *_, joined, alone = front.table(front.settings(studies), studies, "to/").splitlines()
     assert joined.startswith("| [16 × 256, 3e-4](to/deep/README.md) + [wide](to/wide/README.md), 2 seeds |")
-    assert alone.startswith("| [16 × 256, 2e-1](to/else/README.md), one seed |")
+    assert alone.startswith("| [16 × 256, 2.5e-1](to/else/README.md), one seed |")
 
 
 def test_a_study_that_adds_no_run_to_a_row_is_not_linked(studies):
@@ -36,6 +36,15 @@ def test_a_study_that_adds_no_run_to_a_row_is_not_linked(studies):
     wide.arms["mhc"].pop()  # what is left of its second seed makes no pair
     *_, joined, _ = front.table(front.settings(studies), studies, "to/").splitlines()
     assert joined.startswith("| [16 × 256, 3e-4](to/deep/README.md), one seed |")
+
+
+def test_a_chosen_setting_is_shown_though_a_study_named_before_it_holds_its_runs(studies, fake):
+    again = [
+        fake(arm, bits=3.0, study="again", seed=seed) for arm in ("baseline", "hc", "mhc") for seed in (0, 1)
+    ]
+    of_all = dict(sorted({**studies, **by_study(again)}.items()))
+    joined, alone = front.settings(of_all)
+    assert (joined.name, alone.name) == ("again", "else")
 
 
 @pytest.mark.parametrize(("seeds", "shown"), [((0, 1), True), ((0,), False), ((), False)])
@@ -52,19 +61,21 @@ def test_a_late_share_is_shown_where_every_run_of_every_setting_has_it(fake, mon
 
 
 def test_a_tuned_difference_is_that_of_the_best_rates_of_the_same_nets(studies, fake):
-    ended = {"baseline": (3.4, 3.1, 3.3), "hc": (3.2, 3.3, 3.05)}  # at three rates
-    at = {"study": "grid", "probe__every": 7}  # measured more often, which trains no other net
-    grid = [
-        fake(arm, bits=bits, optim__lr=lr, **at | more)
-        for more in ({}, {"model__dim": 64, "seed": 1})
-        for arm, of_rates in ended.items()
-        for bits, lr in zip(of_rates, (1e-4, 1e-3, 1e-2), strict=True)
-    ]
-    head, _, row, alone = front.table(front.settings(studies), studies | by_study(grid), "").splitlines()
-    cells = dict(
-        zip(*([cell.strip() for cell in line.split("|")[1:-1]] for line in (head, row)), strict=True)
-    )
-    assert (cells["HC − baseline, tuned"], cells["mHC − baseline, tuned"]) == ("-0.050", "–")
-    deeper = by_study([run for run in grid if run.config["model"]["dim"] == 64])
-    *_, row, alone = front.table(front.settings(studies), studies | deeper, "").splitlines()
-    assert "-0.050" not in row + alone
+    rates = (1e-4, 1e-3, 1e-2)
+
+    def tuned(last: float, **more: object) -> list[str]:
+        ended = {"baseline": (3.4, 3.1, 3.3), "hc": (3.2, 3.05, last)}  # at the three rates
+        grid = [
+            fake(arm, bits=bits, optim__lr=lr, study="grid", **more)
+            for arm, of_rates in ended.items()
+            for bits, lr in zip(of_rates, rates, strict=True)
+        ]
+        head, _, row, _ = front.table(front.settings(studies), studies | by_study(grid), "").splitlines()
+        names, cells = ([cell.strip() for cell in line.split("|")[1:-1]] for line in (head, row))
+        return [cells[names.index(f"{arm} − baseline, tuned")] for arm in ("HC", "mHC")]
+
+    measured = {"probe__every": 7}  # more often, which trains no other net
+    assert tuned(3.1, **measured) == ["-0.050 (1 of 2)", "–"]
+    assert tuned(3.0, **measured) == ["-0.100 (1 of 2) ‡", "–"]  # a better rate may lie beyond
+    assert tuned(3.1, model__dim=64) == ["–", "–"]
+    assert tuned(3.1, connection__n=8) == ["–", "–"]

@@ -1,6 +1,7 @@
 """The one picture: what HC, mHC and mHC with H_res held at I do to the gain, and what to the loss."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import isfinite, isnan
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -14,15 +15,15 @@ from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.ledger import LEDGER, values
 
 CAPTION = (
-    "(a) Every run of the settings below: largest composite gain (a residual net: 1) against held-out bits minus "
-    "those of the baseline with its seed; larger marks are deeper nets, dotted what the paper reports. (b) mHC "
-    "minus HC, paired by seed, a row a setting (sub-layers × dim, peak learning rate); grey: as far as "
-    "repeats of the smallest net differ."
+    "(a) Every run of the settings below that did not diverge: largest composite gain (a residual net: 1) against "
+    "held-out bits minus those of the baseline with its seed; larger marks are deeper nets, dotted what the paper "
+    "reports. (b) mHC minus HC, paired by seed, a row a setting (sub-layers × dim, peak learning rate); grey: as "
+    "far as repeats of the smallest net differ."
 )
 NOISE = LEDGER["bpc"].noise
 
 
-Settings = Mapping[str, Comparison]  # by label
+Settings = Sequence[tuple[str, Comparison]]  # with their labels
 Arms = Mapping[str, str]  # labels
 
 
@@ -57,7 +58,7 @@ def _gain_and_loss(ax: Axes, settings: Settings, arms: Arms, published: Mapping[
         ax.text(x, 0.985, f"paper: {style(arm).label}", **above, color=colour, ha=side, va="top")
     for arm in arms:
         own = style(arm)
-        for setting in settings.values():
+        for _, setting in settings:
             base = setting.ended(BASELINE)
             for seed, run in setting.ended(arm).items():
                 if seed in base and run.state == base[seed].state == "finished":
@@ -82,19 +83,19 @@ def _gain_and_loss(ax: Axes, settings: Settings, arms: Arms, published: Mapping[
 def _pairs(ax: Axes, settings: Settings, ours: str, other: str) -> None:
     beside: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "fontsize": 8, "va": "center"}
     look: dict[str, Any] = {"color": style(ours).colour, "markersize": 5, "alpha": 0.75}
-    for row, setting in enumerate(settings.values()):
+    for row, (_, setting) in enumerate(settings):
         bits = [
-            {seed: values(run)["bpc"] for seed, run in setting.ended(arm).items() if run.state == "finished"}
-            for arm in (ours, other)
+            {seed: values(run)["bpc"] for seed, run in setting.ended(arm).items()} for arm in (ours, other)
         ]
-        gaps = list(stats.paired(*bits).values())
-        ax.plot(gaps, [row] * len(gaps), "o", **look, markeredgecolor="white")
+        gaps = [gap for gap in stats.paired(*bits).values() if not isnan(gap)]
+        finite = [gap for gap in gaps if isfinite(gap)]
+        ax.plot(finite, [row] * len(finite), "o", **look, markeredgecolor="white")
         worse = sum(gap > NOISE for gap in gaps)
         ax.text(1.03, row, f"{worse} of {len(gaps)}", **beside)
     ax.text(1.03, -0.75, "worse", **beside, color="0.35")
     ax.axvline(0, color="black", linewidth=0.9)
     ax.axvspan(-NOISE, NOISE, color="0.92", zorder=0)
-    ax.set_yticks(range(len(settings)), list(settings))
+    ax.set_yticks(range(len(settings)), [label for label, _ in settings])
     ax.set_ylim(len(settings) - 0.5, -1.1)
     ax.set_xlabel(f"bits per character (right: {style(ours).label} worse)")
     ax.set(title=f"(b) {style(ours).label} − {style(other).label}, paired by seed")

@@ -56,7 +56,7 @@ def pictures(layers: int, few: bool = False) -> list[Picture]:
 
     Of `few`, the middle one and the composite to the end.
     """
-    middle = layers // 2
+    middle = max(layers // 2, 1)
     if few:
         return [Picture("h_single", middle), Picture("h_forward", layers)]
     singles = [Picture("h_single", layer) for layer in dict.fromkeys((1, middle, layers))]

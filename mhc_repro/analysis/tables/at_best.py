@@ -4,7 +4,7 @@ The better rate is the one with the lowest mean validation loss over the seeds, 
 has; one that diverged in a seed has an endless loss.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -37,19 +37,20 @@ def part(of_study: Sequence[Comparison], root: Path) -> str:
 
 def table(of_study: Sequence[Comparison], costs: dict[str, dict[str, float]]) -> pd.DataFrame:
     """Lay out a row for each arm, as finished text; what has not been run or measured is a dash."""
-    found = {
-        arm: of_seed
-        for each in comparisons([run for one in of_study for run in one.runs], swept=LR)
-        for arm in each.arms
-        if (of_seed := Sweep(LR, each).at_one_rate(arm))
-    }
+    whole = comparisons([run for one in of_study for run in one.runs], swept=LR)
+    rows = [row for each in whole for row in _rows(each, costs)]
+    return cells.without_unknown(pd.DataFrame(rows, dtype=object), "setting")
+
+
+def _rows(whole: Comparison, costs: dict[str, dict[str, float]]) -> Iterator[dict[str, str]]:
+    found = {arm: Sweep(LR, whole).at_one_rate(arm) for arm in whole.arms}
     base = _bits(found.get(BASELINE, {}))
-    rows = []
     for arm, of_seed in found.items():
         runs, own = list(of_seed.values()), _bits(of_seed)
         gaps = [] if arm == BASELINE else list(stats.paired(own, base).values())
-        rows.append(
-            {
+        if runs:
+            yield {
+                "setting": whole.setting,
                 "arm": style(arm).label,
                 "rate": f"{rate(runs[0], LR):g}",
                 "seeds": str(len(runs)),
@@ -59,8 +60,6 @@ def table(of_study: Sequence[Comparison], costs: dict[str, dict[str, float]]) ->
                 **cells.beside_gain(runs),
                 "step": overhead.times_baseline(arm, costs, "step_ratio"),
             }
-        )
-    return pd.DataFrame(rows, dtype=object)
 
 
 def _bits(runs: dict[int, Run]) -> dict[int, float]:

@@ -31,7 +31,9 @@ CAPTION = (
     "other way round. HC is that of the mHC paper (Eq. 5). A run that diverged has an endless loss, and the gains "
     "and gradients it had until then; two losses that are both endless, and a ratio with a zero, say nothing."
 )
-SOURCE = "*Of all recorded studies but those that go to where training breaks. Regenerate: `make report`.*"
+SOURCE = (
+    "*Of all recorded studies but those over rates or to where training breaks. Regenerate: `make report`.*"
+)
 
 
 def part(studies: Studies) -> str:
@@ -72,7 +74,16 @@ def table(claims: list[Claim], studies: Studies) -> pd.DataFrame:
     settings = joined({name: found for name, found in studies.items() if name not in chosen().apart})
     found = {claim: [] if claim.cannot else ask(claim, settings) for claim in claims}
     kinds = sorted({each.kind for asked in found.values() for each in asked}, reverse=True)
-    columns = ["claim", "source", "quantity", *map(str, kinds), "range", "came out", "contrary", "note"]
+    columns = [
+        "claim",
+        "source",
+        "quantity",
+        *dict.fromkeys(map(str, kinds)),
+        "range",
+        "came out",
+        "contrary",
+        "note",
+    ]
     rows = [_row(*each) for each in found.items()] if kinds else []
     return pd.DataFrame(rows, columns=columns, dtype=object).fillna(cells.DASH)
 

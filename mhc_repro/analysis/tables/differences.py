@@ -24,7 +24,8 @@ CAPTION = (
     "Held-out bits per character at the end minus those of another arm with the same seed, body weights and "
     "batches: below zero, the arm of the row has the lower loss, in brackets in how many seeds. Mean over seeds "
     f"± half-width of the 95 % t interval; {MARK}: it leaves zero out. Each interval is for itself: where nothing "
-    "differs, one in twenty does so by chance. A run that diverged has an endless loss, and its pairs no interval. "
+    "differs, one in twenty does so by chance. A run that diverged has an endless loss, and its pairs no "
+    "interval; a pair of which both did says nothing. "
     "r: correlation of the arm's losses with the baseline's over the seeds; near 1 what a seed moves cancels in "
     "the difference, near 0 it does not, and pairing gains nothing. Gradient norm: median over the steps after "
     "128, before clipping, over the baseline's of the same seed; it and the composite gain, largest in either "
@@ -51,10 +52,11 @@ def table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
 
 def difference(gaps: Sequence[float]) -> str:
     """Write the paired differences: mean and interval, whether it leaves zero out, how many seeds are below."""
-    text, between = cells.cell(gaps, decimals=3), stats.interval(gaps)
+    known = [gap for gap in gaps if not isnan(gap)]
+    text, between = cells.cell(known, decimals=3), stats.interval(known)
     if isnan(between.mean):
         return text
-    return f"{text}{f' {MARK}' if between.side() else ''} ({sum(gap < 0 for gap in gaps)} of {len(gaps)})"
+    return f"{text}{f' {MARK}' if between.side() else ''} ({sum(gap < 0 for gap in known)} of {len(known)})"
 
 
 def _rows(comparison: Comparison) -> Iterator[dict[str, str]]:

@@ -78,7 +78,8 @@ def _rows(sweep: Sweep) -> Iterator[dict[str, str]]:
                 for at, swept in enumerate(rates)
             },
             "best rate": _counted(
-                [rate(lowest[arm][seed], sweep.key) if seed in lowest[arm] else nan for seed in of]
+                [rate(lowest[arm][seed], sweep.key) if seed in lowest[arm] else nan for seed in of],
+                end=rates[-1],
             ),
             "bits there": cells.cell(list(bits[arm].values()), 3),
             **(judged if sweep.key == LR else {}),
@@ -103,5 +104,4 @@ def _counted(rates: Sequence[float], end: float = nan) -> str:
 def _gap(of: dict[str, dict[int, float]], arm: str) -> str:
     if arm == BASELINE:
         return cells.DASH
-    gaps = stats.paired(of[arm], of.get(BASELINE, {}))
-    return cells.cell([gap for gap in gaps.values() if not isnan(gap)], 3)
+    return cells.cell([*stats.paired(of[arm], of.get(BASELINE, {})).values()], 3)

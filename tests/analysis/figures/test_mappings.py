@@ -163,7 +163,9 @@ def test_panels_lie_apart_and_in_the_figure(fake, sizes):
         assert one.x1 <= other.x0 or other.x1 <= one.x0 or one.y1 <= other.y0 or other.y1 <= one.y0
 
 
-def test_a_net_of_two_sub_layers_shows_no_matrix_twice():
+def test_a_net_of_one_or_two_sub_layers_shows_no_matrix_twice():
+    assert [(each.key, each.layer) for each in pictures(1)] == [("h_single", 1)]
+    assert {each.layer for each in pictures(1, few=True)} == {1}
     shown = [(each.key, each.layer) for each in pictures(2)]
     assert shown == [("h_single", 1), ("h_single", 2), ("h_forward", 2)]
 

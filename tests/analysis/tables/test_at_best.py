@@ -45,6 +45,18 @@ def test_a_rate_at_which_a_seed_diverged_or_is_missing_is_not_chosen(made):
     assert frame.loc["mHC", ["rate", "seeds"]].tolist() == ["0.001", "3"]
 
 
+def test_a_net_is_measured_by_the_baseline_of_its_own_size(series):
+    ended = {("baseline", 4): 4.0, ("baseline", 8): 3.0, ("hc", 4): 3.875}
+    runs = [
+        run
+        for (arm, blocks), bits in ended.items()
+        for run in series(arm, bits, bits, study="family", optim__lr=(1e-3, 3e-3), model__blocks=blocks)
+    ]
+    frame = at_best.table(comparisons(runs), {})
+    assert frame["setting"].tolist() == ["blocks 4", "blocks 4", "blocks 8"]
+    assert frame["− baseline"].tolist() == ["–", "-0.125", "–"]
+
+
 def test_what_has_not_been_run_is_a_dash(made, tmp_path):
     frame = table(made("hc", 1e-3, 3.0))
     assert frame.loc["HC", ["bits", "− baseline", "step"]].tolist() == ["3.000", "–", "–"]

@@ -153,6 +153,13 @@ def test_a_claim_without_a_pair_is_a_dash_and_no_claim_a_line(fake):
     assert {row[key] for key in (KIND, "range", "came out")} == {"–"}
 
 
+def test_what_decides_alone_is_named_by_the_study_that_holds_its_runs(fake):
+    known = losses(fake, (3.0, 2.5), (3.0, 2.51), (3.0, 2.52))
+    hc, mhc = ([run for run in known if run.connection == arm] for arm in ("hc", "mhc"))
+    runs = [*(held_by("among", run) for run in hc), *(held_by("beside", run) for run in [*hc, *mhc])]
+    assert only_row(LOWER, runs)["came out"] == "yes, at 0.2 M, beside alone"
+
+
 def test_in_short_what_a_yes_means_stands_once_behind_the_claims_it_is_said_of(fake, monkeypatch):
     asked = [
         replace(LOWER, claim=name, means=means)

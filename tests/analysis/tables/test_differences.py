@@ -48,6 +48,7 @@ def test_what_a_seed_moves_in_both_arms_cancels(seeded):
         ((0.0012, 0.0014, 0.0016), "0.001 ± 0.000 † (0 of 3)"),
         ((0.01, 0.02), "0.010 / 0.020"),
         ((-0.01, float("inf"), 0.02), "-0.010 / inf / 0.020"),
+        ((0.1, 0.2, 0.15, float("nan")), "0.150 ± 0.124 † (0 of 3)"),  # both of the last pair diverged
         ((), "–"),
     ],
 )

@@ -52,7 +52,7 @@ def test_an_arm_that_lacks_a_rate_of_the_grid_has_a_dash_and_costs_its_pair(swep
     row = frame.loc["HC"]
     assert (row["seeds"], row["0.1"]) == ("3", "5.000 / 5.000 (2 of 3)")
     assert row["bits there"] == "3.000 / 3.000 (2 of 3)"
-    assert row["sensitivity − baseline"] == "0.000 / 0.000"
+    assert row["sensitivity − baseline"] == "0.000 / 0.000 (2 of 3)"
     alone = table(swept("baseline", 3.0, 4.0, 5.0), swept("hc", 3.0, 4.0, None))
     over_the_grid = ["best rate", "bits there", "bits − baseline", "sensitivity", "largest stable"]
     over_the_grid += ["stays within 0.3", "stays within 1"]
