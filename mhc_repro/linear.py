@@ -24,7 +24,7 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     # Features second in shape and last in memory: channels-last images, which oneDNN takes as they are.
     images = x.reshape(-1, TOKENS, 1, x.shape[-1]).permute(0, 3, 1, 2)
     product = functional.conv2d(images, weight[:, :, None, None])
-    return product.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+    return product.permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
 
 
 def convolves(x: Tensor) -> bool:

@@ -54,6 +54,7 @@ class GatedConnection(Connection):
         self.down_phi.normal_(0, self.n / math.sqrt(features), generator=generator)
 
     def gate_slope(self, maps: Maps) -> Tensor:
+        """Return how far H_post's gates are from saturation; the read's are one a feature and no map."""
         write = maps.write / 2
         return (4 * write * (1 - write)).mean(1).amax()
 

@@ -142,7 +142,8 @@ class HistoryConnection(Connection):
     def _noise(self) -> Tensor | None:
         if not (self.history.gumbel and self.training):
             return None
-        # Of the step's seed and the sub-layer alone, so that dropout's masks stay those of other arms.
-        generator = torch.Generator().manual_seed((torch.initial_seed() + self.layer + 1) % 2**63)
+        generator = None
+        if self.seeded_each_step:  # dropout's masks stay those of other arms
+            generator = torch.Generator().manual_seed((torch.initial_seed() + self.layer + 1) % 2**63)
         uniform = torch.rand(self.theta.shape, generator=generator, dtype=torch.float64)
         return -(-uniform.clamp_min(1e-12).log()).log().to(self.theta)

@@ -226,12 +226,14 @@ class HyperConnection(Connection):
             h, read, write, mix = before(streams, exponent, ahead, *numbers)
             if self.write_end != 1:
                 write = write * self.write_scale
+        used, following = (read, None) if ahead is None else (ahead, read.T)
+        maps = Maps(
+            used.T, write.T, tokens_last(mix)
+        )  # of which H_post and H_res are used, so that gradients pass
         output = branch(h.unflatten(0, shape[:2])).flatten(0, 1)
         with torch.autocast(kind, enabled=False):
-            mixes = None if self.keeps_streams else mix
-            streams, exponent = after(mixes, write, streams, output.to(streams.dtype), exponent)
-        used, following = (read, None) if ahead is None else (ahead, read.T)
-        maps = Maps(used.T, write.T, tokens_last(mix))
+            mixes = None if self.keeps_streams else tokens_first(maps.mix)
+            streams, exponent = after(mixes, maps.write.T, streams, output.to(streams.dtype), exponent)
         return Passed(streams.view(shape), maps, Carry(exponent, following))
 
     def _handed(self, streams: Tensor, carry: Carry) -> tuple[Tensor | None, Tensor | None]:

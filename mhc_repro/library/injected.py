@@ -115,6 +115,8 @@ def injected(config: ConnectionConfig, name: str, block: nn.Module, layer: int, 
 def keep_function(connection: HyperConnection, dtype: torch.dtype) -> None:
     """Move a start to sum_j H_pre_j = 1, in the proportions it had, and H_post_i = 1, to the digits of `dtype`."""
     form = connection.form
+    if connection.n == 1 and connection.read is not None and form.gate == "sigmoid":
+        raise UserError("connection.n=1: a sigmoid H_pre is never 1; use n=2 or more, or freeze=['read']")
     if connection.mix is not None:
         connection.mix.bias.copy_(form.mixing.initial().to(dtype))
     if connection.read is not None and form.gate == "sigmoid":

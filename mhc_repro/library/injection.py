@@ -83,8 +83,12 @@ def parameter_groups(
     """Return groups for AdamW: matrices and phi decay; embeddings, norms, biases, alpha, b and theta do not.
 
     With `lr`, connections get `connection_lr` times that rate, and their decay is divided by it, since AdamW decays
-    by rate x weight_decay a step (as in training/optim.py of the suite).
+    by rate x weight_decay a step (as in training/optim.py of the suite). UserError for a factor without a rate.
     """
+    if connection_lr <= 0 or (lr is None and connection_lr != 1):
+        raise UserError(
+            f"connection_lr={connection_lr}: must be more than 0, and needs lr=, the rate it multiplies"
+        )
     embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
     parts = connections.Connection | Expand | Reduce
     own = {id(p) for m in model.modules() if isinstance(m, parts) for p in m.parameters()}

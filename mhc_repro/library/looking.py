@@ -73,18 +73,18 @@ class Looks:
         kept: list[Tensor] = []
 
         def enter(_: nn.Module, __: Any, output: Any) -> Any:
-            kept.append(_tensor(output))
+            kept[:] = [_tensor(output)]
             if not put:
                 return None
             return put[0] if isinstance(output, Tensor) else (put[0], *output[1:])
 
         def leave(_: nn.Module, __: Any, output: Any) -> None:
-            kept.append(_tensor(output))
+            kept[:] = [_tensor(output)]
 
         def through(x: Tensor) -> Tensor:
             put[:] = [x]
             self.model(*args, **kwargs)
-            return kept[-1]
+            return kept[0]
 
         with ExitStack() as stack:
             stack.enter_context(evaluating(self.model))

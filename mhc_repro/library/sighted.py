@@ -30,9 +30,9 @@ class Applied(NamedTuple):
     @property
     def finding(self) -> str | None:
         """Return the guard's reason, if there is one: h_res_transposed or maps_unexplained."""
-        if self.straight > max(CLEARLY * self.transposed, FINE * self.rounding):
+        if self.straight > max(CLEARLY * self.transposed, min(FINE * self.rounding, WRONG)):
             return "h_res_transposed"
-        return "maps_unexplained" if self.straight > max(WRONG, FINE * self.rounding) else None
+        return "maps_unexplained" if self.straight > WRONG else None
 
 
 def linked(watch: Watch) -> list[Sighting]:
@@ -79,9 +79,11 @@ def seen_by(watch: Watch) -> tuple[Seen, Applied | None]:
     if how is not None and how.finding == "h_res_transposed":
         for each in sightings:
             each.maps = each.maps._replace(mix=each.maps.mix.transpose(0, 1))
+    unknown = torch.tensor(torch.nan)
+    slopes = [unknown if each.slope is None else each.slope.cpu() for each in sightings]
     seen = Seen(
         maps=[each.maps for each in sightings],
-        slope=[each.slope for each in sightings if each.slope is not None],
+        slope=slopes if any(each.slope is not None for each in sightings) else [],
         detached=any(each.detached for each in sightings),
     )
     shown = [(each.maps, each.before, each.after) for each in sightings if each.before is not None]

@@ -65,6 +65,10 @@ class Wrapped(nn.Module):
     def extra_repr(self) -> str:
         return f"arm={self.arm}, n={self.n}, dim={self.dim}, layer={self.layer}"
 
+    def at(self, progress: float) -> None:
+        """Say how much of the training is done, 0 to 1, which no `state_dict` keeps; most arms ignore it."""
+        self.connection.at(progress)
+
     def forward(self, state: State, *args: Any, **kwargs: Any) -> Any:
         """Carry the streams (..., n, dim) past the branch, (..., dim) -> (..., dim), with its other arguments.
 

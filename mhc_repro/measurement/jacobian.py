@@ -50,11 +50,15 @@ def power_gains(
     x = x.detach()
     z = function(x)
     unit = (x.norm() / z.norm()).item()
-    small = torch.finfo(x.dtype).eps ** (1 / 3) * x.norm()
+    sizes = x.norm(dim=-1)
     v = torch.randn(x.shape, generator=generator).to(x)
     gains = []
     for _ in range(iterations):
-        step = small * v / v.norm()
+        v = v / v.norm()
+        # Iterations gather v on few tokens: none is moved by more than a small part of itself.
+        reach = (sizes / v.norm(dim=-1))[sizes > 0].amin()
+        small = torch.finfo(x.dtype).eps ** (1 / 3) * reach
+        step = small * v
         moved = (function(x + step) - function(x - step)) / (2 * small)
         gains.append(moved.norm().item() * unit)
         with torch.enable_grad():

@@ -16,6 +16,7 @@ y_j may stand in its branch's last matrix or in K. What survives both is the rel
 Pure functions on tensors, tokens last; pass float64, where long products are exact.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -81,6 +82,7 @@ def summary(rows: list[Row]) -> Row:
     return {
         "kernel/late_share": sum(share[-quarter:]),
         "kernel/early_share": sum(share[:quarter]),
-        "kernel/cancellation": max(row["cancellation"] for row in rows),
+        # numpy's maximum, since Python's passes over a NaN that does not come first
+        "kernel/cancellation": float(np.max([row["cancellation"] for row in rows])),
         "kernel/effective": readout["effective"],
     }

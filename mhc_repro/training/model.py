@@ -199,6 +199,9 @@ def make_model(config: Config, seed: int) -> Transformer:
     model.draw(torch.Generator().manual_seed(seed), config.model.init_std)
     model.expansion.draw(torch.Generator().manual_seed(stream_seed("expansion", seed)))
     generator = torch.Generator().manual_seed(stream_seed("connections", seed))
-    for part in (*model.connections, model.reduction):
-        part.draw(generator)
+    for connection in model.connections:
+        assert isinstance(connection, connections.Connection)
+        connection.draw(generator)
+        connection.seeded_each_step = True
+    model.reduction.draw(generator)
     return model.to(torch.float64 if config.train.precision == "float64" else torch.float32)

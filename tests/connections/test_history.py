@@ -102,6 +102,9 @@ def test_gumbel_noise_is_the_steps_own_and_leaves_the_masks_alone(connection):
     mixing = {"kind": "softmax", "gumbel": True, "start": [0.0, 0.0]}
     module = build(connection("history", mixing=mixing), 3, 5)
     torch.manual_seed(3)
+    assert not torch.equal(module.companion(), module.companion())  # a loop of one's own seeds once
+    module.seeded_each_step = True
+    torch.manual_seed(3)
     before = torch.get_rng_state()
     first, again = module.companion(), module.companion()
     assert torch.equal(torch.get_rng_state(), before)

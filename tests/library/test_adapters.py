@@ -131,6 +131,13 @@ def test_a_port_of_deepseek_v4_that_forgets_to_transpose_is_named(tmp_path, caps
 
 
 @pytest.mark.parametrize("turned", [False, True])
+def test_an_h_res_the_wrong_way_round_is_found_in_narrow_streams_too(turned):
+    model = stirred(seeded(lambda: Reference(turned))).bfloat16()
+    watch, _ = looked_at(model, batches(1)[0].bfloat16())
+    assert seen_by(watch)[1].finding == ("h_res_transposed" if turned else None)
+
+
+@pytest.mark.parametrize("turned", [False, True])
 def test_the_references_methods_show_their_maps(turned):
     model = stirred(seeded(lambda: Reference(turned))).double()
     works = [heard(each) for each in model.branches]

@@ -124,9 +124,23 @@ def test_an_eps_in_reads_is_taken_into_account(gate, start):
     injected(decoder(), Block, "mhc", eps=0.01, gate=gate, read_start=start, freeze=["write"])
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 8])
-def test_any_number_of_streams(n):
-    assert injected(decoder(), "Block", "mhc", n=n).blocks[0].wrapped.n == n
+@pytest.mark.parametrize(("n", "options"), [(1, {"freeze": ["read"]}), (2, {}), (3, {}), (8, {})])
+def test_any_number_of_streams(n, options):
+    wrapped = injected(decoder(), "Block", "mhc", n=n, **options).blocks[0].wrapped
+    assert wrapped.n == n
+    assert all(parameter.isfinite().all() for parameter in wrapped.parameters())
+
+
+def test_one_stream_whose_read_would_have_to_be_one_is_refused():
+    with pytest.raises(UserError, match=r"n=1: a sigmoid H_pre is never 1; .* freeze"):
+        inject(decoder(), "Block", "mhc", n=1, sample=TOKENS)
+
+
+@pytest.mark.parametrize("factor", [10, 0, -1])
+def test_a_factor_on_no_rate_is_refused(factor):
+    rates = {} if factor > 0 else {"lr": 1e-3}
+    with pytest.raises(UserError, match="more than 0, and needs lr="):
+        parameter_groups(decoder(), connection_lr=factor, **rates)
 
 
 @pytest.mark.parametrize("name", ["hc", "mhc", "history", "history_simplex"])

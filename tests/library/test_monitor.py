@@ -18,13 +18,12 @@ from two_processes import torchrun
 TOKENS = torch.arange(18).view(3, 6) % 17
 
 
-@pytest.mark.parametrize("name", ["hc", "mhc", "mhc_exponent", "kromhc", "history", "mhc_lss"])
+@pytest.mark.parametrize(
+    "name", ["hc", "mhc", "mhc_exponent", "kromhc", "history", "mhc_lss", "single_pass", "deepseek_v4"]
+)
 def test_rows_are_those_of_the_suites_probe(tiny, tmp_path, name):
     model = tiny(name, awake=0.3)
     probe = Probe(ProbeConfig(every=2, windows=3, token_maps=5), TOKENS, 2).measure(model, 0)
-    ends = model.reduction
-
-    # The suite's joins its streams by a plain function, the sum by default.
     with GainMonitor(nn.Sequential(model), 2, tmp_path / "mine", probe=TOKENS) as monitor:
         monitor.step()
     run = read_run(monitor.path)
@@ -36,10 +35,9 @@ def test_rows_are_those_of_the_suites_probe(tiny, tmp_path, name):
             assert found == pytest.approx(expected, rel=1e-6, abs=1e-7), column
     assert {"spread", "gate_slope", "row_error", "h_pre", "h_single"} <= set(gains)
     first = run.metrics.iloc[0]
-    summed = getattr(ends, "keywords", {}).get("how") == "sum"
     copies = name != "mhc_lss"  # whose scale differs by feature, so no weight says what a stream starts as
     for key, value in probe.metrics.items():
-        if key.startswith("gain/") or (key.startswith("kernel/") and summed and copies):
+        if key.startswith("gain/") or (key.startswith("kernel/") and copies):
             assert first[key] == pytest.approx(value, rel=1e-6), key
 
 

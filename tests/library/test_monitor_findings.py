@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from mhc_repro import expand_and_reduce, hyper_connection
 from mhc_repro.evidence.verdicts import verdict
-from own_models import LAYERS, Reference, Stack, seeded, stirred
+from own_models import DIM, LAYERS, Reference, Stack, seeded, stirred
 
 
 def found(run):
@@ -101,3 +102,25 @@ def test_of_other_code_streams_are_judged_where_its_maps_tell_them_apart(watched
     model = seeded(lambda: Stack("hc"))
     run = watched(model, steps=24, every=4, adapters={"HyperConnection": maps}).run
     assert ("streams_never_separated" in verdict(run).not_judged) != apart
+
+
+class Mine(nn.Module):
+    """A connection of one's own with H_res = I."""
+
+    def __init__(self):
+        super().__init__()
+        self.work = nn.Linear(DIM, DIM)
+
+    def forward(self, x):
+        return x + self.work(x.mean(-2))[..., None, :]
+
+
+def test_beside_code_of_ours_one_of_ones_own_has_no_slope_that_is_known(watched):
+    def maps(module, inputs, outputs):
+        return torch.full((4,), 0.25), torch.ones(4), torch.eye(4)
+
+    expand, reduce = expand_and_reduce("mhc", dim=DIM)
+    wrapped = hyper_connection(nn.Linear(DIM, DIM), "mhc", dim=DIM)
+    model = seeded(lambda: nn.Sequential(expand, Mine(), wrapped, Mine(), reduce))
+    slopes = watched(model, steps=1, adapters={Mine: maps}).run.probe(0)["gate_slope"]
+    assert slopes.isna().tolist() == [True, False, True]

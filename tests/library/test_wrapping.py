@@ -145,6 +145,20 @@ def test_a_mistake_is_one_line_that_teaches(make, said):
     assert "\n" not in str(error.value)
 
 
+def test_annealed_writes_are_those_of_the_progress_that_is_told():
+    module, written = hyper_connection(nn.Identity(), "mhc_annealed", dim=8), []
+    for progress in (0.0, 0.5, 1.0):
+        module.at(progress)
+        written.append(module.connection(X.flatten()[:64].view(1, 2, 4, 8), torch.sin).maps.write)
+    for made, factor in zip(written, (1, 0.75, 0.5), strict=True):
+        torch.testing.assert_close(made, factor * written[0])
+
+
+def test_a_batch_without_tokens_passes():
+    streams = torch.zeros(0, 3, 4, 8)
+    assert hyper_connection(nn.Linear(8, 8), "mhc", dim=8)(streams).shape == streams.shape
+
+
 @pytest.mark.parametrize(
     ("call", "unneeded"),
     [

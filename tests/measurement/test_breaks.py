@@ -1,11 +1,13 @@
 """What broke is named: the first tensor without a number, planted in every place, forward and backward."""
 
 from contextlib import nullcontext
+from itertools import count
 
 import pytest
 import torch
 from torch.nn import functional
 
+from mhc_repro.connections import hyper
 from mhc_repro.measurement.breaks import first_break
 
 TOKENS = torch.arange(18).view(3, 6) % 17
@@ -73,6 +75,36 @@ def test_a_gradient_that_overflows_behind_a_finite_loss_is_named(tiny):
     assert first_break(model, TOKENS, scaled) == "backward: gradient of the logits"
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(map(torch.equal, before, model.parameters()))
+
+
+class NoNumber(torch.autograd.Function):
+    """What is used is what is given, and its gradient holds no number."""
+
+    @staticmethod
+    def forward(context, given):
+        return given.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient * torch.nan
+
+
+@pytest.mark.parametrize(("at", "name"), [(0, "H_res"), (1, "H_post"), (2, "streams"), (3, "output")])
+def test_a_gradient_without_a_number_is_named_by_the_tensor_it_is_of(tiny, monkeypatch, at, name):
+    layer, real = count(1), hyper.stages
+
+    def stages(*settings):
+        before, after = real(*settings)
+
+        def after_with(*given):
+            planted = [NoNumber.apply(each) if i == at else each for i, each in enumerate(given)]
+            return after(*(planted if next(layer) == 3 else given))
+
+        return before, after_with
+
+    monkeypatch.setattr(hyper, "stages", stages)
+    place = "streams after sub-layer 2" if name == "streams" else f"{name} of sub-layer 3"
+    assert first_break(tiny("mhc", awake=0.3).train(), TOKENS, loss) == f"backward: gradient of the {place}"
 
 
 def out_of_memory(given):

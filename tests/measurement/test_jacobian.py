@@ -40,6 +40,24 @@ def test_a_net_without_numbers_has_no_gain():
     assert worst != worst
 
 
+@pytest.mark.parametrize(("dtype", "rel"), [(torch.float32, 5e-3), (torch.bfloat16, 0.05)])
+@pytest.mark.parametrize("tokens", [128, 8192])
+def test_the_worst_direction_is_found_though_it_is_of_one_token(dtype, rel, tokens):
+    """LayerNorm's worst gain is 1 / sigma of the token that varies least."""
+    x = torch.randn(tokens, 64, generator=torch.Generator().manual_seed(0))
+    x[0] /= 5
+    x[1] = 0  # of which no direction says anything
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.layer_norm(x, (64,), eps=1.0 if x[1].any() else 1e-12).masked_fill(
+            (x == 0).all(-1, keepdim=True), 0.0
+        )
+
+    expected = x.norm() / function(x).norm() / x[0].std(correction=0)
+    _, worst = jacobian.power_gains(function, x.to(dtype), torch.Generator().manual_seed(1), iterations=20)
+    assert worst == pytest.approx(expected.item(), rel=rel)
+
+
 def test_power_iteration_finds_the_largest_singular_value():
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(6, 6, generator=generator, dtype=torch.float64)

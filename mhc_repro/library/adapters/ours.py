@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from mhc_repro.connections.base import NOTHING, Connection, Maps, Passed
+from mhc_repro.connections.ends import Reduction
 from mhc_repro.connections.exponent import multiplied_out
 from mhc_repro.connections.wide import wide
 from mhc_repro.library.adapters.base import Adapter, Sighting, Watch
-from mhc_repro.library.wrapping import Reduce
 
 
 class Ours(Adapter):
@@ -19,7 +19,7 @@ class Ours(Adapter):
     name = "mhc_repro"
 
     def matches(self, module: nn.Module) -> bool:
-        return isinstance(module, Connection | Reduce)
+        return isinstance(module, Connection | Reduction)
 
     def counts(self, module: nn.Module) -> bool:
         return isinstance(module, Connection)
@@ -28,7 +28,7 @@ class Ours(Adapter):
         return str(module.config.name) if isinstance(module, Connection) else self.name
 
     def attach(self, module: Any, watch: Watch, undo: ExitStack) -> None:
-        if isinstance(module, Reduce):
+        if isinstance(module, Reduction):
             hook = module.register_forward_pre_hook(lambda _, given: self._joined(module, given, watch))
         else:
             hook = module.register_forward_hook(
@@ -47,10 +47,9 @@ class Ours(Adapter):
         watch.saw(streams.shape[:2], sighting)
 
     @torch.no_grad()
-    def _joined(self, module: Reduce, given: tuple[Any, ...], watch: Watch) -> None:
-        streams, carry = given[0] if isinstance(given[0], tuple) else (given[0], NOTHING)
-        flat = streams.reshape(1, -1, *streams.shape[-2:])
-        picked: Tensor = watch.pick(multiplied_out(flat, carry.exponent)[0])
+    def _joined(self, module: Reduction, given: tuple[Any, ...], watch: Watch) -> None:
+        streams, carry = given[0], given[1] if len(given) > 1 else NOTHING
+        picked: Tensor = watch.pick(multiplied_out(streams, carry.exponent), 2)
         handed = carry if carry.read is None else carry._replace(read=watch.pick(carry.read.T).T)
-        with torch.autocast(flat.device.type, enabled=False):
-            watch.joined(picked, module.join.weights(wide(picked), handed))
+        with torch.autocast(streams.device.type, enabled=False):
+            watch.joined(picked, module.weights(wide(picked), handed))
