@@ -211,10 +211,9 @@ def test_a_whole_report_counts_only_runs_that_have_ended(made, texts, sketched):
     assert again.keys() == texts.keys()
     assert all(texts[name] == text for name, text in again.items() if not name.endswith(".svg"))
     page = report.render_studies(read_studies(made, "quick"), made)["quick/README.md"]
-    (row,) = (
-        line for line in page.splitlines() if "interrupted at 50/160" in line and line.startswith("| HC")
-    )
-    assert "sound" not in row
+    rows = [line for line in page.splitlines() if "interrupted at 50/160" in line]
+    assert rows
+    assert not any("sound" in row for row in rows)
 
 
 def test_difference_shows_the_place():
