@@ -207,8 +207,8 @@ def _undisturbed(recorded: Recorded) -> float:
 
 # Noise: somewhat more than any two recorded runs of one config and seed differ by. Most agree to the last bit; at
 # 3e-3, seed 0, those of `arms`, `quick` and `edge`, of other threads and days, differ by 0.006 bits, 26 % of a gain
-# (HC), 84 % of a gain at the end and 27 % of an activation gain (mhc_unconstrained), 1.9 % of a gradient norm (HC)
-# and 1.5 % of the body's (baseline), and in no spike of the loss.
+# (HC), 84 % of a gain at the end and 27 % of an activation gain (mhc_unconstrained), and in no spike of the loss;
+# those of `depth` and `edge_small` over 32 sub-layers by 3.0 % of a gradient norm and 2.4 % of the body's (HC).
 QUANTITIES = (
     Quantity("bpc", "held-out bpc", BITS, _held_out, 0.01, decimals=3, mean=True),
     Quantity("bpc_test", "test bpc", BITS, at_end(*BITS_OF["test"]), decimals=3, mean=True),
@@ -224,8 +224,8 @@ QUANTITIES = (
     Quantity("activation_mean", "avg activation gain", ONE, over("whole", "gain/activation", "mean")),
     Quantity("activation_max", "max activation gain", ONE, largest("gain/activation"), 0.3, ratio=True),
     # what answers the question; gradients over the steps that the spike rule judges
-    Quantity("grad_median", "median grad norm", NATS, median("grad/norm"), 0.02, ratio=True),
-    Quantity("grad_body_median", "median body grad norm", NATS, median("grad/norm_body"), 0.02, ratio=True),
+    Quantity("grad_median", "median grad norm", NATS, median("grad/norm"), 0.04, ratio=True),
+    Quantity("grad_body_median", "median body grad norm", NATS, median("grad/norm_body"), 0.03, ratio=True),
     Quantity("grad_body_max", "max body grad norm", NATS, over("judged", "grad/norm_body", "max")),
     Quantity("clipped", "steps clipped (%)", "per cent", _clipped, decimals=0),
     Quantity("clip_by_maps", "clip by maps (%)", "per cent", _clip_by_maps, decimals=0),

@@ -18,7 +18,7 @@ CAPTION = (
     "(a) Every run of the settings below that did not diverge: largest composite gain (a residual net: 1) against "
     "held-out bits minus those of the baseline with its seed; larger marks are deeper nets, dotted what the paper "
     "reports. (b) mHC minus HC, paired by seed, a row a setting (sub-layers × dim, peak learning rate); grey: as "
-    "far as repeats of the smallest net differ."
+    "far as a run repeated differs."
 )
 NOISE = LEDGER["bpc"].noise
 
