@@ -227,9 +227,8 @@ class HyperConnection(Connection):
             if self.write_end != 1:
                 write = write * self.write_scale
         used, following = (read, None) if ahead is None else (ahead, read.T)
-        maps = Maps(
-            used.T, write.T, tokens_last(mix)
-        )  # of which H_post and H_res are used, so that gradients pass
+        # H_post and H_res are used as they are recorded, so that their gradients can be looked at.
+        maps = Maps(used.T, write.T, tokens_last(mix))
         output = branch(h.unflatten(0, shape[:2])).flatten(0, 1)
         with torch.autocast(kind, enabled=False):
             mixes = None if self.keeps_streams else tokens_first(maps.mix)

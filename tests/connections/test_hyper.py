@@ -165,7 +165,7 @@ def test_autocast_touches_the_branch_and_nothing_else(connection, streams_arm):
 
 
 # Few Sinkhorn iterations: unrolled code takes a compiler long, and what is compared does not depend on how many.
-QUICK_TO_COMPILE = {"hc": {}, "mhc": {"mixing": {"kind": "sinkhorn", "iterations": 3}}}
+QUICK_TO_COMPILE = {"hc": {}, "mhc": {"mixing": {"kind": "sinkhorn", "iterations": 3}}, "identity": {}}
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 # Compiling takes half a minute in a fresh environment, so all cases but one are slow.
 COMPILED_CASES = [

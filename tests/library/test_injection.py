@@ -131,18 +131,6 @@ def test_any_number_of_streams(n, options):
     assert all(parameter.isfinite().all() for parameter in wrapped.parameters())
 
 
-def test_one_stream_whose_read_would_have_to_be_one_is_refused():
-    with pytest.raises(UserError, match=r"n=1: a sigmoid H_pre is never 1; .* freeze"):
-        inject(decoder(), "Block", "mhc", n=1, sample=TOKENS)
-
-
-@pytest.mark.parametrize("factor", [10, 0, -1])
-def test_a_factor_on_no_rate_is_refused(factor):
-    rates = {} if factor > 0 else {"lr": 1e-3}
-    with pytest.raises(UserError, match="more than 0, and needs lr="):
-        parameter_groups(decoder(), connection_lr=factor, **rates)
-
-
 @pytest.mark.parametrize("name", ["hc", "mhc", "history", "history_simplex"])
 def test_every_parameter_of_it_learns(name):
     """At step 0 some gradients are 0 by symmetry of copies, H_res's among them; after some updates none is."""

@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from injected_models import TOKENS, Block, Decoder, decoder
-from mhc_repro import inject
+from mhc_repro import inject, parameter_groups
 from mhc_repro.errors import UserError
 from mhc_repro.library.injected import Injected
 
@@ -85,3 +85,15 @@ def test_a_mistake_is_one_line_that_teaches(arguments, said):
 
 def test_without_a_sample_there_is_nothing_to_look_at():
     refused("sample=: an input of the model is needed", decoder(), sample=None)
+
+
+def test_one_stream_whose_read_would_have_to_be_one_is_refused():
+    with pytest.raises(UserError, match=r"n=1: a sigmoid H_pre is never 1; .* freeze"):
+        inject(decoder(), "Block", "mhc", n=1, sample=TOKENS)
+
+
+@pytest.mark.parametrize("factor", [10, 0, -1])
+def test_a_factor_on_no_rate_is_refused(factor):
+    rates = {} if factor > 0 else {"lr": 1e-3}
+    with pytest.raises(UserError, match="more than 0, and needs lr="):
+        parameter_groups(decoder(), connection_lr=factor, **rates)
