@@ -88,6 +88,9 @@ def _check_body(config: Config) -> None:
         raise _wrong("model.norm", "post", "bounds the streams itself; connection.exponent is for", "pre")
     if config.train.precision == "float64" and config.runtime.device == "mps":
         raise _wrong("train.precision", "float64", "runtime.device=mps has no such numbers", "float32")
+    if config.probe.true_gain and config.train.streams != "wide":
+        why = f"the small differences that it is made of are lost in train.streams={config.train.streams}"
+        raise _wrong("probe.true_gain", True, why, False)
 
 
 def _check_optim(config: Config) -> None:

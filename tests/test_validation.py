@@ -51,6 +51,7 @@ def test_every_field_has_a_rule_that_its_default_meets() -> None:
         ("model.heads=3", ["multiple of model.heads=3", "model.dim=255, or model.heads=2"]),
         ("model.dropout=1", ["less than 1"]),
         ("model.norm=none", ["pre, post"]),
+        ("probe.true_gain=true train.streams=float16", ["lost in train.streams=float16", "true_gain=false"]),
         ("model.qk_norm=true model.heads=256", ["a head of one feature", "model.heads=128"]),
         ("connection=history model.norm=post", ["older states", "model.norm=pre"]),
         ("optim.connection_lr=0 connection=mhc", ["more than 0 and finite", "optim.connection_lr=1.0"]),

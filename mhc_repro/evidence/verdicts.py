@@ -53,7 +53,11 @@ class Verdict(NamedTuple):
         found: dict[str, list[str]] = {}
         for word, code in self.notes():
             found.setdefault(word, []).extend([REASONS[code][0]] if code else [])
-        return [f"{word}: {', '.join(shorts)}" if shorts else word for word, shorts in found.items()]
+        joint = {"not judged": " whether "}  # a reader takes "not judged: sums off 1" for a finding
+        return [
+            f"{word}{joint.get(word, ': ')}{', '.join(shorts)}" if shorts else word
+            for word, shorts in found.items()
+        ]
 
 
 @once

@@ -1,5 +1,6 @@
 """Forwards of a model that are seen through its adapters: the training's own as they come, or some apart."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -40,11 +41,10 @@ class Looks:
 
         def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             watch, self._watch = self._watch, None
-            if watch is not None and self.compiled:
-                self.apart((args, kwargs))
-            elif watch is not None:
-                self._attached.close()
-                self._digest(watch)
+            self._attached.close()
+            failed = output is None and sys.exc_info()[0] is not None
+            if watch is not None and not failed:
+                self.apart((args, kwargs)) if self.compiled else self._digest(watch)
 
         hooks = ExitStack()
         hooks.callback(self.outer.register_forward_pre_hook(before, with_kwargs=True).remove)
@@ -76,7 +76,10 @@ class Looks:
             kept[:] = [_tensor(output)]
             if not put:
                 return None
-            return put[0] if isinstance(output, Tensor) else (put[0], *output[1:])
+            if isinstance(output, Tensor):
+                return put[0]
+            make = getattr(output, "_make", type(output))  # a named tuple takes its parts one by one
+            return make((put[0], *output[1:]))
 
         def leave(_: nn.Module, __: Any, output: Any) -> None:
             kept[:] = [_tensor(output)]

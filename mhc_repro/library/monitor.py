@@ -102,11 +102,11 @@ class GainMonitor:
                     "model.compile() compiles hooks with the model; use torch.compile(model), or give a probe batch"
                 )
             self._hooks = self.looks.listen(lambda: self._seen is None and self._due(self.done))
+        elif self.writes:
+            self.looks.apart(probe)
+            self._take(self.rows[-1])
 
     def __enter__(self) -> Self:
-        if self.probe is not None and self.writes:
-            self.looks.apart(self.probe)
-            self._take(self.rows[-1])
         return self
 
     def __exit__(
@@ -155,12 +155,12 @@ class GainMonitor:
         if self.probe is not None and not self._due(self.done) and status == "finished":
             self.looks.apart(self.probe)
             self._take(self.rows[-1])
-        fault = None
+        fault: Exception | None = None
         if self.ends and self.looks.inputs is not None and status == "finished":
             try:
                 random, worst = self.looks.between(*self.ends)
                 self.rows[-1] |= {"jacobian/random": random, "jacobian/worst": worst}
-            except UserError as error:
+            except Exception as error:  # for want of memory, perhaps
                 fault = error  # told when the run is safe
         self._flush()
         said = {code for code in REASONS if self.record.nature.get(code)}  # as it was found

@@ -67,6 +67,8 @@ class Record:
         self.nature: dict[str, bool] = {}
         self.message = ""
         self._tables: dict[str, Table] = {}
+        self._recorded: Row = {}  # what a run that goes on had of its first step, perhaps without maps
+        self._wall_before = 0.0
         self._held = ExitStack()
         self._started = self._said = time.monotonic()
         self._probes = 0
@@ -79,15 +81,20 @@ class Record:
             return
         resolved_config = self._describe(model, seen, shape)
         self.run = RunDirectory(self.folder / identify(resolved_config))
-        before = self.run.read_status() or {}
-        if before.get("status") in ENDED and not self.overwrite and not self.start:
+        status = self.run.read_status() or {}
+        if status.get("status") in ENDED and not self.overwrite and not self.start:
             raise UserError(
-                f"{self.run.path}: a run that has {before['status']}; give another name=, seed= or settings=, "
+                f"{self.run.path}: a run that has {status['status']}; give another name=, seed= or settings=, "
                 "overwrite=True to replace it, or start= to go on"
             )
         self._held.enter_context(self.run.locked())
         self.path = self.run.path
         self._tables = {name: self.run.table(name) for name in UNITS}
+        if self.start:
+            self._wall_before = status.get("wall_seconds", 0.0)
+            rows = self._tables["metrics"].read()
+            first = rows[rows["step"] == self.start].dropna(axis=1)
+            self._recorded = {str(name): column.item() for name, column in first.items() if len(column)}
         for table in self._tables.values():
             table.truncate(self.start - 1 if self.start else -1)
         self.run.write_config(self.config)
@@ -108,19 +115,30 @@ class Record:
         own = {id(p): p.numel() for each in found for p in each.adapter.parameters(each.module)}
         total, connection = sum(p.numel() for p in model.parameters()), sum(own.values())
         device = next(model.parameters()).device
+        fingerprint = manifest.fingerprint(
+            manifest.device_name(device),
+            torch.get_num_threads(),
+            is_compiled(outer),
+            torch.__version__,
+            torch.backends.cpu.get_cpu_capability(),
+        )
+        session = manifest.session(self.start)
+        recorded = self.run.read_manifest() if self.start else None
+        if recorded is not None:
+            for code, holds in recorded.get("nature", {}).items():
+                self.knows(code, holds)
+            made = manifest.goes_on(recorded, session)
+            made.pop("tables", None)  # which are open again
+            exact = made["exact"] and recorded["fingerprint"] == fingerprint
+            return made | {"nature": self.nature, "fingerprint": fingerprint, "exact": exact}
         return manifest.begun(
             self.run.run_id,
-            manifest.session(self.start),
+            session,
             data_sha256="",
             parameters={"body": total - connection, "connection": connection, "total": total},
-            fingerprint=manifest.fingerprint(
-                manifest.device_name(device),
-                torch.get_num_threads(),
-                is_compiled(outer),
-                torch.__version__,
-                torch.backends.cpu.get_cpu_capability(),
-            ),
+            fingerprint=fingerprint,
             monitored={each.name: type(each.module).__name__ for each in found},
+            nature=self.nature,
         )
 
     def kept(self, count: int) -> Tensor | None:
@@ -139,7 +157,9 @@ class Record:
         """Write rows of the metrics."""
         if self.path is None or not rows:
             return
-        self._tables["metrics"].append(*rows)
+        self._tables["metrics"].append(
+            *(self._recorded | row if row["step"] == self.start else row for row in rows)
+        )
         self.last = rows[-1]["step"]
         if time.monotonic() - self._said > SECONDS:
             self._status("running")
@@ -169,7 +189,7 @@ class Record:
 
     def _status(self, status: str, **fields: Any) -> None:
         self._said = time.monotonic()
-        wall = round(self._said - self._started, 1)
+        wall = round(self._wall_before + self._said - self._started, 1)
         steps = max(self.config.train.steps, self.last)
         self.run.write_status(status=status, step=self.last, steps=steps, wall_seconds=wall, **fields)
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mhc_repro.connections import Maps
+from mhc_repro.connections import Carry, Maps
 
 MAPS = ("H_pre", "H_post", "H_res")
 
@@ -35,7 +35,7 @@ def first_break(model: Any, tokens: Tensor, loss: Callable[[Tensor], Tensor]) ->
 
     of_branch: list[Tensor] = []
 
-    def observe(layer: int, streams: Tensor, maps: Maps | None) -> None:
+    def observe(layer: int, streams: Tensor, maps: Maps | None, _: Carry) -> None:
         names = (*MAPS, "input", "output")
         for name, each in zip(names, (*(maps or ()), *of_branch), strict=maps is not None):
             look(f"{name} of sub-layer {layer}", each)

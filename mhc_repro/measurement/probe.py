@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mhc_repro.config import ProbeConfig
-from mhc_repro.connections.base import Carry, Maps, Passed
+from mhc_repro.connections.base import Carry, Maps
 from mhc_repro.connections.exponent import multiplied_out
 from mhc_repro.measurement.seen import Measured, Seen, measured, read_rms, rms, spread
 
@@ -43,9 +43,8 @@ def look(model: Any, tokens: Tensor) -> Seen:
     """Run the model once in eval mode and keep what its connections and branches did."""
     seen = Seen(start=model.expansion.start(), detached=model.connections[0].detached)
     before = torch.empty(0)
-    carry = Carry()
 
-    def observe(layer: int, streams: Tensor, maps: Maps | None) -> None:
+    def observe(layer: int, streams: Tensor, maps: Maps | None, carry: Carry) -> None:
         nonlocal before
         state = multiplied_out(streams, carry.exponent)
         seen.amax.append(state.abs().amax())
@@ -61,10 +60,6 @@ def look(model: Any, tokens: Tensor) -> Seen:
                 seen.inputs.append(read_rms(seen.readout, state.flatten(0, 1)))
         before = state
 
-    def passed_on(_: Any, __: Any, passed: Passed) -> None:
-        nonlocal carry
-        carry = passed.carry
-
     def worked(branch: Any, given: tuple[Tensor, ...], output: Tensor) -> None:
         if hasattr(branch, "largest_logit"):
             seen.logits[len(seen.outputs)] = branch.largest_logit(*given).item()
@@ -75,8 +70,6 @@ def look(model: Any, tokens: Tensor) -> Seen:
     with ExitStack() as hooks:
         for branch in model.branches:
             hooks.callback(branch.register_forward_hook(worked).remove)
-        for connection in model.connections:
-            hooks.callback(connection.register_forward_hook(passed_on).remove)
         model(tokens, observe)
     model.train()
     return seen

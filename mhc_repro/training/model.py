@@ -2,7 +2,7 @@
 
 Sub-layers l = 1..L with L = 2 x blocks: attention and MLP each own a connection. Streams are made
 once from the embedding, persist through the whole trunk and are reduced once, before the final
-norm and the tied head. No biases anywhere; every body matrix is drawn from N(0, init_std).
+norm and the tied head. No biases anywhere; every body matrix is drawn from N(0, init_std^2).
 
 Two things may be narrower than float32 (mhc_repro/config.py, `train`): the body's products, by autocast, and
 what is kept of the streams between sub-layers. Weights, maps and logits never are.
@@ -24,7 +24,9 @@ from mhc_repro.training.rotary import rotate
 from mhc_repro.training.runtime import stream_seed
 
 CONNECTION = ("connections.", "expansion.", "reduction.")  # how the names of an arm's own parameters begin
-Observer = Callable[[int, Tensor, Maps | None], None]  # layer, streams, maps (0, before the trunk: None)
+Observer = Callable[
+    [int, Tensor, Maps | None, Carry], None
+]  # layer, streams, maps (before the trunk: 0, None)
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -145,10 +147,10 @@ class Transformer(nn.Module):
         self, streams: Tensor, observe: Observer | None = None, silent: Collection[int] = ()
     ) -> tuple[Tensor, Carry]:
         """Carry streams (B, T, n, C) past all sub-layers; return them and what the last hands on."""
+        carry = Carry()
         if observe:  # what is measured is not rounded on the way
             observe = torch.autocast(streams.device.type, enabled=False)(observe)
-            observe(0, streams, None)
-        carry = Carry()
+            observe(0, streams, None, carry)
         for layer, (connection, branch) in enumerate(zip(self.connections, self.branches, strict=True), 1):
             work = _nothing if layer in silent else branch
             streams, maps, carry = connection(streams, work, carry)
@@ -156,7 +158,7 @@ class Transformer(nn.Module):
                 streams = branch.norm(streams)  # type: ignore[operator]
             streams = self._rounded(streams)
             if observe:
-                observe(layer, streams, maps)
+                observe(layer, streams, maps, carry)
         return streams, carry
 
     def _rounded(self, streams: Tensor) -> Tensor:
@@ -183,7 +185,7 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def draw(self, generator: torch.Generator, std: float) -> None:
-        """Draw every body matrix and embedding from N(0, std); norms stay 1, connections at their start."""
+        """Draw every body matrix and embedding from N(0, std^2); norms stay 1, connections at their start."""
         for _, parameter in self.body_parameters():
             if parameter.dim() == 2:
                 parameter.normal_(0.0, std, generator=generator)

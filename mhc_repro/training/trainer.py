@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from mhc_repro import world
 from mhc_repro.config import Config
+from mhc_repro.connections.base import Carry, Maps
 from mhc_repro.connections.exponent import multiplied_out
 from mhc_repro.measurement import jacobian
 from mhc_repro.measurement.breaks import first_break
@@ -144,7 +145,11 @@ class Trainer:
         torch.manual_seed(runtime.stream_seed("activation", config.seed, step))
         inputs, _ = self.batches.whole(step)
         amax: list[torch.Tensor] = []
-        self.model(inputs, lambda _, streams, __: amax.append(streams.abs().amax()))
+
+        def observe(_: int, streams: torch.Tensor, __: Maps | None, carry: Carry) -> None:
+            amax.append(multiplied_out(streams, carry.exponent).abs().amax())
+
+        self.model(inputs, observe)
         return (amax[-1] / amax[0]).item()
 
     def measure(self) -> Measured:

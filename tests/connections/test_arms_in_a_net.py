@@ -80,7 +80,7 @@ def test_streams_separate_or_the_table_says_they_cannot(tiny, whole):
 
 def test_under_autocast_maps_stay_float32(tiny, whole):
     model, dtypes = tiny(whole, awake=0.3, precision="bfloat16"), set()
-    model(tokens()[0], lambda _, x, maps: dtypes.update({x.dtype, *(m.dtype for m in maps or ())}))
+    model(tokens()[0], lambda _, x, maps, __: dtypes.update({x.dtype, *(m.dtype for m in maps or ())}))
     assert dtypes == {torch.float32}
 
 

@@ -23,7 +23,7 @@ def test_lss_scales_each_stream_by_its_own_learned_numbers(tiny):
     assert (scale - 0.6).abs().max() > bound / 2
     seen = []
     with torch.no_grad():
-        model(TOKENS, lambda layer, streams, _: seen.append(streams) if layer == 0 else None)
+        model(TOKENS, lambda layer, streams, *_: seen.append(streams) if layer == 0 else None)
         x = model.embedding(TOKENS) + model.position.weight
     torch.testing.assert_close(seen[0], x[:, :, None] * scale)
     assert not torch.equal(dict(tiny("mhc_lss", seed=1).connection_parameters())["expansion.scale"], scale)

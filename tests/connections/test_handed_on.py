@@ -15,7 +15,7 @@ def test_a_single_pass_reads_with_what_the_sub_layer_before_made(tiny):
     """A sub-layer makes all three maps of the state it finds; of H_pre it applies the one that it was handed."""
     model, states, seen = tiny("single_pass", awake=0.5), [], []
 
-    def observe(layer: int, streams: Tensor, maps) -> None:
+    def observe(layer: int, streams: Tensor, maps, carry) -> None:
         states.append(streams.flatten(0, 1))
         seen.extend([maps] if layer else [])
 

@@ -97,7 +97,7 @@ def test_of_a_dense_net_the_composite_is_what_becomes_of_the_embedding(tiny):
     model = tiny("muddformer", awake=0.3)
     one = TOKENS[:1, :1]
     last: list[Tensor] = []
-    model.eval()(one, lambda _, x, __: last.append(x), silent=range(1, 5))
+    model.eval()(one, lambda _, x, *__: last.append(x), silent=range(1, 5))
     silent = model(one, lambda *_: None, silent=range(1, 5))
     assert silent.isfinite().all()
     grown, embedding = last[4][0, 0], last[0][0, 0]
@@ -109,7 +109,7 @@ def test_of_a_dense_net_the_composite_is_what_becomes_of_the_embedding(tiny):
 
 def _maps(model, tokens: Tensor) -> list:
     seen: list = []
-    model(tokens, lambda _, __, maps: seen.append(maps) if maps else None, silent=range(1, 5))
+    model(tokens, lambda _, __, maps, ___: seen.append(maps) if maps else None, silent=range(1, 5))
     return seen
 
 

@@ -112,6 +112,28 @@ def test_evaluations_accumulation_and_checkpointing_count_once(tmp_path):
     assert rows.groupby("step").size().tolist() == [LAYERS] * 3
 
 
+def test_a_forward_that_fails_is_not_taken_for_one(tmp_path):
+    """As where memory runs out and the batch is halved."""
+
+    class Small(nn.Module):
+        def forward(self, x):
+            if len(x) > 2:
+                raise MemoryError
+            return x
+
+    model = seeded(Stack)
+    model.layers.insert(2, Small())
+    with GainMonitor(model, 1, tmp_path / "mine") as monitor:
+        for x in batches(2):
+            with pytest.raises(MemoryError):
+                model(x)
+            model(x[:2]).square().sum().backward()
+            monitor.step()
+    run = read_run(monitor.path)
+    assert run.gains.groupby("step").size().tolist() == [LAYERS] * 2
+    assert run.config["data"]["batch"] == 2
+
+
 @pytest.mark.parametrize("how", ["passive", "probe"])
 def test_the_jacobian_at_the_end_is_that_of_the_trained_model(watched, how):
     """From expansion to the last sub-layer, stream to stream, against torch's own Jacobian."""
@@ -136,27 +158,47 @@ def test_the_jacobian_at_the_end_is_that_of_the_trained_model(watched, how):
     assert 0 < run.metrics["jacobian/random"].dropna().item() < found[0]
 
 
+def test_a_jacobian_may_begin_at_a_connection_which_makes_more_than_streams(watched):
+    found = [
+        watched(seeded(Stack), steps=3, name=name, jacobian=(name, "norm"))
+        .run.metrics["jacobian/worst"]
+        .dropna()
+        for name in ("layers.0", "layers.0.connection")
+    ]
+    assert found[0].tolist() == found[1].tolist() != []
+
+
 @pytest.mark.parametrize(
-    ("first", "last", "said"),
-    [("norm", "expand", "does not depend on what the first makes"), ("pair", "norm", "that makes dict")],
+    ("first", "last", "error", "said"),
+    [
+        ("norm", "expand", UserError, "does not depend on what the first makes"),
+        ("pair", "norm", UserError, "that makes dict"),
+        ("wide", "norm", MemoryError, "no room"),
+    ],
 )
-def test_a_jacobian_of_nothing_is_told_when_the_run_is_safe(tmp_path, first, last, said):
+def test_a_jacobian_that_fails_is_told_when_the_run_is_safe(tmp_path, first, last, error, said):
     class Pair(nn.Module):
         def forward(self, x):
             return {"x": x}
 
+    class Wide(nn.Module):
+        def forward(self, x):
+            if first == "wide" and not self.training:
+                raise MemoryError("no room")
+            return x
+
     class Model(Stack):
         def __init__(self):
             super().__init__()
-            self.pair = Pair()
+            self.pair, self.wide = Pair(), Wide()
 
         def forward(self, x):
-            return super().forward(self.pair(x)["x"])
+            return super().forward(self.wide(self.pair(x)["x"]))
 
     model = seeded(Model)
     monitor = GainMonitor(model, 1, tmp_path / "mine", jacobian=(first, last))
     train(model, 2, monitor.step)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(error, match=said):
         monitor.close()
     run = read_run(monitor.path)
     assert run.state == "finished"

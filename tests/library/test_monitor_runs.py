@@ -110,6 +110,11 @@ def test_goes_on_and_never_over_a_finished_run(watched, tmp_path):
     again = watched(model, steps=4, start=4).run
     assert again.path == first.path
     assert again.metrics["step"].tolist() == list(range(9))
+    assert again.metrics["loss/train"].notna().tolist() == [False, *[True] * 8]
+    assert again.metrics["loss/train"][4] == first.metrics["loss/train"][4]
+    assert [session["from_step"] for session in again.manifest["sessions"]] == [0, 4]
+    assert again.manifest["nature"] == first.manifest["nature"]
+    assert again.status["wall_seconds"] >= first.status["wall_seconds"]
     assert again.gains["step"].unique().tolist() == [0, 2, 4, 6]
     anew = watched(model, steps=2, overwrite=True).run
     assert anew.metrics["step"].tolist() == [0, 1, 2]

@@ -24,7 +24,7 @@ def look(model) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Collect streams after each sub-layer (first: before the trunk) and H_res as (L, tokens, n, n)."""
     streams, h_res = [], []
 
-    def observe(layer: int, x: torch.Tensor, maps) -> None:
+    def observe(layer: int, x: torch.Tensor, maps, carry) -> None:
         streams.append(x.flatten(0, 1))
         if layer:
             h_res.append(maps.mix.permute(2, 0, 1))
@@ -193,7 +193,7 @@ def test_maps_and_logits_are_those_of_the_forward(tiny):
     seen: list = []
     model.eval()
     with torch.no_grad():
-        model(TOKENS, lambda layer, x, maps: seen.append(maps))
+        model(TOKENS, lambda layer, x, maps, carry: seen.append(maps))
         x = model.embed(TOKENS)
         read = seen[1].read.T.view(3, 6, 4, 1)
         heads = model.branches[0].qkv(model.branches[0].norm((read * x[:, :, None]).sum(2)))

@@ -32,5 +32,5 @@ def train(model: Any, steps: int, **settings: Any) -> None:
 def spread(model: Any) -> list[float]:
     """Relative spread between streams before the trunk and after each sub-layer."""
     found: list[Tensor] = []
-    model(tokens()[0], lambda _, x, __: found.append((x - x.mean(2, keepdim=True)).norm() / x.norm()))
+    model(tokens()[0], lambda _, x, *__: found.append((x - x.mean(2, keepdim=True)).norm() / x.norm()))
     return [each.item() for each in found]

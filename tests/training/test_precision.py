@@ -32,7 +32,7 @@ def test_products_are_narrow_and_weights_maps_logits_and_what_is_measured_are_no
             if isinstance(linear, torch.nn.Linear):
                 linear.register_forward_hook(lambda module, given, made: products.add(made.dtype))
 
-    def observe(layer, streams, maps):
+    def observe(layer, streams, maps, carry):
         seen.update({streams.dtype, *(each.dtype for each in maps or ())})
         assert (streams.flatten(0, 2) @ streams.flatten(0, 2).T).dtype == torch.float32
 
@@ -49,7 +49,7 @@ def test_products_are_narrow_and_weights_maps_logits_and_what_is_measured_are_no
 def test_streams_are_rounded_between_sub_layers_and_maps_are_not(tiny, arm, half, norm):
     model, maps = tiny(arm, awake=0.3, streams=half, model={"norm": norm}), []
 
-    def observe(layer, streams, found):
+    def observe(layer, streams, found, carry):
         assert streams.dtype == torch.float64
         assert is_rounded(streams, half)
         maps.extend(found or ())

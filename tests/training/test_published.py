@@ -46,9 +46,20 @@ def test_the_activation_gain_is_that_of_the_last_batch_in_train_mode(start):
     inputs, _ = data.batch(made.corpus.train, 0, 12, 2, 6)
     amax = []
     with torch.no_grad():
-        made.model.eval()(inputs, lambda _, streams, __: amax.append(streams.abs().amax().item()))
+        made.model.eval()(inputs, lambda _, streams, *__: amax.append(streams.abs().amax().item()))
         made.model.train()
     assert made.activation_gain() != pytest.approx(amax[-1] / amax[0])  # dropout is on
+
+
+def test_it_is_that_of_the_state_and_not_of_what_an_exponent_leaves_of_it(start):
+    gains = []
+    for arm in ("mhc_unconstrained", "mhc_exponent"):
+        made = trainer(start, arm, "float64", activation="batch")
+        for connection in made.model.connections:
+            connection.mix.bias.data += 3 * torch.eye(4).view_as(connection.mix.bias)
+        made.step()
+        gains.append(made.activation_gain())
+    assert gains[1] == pytest.approx(gains[0], rel=1e-9)
 
 
 def test_measuring_it_changes_no_loss(start):
