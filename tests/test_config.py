@@ -14,12 +14,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from made_shards import write_shard
+from mhc_repro import connection_config
 from mhc_repro.command_line.compose import CONF, compose_jobs
 from mhc_repro.config import Config, dotted
 from mhc_repro.runs.identity import run_id
 
 FILES = sorted(CONF.glob("*/*.yaml"))
 STUDIES = sorted(CONF.glob("study/*.yaml"))
+ARMS = sorted(CONF.glob("connection/*.yaml"))
 RECORDED = sorted((CONF.parent / "results").glob("*/*/config.yaml"))
 
 # blocks, dim, heads, batch, steps, steps of warm-up
@@ -61,9 +63,16 @@ def sweeps(study: str) -> dict[str, str]:
     return dict(re.findall(r"^      ([\w.]+): ([^#\n]*[^#\s])", text, re.MULTILINE))
 
 
-@pytest.mark.parametrize("path", files([path for path in FILES if path not in STUDIES]))
+@pytest.mark.parametrize("path", files([path for path in FILES if path not in (*STUDIES, *ARMS)]))
 def test_every_file_composes(path: Path, shards: Path) -> None:
     assert len(jobs_of(f"{path.parent.name}={path.stem}", *own(path, shards))) == 1
+
+
+def test_an_arm_is_trained_with_the_settings_that_tests_and_the_library_take_from_its_file() -> None:
+    found = {job.connection.name: job.connection for job in jobs_of("study=arms", "seed=0")}
+    assert sorted(found) == [path.stem for path in ARMS]
+    for name, connection in found.items():
+        assert connection == connection_config(name)
 
 
 @pytest.mark.parametrize("path", files([CONF / "config.yaml", *FILES]))

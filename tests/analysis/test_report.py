@@ -163,10 +163,8 @@ def test_index_is_the_one_of_the_runs(made):
 
 
 def test_made_again_nothing_changes(made, texts):
-    again = report.render(made, read_studies(made), with_pages=True)
-    assert again == texts
-    assert report.write(again, made) == []
-    assert report.compare(again, made) is None
+    assert report.write(texts, made) == []
+    assert report.compare(texts, made) is None
 
 
 @pytest.mark.parametrize(

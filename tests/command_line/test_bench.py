@@ -1,6 +1,7 @@
 """experiments/bench.py as one types it: mistakes, and the one line of a tiny real measurement."""
 
 import json
+from functools import partial
 from unittest.mock import ANY, Mock
 
 import pytest
@@ -10,7 +11,7 @@ from mhc_repro.analysis import prose
 from mhc_repro.analysis.figures import scaling as figure
 from mhc_repro.analysis.tables import overhead
 from mhc_repro.analysis.theme import to_svg
-from mhc_repro.bench import measure, monitor, processes, records, scaling
+from mhc_repro.bench import machine, measure, monitor, processes, records, scaling
 from one_line import assert_one_line
 
 TINY = (
@@ -24,6 +25,8 @@ ONCE = ("--threads=1", "--rounds=1")
 def main(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "apart", lambda call, cache=None: call())  # each would import torch
     monkeypatch.setattr(measure, "TURN_SECONDS", 0)
+    monkeypatch.setattr(machine, "sgemm_peak", partial(machine.sgemm_peak, sizes=(64,), seconds=0.0))
+    monkeypatch.setattr(machine, "copy_peak", partial(machine.copy_peak, seconds=0.0))
     monkeypatch.setattr(bench, "results_root", lambda name: tmp_path / name)
     return bench.main
 

@@ -220,6 +220,7 @@ def test_mistake_is_one_line(argv, said, capsys):
 
 
 def test_looking_needs_no_torch():
-    look = f"cli.main(['ls', '--root', {str(ROOT)!r}])"
+    of_runs = [path.stem for path in Path(plan.__file__).parent.glob("[a-z]*.py")]
+    look = f"cli.main(['ls', '--root', {str(ROOT)!r}]); from mhc_repro.runs import {', '.join(of_runs)}"
     code = f"import sys; from mhc_repro.command_line import cli; {look}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

@@ -113,7 +113,6 @@ def test_another_python_is_refused(checkout, monkeypatch, capsys):
     assert "PYTHON=python3.12" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_a_copied_checkout_runs_and_records_its_own_code(tmp_path):
     """By the original's Python, in which the original is installed."""
     from tiny_runs import TINY

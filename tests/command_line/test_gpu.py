@@ -13,7 +13,6 @@ from tiny_runs import TINY
 from two_processes import wait_until
 
 
-@pytest.mark.slow
 def test_a_lease_leaves_an_archive_of_what_finished(elsewhere, tmp_path, monkeypatch, capfd):
     results, archive = tmp_path / "results", tmp_path / "gpu.tar"
 

@@ -32,7 +32,6 @@ def asked(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-@pytest.mark.slow
 def test_a_study_over_slurm(slurm, main, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SLURM_CONF", str(slurm))
     line = ["-m", *STUDY, "probe.every=50", f"runtime.results={tmp_path / 'results'}"]

@@ -29,7 +29,6 @@ def as_one_of_two(monkeypatch):
     return become
 
 
-@pytest.mark.slow
 def test_two_processes_are_one_run(tmp_path, main, capfd):
     def line(*names: str) -> list[str]:
         return [*TINY, *MORE, f"runtime.results={','.join(str(tmp_path / name) for name in names)}"]

@@ -167,17 +167,12 @@ def test_autocast_touches_the_branch_and_nothing_else(connection, streams_arm):
 # Few Sinkhorn iterations: unrolled code takes a compiler long, and what is compared does not depend on how many.
 QUICK_TO_COMPILE = {"hc": {}, "mhc": {"mixing": {"kind": "sinkhorn", "iterations": 3}}, "identity": {}}
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
-# Compiling takes half a minute in a fresh environment, so all cases but one are slow.
-COMPILED_CASES = [
-    pytest.param(arm, dtype, marks=[] if (arm, dtype) == ("mhc", "float64") else [pytest.mark.slow])
-    for arm in QUICK_TO_COMPILE
-    for dtype in TOLERANCE
-]
 
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="there is no C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize(("name", "dtype"), COMPILED_CASES)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", QUICK_TO_COMPILE)
 def test_compiled_and_uncompiled_agree_forward_and_backward(connection, name, dtype):
     module = awake(connection(name, **QUICK_TO_COMPILE[name]), dim=16).to(getattr(torch, dtype)).train()
     results = []

@@ -205,7 +205,6 @@ def test_a_jacobian_that_fails_is_told_when_the_run_is_safe(tmp_path, first, las
     assert run.metrics["step"].tolist() == [0, 1, 2]
 
 
-@pytest.mark.slow
 def test_under_distributed_data_parallel(tmp_path, watched):
     """Two real processes: no bit of their training changes, and rank 0 alone writes what its batches show."""
     code, said = torchrun("monitored.py", str(tmp_path))

@@ -8,10 +8,11 @@ from torch import nn
 
 import report
 from mhc_repro import GainMonitor
+from mhc_repro.analysis import theme
 from mhc_repro.command_line.cli import main
 from mhc_repro.errors import UserError
 from mhc_repro.library import monitor as module
-from mhc_repro.runs import read_run
+from mhc_repro.runs import read_run, read_runs
 from own_models import LAYERS, Stack, batches, seeded, train
 
 
@@ -43,8 +44,12 @@ def test_the_report_reads_it(watched, tmp_path, monkeypatch):
     for seed in (0, 1):
         watched(seeded(Stack), name="mhc", seed=seed)
         watched(seeded(lambda: Stack("hc")), name="hc", seed=seed)
+    monkeypatch.setattr(theme, "to_svg", lambda figure: "<svg/>")  # most of the time of a report
     assert report.main(["--root", "runs"]) == 0
-    assert (tmp_path / "runs" / "mine" / "README.md").is_file()
+    page = (tmp_path / "runs" / "mine" / "README.md").read_text(encoding="utf-8")
+    found = read_runs(tmp_path / "runs")
+    assert len(found) == 4
+    assert all(f"]({run.run_id})" in page for run in found)
     assert [*tmp_path.glob("runs/figures/*gain-by-layer.svg")]
 
 

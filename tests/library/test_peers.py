@@ -55,5 +55,5 @@ def test_the_page_shows_what_is_measured_now():
     for row, (name, peer) in zip(kept.measured, peers.PEERS.items(), strict=False):
         if not peer.package:
             read, passed = peers.difference(peer)
-            assert row.read == pytest.approx(read, rel=9)
-            assert row.streams == pytest.approx(passed, rel=9), name
+            for kept_of, now in ((row.read, read), (row.streams, passed)):  # rounding, by machine
+                assert now / 10 <= kept_of <= 10 * now, name

@@ -163,9 +163,11 @@ def test_a_batch_without_tokens_passes():
     ("call", "unneeded"),
     [
         ("mhc_repro.arm_names(), mhc_repro.UserError", "torch hydra"),
-        ("mhc_repro.connection_config('hc')", "pandas pyarrow hydra"),
-        ("mhc_repro.hyper_connection(abs, 'hc', dim=8), mhc_repro.inject", "pandas pyarrow hydra"),
-        ("__import__('mhc_repro.measurement.probe')", "pandas pyarrow hydra"),
+        (
+            "mhc_repro.hyper_connection(abs, 'hc', dim=8), mhc_repro.inject, "
+            "__import__('mhc_repro.measurement.probe')",
+            "pandas pyarrow hydra",
+        ),
     ],
 )
 def test_what_is_not_needed_is_not_imported(call, unneeded):

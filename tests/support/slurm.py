@@ -83,12 +83,14 @@ def cluster() -> Iterator[Path]:
         munge = folder / "munge"
         files = [f"--{name}-file={munge / name}" for name in ("key", "pid", "seed", "log")]
         start("munged", "--foreground", f"--socket={munge / 'socket'}", *files, user="munge", group="munge")
-        wait_until((munge / "socket").exists, seconds=60)
+        wait_until((munge / "socket").exists, seconds=300)
         start("slurmctld", "-D", "-c")
         start("slurmd", "-D", "-c")
         ask = ["sinfo", "--noheader", "--format=%T", "--partition=usual"]
         said = {**os.environ, "SLURM_CONF": str(config)}
-        wait_until(lambda: subprocess.run(ask, env=said, capture_output=True).stdout == b"idle\n", seconds=60)
+        wait_until(
+            lambda: subprocess.run(ask, env=said, capture_output=True).stdout == b"idle\n", seconds=300
+        )
         stack.callback(subprocess.run, ["scancel", "--user=root"], env=said, timeout=30)
         yield config
 

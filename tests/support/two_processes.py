@@ -26,7 +26,7 @@ def torchrun(script: str, *argv: str, **variables: str) -> tuple[int, str]:
         text=True,
     ) as process:
         try:
-            _, said = process.communicate(timeout=300)
+            _, said = process.communicate(timeout=1200)
         except subprocess.TimeoutExpired:
             process.terminate()  # which ends the two, too
             raise
@@ -34,7 +34,7 @@ def torchrun(script: str, *argv: str, **variables: str) -> tuple[int, str]:
 
 
 def wait_until(
-    holds: Callable[[], bool], who: subprocess.Popen | None = None, seconds: float = 300.0
+    holds: Callable[[], bool], who: subprocess.Popen | None = None, seconds: float = 1200.0
 ) -> None:
     """Wait for something that another process does, while that one is there."""
     limit = time.monotonic() + seconds

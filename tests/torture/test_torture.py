@@ -55,6 +55,6 @@ def test_nothing_is_lost_believed_or_a_traceback(tmp_path: Path) -> None:
 
 
 def test_what_is_planted_is_found(tmp_path: Path) -> None:
-    parts = torture(tmp_path / "record.json", {"kills": 16, "flipped bits": 6}, "-c", PLANTED)
+    parts = torture(tmp_path / "record.json", {"kills": 6, "flipped bits": 3}, "-c", PLANTED)
     assert parts["kills"]["wrong"] > 0
     assert parts["flipped bits"]["traceback"] > 0

@@ -198,13 +198,13 @@ def test_a_failure_before_the_first_step_is_recorded(config, monkeypatch, capsys
     assert train(failing) == "finished"
 
 
-@pytest.mark.slow  # the tracing of ten shapes
+@torch._dynamo.config.patch(recompile_limit=3)
 def test_a_sweep_over_many_shapes_in_one_process_compiles_each(config, monkeypatch):
     """The compiler keeps a few variants of a function and, asked for one graph, fails at the next."""
     real = torch.compile
     monkeypatch.setattr(runtime, "compiles", lambda *_: True)
     eager = {"backend": "eager", "options": None}
     monkeypatch.setattr(torch, "compile", lambda function, **how: real(function, **how | eager))
-    for dim in range(2, 22, 2):
+    for dim in range(2, 12, 2):
         shape = config("identity", n=2, steps=1, model={"dim": dim, "blocks": 1})
         assert train(shape) == "finished"

@@ -1,8 +1,6 @@
 """How a run is executed: what the fingerprint calls its device, its cores, what its compiler reads."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -20,24 +18,6 @@ def test_a_fingerprint_names_a_gpu_by_its_model(monkeypatch):
     for device, name in ((GPU, "Maker A1"), (CPU, "cpu")):
         monkeypatch.setattr(runtime, "device_of", lambda config, device=device: device)
         assert runtime.set_up(RuntimeConfig(threads=1, compile="off"), {})[1]["device"] == name
-
-
-SETTINGS = """
-from mhc_repro.config import RuntimeConfig
-from mhc_repro.training import runtime
-runtime.set_up(RuntimeConfig(threads=1, compile="off"), {})
-import torch._functorch.config, torch._inductor.config
-print(torch._inductor.config.cpp.vec_isa_ok)
-print(torch._functorch.config.autograd_cache_allow_custom_autograd_functions)
-"""
-WITHOUT_SETTINGS = {name: value for name, value in os.environ.items() if "TORCHINDUCTOR" not in name}
-
-
-def test_set_up_reaches_the_compiler_before_its_settings_are_read():
-    found = subprocess.run(
-        [sys.executable, "-c", SETTINGS], capture_output=True, text=True, check=True, env=WITHOUT_SETTINGS
-    )
-    assert found.stdout.split() == ["True", "True"]
 
 
 @pytest.mark.skipif(bool(compiler.missing_to_compile(CPU)), reason="there is no C++20 compiler")
