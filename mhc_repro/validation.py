@@ -29,7 +29,7 @@ UNUSED = {  # by kind of connection
     "outputs": MAPS,
     "gated": ("mixing", *(key for key in MAPS if key not in ("alpha", "read_start", "write_start"))),
 }
-RESERVED = ("bench", "figures", "local", "tables")  # folders beside the studies under a results root
+RESERVED = ("bench", "figures", "local")  # folders beside the studies under a results root
 
 
 RULES = rules() | {  # and those whose words are another module's

@@ -11,7 +11,7 @@ from mhc_repro.analysis.tables import cells, pairs
 from mhc_repro.evidence import stats
 from mhc_repro.evidence.chosen import chosen, main_arms
 from mhc_repro.evidence.comparison import Comparison, Studies, alike, joined
-from mhc_repro.evidence.ledger import values
+from mhc_repro.evidence.ledger import by_seed
 from mhc_repro.evidence.sweeps import LR, Sweep, rate, sweeps, tuned
 
 TUNED = "{}, tuned"  # each arm, seed by seed, at its own best of the rates that its nets were trained at
@@ -68,8 +68,7 @@ def _at_best(sweep: Sweep | None, seeds: int, ours: str, base: str) -> str:
     if sweep is None:
         return cells.DASH
     runs = [sweep.at_best(arm) for arm in (ours, base)]
-    one, other = ({seed: values(run)["bpc"] for seed, run in of_seed.items()} for of_seed in runs)
-    gaps = [*stats.paired(one, other).values()]
+    gaps = [*stats.paired(*(by_seed(of_seed, "bpc") for of_seed in runs)).values()]
     chosen_rates = {rate(run, LR) for of_seed in runs for run in of_seed.values()}
     text = cells.cell(gaps + [nan] * (seeds - len(gaps)), decimals=3)
     return f"{text} {AT_END}" if gaps and chosen_rates & {sweep.grid[0], sweep.grid[-1]} else text

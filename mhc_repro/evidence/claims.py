@@ -23,7 +23,7 @@ from mhc_repro.errors import unusable
 from mhc_repro.evidence import stats
 from mhc_repro.evidence.comparison import Comparison, Kind
 from mhc_repro.evidence.kept import kept
-from mhc_repro.evidence.ledger import LEDGER, values
+from mhc_repro.evidence.ledger import LEDGER, by_seed
 
 FILE = Path("experiments/claims.yaml")
 SIDES = ("above", "below", "at_most", "reaches")
@@ -92,10 +92,7 @@ def ask(claim: Claim, settings: Sequence[Comparison]) -> list[Asked]:
     """Find the settings that hold pairs for a claim, the longest and largest trainings first."""
 
     def pairs(setting: Comparison) -> list[Pair]:
-        ours, others = (
-            {seed: values(run)[claim.quantity] for seed, run in setting.ended(arm).items()}
-            for arm in (claim.arm, str(claim.other))
-        )
+        ours, others = (by_seed(setting.ended(arm), claim.quantity) for arm in (claim.arm, str(claim.other)))
         if not isinstance(claim.other, str):
             others = dict.fromkeys(ours, claim.other)
         found = [Pair(ours[seed], others[seed]) for seed in ours if seed in others]

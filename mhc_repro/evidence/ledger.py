@@ -101,6 +101,11 @@ def of(runs: Iterable[Run], name: str) -> list[float]:
     return [values(run)[name] for run in runs]
 
 
+def by_seed(runs: Mapping[int, Run], name: str) -> dict[int, float]:
+    """Read a quantity of an arm's runs, one a seed."""
+    return {seed: values(run)[name] for seed, run in runs.items()}
+
+
 def column(frame: pd.DataFrame, key: str) -> pd.Series:
     """Read the measured values of a metric; empty when the run has none."""
     return frame[key].dropna() if key in frame else pd.Series(dtype=float)

@@ -1,6 +1,7 @@
 """A study's runs over a rate that it sweeps: one grid for every arm, held-out bits at each of its rates by seed.
 
-A rate is chosen by the bits of the validation split, and what is then shown of it is of the test split.
+A rate is chosen by the bits of the validation split, and what is then shown of it is of the test split. So is the
+sensitivity, but for l_0: before the first step the validation split alone is measured.
 """
 
 from collections.abc import Sequence

@@ -12,7 +12,7 @@ from torch import Tensor
 from mhc_repro.connections.base import Maps
 from mhc_repro.connections.wide import wide
 from mhc_repro.library.adapters.base import Sighting, Watch
-from mhc_repro.measurement.seen import Seen, read_rms, rms, spread
+from mhc_repro.measurement.seen import Seen, centred_rms, read_rms, spread
 
 ENOUGH = 64  # tokens, to tell which way round
 CLEARLY = 10.0  # times as well as the other way round
@@ -106,11 +106,11 @@ def _add_streams(seen: Seen, streams: list[tuple[Maps, Tensor, Tensor]]) -> None
     # Copies of the embedding, scaled or not, are so many times their mean.
     mean = first.mean(1)
     seen.start = ((first * mean[:, None]).sum(2) / mean.square().sum(1, keepdim=True).clamp_min(1e-30)).T
-    seen.outputs.append(rms(mean))
+    seen.outputs.append(centred_rms(mean))
     seen.amax.append(first.abs().amax())
     for maps, before, after in streams:
         seen.amax.append(after.abs().amax())
         seen.spread.append(spread(after))
         seen.inputs.append(read_rms(maps.read.to(before), before))
         rest = after - maps.mix.permute(2, 0, 1).to(before) @ before
-        seen.outputs.append(rms(_written(maps.write.T.to(before), rest)))
+        seen.outputs.append(centred_rms(_written(maps.write.T.to(before), rest)))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mhc_repro.config import ProbeConfig
 from mhc_repro.connections.base import Carry, Maps
 from mhc_repro.connections.exponent import multiplied_out
-from mhc_repro.measurement.seen import Measured, Seen, measured, read_rms, rms, spread
+from mhc_repro.measurement.seen import Measured, Seen, centred_rms, measured, read_rms, spread
 
 
 class Probe:
@@ -63,10 +63,10 @@ def look(model: Any, tokens: Tensor) -> Seen:
     def worked(branch: Any, given: tuple[Tensor, ...], output: Tensor) -> None:
         if hasattr(branch, "largest_logit"):
             seen.logits[len(seen.outputs)] = branch.largest_logit(*given).item()
-        seen.outputs.append(rms(output.flatten(0, 1)))
+        seen.outputs.append(centred_rms(output.flatten(0, 1)))
 
     model.eval()
-    seen.outputs.append(rms(model.embed(tokens).flatten(0, 1)))
+    seen.outputs.append(centred_rms(model.embed(tokens).flatten(0, 1)))
     with ExitStack() as hooks:
         for branch in model.branches:
             hooks.callback(branch.register_forward_hook(worked).remove)

@@ -112,7 +112,7 @@ def _completed(maps: Maps, n: int) -> Maps:
 
 def read_rms(weights: Tensor, streams: Tensor) -> Tensor:
     """Return the centred rms of H_pre X: (n, N or 1), (N, n, C) -> (N,)."""
-    return rms((weights.T[..., None] * streams).sum(1))
+    return centred_rms((weights.T[..., None] * streams).sum(1))
 
 
 def spread(streams: Tensor) -> Tensor:
@@ -120,6 +120,6 @@ def spread(streams: Tensor) -> Tensor:
     return (streams - streams.mean(-2, keepdim=True)).norm() / streams.norm()
 
 
-def rms(x: Tensor) -> Tensor:
+def centred_rms(x: Tensor) -> Tensor:
     """Return the root mean square of x (N, C), the features' mean taken away, in float32 or wider: (N,)."""
     return wide(x).std(-1, correction=0)

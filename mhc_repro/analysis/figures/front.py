@@ -12,7 +12,7 @@ from mhc_repro.analysis import theme
 from mhc_repro.evidence import stats
 from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.comparison import Comparison
-from mhc_repro.evidence.ledger import LEDGER, values
+from mhc_repro.evidence.ledger import LEDGER, by_seed, values
 
 CAPTION = (
     "(a) Every run of the settings below that did not diverge: largest composite gain (a residual net: 1) against "
@@ -84,9 +84,7 @@ def _pairs(ax: Axes, settings: Settings, ours: str, other: str) -> None:
     beside: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "fontsize": 8, "va": "center"}
     look: dict[str, Any] = {"color": style(ours).colour, "markersize": 5, "alpha": 0.75}
     for row, (_, setting) in enumerate(settings):
-        bits = [
-            {seed: values(run)["bpc"] for seed, run in setting.ended(arm).items()} for arm in (ours, other)
-        ]
+        bits = [by_seed(setting.ended(arm), "bpc") for arm in (ours, other)]
         gaps = [gap for gap in stats.paired(*bits).values() if not isnan(gap)]
         finite = [gap for gap in gaps if isfinite(gap)]
         ax.plot(finite, [row] * len(finite), "o", **look, markeredgecolor="white")

@@ -14,9 +14,8 @@ from mhc_repro.analysis.tables import cells, differences, overhead
 from mhc_repro.evidence import stats
 from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.comparison import Comparison, comparisons
-from mhc_repro.evidence.ledger import values
+from mhc_repro.evidence.ledger import by_seed
 from mhc_repro.evidence.sweeps import LR, Sweep, rate
-from mhc_repro.runs import Run
 
 CAPTION = (
     "Each arm at the better of the study's rates, by its mean validation loss over the seeds. Bits: held-out, a "
@@ -44,9 +43,9 @@ def table(of_study: Sequence[Comparison], costs: dict[str, dict[str, float]]) ->
 
 def _rows(whole: Comparison, costs: dict[str, dict[str, float]]) -> Iterator[dict[str, str]]:
     found = {arm: Sweep(LR, whole).at_one_rate(arm) for arm in whole.arms}
-    base = _bits(found.get(BASELINE, {}))
+    base = by_seed(found.get(BASELINE, {}), "bpc")
     for arm, of_seed in found.items():
-        runs, own = list(of_seed.values()), _bits(of_seed)
+        runs, own = list(of_seed.values()), by_seed(of_seed, "bpc")
         gaps = [] if arm == BASELINE else list(stats.paired(own, base).values())
         if runs:
             yield {
@@ -60,7 +59,3 @@ def _rows(whole: Comparison, costs: dict[str, dict[str, float]]) -> Iterator[dic
                 **cells.beside_gain(runs),
                 "step": overhead.times_baseline(arm, costs, "step_ratio"),
             }
-
-
-def _bits(runs: dict[int, Run]) -> dict[int, float]:
-    return {seed: values(run)["bpc"] for seed, run in runs.items()}

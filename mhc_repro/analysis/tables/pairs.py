@@ -14,7 +14,7 @@ from mhc_repro.evidence import stats
 from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.chosen import chosen, main_arms
 from mhc_repro.evidence.comparison import Comparison, Studies, joined
-from mhc_repro.evidence.ledger import values
+from mhc_repro.evidence.ledger import by_seed
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import Run
 
@@ -82,7 +82,7 @@ def beside() -> set[str]:
 
 def row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, str]:
     """Write a setting's differences and gains."""
-    bits = {arm: {seed: values(run)["bpc"] for seed, run in of.items()} for arm, of in found.items()}
+    bits = {arm: by_seed(of_seed, "bpc") for arm, of_seed in found.items()}
     reference, one, other = main_arms()
 
     def gap(arm: str, base: str) -> str:
