@@ -2,8 +2,8 @@
 
 A gain of H_res is one basis's number and leaves the branches out. The Jacobian of the whole trunk, final norm
 included, has neither fault. Gains are relative, in units of |z| per |e|, since a factor on all embeddings means
-nothing to a pre-norm net. `relative_gains` is exact: J = d z_i / d e_i of a token i, made row by row by reverse mode.
-`power_gains` is of all tokens at once, which no matrix would hold, and its worst a lower bound.
+nothing to a pre-norm net. `relative_gains` is exact: J = d z_i / d e_i of a token i, row by row by reverse mode.
+`power_gains` is of all tokens at once, whose matrix nothing would hold, and its worst a lower bound.
 """
 
 from collections.abc import Callable
