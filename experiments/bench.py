@@ -7,8 +7,8 @@ python experiments/bench.py --scaling                         mHC by dim, n and 
 python experiments/bench.py --monitor                         a GainMonitor on models of one's own (minutes)
 python experiments/bench.py --connections mhc connection.n=8  any override of train.py, on every arm
 
-Text is generated, so no data is needed. `--save` keeps the record of the reference protocol and of its usual or
-of all arms in results/bench, from which `make report` makes the README's tables and the figure, and any other in
+Text is generated, so no data is needed. `--save` keeps the record of the reference protocol and of its usual arms,
+or of more than eight, in results/bench, from which `make report` makes tables and the figure, and any other in
 results/local/bench.
 """
 
@@ -86,12 +86,13 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     options = parser.parse_intermixed_args(arguments)
     options.rounds = options.rounds or ROUNDS[options.scaling]
-    all_arms = options.connections in (None, ARMS[options.scaling], EVERY)
+    usual_arms = options.connections in (None, ARMS[options.scaling])
     names = (options.connections or ARMS[options.scaling]).split(",")
     if names == [EVERY]:
         names = sorted((path.stem for path in compose.CONF.glob("connection/*.yaml")), key=rank)
     options.connections = [name for name in dict.fromkeys(names) if name != BASELINE]
-    options.usual = options.protocol == PROTOCOL and not options.overrides and all_arms
+    many = len(options.connections) > records.FEW
+    options.usual = options.protocol == PROTOCOL and not options.overrides and (usual_arms or many)
     if options.monitor and (options.scaling or not options.usual):
         raise UserError(
             "--monitor has models of its own; give it --threads, --rounds, --json and --save alone"

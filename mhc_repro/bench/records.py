@@ -1,8 +1,8 @@
 """What the bench keeps: one JSON file a record, in `bench/` under the results root.
 
 Named by date, processor, GPU if any, threads and kind. Of a kind, a device and a number of threads the newest
-counts, in the order of the names, so that what is made of them depends on the files alone. No torch here: the
-report reads records too.
+counts, in the order of the names, so that what is made of them depends on the files alone; of many arms, the newest
+that has an arm, so that new arms need no bench of the old. No torch here: the report reads records too.
 """
 
 import os
@@ -37,14 +37,21 @@ def save(record: Record, root: Path) -> str:
 
 
 def newest(root: Path, kind: str = "") -> list[Record]:
-    """Read the newest record of a kind for each device and number of threads; UserError for another schema.
+    """Read the newest record of a kind for each device and number of threads; UserError for another schema."""
+    return [records[-1] for records in by_place(root, kind)]
+
+
+def by_place(root: Path, kind: str = "") -> list[list[Record]]:
+    """Read the records of a kind for each device and number of threads, the newest last; UserError as above.
 
     The CPU's come first, then fewer threads before more.
     """
     paths = sorted((root / FOLDER).glob(f"*{kind}.json"))
     found = [read(path) for path in paths if kind or not path.stem.endswith((SCALING, ALL_ARMS, MONITOR))]
-    by_place = {_place(record["fingerprint"]): record for record in found}
-    return [by_place[place] for place in sorted(by_place)]
+    places: dict[tuple[bool, str, int], list[Record]] = {}
+    for record in found:
+        places.setdefault(_place(record["fingerprint"]), []).append(record)
+    return [places[place] for place in sorted(places)]
 
 
 def _place(made: dict[str, Any]) -> tuple[bool, str, int]:

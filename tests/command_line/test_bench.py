@@ -113,6 +113,7 @@ def test_what_is_set_of_a_connection_reaches_the_arms_and_not_the_baseline(main,
     [
         ([], "results"),
         (["--connections=identity,hc,mhc"], "results"),
+        (["--connections=hc,tbp,kromhc,go_mhc,mhc_lite,cmhc,ohc,s2hc,oshc"], "results"),
         (["--connections=mhc"], "results/local"),  # else the README's table would lose the other arms
         (["--protocol=quick"], "results/local"),
         (["model.dim=128"], "results/local"),

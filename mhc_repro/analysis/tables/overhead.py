@@ -7,7 +7,7 @@ import pandas as pd
 
 from mhc_repro.analysis import labels
 from mhc_repro.analysis.tables import cells
-from mhc_repro.bench.records import ALL_ARMS, MONITOR, Record, newest, threads_text
+from mhc_repro.bench.records import ALL_ARMS, MONITOR, Record, by_place, newest, threads_text
 from mhc_repro.evidence.arms import BASELINE, rank, style
 
 EMPTY = "No bench yet: `make bench` makes one."
@@ -43,9 +43,14 @@ def _monitor(root: Path) -> list[str]:
 
 
 def costs(root: Path) -> tuple[dict[str, Record], list[str]]:
-    """Read what each arm costs by the record of most arms, and in words which that is; none if none is kept."""
-    for record in newest(root, ALL_ARMS) or newest(root):
-        return record["connections"], [f"*{provenance(record)}*"]
+    """Read what each arm costs by the newest record of many arms that has it, and in words which these are.
+
+    Every ratio is to a baseline beside it, so arms of two records stand in one table.
+    """
+    for records in by_place(root, ALL_ARMS) or by_place(root):
+        found = {arm: numbers for record in records for arm, numbers in record["connections"].items()}
+        used = [each for each in records if any(found[arm] is of for arm, of in each["connections"].items())]
+        return found, [f"*{provenance(record)}*" for record in used]
     return {}, []
 
 

@@ -65,6 +65,23 @@ def test_the_part_holds_the_table_and_what_was_measured_on_what(tmp_path):
     assert "svg" not in text
 
 
+def test_an_arm_costs_what_the_newest_record_of_many_that_has_it_says(tmp_path):
+    assert overhead.costs(tmp_path) == ({}, [])
+    records.save(record(), tmp_path)
+    assert overhead.costs(tmp_path)[0] == record()["connections"]
+    names = [f"arm {number}" for number in range(12)]
+    older = {name: numbers(1.5) for name in names[:10]}
+    for date, arms in {"2026-03-05": older, "2026-03-06": dict.fromkeys(names[2:], numbers(1.2))}.items():
+        records.save(record(date, connections=arms), tmp_path)
+    found, said = overhead.costs(tmp_path)
+    assert {name: of["step_ratio"] for name, of in found.items()} == {
+        name: 1.5 if name in names[:2] else 1.2 for name in names
+    }
+    assert [text[1:20] for text in said] == ["Bench of 2026-03-05", "Bench of 2026-03-06"]
+    records.save(record("2026-03-07", connections=dict.fromkeys(names, numbers(1.1))), tmp_path)
+    assert [text[1:20] for text in overhead.costs(tmp_path)[1]] == ["Bench of 2026-03-07"]
+
+
 def test_the_figure_draws_every_point_and_the_counted_work():
     figure = draw(scaling())
     by_dim, by_tokens, memory, _ = figure.axes
