@@ -40,8 +40,8 @@ from mhc_repro.evidence.sweeps import LR, Sweep, rate, sweeps
 from mhc_repro.evidence.verdicts import Verdict, verdict
 from mhc_repro.runs import ENDED, Run, checkout
 
-FORMS = ("range", "size", "each", "mean", "smallest", "largest", "pairs")
-COUNTS = ("settings", "settings above", "settings below", "settings even", "settings decided")
+FORMS = ("range", "size", "each", "mean", "smallest", "largest")
+COUNTS = ("settings", "settings above", "settings below", "settings decided")
 RATE, SENSITIVITY = "rate", "sensitivity"
 NAMES = (RATE, SENSITIVITY, *LEDGER)
 AT = {"best": Sweep.at_best, "one rate": Sweep.at_one_rate}
@@ -148,22 +148,19 @@ def _count(found: Sequence[Sequence[float]], noise: float, form: str) -> str:
     if form == "settings decided":
         return str(sum(stats.interval(of_setting).side(noise) != 0 for of_setting in found))
     means = [fmean(of_setting) for of_setting in found]
-    above, below = (sum(sign * mean > noise for mean in means) for sign in (1, -1))
-    counts = {"above": above, "below": below, "even": len(means) - above - below}
-    return str(counts.get(form.rpartition(" ")[2], len(means)))
+    beyond = {
+        word: sum(sign * mean > noise for mean in means) for word, sign in (("above", 1), ("below", -1))
+    }
+    return str(beyond.get(form.rpartition(" ")[2], len(means)))
 
 
 def _text(numbers: Sequence[float], quantity: Quantity | None, asked: re.Match[str], form: str) -> str:
     decimals = 3 if quantity is None else quantity.decimals
     decimals = 2 if asked["sign"] == "/" else decimals
-    if form == "pairs":
-        return str(len(numbers))
-    if form in ("each", "mean"):
-        return (
-            cells.cell(numbers, decimals)
-            if form == "mean" or len(numbers) < stats.FEWEST
-            else " / ".join(cells.number(one, decimals) for one in numbers)
-        )
+    if form == "mean":
+        return cells.cell(numbers, decimals)
+    if form == "each":
+        return " / ".join(cells.number(one, decimals) for one in numbers)
     sizes = [abs(one) for one in numbers] if form == "size" else list(numbers)
     return _range({"smallest": [min(sizes)], "largest": [max(sizes)]}.get(form, sizes), decimals)
 
