@@ -16,10 +16,11 @@ from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.comparison import Comparison, comparisons
 from mhc_repro.evidence.ledger import by_seed
 from mhc_repro.evidence.sweeps import LR, Sweep, rate
+from mhc_repro.runs import ENDED
 
 CAPTION = (
-    "Each arm at the better of the study's rates, by its mean validation loss over the seeds. Bits: held-out, a "
-    "character, at the end. Differences are from the baseline at its own better rate, of the same seeds, with the "
+    "Each arm at the better of the study's rates, by its mean validation loss over the seeds (alone: "
+    "run at no other yet). Bits: held-out, a character, at the end. Differences are from the baseline at its own better rate, of the same seeds, with the "
     f"95 % t interval from {stats.FEWEST} on; {differences.MARK}: it leaves zero out; brackets: seeds in which the "
     "arm is below. Gain: largest composite gain of a run, forward / backward; of arms that keep earlier states or "
     "outputs it counts all that is kept. Step: times the baseline's, by the bench."
@@ -47,11 +48,12 @@ def _rows(whole: Comparison, costs: dict[str, dict[str, float]]) -> Iterator[dic
     for arm, of_seed in found.items():
         runs, own = list(of_seed.values()), by_seed(of_seed, "bpc")
         gaps = [] if arm == BASELINE else list(stats.paired(own, base).values())
+        tried = {rate(run, LR) for run in whole.arms[arm] if run.state in ENDED}
         if runs:
             yield {
                 "setting": whole.setting,
                 "arm": style(arm).label,
-                "rate": f"{rate(runs[0], LR):g}",
+                "rate": f"{rate(runs[0], LR):g}{'' if len(tried) > 1 else ' alone'}",
                 "seeds": str(len(runs)),
                 "bits": cells.cell(list(own.values()), 3),
                 "− baseline": differences.difference(gaps) if gaps else cells.DASH,

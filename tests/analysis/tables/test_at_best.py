@@ -59,7 +59,12 @@ def test_a_net_is_measured_by_the_baseline_of_its_own_size(series):
 
 def test_what_has_not_been_run_is_a_dash(made, tmp_path):
     frame = table(made("hc", 1e-3, 3.0))
-    assert frame.loc["HC", ["bits", "− baseline", "step"]].tolist() == ["3.000", "–", "–"]
+    assert frame.loc["HC", ["rate", "bits", "− baseline", "step"]].tolist() == [
+        "0.001 alone",
+        "3.000",
+        "–",
+        "–",
+    ]
     page = at_best.part(comparisons(made("hc", 1e-3, 3.0)), tmp_path)
     assert "| HC " in page
     assert "Study `family`" in page
