@@ -37,7 +37,7 @@ def cells(text: str, label: str) -> list[str]:
 
 def test_a_row_holds_promise_measurement_and_cost(fake, monkeypatch):
     record = {"connections": {"mhc": {"step_ratio": 1.234, "peak_memory_ratio": 1.456}}}
-    monkeypatch.setattr(overhead, "newest", lambda root, kind="": [record])
+    monkeypatch.setattr(overhead, "by_place", lambda root, kind="": [[record]])
     monkeypatch.setattr(overhead, "provenance", lambda record: "Bench of a day")
     text = arms.part(comparisons(runs(fake)), ROOT)
     row = cells(text, "`mhc`")
