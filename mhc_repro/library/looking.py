@@ -43,8 +43,12 @@ class Looks:
             watch, self._watch = self._watch, None
             self._attached.close()
             failed = output is None and sys.exc_info()[0] is not None
-            if watch is not None and not failed:
-                self.apart((args, kwargs)) if self.compiled else self._digest(watch)
+            if watch is None or failed:
+                return
+            if self.compiled:
+                self.apart((args, kwargs))
+            else:
+                self._digest(watch)
 
         hooks = ExitStack()
         hooks.callback(self.outer.register_forward_pre_hook(before, with_kwargs=True).remove)

@@ -24,9 +24,8 @@ from mhc_repro.training.rotary import rotate
 from mhc_repro.training.runtime import stream_seed
 
 CONNECTION = ("connections.", "expansion.", "reduction.")  # how the names of an arm's own parameters begin
-Observer = Callable[
-    [int, Tensor, Maps | None, Carry], None
-]  # layer, streams, maps (before the trunk: 0, None)
+# Of layer, streams, maps, what is handed on; before the trunk 0 and no maps
+Observer = Callable[[int, Tensor, Maps | None, Carry], None]
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
