@@ -12,7 +12,7 @@ from mhc_repro.evidence import stats
 from mhc_repro.evidence.chosen import chosen, main_arms
 from mhc_repro.evidence.comparison import Comparison, Studies, alike, joined
 from mhc_repro.evidence.ledger import by_seed
-from mhc_repro.evidence.sweeps import LR, Sweep, rate, sweeps, tuned
+from mhc_repro.evidence.sweeps import LR, Sweep, rate, tuned
 
 TUNED = "{}, tuned"  # each arm, seed by seed, at its own best of the rates that its nets were trained at
 AT_END = "‡"  # the best is the first or last of them, so that a better one may lie outside
@@ -39,7 +39,7 @@ def label(setting: Comparison) -> str:
 
 def table(found: Sequence[Comparison], studies: Studies, folder: str) -> str:
     """Write the table of settings: a row links the page of each study that holds runs of it, which lists them."""
-    grids = [sweep for of_study in studies.values() for sweep in sweeps(of_study, LR)]
+    every = joined(studies)
     rows = []
     for setting in found:
         runs = pairs.paired_runs(setting)
@@ -48,7 +48,7 @@ def table(found: Sequence[Comparison], studies: Studies, folder: str) -> str:
             named = zip((label(setting), *[*held][1:]), held, strict=True)
             links = " + ".join(f"[{name}]({folder}{study}/README.md)" for name, study in named)
             count = f"{seeds} seeds" if seeds > 1 else "one seed"
-            sweep = tuned(setting, grids)
+            sweep = tuned(setting, every)
             best = {TUNED.format(name): _at_best(sweep, seeds, *arms) for name, arms in _tuned().items()}
             rows.append({"setting": f"{links}, {count}"} | pairs.row(setting, runs) | best)
     if not rows:

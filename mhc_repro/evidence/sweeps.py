@@ -92,9 +92,12 @@ def sweeps(of_study: Sequence[Comparison], key: str) -> list[Sweep]:
     return [sweep for sweep in (Sweep(key, each) for each in found) if len(sweep.grid) >= FEWEST]
 
 
-def tuned(setting: Comparison, found: Sequence[Sweep]) -> Sweep | None:
-    """Choose the sweep over the learning rate of the nets that a setting trains at one."""
-    return next((sweep for sweep in found if alike(sweep.whole, setting, but=(*MEASURED, LR))), None)
+def tuned(setting: Comparison, every: Sequence[Comparison]) -> Sweep | None:
+    """Sweep the learning rate of the nets that a setting trains at one, over all studies that have them."""
+    of_nets = [each for each in every if alike(each, setting, but=(*MEASURED, LR))]
+    arms = {arm: [run for each in of_nets for run in each.arms.get(arm, [])] for arm in setting.arms}
+    sweep = Sweep(LR, Comparison(setting.study, "", arms))
+    return sweep if len(sweep.grid) >= FEWEST else None
 
 
 def drawn(of_study: Sequence[Comparison]) -> list[Comparison]:
