@@ -29,7 +29,7 @@ import beside  # noqa: F401
 from mhc_repro.analysis.tables import overhead, stability
 from mhc_repro.bench import records
 from mhc_repro.command_line import compose
-from mhc_repro.command_line.entry import Parser, exit_code
+from mhc_repro.command_line.entry import Parser, count, exit_code
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.arms import BASELINE, rank
@@ -68,10 +68,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         help=f"arms, separated by commas, or {EVERY} (default: {ARMS[False]}; with --scaling: {ARMS[True]})",
     )
     add("--protocol", default=PROTOCOL, help=f"a file in conf/protocol (default: {PROTOCOL})")
-    add("--threads", type=_count, metavar="N", help="default: all cores")
-    add(
-        "--rounds", type=_count, metavar="N", help=f"default: {ROUNDS[False]}; with --scaling: {ROUNDS[True]}"
-    )
+    add("--threads", type=count, metavar="N", help="default: all cores")
+    add("--rounds", type=count, metavar="N", help=f"default: {ROUNDS[False]}; with --scaling: {ROUNDS[True]}")
     add("--scaling", action="store_true", help="by dim, n and tokens instead (a quarter of an hour)")
     add(
         "--monitor",
@@ -103,12 +101,6 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
             "--connections=baseline: it is always measured; name an arm beside it, --connections=mhc"
         )
     return options
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
 
 
 def _check(overrides: list[str], swept: Sequence[str]) -> None:

@@ -30,14 +30,17 @@ except ModuleNotFoundError as error:
     sys.exit(print(message, file=sys.stderr) or 2)
 
 from mhc_repro.command_line import compose, jobs
-from mhc_repro.command_line.entry import Parser, exit_code
+from mhc_repro.command_line.entry import Parser, count, exit_code
 from mhc_repro.config import Config
+from mhc_repro.errors import UserError
 from mhc_repro.evidence.arms import rank
 from mhc_repro.runs import ENDED, LOCAL, RunDirectory, plan
 from mhc_repro.runs.archive import LIMIT, pack
+from mhc_repro.training import stops
 
 HERE = Path(__file__).resolve().parent
 ARCHIVE = "gpu-runs.tar"
+STEPS = "check", "bench", "train"
 RESERVE = 20.0  # seconds at the end, to save and pack
 
 
@@ -53,8 +56,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     add("--minutes", type=float, default=10.0, help="how long the lease is (default: 10)")
     add("--device", default="cuda", help="as runtime.device (default: cuda)")
     add("--studies", default="stability,stress", help="default: stability,stress")
-    add("--side", type=int, default=4, metavar="N", help="runs that share the card (default: 4)")
-    add("--steps", default="check,bench,train", help="what to do, in this order (default: all)")
+    add("--side", type=count, default=4, metavar="N", help="runs that share the card (default: 4)")
+    add("--steps", default=",".join(STEPS), help="what to do, in this order (default: all)")
     add("--out", type=Path, default=Path(ARCHIVE), help=f"the archive (default: {ARCHIVE})")
     return parser.parse_intermixed_args(arguments)
 
@@ -62,6 +65,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 def _run(options: argparse.Namespace) -> int:
     end = time.monotonic() + 60 * options.minutes - RESERVE
     steps = options.steps.split(",")
+    if unknown := set(steps) - set(STEPS):
+        raise UserError(f"--steps {min(unknown)}: must be of {', '.join(STEPS)}")
     configs = _configs(options)  # a mistake comes before minutes are spent
     if "check" in steps:
         _within(end, "check", "pytest", "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests")
@@ -109,11 +114,12 @@ def _within(end: float, name: str, package: str, *arguments: str) -> None:
 
 def _train(configs: list[Config], end: float, side: int) -> None:
     alarm = threading.Timer(max(0.0, end - time.monotonic()), os.kill, (os.getpid(), signal.SIGTERM))
-    alarm.start()
-    try:
-        jobs.side_by_side(configs, [f"{RunDirectory.of(config).run_id}" for config in configs], side)
-    finally:
-        alarm.cancel()
+    with stops.taken():  # the alarm is a request, whenever it rings
+        alarm.start()
+        try:
+            jobs.side_by_side(configs, [f"{RunDirectory.of(config).run_id}" for config in configs], side)
+        finally:
+            alarm.cancel()
 
 
 if __name__ == "__main__":

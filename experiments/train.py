@@ -67,7 +67,7 @@ def _run(argv: list[str]) -> int:
     stops.forget()
     sweep = compose.check_command_line(argv)
     ranks.check(sweep)
-    if len(sweep.configs) > 1:
+    if len(sweep.configs) > 1 and not world.rank():
         planned = plan.plan(sweep.configs)
         print(plan.table(planned, sweep.how), end="\n\n", flush=True)
         if done := plan.again(planned, sweep.configs[0].runtime.results):

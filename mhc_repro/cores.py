@@ -1,6 +1,12 @@
 """How many cores this process may use: fewer than there are under taskset, in a container, in a job of Slurm."""
 
 import os
+from math import ceil
+from pathlib import Path
+
+QUOTA = Path(
+    "/sys/fs/cgroup/cpu.max"
+)  # of a container: microseconds of all cores together, in each period of so many
 
 
 def cores() -> int:
@@ -8,4 +14,13 @@ def cores() -> int:
     # Absent from macOS and Windows, which have no such limit.
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # Slurm holds a job to its cores only where it was set up to.
-    return min(found, int(os.environ.get("SLURM_CPUS_PER_TASK", found)))
+    return min(found, _quota(found), int(os.environ.get("SLURM_CPUS_PER_TASK", found)))
+
+
+def _quota(found: int) -> int:
+    """Return the cores that a container may keep busy, though it runs on all of them; `found` without a limit."""
+    try:
+        quota, period = map(int, QUOTA.read_text().split())
+    except (OSError, ValueError):  # "max": no limit
+        return found
+    return ceil(quota / period)

@@ -52,9 +52,12 @@ def show_plan(args: argparse.Namespace) -> int:
     from mhc_repro.command_line.compose import check_command_line  # Hydra is needed nowhere else here
 
     sweep = check_command_line(args.overrides)
+    if not sweep.configs:
+        raise UserError("plan takes settings alone; experiments/train.py shows what Hydra has to say")
     if args.lines:
-        print("".join(f"{line}\n" for line in sweep.left()), end="")
-        if done := plan.again(plan.plan(sweep.configs), sweep.configs[0].runtime.results):
+        left = sweep.left()
+        print("".join(f"{line}\n" for line in left), end="")
+        if not left and (done := plan.again(plan.plan(sweep.configs), sweep.configs[0].runtime.results)):
             print(done, file=sys.stderr)
     else:
         print(plan.table(plan.plan(sweep.configs), sweep.how))

@@ -39,7 +39,7 @@ NAME = "config"
 MOST = 10_000  # jobs of one command line
 # What the command line may say of a recorded study: which of its runs ...
 CHOSEN = ("study", "connection", "seed")
-EXECUTION = re.compile(r"(runtime|hydra)\b|data\.path$")  # ... and how they are executed
+EXECUTION = re.compile(r"runtime\b|hydra\b(?!\.sweeper)|data\.path$")  # ... and how they are executed
 
 config.register()
 OmegaConf.register_new_resolver("cache_directory", lambda given: str(cache_directory(given)), replace=True)
@@ -164,13 +164,23 @@ def _refuse_changed_study(
     """A study under `results` is what its file says: a try-out of another setting goes elsewhere."""
     if not any(is_recorded(results_root(each.runtime.results)) for each in configs):
         return
+    its_own = {
+        each.key_or_group: _values(each) for each in _parsed(loader, [f"{k}={v}" for k, v in swept.items()])
+    }
     for each in _parsed(loader, args.overrides):
         key = each.key_or_group
-        if key not in swept and key not in CHOSEN and not EXECUTION.match(key):
+        if key not in CHOSEN and not EXECUTION.match(key) and not _values(each) <= its_own.get(key, set()):
             raise UserError(
                 f"{each.input_line}: the recorded study {configs[0].study} is what its file in conf/study says; "
                 f"to try something else add runtime.results={LOCAL}"
             )
+
+
+def _values(given: Override) -> set[str]:
+    """Return what an override gives its key, one value or those of a sweep."""
+    if given.is_discrete_sweep():
+        return set(given.sweep_string_iterator())
+    return {given.get_value_element_as_str()}
 
 
 def _refuse_merged_groups(job: DictConfig, loader: ConfigLoader) -> None:

@@ -24,6 +24,13 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
+def count(text: str) -> int:
+    """Read an argument that is a whole number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
 def exit_code(command: Callable[[], int], unread: int = 0) -> int:
     """Run a command; return its exit code, 2 after a mistake of the user's and 130 after Ctrl-C.
 

@@ -86,6 +86,8 @@ def side_by_side(configs: Sequence[Config], labels: Sequence[str], count: int) -
                 announce(n, labels[n])
                 if _has_ended(configs[n]):
                     codes[n] = train_here(configs[n])  # which says so
+                    if stops.requested():  # while that listened
+                        _pass_on(stops.asked_by())
                     continue
                 process = SPAWN.Process(target=_alone, args=(configs[n], count))
                 with stops.held():  # until it is among those that a signal is passed on to

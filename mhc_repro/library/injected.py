@@ -106,7 +106,9 @@ def injected(config: ConnectionConfig, name: str, block: nn.Module, layer: int, 
     wrapped.connection.to(x.device, dtype)
     if isinstance(wrapped.connection, HyperConnection):
         keep_function(wrapped.connection, dtype)
-    made = Injected(name, wrapped, Expand(config, dim), Reduce(config, dim)).train(block.training)
+    made = Injected(name, wrapped, Expand(config, dim), Reduce(config, dim))
+    for ours in set(made.modules()) - set(block.modules()):  # what is frozen within the block stays so
+        ours.training = block.training
     made.expand.to(x.device, dtype)
     return made
 

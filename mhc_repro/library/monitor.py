@@ -80,7 +80,7 @@ class GainMonitor:
             check_count(key, value, 0)
         if tokens is not None:
             check_count("tokens", tokens, 1)
-        self.every, self.done = every, start
+        self.every, self.start, self.done = every, start, start
         self.outer, self.model = model, inner(model)
         self.found: list[Found] = find(self.model, adapters or {})
         self.looks = Looks(model, self.found, tokens, self._digest)
@@ -170,16 +170,13 @@ class GainMonitor:
         if fault is not None:
             raise fault
 
-    def say(self, text: str) -> None:
-        """Say something to the user."""
-        print(f"GainMonitor: {text}", file=sys.stderr)
-
     def _tell(self, code: str, how: str = "") -> None:
         short, why = REASONS[code]
-        self.say(f"{code}: {short}: {why}" + (f" ({how} of the streams)" if how else ""))
+        ending = f" ({how} of the streams)" if how else ""
+        print(f"GainMonitor: {code}: {short}: {why}{ending}", file=sys.stderr)
 
     def _due(self, step: int) -> bool:
-        return step % self.every == 0
+        return step % self.every == 0 or step == self.start
 
     def _digest(self, watch: Watch) -> None:
         """Keep what was seen of a forward, and tell what is wrong with it."""

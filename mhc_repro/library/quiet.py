@@ -1,7 +1,7 @@
 """A forward that leaves no trace in a model: modes, random numbers and buffers stay as they were."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +15,16 @@ def call_of(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(inputs, tuple) and len(inputs) == 2 and isinstance(inputs[1], dict):
         return tuple(inputs[0]), inputs[1]
     return (tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)), {}
+
+
+def put(module: nn.Module, name: str, value: Any, undo: ExitStack) -> None:
+    """Give a module an attribute until `undo` is closed, and then back what it had of its own."""
+    own = vars(module)
+    if name in own:
+        undo.callback(own.__setitem__, name, own[name])
+    else:
+        undo.callback(own.pop, name, None)
+    own[name] = value
 
 
 @contextmanager

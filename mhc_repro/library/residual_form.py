@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mhc_repro.errors import UserError
+from mhc_repro.library import quiet
 from mhc_repro.library.wrapping import first_of
 
 ADDITIONS = ("add", "add_", "__add__", "__radd__", "__iadd__")
@@ -110,7 +111,6 @@ def observe(run: Any, blocks: dict[str, nn.Module]) -> list[Call]:
     calls: list[Call] = []
     with ExitStack() as undo:
         for name, block in blocks.items():
-            block.__dict__["forward"] = watched(name, block.forward, calls)
-            undo.callback(block.__dict__.pop, "forward", None)
+            quiet.put(block, "forward", watched(name, block.forward, calls), undo)
         run()
     return calls

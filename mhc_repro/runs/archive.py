@@ -69,7 +69,11 @@ def unpack(archive: Path, root: Path) -> tuple[list[Path], list[Path]]:
 
 def _is_new(path: Path, place: Path, archive: Path) -> bool:
     """Say whether a run is not there yet."""
-    run = read_run(path)
+    try:
+        run = read_run(path)
+    except UserError as fault:
+        where = str(fault).replace(f"{path}", f"{place.parent.name}/{place.name}")
+        raise UserError(f"{archive}: {where} there, and pack anew") from None
     if run.state not in ENDED or "tables" not in run.manifest:
         raise UserError(f"{archive}: {run.run_id} has not ended; pack it again when it has")
     if not place.exists():

@@ -8,7 +8,7 @@ where another arm counts as a quarter more or less.
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from math import log
+from math import log, nan
 from statistics import median
 from typing import Any
 
@@ -20,7 +20,7 @@ from mhc_repro.places import LOCAL, RECORDED, checkout, results_root
 from mhc_repro.runs.directory import ENDED, RunDirectory
 from mhc_repro.runs.identity import resolved
 from mhc_repro.runs.manifest import cpu_model
-from mhc_repro.runs.reader import Run, read_runs
+from mhc_repro.runs.reader import Run, once, read_runs
 
 DEFAULT_ROOTS = (RECORDED, LOCAL)
 DAMAGED = "damaged"  # the state of a run whose status cannot be read
@@ -41,25 +41,15 @@ class Planned:
     seconds_left: float | None
 
 
-@dataclasses.dataclass(frozen=True)
-class Pace:
-    """What an earlier run took: seconds per update and per probe."""
-
-    config: dict[str, Any]
-    device: str  # cpu | mps | cuda
-    cpu: str
-    step: float
-    probe: float
-
-
 def plan(configs: Sequence[Config]) -> list[Planned]:
     """Return the runs that `configs` stand for, each once, in the order given."""
     directories = {run.path: (run, config) for config in configs for run in [RunDirectory.of(config)]}
     roots = dict.fromkeys(results_root(r) for r in (*(c.runtime.results for c in configs), *DEFAULT_ROOTS))
-    paces = [pace for root in roots for run in read_runs(root) if (pace := _pace(run)) is not None]
+    earlier = [run for root in roots for run in read_runs(root) if _tells(run)]
     here = cpu_model()
     return [
-        _planned(run, config, _on(config.runtime.device, here, paces)) for run, config in directories.values()
+        _planned(run, config, _on(config.runtime.device, here, earlier))
+        for run, config in directories.values()
     ]
 
 
@@ -109,24 +99,26 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _planned(run: RunDirectory, config: Config, paces: list[Pace]) -> Planned:
+def _planned(run: RunDirectory, config: Config, earlier: list[Run]) -> Planned:
     try:
         state, step = run.state(), (run.read_status() or {}).get("step", 0)
     except UserError:  # which the run itself says when its turn comes
         return Planned(run.run_id, config.study, DAMAGED, 0, config.train.steps, 0.0)
-    seconds = 0.0 if state in ENDED else _seconds(config, config.train.steps - step, paces)
+    seconds = 0.0 if state in ENDED else _seconds(config, config.train.steps - step, earlier)
     return Planned(run.run_id, config.study, state, step, config.train.steps, seconds)
 
 
-def _seconds(config: Config, steps: int, paces: list[Pace]) -> float | None:
-    if not paces:
-        return None
+def _seconds(config: Config, steps: int, earlier: list[Run]) -> float | None:
     mine = resolved(config)
-    scales = [_work(mine) / _work(pace.config) for pace in paces]
-    offs = [_off(mine, pace.config) for pace in paces]
-    pool = [(p, scale) for p, scale, off in zip(paces, scales, offs, strict=True) if off == min(offs)]
-    step = median(pace.step * scale for pace, scale in pool)
-    probe = median(pace.probe * scale for pace, scale in pool)
+    by_distance: dict[float, list[Run]] = {}
+    for run in earlier:
+        by_distance.setdefault(_off(mine, run.config), []).append(run)
+    # Tables of the nearest runs alone are read: hundreds take seconds.
+    pools = ([_scaled(mine, run) for run in by_distance[off] if _pace(run)] for off in sorted(by_distance))
+    nearest = next(filter(None, pools), None)
+    if nearest is None:
+        return None
+    step, probe = map(median, zip(*nearest, strict=True))
     probes = steps / config.probe.every if config.probe.enabled else 0.0
     windows = config.train.val_windows * steps / config.train.val_every + config.train.test_windows
     forward = windows / config.data.batch / 3  # in steps, of which a forward pass is a third
@@ -144,29 +136,43 @@ def _off(mine: dict[str, Any], other: dict[str, Any]) -> float:
     return abs(log(_work(mine) / _work(other))) + (SAME_ARM if arm else OTHER_ARM)
 
 
-def _on(device: str, here: str, paces: list[Pace]) -> list[Pace]:
-    """Keep the paces on `device` (as in runtime.device), those of the processor `here` if there are any."""
+def _on(device: str, here: str, earlier: list[Run]) -> list[Run]:
+    """Keep the runs on `device` (as in runtime.device), those of the processor `here` if there are any."""
     kind = device.partition(":")[0]
     if kind == "auto":  # a GPU where there is one; to ask for it here would take torch
-        kind = "cuda" if any(pace.device == "cuda" and pace.cpu == here for pace in paces) else "cpu"
-    found = [pace for pace in paces if pace.device == kind]
-    return [pace for pace in found if pace.cpu == here] or found
+        kind = "cuda" if any(_machine(run) == ("cuda", here) for run in earlier) else "cpu"
+    found = [run for run in earlier if _machine(run)[0] == kind]
+    return [run for run in found if _machine(run)[1] == here] or found
 
 
-def _pace(run: Run) -> Pace | None:
+def _machine(run: Run) -> tuple[str, str]:
+    """Return the kind of device, cpu | mps | cuda, and the processor."""
+    made = run.manifest["fingerprint"]
+    device = made.get("device", "cpu")
+    return device if device in ("cpu", "mps") else "cuda", made.get("cpu", "")  # a GPU goes by its model
+
+
+def _tells(run: Run) -> bool:
+    """Say whether a run has steps whose time would be that of one process."""
+    made = run.manifest.get("fingerprint")
+    return bool(made) and "world_size" not in made and run.status.get("step", 0) > 0
+
+
+@once
+def _pace(run: Run) -> tuple[float, float] | None:
+    """Return seconds per update and per probe."""
     try:
-        medians = run.metrics.median()
+        medians = run.metrics[run.metrics.columns.intersection(["time/step", "time/probe"])].median()
     except UserError:
         return None  # a broken table: no reason to refuse a plan
-    step, probe = medians.get("time/step", float("nan")), medians.get("time/probe", 0.0)
-    if not step > 0:
-        return None
-    made = run.manifest.get("fingerprint", {})
-    if "world_size" in made:  # its step is a part of one process's
-        return None
-    device = made.get("device", "cpu")
-    device = device if device in ("cpu", "mps") else "cuda"  # which goes by its model's name
-    return Pace(run.config, device, str(made.get("cpu", "")), float(step), float(probe) if probe > 0 else 0.0)
+    step, probe = medians.get("time/step", nan), medians.get("time/probe", nan)
+    return (float(step), float(probe) if probe > 0 else 0.0) if step > 0 else None
+
+
+def _scaled(mine: dict[str, Any], run: Run) -> tuple[float, ...]:
+    """Scale the pace of a run, which has one, by the work of another config."""
+    scale = _work(mine) / _work(run.config)
+    return tuple(seconds * scale for seconds in _pace(run) or ())
 
 
 def _shape(config: dict[str, Any]) -> tuple[Any, ...]:

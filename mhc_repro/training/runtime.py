@@ -16,7 +16,7 @@ from mhc_repro.errors import UserError
 from mhc_repro.runs.manifest import device_name, fingerprint
 from mhc_repro.training import compiler
 
-CONCURRENT = "MHC_REPRO_CONCURRENT"  # set by experiments/train.py for the processes of a parallel launcher
+CONCURRENT = "MHC_REPRO_CONCURRENT"  # of runs side by side: how many there are
 
 
 def set_up(config: RuntimeConfig, recorded: dict[str, Any]) -> tuple[torch.device, dict[str, Any]]:

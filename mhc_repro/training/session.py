@@ -8,7 +8,7 @@ either marks the run as not exact.
 import math
 import time
 import traceback
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import torch
@@ -55,6 +55,9 @@ class Session:
         self.exact = self._goes_on_exactly(device)
         with memory.enough(config, device):
             self.trainer = Trainer(config, device)
+        self.compiles = (
+            self.fingerprint["compile"] and config.connection.kind == "streams"
+        )  # no other has kernels
         if self.fingerprint["compile"]:
             self.trainer.compile()
         if state:
@@ -68,14 +71,14 @@ class Session:
         """Train to the end, to a divergence or to a signal; return the status that was written."""
         run, trainer = self.run, self.trainer
         for table in self.tables.values():
-            table.truncate(trainer.done if self.recorded else -1)
+            table.truncate(trainer.done or -1)  # what was measured before the first step is measured again
         run.write_config(self.config)
         run.write_manifest(self._manifest())
         self._write_status("running", message="", log=printed_into())
         with self.reporter.showing(), stops.taken(stops.say):
             for warning in self.warnings:
                 self.reporter.say(f"warning: {warning}")
-            if self.config.connection.kind != "residual":
+            if self.config.connection.kind == "streams":
                 self.reporter.say(self._how_connections_run())
             if self.recorded:
                 self.reporter.say(f"resuming at step {trainer.done}")
@@ -83,8 +86,9 @@ class Session:
                 tracking = closing(Tracker(self.config, run, trainer.done, self.reporter.say))
                 with memory.enough(self.config, trainer.device), tracking as tracker:
                     status = self._train(tracker)
-                    together.tell(None)  # nothing is left to be written, and the others may go
-                    return status
+                with suppress(together.Lost):  # nothing is left to be written, and the others may go
+                    together.tell(None)
+                return status
             except (UserError, OSError, compiler.Failed):  # a full disk takes no status either
                 raise
             except together.Lost:
@@ -96,7 +100,7 @@ class Session:
                 return "failed"
 
     def _how_connections_run(self) -> str:
-        if self.fingerprint["compile"]:
+        if self.compiles:
             return "compiling the connections: half a minute the first time, then cached"
         why = runtime.why_uncompiled(self.config.runtime, self.trainer.device)
         if self.config.runtime.compile == "off":
@@ -106,7 +110,7 @@ class Session:
     def _train(self, tracker: Tracker) -> str:
         trainer, steps = self.trainer, self.config.train.steps
         # Kernels are made anew by a process alone: the others have taken half of the step already.
-        compiles_at = trainer.done if self.fingerprint["compile"] and world.size() == 1 else None
+        compiles_at = trainer.done if self.compiles and world.size() == 1 else None
         if trainer.done == 0:
             row = {"step": 0} | self._measure()
             self.tables["metrics"].append(row)
@@ -122,12 +126,13 @@ class Session:
             tracker.log(row)
             checked = {k: v for k, v in row.items() if k.startswith(("loss/", "grad/"))}
             broken = [f"{name} is {value}" for name, value in checked.items() if not math.isfinite(value)]
-            with together.noticing():
-                ends = together.end(over=bool(broken))
             if broken:
+                with suppress(together.Lost), together.noticing():  # a result, whoever is left to hear of it
+                    together.end(over=True)
                 where = self._broke_at()
-                self.run.write_status(broke=where)
-                return self._finish("diverged", f"{broken[0]} at step {trainer.done}; {where}")
+                return self._finish("diverged", f"{broken[0]} at step {trainer.done}; {where}", broke=where)
+            with together.noticing():
+                ends = together.end()
             self.reporter.step(trainer.done, row)
             if ends:
                 return self._interrupted(
@@ -194,11 +199,11 @@ class Session:
         self.checkpoints.save(self.trainer.done, self.trainer.state())
         self._write_status("running")
 
-    def _finish(self, status: str, message: str) -> str:
+    def _finish(self, status: str, message: str, broke: str | None = None) -> str:
         if status == "finished":  # a diverged run killed here must find the checkpoint before its last step
             self._save()
         self.run.finish_tables()
-        self._write_status(status, message=message, log=None)
+        self._write_status(status, message=message, log=None, broke=broke)
         self.reporter.say(f"{status} {message or f'after {self.trainer.done} steps'}")
         self.checkpoints.drop()
         return status

@@ -18,7 +18,8 @@ from tiny_runs import SCRIPT
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, with the cache beside it."""
+    """An empty working directory, with the cache beside it; no recorded run tells the time of a plan."""
+    monkeypatch.setattr(plan, "DEFAULT_ROOTS", ())
     monkeypatch.setenv("MHC_REPRO_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "cwd"
     folder.mkdir()

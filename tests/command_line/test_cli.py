@@ -209,9 +209,10 @@ def test_verify_hands_on_the_exit_code(monkeypatch):
         (["show", str(compose.CONF)], "conf the folder of a run?"),
         (["doctor", "--cache", "~nobody-here/x"], "~nobody-here/x"),
         (["show", "--root", str(ROOT), "nothing-like-it"], "nothing-like-it"),
-        (["compare", MHC], "B"),
+        (["compare", "--root", str(ROOT), MHC], "B"),
         (["plan", "connection=mch"], "connection=mhc"),
         (["plan", "seed=0,1"], "-m"),
+        (["plan", "--lines", "--cfg", "job"], "settings alone"),
     ],
 )
 def test_mistake_is_one_line(argv, said, capsys):

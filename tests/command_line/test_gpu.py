@@ -7,7 +7,7 @@ import threading
 import pytest
 
 import gpu
-from mhc_repro.command_line import cli
+from mhc_repro.command_line import cli, jobs
 from mhc_repro.runs import read_runs
 from tiny_runs import TINY
 from two_processes import wait_until
@@ -45,13 +45,21 @@ def test_a_lease_leaves_an_archive_of_what_finished(elsewhere, tmp_path, monkeyp
     assert (kept.study, kept.state) == ("quick_gpu", "finished")
 
 
+def test_a_lease_that_is_used_up_before_the_training_still_packs(elsewhere, tmp_path, capsys):
+    settings = [*TINY, "connection=baseline", "train.steps=100000", f"runtime.results={tmp_path / 'results'}"]
+    line = ["--device=cpu", "--studies=quick", "--steps=train", "--minutes=0.1", "--side=1"]
+    assert gpu.main([*line, *settings]) == jobs.FAILED
+    assert "nothing to pack" in capsys.readouterr().err
+
+
 def test_runs_are_made_seed_by_seed_and_a_mistake_costs_no_minute(elsewhere, capsys):
     made = gpu._configs(gpu._options(["--device=cpu", "connection=hc,baseline"]))
     order = [(config.seed, config.study, config.connection.name) for config in made]
     studies = ("stability_gpu", "stress_gpu")
     assert order == [(s, study, arm) for s in (0, 1) for study in studies for arm in ("baseline", "hc")]
-    assert gpu.main(["--device=cpu", "--studies=stres"]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    for mistake in ("--studies=stres", "--steps=chek", "--side=0"):
+        assert gpu.main(["--device=cpu", mistake]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_what_is_not_installed_is_left_out_and_said(monkeypatch, capsys):

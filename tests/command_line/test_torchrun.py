@@ -8,12 +8,17 @@ import pytest
 from mhc_repro.command_line import ranks
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.verdicts import verdict
-from mhc_repro.runs import Run, RunDirectory, read_runs
+from mhc_repro.runs import Run, RunDirectory, read_run, read_runs
 from mhc_repro.training import follower, runtime, stops, together
+from mhc_repro.training.checkpoint import checkpoint_folder
+from mhc_repro.training.loop import train
+from mhc_repro.training.trainer import Trainer
 from mhc_repro.validation import validate
+from stopping import OFTEN
 from tiny_runs import TINY
 from two_processes import assert_same, torchrun
 
+lost = Mock(side_effect=together.Lost)
 MORE = ("connection=mhc", "data.batch=4", "train.steps=24", "optim.lr=3e-3", "runtime.checkpoint_seconds=0")
 
 
@@ -76,6 +81,31 @@ def test_a_request_that_comes_while_they_agree_ends_all_a_step_later(as_one_of_t
         assert [together.end(), together.end()] == [False, True]
         assert stops.asked_by() == signal.SIGTERM
     stops.forget()
+
+
+@pytest.mark.parametrize(
+    ("ending", "optim"), [("diverged", {"lr": 1e30, "warmup": 0.0, "clip": 0.0}), ("finished", {})]
+)
+def test_a_run_that_has_ended_stays_so_though_the_others_die_as_they_hear_of_it(
+    config, monkeypatch, ending, optim
+):
+    made = config("hc", steps=20, train={"precision": "float32"}, optim=optim, runtime=OFTEN)
+    end, tell = together.end, together.tell
+    monkeypatch.setattr(together, "end", lambda over=False: lost() if over else end())
+    monkeypatch.setattr(together, "tell", lambda start: tell(start) if start else lost())
+    assert train(made) == RunDirectory.of(made).read_status()["status"] == ending
+    assert not checkpoint_folder(made, RunDirectory.of(made)).exists()
+
+
+def test_what_is_measured_before_a_first_step_that_fails_is_recorded_once(config, monkeypatch):
+    made = config("hc")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", lost)
+        assert train(made) == "lost"
+    assert train(made) == "finished"
+    run = read_run(RunDirectory.of(made).path)
+    assert run.metrics["step"].is_unique
+    assert not run.gains.duplicated(["step", "layer"]).any()
 
 
 @pytest.mark.parametrize(

@@ -100,10 +100,11 @@ def test_rows_are_written_together_and_none_is_lost(tmp_path):
     assert metrics["loss/train"].tolist()[1:] == [0, 1, 2, 3, 4]
 
 
-def test_goes_on_at_a_step_that_is_not_looked_at(watched):
-    run = watched(seeded(Stack), steps=5, every=4, start=6).run
-    assert run.metrics["step"].tolist() == [6, 7, 8, 9, 10, 11]
-    assert run.gains["step"].unique().tolist() == [8]
+@pytest.mark.parametrize(("steps", "looked_at"), [(5, [6, 8]), (1, [6])])
+def test_goes_on_at_a_step_that_was_not_due(watched, steps, looked_at):
+    run = watched(seeded(Stack), steps=steps, every=4, start=6).run
+    assert run.metrics["step"].tolist() == list(range(6, 7 + steps))
+    assert run.gains["step"].unique().tolist() == looked_at
 
 
 def test_goes_on_and_never_over_a_finished_run(watched, tmp_path):

@@ -45,11 +45,15 @@ def test_a_kept_graph_is_not_used_for_another_gradient(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no process is bound to cores here")
-def test_cores_are_those_that_may_be_used(monkeypatch):
+def test_cores_are_those_that_may_be_used(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5, 7, 8})
     assert cores() == runtime.default_threads() == 4
     monkeypatch.setenv(runtime.CONCURRENT, "2")
     assert runtime.default_threads() == 2
+    monkeypatch.setattr("mhc_repro.cores.QUOTA", tmp_path / "cpu.max")
+    for limit, count in {"max 100000": 4, "250000 100000": 3, "9900000 100000": 4}.items():
+        (tmp_path / "cpu.max").write_text(f"{limit}\n")
+        assert cores() == count
     monkeypatch.delattr(os, "sched_getaffinity")
     assert cores() == 64

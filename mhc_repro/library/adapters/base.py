@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mhc_repro.connections.base import Maps
 from mhc_repro.connections.wide import wide
 from mhc_repro.errors import UserError
+from mhc_repro.library import quiet
 
 
 @dataclass
@@ -103,7 +104,7 @@ class Adapter(ABC):
 
 def overhear(module: nn.Module, name: str, look: Callable[..., None], undo: ExitStack) -> None:
     """Call `look`, without gradients, with what each call of a method made and with what it was given."""
-    original, before = getattr(module, name), module.__dict__.get(name)
+    original = getattr(module, name)
 
     def method(*args: Any, **kwargs: Any) -> Any:
         made = original(*args, **kwargs)
@@ -111,11 +112,7 @@ def overhear(module: nn.Module, name: str, look: Callable[..., None], undo: Exit
             look(made, *args, **kwargs)
         return made
 
-    module.__dict__[name] = method
-    if before is None:
-        undo.callback(module.__dict__.pop, name, None)
-    else:
-        undo.callback(module.__dict__.__setitem__, name, before)
+    quiet.put(module, name, method, undo)
 
 
 def last_output(norm: nn.Module, undo: ExitStack) -> list[Tensor]:
