@@ -140,7 +140,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     # torch: a wrong command line should not wait for it
     from mhc_repro.bench import measure, monitor, processes, scaling
 
-    code = manifest.environment()
+    code = manifest.code()
     record = {
         "schema_version": records.SCHEMA_VERSION,
         "date": date.today().isoformat(),

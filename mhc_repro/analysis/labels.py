@@ -84,8 +84,3 @@ def code(made: Mapping[str, Any]) -> str:
     """Give the short hash of the commit that made a run or a record, and whether it is all there was."""
     short = str(made.get("commit") or "unknown")[:7]
     return f"{short} with uncommitted changes" if made.get("dirty") else short
-
-
-def alt_text(figure: str) -> str:
-    """Say what a figure is where it cannot be seen; its caption stands below it."""
-    return f"Figure: {figure.replace('-', ' ')}"

@@ -3,19 +3,9 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mhc_repro.analysis import figures, front, labels
+from mhc_repro.analysis import front, labels
 from mhc_repro.analysis.figures import scaling
-from mhc_repro.analysis.tables import (
-    agreement,
-    arms,
-    at_best,
-    claims,
-    differences,
-    overhead,
-    pairs,
-    published,
-    stability,
-)
+from mhc_repro.analysis.tables import agreement, arms, at_best, claims, overhead, pairs, published, stability
 from mhc_repro.bench.records import SCALING, newest
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.comparison import Comparison, Studies
@@ -47,21 +37,17 @@ def part(
         "published": lambda: published.part(studies),
     }
     of_study: dict[str, Callable[[list[Comparison]], str]] = {
-        "table": stability.part,
         "answers": stability.brief,
-        "differences": differences.part,
         "arms": lambda found: arms.part(found, root),
         "at-best": lambda found: at_best.part(found, root),
-        "figure": lambda found: figures.part(arguments.get("name", ""), found, folder),
     }
     if name in of_all and not arguments:
         return of_all[name]()
     study, title = (arguments.get(key, "") for key in ("study", "title"))
-    known = {"study", "title", *(["name"] if name == "figure" else [])}
-    if name not in of_study or not study or arguments.keys() - known:
+    if name not in of_study or not study or arguments.keys() - {"study", "title"}:
         raise UserError(
             f"<!-- report:{name} {' '.join(f'{key}={value}' for key, value in arguments.items())} -->: "
-            f"there are {', '.join(of_all)}, and, each with study= (and title=), {', '.join(of_study)} (and name=)"
+            f"there are {', '.join(of_all)}, and, each with study= (and title=), {', '.join(of_study)}"
         )
     if study not in studies:
         return "" if title else labels.no_run(study)

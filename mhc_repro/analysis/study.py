@@ -62,7 +62,7 @@ def _figures(comparisons: Sequence[Comparison]) -> Iterator[str]:
         yield f"Of the study's {len(comparisons)} settings these have figures of their own: {'; '.join(shown)}."
     captions: dict[str, list[str]] = {}
     for figure in figures.of_study(comparisons):
-        image = f"![{labels.alt_text(figure.name)}](../{figure.path})"
+        image = f"![Figure: {figure.name.replace('-', ' ')}](../{figure.path})"
         captions.setdefault(figure.caption, []).append(image)
     for caption, images in captions.items():
         yield from (*images, caption)

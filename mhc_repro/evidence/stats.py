@@ -23,7 +23,6 @@ class Interval:
 
     mean: float
     half: float
-    pairs: int
 
     def side(self, noise: float = 0.0) -> int:
         """Say on which side of zero the difference is, 1 or -1; 0 where the interval or the noise holds zero."""
@@ -48,9 +47,9 @@ def t_interval(values: Any) -> tuple[np.ndarray, np.ndarray]:
 def interval(gaps: Sequence[float]) -> Interval:
     """Return the interval of paired differences; none below three pairs or where one is not finite."""
     if len(gaps) < FEWEST or not all(map(isfinite, gaps)):
-        return Interval(nan, nan, len(gaps))
+        return Interval(nan, nan)
     mean, half = t_interval(gaps)
-    return Interval(float(mean), float(half), len(gaps))
+    return Interval(float(mean), float(half))
 
 
 def paired(arm: Mapping[int, Any], reference: Mapping[int, Any]) -> dict[int, Any]:

@@ -44,11 +44,14 @@ class Sweep:
         config = self.whole.runs[0].config
         return FREQUENCIES.get((str(config["data"]["name"]), int(config["train"]["test_windows"])), nan)
 
+    def runs(self, arm: str) -> dict[tuple[int, float], Run]:
+        """Return an arm's runs by seed and rate."""
+        return {(run.seed, rate(run, self.key)): run for run in self.whole.arms.get(arm, [])}
+
     def bits(self, arm: str, split: str = "test") -> dict[int, list[float]]:
         """Return bits at the end by seed, one a rate: infinite where a run diverged, NaN where there is none."""
-        runs = self.whole.arms.get(arm, [])
-        found = {(run.seed, rate(run, self.key)): _bits(run, split) for run in runs}
-        seeds = sorted({run.seed for run in runs})
+        found = {at: _bits(run, split) for at, run in self.runs(arm).items()}
+        seeds = sorted({seed for seed, _ in found})
         return {seed: [found.get((seed, each), nan) for each in self.grid] for seed in seeds}
 
     def sensitivity(self, arm: str) -> dict[int, float]:
@@ -58,13 +61,13 @@ class Sweep:
             for run in self.whole.arms.get(arm, [])
         }
         start = {seed: float(bits.iloc[0]) for seed, bits in before.items() if len(bits)}
-        return {seed: float(sensitivity(bits, start.get(seed, nan))) for seed, bits in self.bits(arm).items()}
+        return {seed: sensitivity(bits, start.get(seed, nan)) for seed, bits in self.bits(arm).items()}
 
     def at_best(self, arm: str) -> dict[int, Run]:
         """Return an arm's run at each seed's own best rate; none where a rate of the grid is missing."""
-        found = {seed: float(best(self.grid, bits)[0]) for seed, bits in self.bits(arm, "val").items()}
-        runs = {(run.seed, rate(run, self.key)): run for run in self.whole.arms.get(arm, [])}
-        return {seed: runs[seed, lowest] for seed, lowest in found.items() if not isnan(lowest)}
+        found, runs = self.bits(arm, "val"), self.runs(arm)
+        chosen_rates = {seed: best(self.grid, bits) for seed, bits in found.items()}
+        return {seed: runs[seed, lowest] for seed, lowest in chosen_rates.items() if not isnan(lowest)}
 
     def at_one_rate(self, arm: str) -> dict[int, Run]:
         """Return an arm's runs by seed at the rate that is best in the mean, of the rates with the most seeds."""

@@ -115,20 +115,13 @@ class Record:
         own = {id(p): p.numel() for each in found for p in each.adapter.parameters(each.module)}
         total, connection = sum(p.numel() for p in model.parameters()), sum(own.values())
         device = next(model.parameters()).device
-        fingerprint = manifest.fingerprint(
-            manifest.device_name(device),
-            torch.get_num_threads(),
-            is_compiled(outer),
-            torch.__version__,
-            torch.backends.cpu.get_cpu_capability(),
-        )
+        fingerprint = manifest.fingerprint(device, torch.get_num_threads(), is_compiled(outer))
         session = manifest.session(self.start)
         recorded = self.run.read_manifest() if self.start else None
         if recorded is not None:
             for code, holds in recorded.get("nature", {}).items():
                 self.knows(code, holds)
             made = manifest.goes_on(recorded, session)
-            made.pop("tables", None)  # which are open again
             exact = made["exact"] and recorded["fingerprint"] == fingerprint
             return made | {"nature": self.nature, "fingerprint": fingerprint, "exact": exact}
         return manifest.begun(

@@ -22,19 +22,21 @@ CODE = ("--", "mhc_repro", "conf", "experiments/train.py")
 CODE_FIELDS = ("commit", "dirty", "diff_sha256")
 
 
-def fingerprint(device: str, threads: int, compile: bool, torch_version: str, vectors: str) -> dict[str, Any]:
-    """Return what must agree for a resumed run to repeat an uninterrupted one bit for bit.
+def fingerprint(device: Any, threads: int, compile: bool) -> dict[str, Any]:
+    """Return what must agree for a resumed run to repeat one on a torch.device bit for bit.
 
     `vectors` are the CPU's widest instructions that torch uses: virtual machines of one name differ in them.
     """
+    import torch  # whoever has such a device has it loaded
+
     return {
-        "device": device,
+        "device": device_name(device),
         "threads": threads,
         "compile": compile,
-        "torch": torch_version,
+        "torch": torch.__version__,
         "cpu": cpu_model(),
         "machine": platform.machine(),
-        "vectors": vectors,
+        "vectors": torch.backends.cpu.get_cpu_capability(),
     }
 
 
@@ -56,17 +58,12 @@ def begun(run_id: str, session: dict[str, Any], **known: Any) -> dict[str, Any]:
 
 def session(from_step: int) -> dict[str, Any]:
     """Return what a manifest says of one process that trains: since when, by which code, and from which step."""
-    here, started = environment(), datetime.now(UTC).isoformat(timespec="seconds")
-    return {"started": started, **{key: here[key] for key in CODE_FIELDS}, "from_step": from_step}
+    here, started = code(), datetime.now(UTC).isoformat(timespec="seconds")
+    return {"started": started, **here, "from_step": from_step}
 
 
-def environment() -> dict[str, Any]:
-    """Return commit, dirty, diff_sha256 (null when clean) and versions; `unknown`, null and null without git."""
-    return {**code(ROOT), "versions": versions()}
-
-
-def code(root: Path) -> dict[str, Any]:
-    """Return commit, dirty and diff_sha256 of the checkout at `root`."""
+def code(root: Path = ROOT) -> dict[str, Any]:
+    """Return commit, dirty, diff_sha256 (null when clean) of a checkout; `unknown`, null and null without git."""
     try:
         # An installed package may lie inside a repository that is not its own: that commit would say nothing.
         _git(root, "ls-files", "--error-unmatch", "mhc_repro/__init__.py")
@@ -100,7 +97,8 @@ def goes_on(recorded: dict[str, Any], session: dict[str, Any], root: Path = ROOT
     last = first | recorded["sessions"][-1]  # sessions did not always say more than their commit
     doubt = session["dirty"] is not False and not first["dirty"]
     marks = {key: session[key] for key in ("dirty", "diff_sha256")} if doubt else {}
-    return recorded | {
+    made = {key: value for key, value in recorded.items() if key != "tables"}  # which are open again
+    return made | {
         **marks,
         "sessions": [*recorded["sessions"], session],
         "exact": recorded.get("exact", True) and same_code(root, last, session),

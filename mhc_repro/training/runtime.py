@@ -13,7 +13,7 @@ from mhc_repro.cache import cache_directory
 from mhc_repro.config import RuntimeConfig
 from mhc_repro.cores import cores
 from mhc_repro.errors import UserError
-from mhc_repro.runs.manifest import device_name, fingerprint
+from mhc_repro.runs.manifest import fingerprint
 from mhc_repro.training import compiler
 
 CONCURRENT = "MHC_REPRO_CONCURRENT"  # of runs side by side: how many there are
@@ -33,8 +33,7 @@ def set_up(config: RuntimeConfig, recorded: dict[str, Any]) -> tuple[torch.devic
     # Else every new tensor is first filled with NaN.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     keep_freed_memory()
-    compiled, vectors = compiles(config, device), torch.backends.cpu.get_cpu_capability()
-    made = fingerprint(device_name(device), threads, compiled, torch.__version__, vectors)
+    made = fingerprint(device, threads, compiles(config, device))
     # Parts are summed in another order than a whole; runs from before there were parts name none.
     parts = {"accumulate": config.accumulate, "world_size": world.size()}
     return device, made | {name: count for name, count in parts.items() if count > 1}

@@ -230,7 +230,6 @@ class Session:
         session = manifest.session(self.trainer.done)
         if self.recorded:
             made = manifest.goes_on(self.recorded, session)
-            made.pop("tables", None)  # of a run that was killed as it ended
             if self.recorded.get("exact", True) and not made["exact"]:
                 self.warnings.append("other code than in the session before: the run is marked as not exact")
             return made | known | {"exact": made["exact"] and self.exact}

@@ -24,10 +24,9 @@ HERE = Path(__file__).parent
 SCRIPT = HERE.parents[1] / "experiments" / "report.py"
 README = """# Us
 
-<!-- report:table study=quick -->
+<!-- report:answers study=quick -->
 stale
 <!-- /report -->
-<!-- report:figure study=quick name=training --><!-- /report -->
 
 mHC's gain is <!-- n:composite mhc in quick -->7<!-- /n -->; others saw <!-- q:a paper -->1.6<!-- /q -->.
 """
@@ -74,7 +73,6 @@ def test_everything_is_written(made):
     }
     text = (made.parent / "README.md").read_text(encoding="utf-8")
     assert "stale" not in text
-    assert "](results/figures/quick-training.svg)" in text
     (gain,) = (values(run)["composite"] for run in read_runs(made, "quick") if run.connection == "mhc")
     assert f"gain is <!-- n:composite mhc in quick -->{gain:.3f}<!-- /n -->; others saw" in text
     assert "1.6<!-- /q -->" in text
@@ -124,16 +122,15 @@ def test_what_is_not_there_is_said_and_no_number_stays(fake, tmp_path):
     said = [part(name) for name in ("settings", "claims", "claims-in-short", "pairs", "bench")]
     assert said == [pairs.EMPTY, claims.EMPTY, claims.EMPTY, pairs.EMPTY, overhead.EMPTY]
     assert part("published").startswith(published.EMPTY)
-    assert part("table", study="stress") == labels.no_run("stress")
-    assert part("table", study="stress", title="Stress") == ""  # a section without runs is not there
-    zoo = part("table", study="zoo")
-    assert part("table", study="zoo", title="The zoo") == f"## The zoo\n\n{zoo}"
-    assert part("figure", study="zoo", name="gain-by-depth") == "*Study `zoo`: no figure 'gain-by-depth'.*"
+    assert part("answers", study="stress") == labels.no_run("stress")
+    assert part("answers", study="stress", title="Stress") == ""  # a section without runs is not there
+    zoo = part("answers", study="zoo")
+    assert part("answers", study="zoo", title="The zoo") == f"## The zoo\n\n{zoo}"
     for name, arguments in (
         ("nothing", {}),
-        ("table", {}),
+        ("answers", {}),
         ("pairs", {"study": "zoo"}),
-        ("table", {"s": "zoo"}),
+        ("answers", {"s": "zoo"}),
     ):
         with pytest.raises(UserError, match="there are settings, picture, claims"):
             part(name, **arguments)

@@ -1,11 +1,11 @@
 """What is recorded about the code is true, and silent about what cannot matter."""
 
 import os
-import platform
 import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from mhc_repro.runs import manifest
 
@@ -117,15 +117,8 @@ def test_uncommitted_changes_mark_a_run_for_good(repository):
     assert (begun["exact"], begun["dirty"]) == (True, True)
 
 
-def test_environment_has_the_versions():
-    found = manifest.environment()
-    assert set(found) == {"commit", "dirty", "diff_sha256", "versions"}
-    assert found["versions"]["python"] == platform.python_version()
-    assert {"torch", "numpy", "hydra-core", "pyarrow"} <= set(found["versions"])
-
-
 def test_differences_name_what_changed_and_only_that():
-    old = manifest.fingerprint("cpu", 2, False, "2.13.0", "AVX2")
+    old = manifest.fingerprint(torch.device("cpu"), 2, False)
     assert set(old) == {"device", "threads", "compile", "torch", "cpu", "machine", "vectors"}
     assert old["cpu"]
     assert manifest.differences(old, dict(old)) == []

@@ -33,8 +33,8 @@ def checkpoints_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Checkpoints, "drop", lambda checkpoints: None)  # the last ones are compared
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # nobody pulls the plug here
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)  # what is recorded counts here
-    environment = run_manifest.environment()
-    monkeypatch.setattr(run_manifest, "environment", lambda: environment)
+    code = run_manifest.code()
+    monkeypatch.setattr(run_manifest, "code", lambda: code)
 
 
 def elsewhere(config: Config, folder: Path) -> Config:

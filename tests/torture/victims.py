@@ -45,8 +45,8 @@ RUNS = {
 
 def prepare() -> None:
     """Make once, in the process that all others are forked from, what each would make anew."""
-    environment = manifest.environment()
-    manifest.environment = lambda: environment
+    code = manifest.code()
+    manifest.code = lambda: code
     data.synthetic = cache(data.synthetic)
     checkpoint.OVERHEAD = math.inf
     trainer.time = SimpleNamespace(perf_counter=lambda: 0.0)

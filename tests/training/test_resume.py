@@ -166,15 +166,15 @@ def test_threads_that_are_not_given_are_the_recorded_ones(config):
 )
 def test_a_run_that_goes_on_under_other_code_says_so(config, monkeypatch, change, exact, dirty):
     first = config("hc", steps=4)
-    environment = manifest.environment() | {"commit": "c0ffee", "dirty": False, "diff_sha256": None}
-    monkeypatch.setattr(manifest, "environment", lambda: environment)
+    code = manifest.code() | {"commit": "c0ffee", "dirty": False, "diff_sha256": None}
+    monkeypatch.setattr(manifest, "code", lambda: code)
     interrupt(first, 2)
     run = RunDirectory.of(first)
     before = run.read_manifest()
     for key in ("dirty", "diff_sha256"):
         del before["sessions"][0][key]  # as they were recorded once
     run.write_manifest(before)
-    monkeypatch.setattr(manifest, "environment", lambda: environment | change)
+    monkeypatch.setattr(manifest, "code", lambda: code | change)
     assert train(first) == "finished"
     after = run.read_manifest()
     assert (after["commit"], after["exact"], after["dirty"]) == ("c0ffee", exact, dirty)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 from matplotlib.figure import Figure as Drawing
 
 from mhc_repro import arm_files
-from mhc_repro.analysis import labels
 from mhc_repro.analysis.figures import depth, details, heard, mappings, moved, rates, training
 from mhc_repro.evidence.arms import BASELINE
 from mhc_repro.evidence.chosen import main_arms
@@ -89,12 +88,3 @@ def families(comparison: Comparison) -> list[Comparison]:
         )
         for name, members in found.items()
     ]
-
-
-def part(name: str, comparisons: Sequence[Comparison], folder: str) -> str:
-    """Write a page's part of a figure, a line when a study has none; `folder` leads to the results root."""
-    found = [each for each in of_study(comparisons) if each.name == name]
-    if not found:
-        return f"*Study `{comparisons[0].study}`: no figure {name!r}.*"
-    images = [f"![{labels.alt_text(name)}]({folder}{each.path})" for each in found]
-    return "\n\n".join([*images, f"{found[0].caption} {labels.provenance(comparisons)}"])

@@ -10,7 +10,7 @@ from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.chosen import main_arms
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.ledger import LEDGER, values
-from mhc_repro.evidence.sweeps import MAPS_LR, SWEPT, Sweep, rate
+from mhc_repro.evidence.sweeps import MAPS_LR, SWEPT, Sweep
 
 NAME = "moved"
 CAPTION = (
@@ -27,26 +27,23 @@ NOISE = LEDGER["bpc"].noise
 def moved(comparison: Comparison) -> Figure:
     """Draw the runs of a sweep over the rate of the maps: bits lost against the distance of H_res from I."""
     first, *_ = main_arms(comparison.study)
-    beside = {
-        (run.seed, rate(run, MAPS_LR)): values(run)["bpc"]
-        for run in comparison.arms.get(first, [])
-        if run.state == "finished"
-    }
+    sweep = Sweep(MAPS_LR, comparison)
+    beside = {at: values(run)["bpc"] for at, run in sweep.runs(first).items() if run.state == "finished"}
     figure, axes = drawing.canvas(
         comparison, "Bits by the distance H_res went", 1, 1, height=3.2, of_seeds="marks: runs"
     )
     ax = axes[0, 0]
     drawing.reference(ax, 0.0, first)
-    rates = Sweep(MAPS_LR, comparison).grid
-    for arm, runs in comparison.arms.items():
+    for arm in comparison.arms:
         own = style(arm)
-        for run in runs:
-            place, found = (run.seed, rate(run, MAPS_LR)), values(run)
-            if run.state == "finished" and place in beside and found["from_identity_end"] > 0:
-                size = np.interp(np.log(place[1]), np.log(rates), np.linspace(*SIZES, len(rates)))
+        for at, run in sweep.runs(arm).items():
+            found = values(run)
+            if run.state == "finished" and at in beside and found["from_identity_end"] > 0:
+                sizes = np.linspace(*SIZES, len(sweep.grid))
+                size = np.interp(np.log(at[1]), np.log(sweep.grid), sizes)
                 ax.plot(
                     found["from_identity_end"],
-                    found["bpc"] - beside[place],
+                    found["bpc"] - beside[at],
                     **own.line(linestyle="", marker=own.marker, markersize=size, alpha=0.75, gid="run"),
                     markeredgecolor="white",
                     label=drawing.named(arm),
@@ -61,7 +58,7 @@ def moved(comparison: Comparison) -> Figure:
         Line2D(
             [], [], color="0.4", linestyle="", marker="o", markersize=size, label=f"{SWEPT[MAPS_LR]}: {at:g}"
         )
-        for size, at in zip(SIZES, (rates[0], rates[-1]), strict=True)
+        for size, at in zip(SIZES, (sweep.grid[0], sweep.grid[-1]), strict=True)
     ]
     drawing.finish(
         figure, comparison, xlabel="‖H_res − I‖ (Frobenius), median over sub-layers, at the end", notes=notes

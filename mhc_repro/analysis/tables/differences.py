@@ -10,7 +10,6 @@ from math import isnan
 
 import pandas as pd
 
-from mhc_repro.analysis import labels
 from mhc_repro.analysis.tables import cells
 from mhc_repro.evidence import stats
 from mhc_repro.evidence.arms import BASELINE, style
@@ -32,15 +31,6 @@ CAPTION = (
     "direction, as median (smallest to largest) of the seeds. Gradient spikes: of the body, a run, minus the "
     "baseline's in the same seeds."
 )
-
-
-def part(comparisons: Sequence[Comparison]) -> str:
-    """Write a page's part: the table, its caption and where it comes from; a line while seeds are too few."""
-    frame = table(comparisons)
-    if frame.empty:
-        study = comparisons[0].study
-        return f"*Study `{study}`: no two arms have ended with {stats.FEWEST} seeds in common.*"
-    return f"{cells.markdown(frame)}\n\n{CAPTION} {labels.provenance(comparisons)}"
 
 
 def table(comparisons: Sequence[Comparison]) -> pd.DataFrame:

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from math import isnan, nan
 
-import numpy as np
 import pandas as pd
 
 from mhc_repro.analysis.tables import cells
@@ -62,12 +61,16 @@ def _rows(sweep: Sweep) -> Iterator[dict[str, str]]:
     }
     for arm, of in found.items():
         losses = list(of.values())
+        own = [min(each) for each in losses]
         judged = {
             "bits − baseline": _gap(bits, arm),
             "sensitivity": cells.cell(list(minds[arm].values()), 3),
             "sensitivity − baseline": _gap(minds, arm),
             "largest stable": _stable(rates, losses, [sweep.broken] * len(of)),
-            **{f"stays within {more:g}": _stable(rates, losses, np.min(losses, 1) + more) for more in WITHIN},
+            **{
+                f"stays within {more:g}": _stable(rates, losses, [each + more for each in own])
+                for more in WITHIN
+            },
         }
         yield {
             "setting": sweep.whole.setting,
@@ -87,7 +90,7 @@ def _rows(sweep: Sweep) -> Iterator[dict[str, str]]:
 
 
 def _stable(rates: Sequence[float], losses: Sequence[list[float]], broken: Iterable[float]) -> str:
-    found = [float(largest_stable(rates, each, at)) for each, at in zip(losses, broken, strict=True)]
+    found = [largest_stable(rates, each, at) for each, at in zip(losses, broken, strict=True)]
     return _counted(found, end=rates[-1])
 
 

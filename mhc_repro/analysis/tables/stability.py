@@ -98,11 +98,6 @@ def tables(comparisons: Sequence[Comparison]) -> list[Table]:
     return [each for each in every if not each.frame.empty]
 
 
-def part(comparisons: Sequence[Comparison]) -> str:
-    """Write a page's part: the tables of a study with their captions, where they come from."""
-    return "\n\n".join([*pieces(comparisons), labels.provenance(comparisons)])
-
-
 def pieces(comparisons: Sequence[Comparison]) -> Iterator[str]:
     """Write the tables of a study, each between its title and its caption."""
     for each in tables(comparisons):

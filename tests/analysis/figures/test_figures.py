@@ -37,18 +37,6 @@ def test_figures_of_many_arms_are_by_family_and_none_is_lost(fake):
     assert figures.families(few) == [few]
 
 
-def test_a_part_shows_every_picture_of_its_name_under_one_caption(fake):
-    found = comparisons([fake(optim__lr=lr) for lr in (0.1, 0.2)])
-    *images, caption = figures.part("loss-gap", found, "here/").split("\n\n")
-    assert images == [
-        f"![Figure: loss gap](here/figures/made-up-lr-{lr}-loss-gap.svg)" for lr in ("0.1", "0.2")
-    ]
-    assert caption.startswith("Loss minus the baseline's")
-    assert caption.endswith("2 runs, commit abcdef0. Regenerate: `make report`.*")
-    said = figures.part("gain-by-depth", found, "here/")
-    assert said == "*Study `made-up`: no figure 'gain-by-depth'.*"
-
-
 def test_without_a_baseline_there_is_no_gap_to_it(fake):
     names = [each.name for each in figures.of_study(comparisons([fake("hc"), fake("mhc")]))]
     assert names == [name for name in ALL if name != figures.GAP]

@@ -74,7 +74,7 @@ def test_where_nobody_knows_them_the_tables_are_as_they_were(study_of, monkeypat
         assert not known, name
     titles = [stability.STABILITY_TITLE, differences.TITLE, stability.PUBLISHED_TITLE]
     assert [each.title for each in stability.tables(comparisons(runs))] == titles
-    assert cells.KERNEL not in stability.part(comparisons(runs))
+    assert not any(cells.KERNEL in each for each in stability.pieces(comparisons(runs)))
 
 
 def test_what_is_heard_of_the_depth_has_a_table_of_its_own(fake):

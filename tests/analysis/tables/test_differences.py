@@ -110,7 +110,6 @@ def test_two_seeds_make_no_table(seeded):
     for runs in (two, apart):
         assert table(runs).empty
         assert len(stability.tables(comparisons(runs))) == 2
-        assert "no two arms have ended with 3 seeds in common" in differences.part(comparisons(runs))
 
 
 def test_settings_have_rows_of_their_own_and_studies_their_own_arms(seeded):
@@ -128,6 +127,4 @@ def test_it_is_among_the_tables_of_a_study_with_seeds_enough(seeded):
     (study,) = by_study([*seeded("baseline", 0, 0, 0), *seeded("hc", *GAPS)]).values()
     _, paired, _ = stability.tables(study)
     assert (paired.title, paired.frame.loc[0, "− baseline"]) == ("Paired by seed", WRITTEN)
-    for text in (stability.part(study), differences.part(study)):
-        assert f"| HC    |       3 | {WRITTEN} |" in text
-        assert differences.CAPTION in text
+    assert differences.CAPTION in list(stability.pieces(study))
