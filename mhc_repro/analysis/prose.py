@@ -25,7 +25,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
-from math import isnan, nan
+from math import isnan
 from pathlib import Path
 from statistics import fmean
 
@@ -72,16 +72,17 @@ def number(expression: str, studies: Studies, front: Sequence[Comparison], root:
         )
     _check(expression, studies, asked["where"] or "", arms={asked["arm"], asked["other"] or asked["arm"]})
     quantity = LEDGER.get(asked["quantity"])
-    noise = nan if quantity is None or asked["sign"] == "/" else quantity.noise
-    if form in COUNTS and isnan(noise):
+    if form in COUNTS and (quantity is None or asked["sign"] == "/" or isnan(quantity.noise)):
         raise UserError(f"<!-- n:{expression} -->: settings are counted of differences whose noise is known")
-    found = [_paired(of_setting, asked) for of_setting in _settings(studies, front, asked)]
-    found = [of_setting for of_setting in found if of_setting]
+    settings = _settings(studies, front, asked)
+    found = [(layers, gaps) for layers, read in settings if (gaps := _paired(read, asked))]
     if not found:
         return cells.DASH
     if form == "mean" and len(found) > 1:
         raise UserError(f"<!-- n:{expression} -->: a mean over {len(found)} settings; name one")
-    return _count(found, noise, form) if form in COUNTS else _text([*chain(*found)], quantity, asked, form)
+    if quantity is not None and form in COUNTS:
+        return _count([(quantity.noise_of(layers), gaps) for layers, gaps in found], form)
+    return _text([gap for _, gaps in found for gap in gaps], quantity, asked, form)
 
 
 def _check(expression: str, studies: Studies, where: str, arms: set[str]) -> None:
@@ -104,8 +105,10 @@ def _check(expression: str, studies: Studies, where: str, arms: set[str]) -> Non
             raise UserError(f"<!-- n:{expression} -->: {place} is no setting; there are {there}")
 
 
-def _settings(studies: Studies, front: Sequence[Comparison], asked: re.Match[str]) -> list[BySeed]:
-    """Give what reads an arm's numbers by seed, for each setting that is asked for."""
+def _settings(
+    studies: Studies, front: Sequence[Comparison], asked: re.Match[str]
+) -> list[tuple[int, BySeed]]:
+    """Give sub-layers, and what reads an arm's numbers by seed, for each setting that is asked for."""
     where, name = asked["where"] or "", asked["quantity"]
     at = AT.get(asked["at"] or "")
     whole = [
@@ -115,7 +118,7 @@ def _settings(studies: Studies, front: Sequence[Comparison], asked: re.Match[str
         if _is_in(sweep.whole, where)
     ]
     if name == SENSITIVITY:
-        return [each.sensitivity for each in whole]
+        return [(each.whole.kind.layers, each.sensitivity) for each in whole]
 
     def read(run: Run) -> float:
         return rate(run, LR) if name == RATE else values(run)[name]
@@ -124,9 +127,9 @@ def _settings(studies: Studies, front: Sequence[Comparison], asked: re.Match[str
         return lambda arm: {seed: read(run) for seed, run in runs(arm).items()}
 
     if at:
-        return [reader(partial(at, each)) for each in whole]
+        return [(each.whole.kind.layers, reader(partial(at, each))) for each in whole]
     every = [each for each in chain(*studies.values()) if _is_in(each, where)] if where else front
-    return [reader(each.ended) for each in every]
+    return [(each.kind.layers, reader(each.ended)) for each in every]
 
 
 def _is_in(setting: Comparison, where: str) -> bool:
@@ -144,14 +147,13 @@ def _paired(of_setting: BySeed, asked: re.Match[str]) -> list[float]:
     return [found[seed] for seed in sorted(found) if not isnan(found[seed])]
 
 
-def _count(found: Sequence[Sequence[float]], noise: float, form: str) -> str:
+def _count(found: Sequence[tuple[float, Sequence[float]]], form: str) -> str:
+    """Count settings, each its noise and its differences."""
     if form == "settings decided":
-        return str(sum(stats.interval(of_setting).side(noise) != 0 for of_setting in found))
-    means = [fmean(of_setting) for of_setting in found]
-    beyond = {
-        word: sum(sign * mean > noise for mean in means) for word, sign in (("above", 1), ("below", -1))
-    }
-    return str(beyond.get(form.rpartition(" ")[2], len(means)))
+        return str(sum(stats.interval(gaps).side(noise) != 0 for noise, gaps in found))
+    signs = {"above": 1, "below": -1}
+    sign = signs.get(form.rpartition(" ")[2])
+    return str(len(found) if sign is None else sum(sign * fmean(gaps) > noise for noise, gaps in found))
 
 
 def _text(numbers: Sequence[float], quantity: Quantity | None, asked: re.Match[str], form: str) -> str:

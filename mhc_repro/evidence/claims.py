@@ -106,13 +106,13 @@ def ask(claim: Claim, settings: Sequence[Comparison]) -> list[Asked]:
     return sorted((each for each in found if each.pairs), key=lambda each: each.kind, reverse=True)
 
 
-def agreement(claim: Claim, found: Sequence[Pair]) -> int:
+def agreement(claim: Claim, found: Sequence[Pair], layers: int) -> int:
     """Say whether the pairs of one setting are for a claim: 1, or -1 against it, 0 where they leave it open.
 
     From three pairs on their interval decides. Where runs diverged there is none, and it takes that all of one arm
     did and none of the other: of six runs that diverge by the toss of a coin, 3 % come out so. A number is said of
     every run: one on its other side is against, and three are for it if none is. What is reached
-    is so by all runs, and is not by none.
+    is so by all runs, and is not by none. The number of `layers` says how much a run repeated differs.
     """
     quantity = LEDGER[claim.quantity]
     gaps = [gap for gap in (quantity.gap(pair.ours, pair.other) for pair in found) if not isnan(gap)]
@@ -127,9 +127,10 @@ def agreement(claim: Claim, found: Sequence[Pair]) -> int:
     if not all(map(isfinite, gaps)):
         return _side(claim, gaps[0]) if len(set(gaps)) == 1 else 0
     between = stats.interval(gaps)
-    if claim.side == "at_most" and between.mean + between.half <= quantity.margin:
+    margin = quantity.margin(layers)
+    if claim.side == "at_most" and between.mean + between.half <= margin:
         return 1
-    way = between.side(quantity.margin)
+    way = between.side(margin)
     return _side(claim, way) if way else 0
 
 

@@ -22,7 +22,7 @@ SURGES = Claim("HC's loss surges", "a paper", "loss_spikes", "hc", above="mhc")
 
 
 def agreement(claim: Claim, *pairs: tuple[float, float]) -> int:
-    return claims.agreement(claim, [Pair(*pair) for pair in pairs])
+    return claims.agreement(claim, [Pair(*pair) for pair in pairs], layers=8)
 
 
 @pytest.mark.parametrize(

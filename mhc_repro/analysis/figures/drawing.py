@@ -18,6 +18,7 @@ from mhc_repro.evidence import stats
 from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.curves import Curves, envelope, mean, smooth, thin
+from mhc_repro.evidence.ledger import LEDGER
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import Run
 
@@ -60,6 +61,12 @@ def named(arm: str) -> str:
 def reference(ax: Axes, value: float, arm: str = BASELINE) -> None:
     """Draw where an arm is by definition."""
     ax.axhline(value, **style(arm).line(linewidth=0.9, zorder=1, label=named(arm)))
+
+
+def noise(ax: Axes, comparison: Comparison) -> None:
+    """Shade differences of held-out bits that are no larger than those of a run repeated."""
+    band = LEDGER["bpc"].noise_of(comparison.kind.layers)
+    ax.axhspan(-band, band, color="0.92", zorder=0)
 
 
 def legend_columns(labels: Sequence[str]) -> int:

@@ -20,7 +20,6 @@ CAPTION = (
     "reports. (b) mHC minus HC, paired by seed, a row a setting (sub-layers × dim, peak learning rate); grey: as "
     "far as a run repeated differs."
 )
-NOISE = LEDGER["bpc"].noise
 
 
 Settings = Sequence[tuple[str, Comparison]]  # with their labels
@@ -88,11 +87,12 @@ def _pairs(ax: Axes, settings: Settings, ours: str, other: str) -> None:
         gaps = [gap for gap in stats.paired(*bits).values() if not isnan(gap)]
         finite = [gap for gap in gaps if isfinite(gap)]
         ax.plot(finite, [row] * len(finite), "o", **look, markeredgecolor="white")
-        worse = sum(gap > NOISE for gap in gaps)
+        noise = LEDGER["bpc"].noise_of(setting.kind.layers)
+        ax.fill_betweenx([row - 0.5, row + 0.5], -noise, noise, color="0.92", linewidth=0, zorder=0)
+        worse = sum(gap > noise for gap in gaps)
         ax.text(1.03, row, f"{worse} of {len(gaps)}", **beside)
     ax.text(1.03, -0.75, "worse", **beside, color="0.35")
     ax.axvline(0, color="black", linewidth=0.9)
-    ax.axvspan(-NOISE, NOISE, color="0.92", zorder=0)
     ax.set_yticks(range(len(settings)), [label for label, _ in settings])
     ax.set_ylim(len(settings) - 0.5, -1.1)
     ax.set_xlabel(f"bits per character (right: {style(ours).label} worse)")

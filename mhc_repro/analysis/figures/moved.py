@@ -9,7 +9,7 @@ from mhc_repro.analysis.figures import drawing, scales
 from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.chosen import main_arms
 from mhc_repro.evidence.comparison import Comparison
-from mhc_repro.evidence.ledger import LEDGER, values
+from mhc_repro.evidence.ledger import values
 from mhc_repro.evidence.sweeps import MAPS_LR, SWEPT, Sweep
 
 NAME = "moved"
@@ -20,7 +20,6 @@ CAPTION = (
     "diverged, and arms whose H_res stays I."
 )
 SIZES = 3.0, 8.0  # points, of the marks at the lowest and at the highest rate
-NOISE = LEDGER["bpc"].noise
 
 
 @theme.styled
@@ -48,7 +47,7 @@ def moved(comparison: Comparison) -> Figure:
                     markeredgecolor="white",
                     label=drawing.named(arm),
                 )
-    ax.axhspan(-NOISE, NOISE, color="0.92", zorder=0)
+    drawing.noise(ax, comparison)
     scales.fit_signed(ax)
     ax.set_xscale("log")
     ax.set(

@@ -16,14 +16,12 @@ from mhc_repro.analysis.figures import drawing, scales
 from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.chosen import main_arms
 from mhc_repro.evidence.comparison import Comparison
-from mhc_repro.evidence.ledger import LEDGER
 from mhc_repro.evidence.sweeps import LR, MAPS_LR, SWEPT, Sweep
 
 NAMES = {LR: "rates", MAPS_LR: "map-rates"}
 # Of a step of the grid: from one arm to the next, and at most from the first to the last
 BESIDE, SPREAD = 0.07, 0.4
 HEIGHT = 2.6  # inches, of a panel
-NOISE = LEDGER["bpc"].noise
 
 
 def caption(key: str) -> str:
@@ -55,7 +53,7 @@ def rates(comparison: Comparison, key: str) -> Figure:
     for ax in axes[1:, 0]:
         drawing.reference(ax, 0.0, first)
         _panel(ax, gaps, sweep.grid)
-        ax.axhspan(-NOISE, NOISE, color="0.92", zorder=0)
+        drawing.noise(ax, comparison)
         scales.fit_signed(ax)
         ax.set(title=f"The same − {style(first).label}'s, paired by seed; below 0: better", ylabel="bits")
     drawing.finish(figure, comparison, xlabel=SWEPT[key], notes=notes)

@@ -13,7 +13,7 @@ from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.chosen import chosen
 from mhc_repro.evidence.claims import OPEN, Asked, Claim, agreement, ask, load, verdict
 from mhc_repro.evidence.comparison import Studies, joined
-from mhc_repro.evidence.ledger import LEDGER
+from mhc_repro.evidence.ledger import DEEP, LEDGER
 
 EMPTY = "No study has finished runs that a claim can be asked of: `make quick` makes the first."
 CAPTION = (
@@ -64,8 +64,12 @@ def brief(studies: Studies) -> str:
 def caption() -> str:
     """Explain the table."""
     asked = [LEDGER[name] for name in dict.fromkeys(claim.quantity for claim in load() if claim.quantity)]
-    ratios = [f"{100 * each.noise:g} % of the {each.label}" for each in asked if each.ratio]
-    noise = ", ".join([f"{LEDGER['bpc'].noise:g} bits", *ratios])
+
+    def within(layers: int) -> str:
+        ratios = [f"{100 * each.noise_of(layers):g} % of the {each.label}" for each in asked if each.ratio]
+        return ", ".join([f"{LEDGER['bpc'].noise_of(layers):g} bits", *ratios])
+
+    noise = f"{within(0)} (from {DEEP} sub-layers on {within(DEEP)})"
     return CAPTION.format(noise=noise, fewest=stats.FEWEST)
 
 
@@ -89,7 +93,7 @@ def table(claims: list[Claim], studies: Studies) -> pd.DataFrame:
 
 
 def _row(claim: Claim, found: list[Asked]) -> dict[str, str]:
-    ways = [(each, agreement(claim, each.pairs)) for each in found]
+    ways = [(each, agreement(claim, each.pairs, each.kind.layers)) for each in found]
     by_kind: dict[str, list[int]] = {}
     for each, way in ways:
         by_kind.setdefault(str(each.kind), []).append(way)
