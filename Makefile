@@ -79,7 +79,7 @@ notebooks: setup ## execute the notebooks anew
 	$(run) experiments/notebooks.py
 
 test: setup ## run the tests, JOBS files at a time
-	$(run) -m pytest -n $(JOBS) --dist loadfile
+	$(run) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 torture: setup ## kill runs, fill disks, damage files, type nonsense: is anything lost or believed? (up to 15 minutes)
 	$(run) tests/torture --record results/torture.json $(ARGS)

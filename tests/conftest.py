@@ -6,6 +6,7 @@ Torch is imported inside the fixtures: the tests of the analysis half must run, 
 import functools
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,20 @@ hypothesis.settings.load_profile("repeatable")
 STREAMS_ARMS = ("identity", "hc", "mhc")  # what all arms must do is in support/arms_table.py
 ARMS = ("baseline", *STREAMS_ARMS)
 BODY = {"blocks": 2, "dim": 8, "heads": 2, "mlp_ratio": 2, "init_std": 0.3}
+
+# Files of few tests that take long: begun last, they would go on when all else is done.
+SLOW = ("test_slurm", "test_torture", "test_torchrun", "test_notebooks", "test_parallel", "test_compiling")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slow files first, then those of many tests: `make test` tells xdist to keep this order."""
+    counts = Counter(item.path for item in items)
+
+    def turn(item: pytest.Item) -> tuple[int, int]:
+        name = item.path.stem
+        return SLOW.index(name) if name in SLOW else len(SLOW), -counts[item.path]
+
+    items.sort(key=turn)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

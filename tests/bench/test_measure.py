@@ -71,14 +71,6 @@ def test_a_peak_is_timed_until_the_device_is_done(monkeypatch, kind):
     assert waited == ([] if kind == "cpu" else [kind])
 
 
-def test_scaling_grid_holds_every_dim_with_every_n_and_other_batches_at_the_centre():
-    points = scaling.grid(32)
-    assert len(points) == len(set(points)) == 11
-    assert {point[:2] for point in points} == {(dim, n) for dim in (256, 512, 1024) for n in (2, 4, 8)}
-    assert {batch for dim, n, batch in points if (dim, n) == (256, 4)} == {8, 32, 128}
-    assert {batch for dim, n, batch in points if (dim, n) != (256, 4)} == {32}
-
-
 def test_floor_is_counted_work_over_measured_speed():
     base = {"sgemm_flops_per_second": 100.0, "copy_bytes_per_second": 10.0, "step_seconds": 2.0}
     assert scaling.floor({"extra_flops": 50, "extra_bytes": 1}, base) == pytest.approx(1 + (0.5 + 0.1) / 2)

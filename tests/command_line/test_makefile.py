@@ -65,8 +65,8 @@ def test_what_was_trained_is_shown_from_where_it_is(target, shown):
 @pytest.mark.parametrize(
     "target", ["study STUDY=depth", "reproduce", "reproduce-all", "quick", "try ARM=tbp"]
 )
-@pytest.mark.parametrize("folder", ["elsewhere", "my results", "it's $HOME"])
-def test_what_is_trained_elsewhere_is_shown_from_there(target, folder):
+def test_what_is_trained_elsewhere_is_shown_from_there(target):
+    folder = "it's $HOME"
     (trained, *_), (shown,) = typed(target, "VENV=my env", f"RESULTS={folder.replace('$', '$$')}")
     assert {"my env/bin/python"} <= set(trained) & set(shown)
     (config, *_) = compose_jobs([word for word in trained if word.startswith("runtime.")])

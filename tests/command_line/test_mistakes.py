@@ -102,7 +102,11 @@ MISTAKES = {  # what is typed, and some of what is said
         "train.steps=5",
         "results/local",
     ],
-    "study=stability hydra.sweeper.params.connection=baseline_quarter": ["hydra.sweeper", "stability", "results/local"],
+    "study=stability hydra.sweeper.params.connection=baseline_quarter": [
+        "hydra.sweeper",
+        "stability",
+        "results/local",
+    ],
     "study=depth connection=hc seed=0 model.blocks=5": ["model.blocks=5", "depth", "results/local"],
     "study=stability connection=hc seed=0 connection.name=mine": ["connection.name=mine", "stability"],
     "study=stability connection=mhc seed=1 +connection.mixing.order=rows_first": ["+connection.mixing"],

@@ -196,13 +196,7 @@ def test_float64_gradients_are_those_of_finite_differences(connection, each):
     given = settings(each)["mixing"]
     scale = 0.05 if given.get("gradient") == "implicit" or given.get("temperature", 1) < 1 else 0.7
     numbers = (scale * drawn(mixing.size, 2, seed=4)).requires_grad_()
-    assert torch.autograd.gradcheck(mixing.matrix, (numbers,), eps=1e-6, atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_dtype_is_kept(connection, each, dtype):
-    mixing = mixing_of(connection, each)
-    assert mixing.matrix(drawn(mixing.size, 3, dtype=dtype)).dtype == dtype
+    assert torch.autograd.gradcheck(mixing.matrix, (numbers,), eps=1e-6, atol=1e-5, rtol=1e-4, fast_mode=True)
 
 
 def test_parameters_are_the_papers_count(connection, each):

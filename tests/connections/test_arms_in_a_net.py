@@ -73,12 +73,6 @@ def test_what_should_learn_moves_what_cannot_has_no_gradient_and_streams_separat
         assert (max(spread(model)) < 1e-6) == WHOLE[whole].alike
 
 
-def test_under_autocast_maps_stay_float32(tiny, whole):
-    model, dtypes = tiny(whole, awake=0.3, precision="bfloat16"), set()
-    model(tokens()[0], lambda _, x, maps, __: dtypes.update({x.dtype, *(m.dtype for m in maps or ())}))
-    assert dtypes == {torch.float32}
-
-
 def code_of(arm: str) -> str:
     """Say which code an arm runs: its settings without what only moves a start or a number of iterations."""
     starts = ("name", "alpha", "read_start", "write_start", "expand", "reduce", "expects")

@@ -143,36 +143,14 @@ def test_streams_that_are_zero_give_finite_maps_and_gradients(connection, stream
         assert tensor.isfinite().all()
 
 
-def test_autocast_touches_the_branch_and_nothing_else(connection, streams_arm):
-    module, x = awake(connection(streams_arm)).float(), streams(4).float()
-    weight = torch.eye(DIM)
-    seen: list[Tensor] = []
-
-    def linear(h: Tensor) -> Tensor:
-        seen.append(h)
-        return h @ weight
-
-    plain, (_, _, plain_mix), _ = module(x, linear)
-    with torch.autocast("cpu", torch.bfloat16):
-        out, (_, _, h_res), _ = module(x, linear)
-        again = module(x.bfloat16(), linear).streams
-        assert linear(x[0]).dtype == torch.bfloat16
-    assert out.dtype == again.dtype == h_res.dtype == seen[1].dtype == torch.float32
-    assert torch.equal(h_res, plain_mix)
-    assert torch.equal(seen[1], seen[0])
-    torch.testing.assert_close(out, plain, rtol=0, atol=0.1)
-    assert not torch.equal(out, plain)  # the branch itself ran in bfloat16
-
-
 # Few Sinkhorn iterations: unrolled code takes a compiler long, and what is compared does not depend on how many.
-QUICK_TO_COMPILE = {"hc": {}, "mhc": {"mixing": {"kind": "sinkhorn", "iterations": 3}}, "identity": {}}
+QUICK_TO_COMPILE = {"hc": {}, "mhc": {"mixing": {"kind": "sinkhorn", "iterations": 3}}}
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="there is no C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("name", QUICK_TO_COMPILE)
+@pytest.mark.parametrize(("name", "dtype"), [("hc", "float32"), ("mhc", "float64"), ("mhc", "float32")])
 def test_compiled_and_uncompiled_agree_forward_and_backward(connection, name, dtype):
     module = awake(connection(name, **QUICK_TO_COMPILE[name]), dim=16).to(getattr(torch, dtype)).train()
     results = []

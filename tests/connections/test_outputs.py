@@ -7,10 +7,8 @@ import torch
 from torch import Tensor
 
 from drawn_numbers import drawn
-from mhc_repro.config import ProbeConfig
 from mhc_repro.evidence.composites import recomputed
 from mhc_repro.measurement.gains import gain_rows
-from mhc_repro.measurement.probe import Probe
 from mhc_repro.measurement.seen import completed
 from mhc_repro.runs import RunDirectory, read_run
 from mhc_repro.training.loop import train
@@ -124,17 +122,6 @@ def test_three_alike_are_one_to_an_attention(tiny):
         assert (attention(*mixed) - attention(x)).abs().max() > 1e-3
         heads = zip(attention.heads_of(*mixed), attention.heads_of(x), strict=True)
         assert [torch.allclose(a, b) for a, b in heads] == [each != at for each in range(3)]
-
-
-@pytest.mark.parametrize("name", ARMS)
-def test_a_probe_records_squares_and_a_kernel(tiny, name):
-    probe = Probe(ProbeConfig(token_maps=3), TOKENS, 20)
-    metrics, rows, heard, tokens = probe.measure(tiny(name, awake=0.3), 20)
-    assert {len(row["h_single"]) for row in rows} == {25}
-    assert {len(row["h_pre"]) for row in rows} == {5}
-    assert [len(row["kappa"]) for row in heard] == [1, 2, 3, 4, 5]
-    assert len(tokens) == 4
-    assert 0 < metrics["kernel/late_share"] < 1
 
 
 def test_a_run_of_it_is_read_back_as_it_was_measured(config):

@@ -1,5 +1,7 @@
 """Of narrow streams, a model cast whole and autocast, maps and readout are those of the same numbers made wide."""
 
+from itertools import product
+
 import pytest
 import torch
 
@@ -10,7 +12,9 @@ from mhc_repro.connections.base import Carry
 from own_models import stirred
 
 DIM, LAYER = 8, 1
-NARROW = (torch.bfloat16, torch.float16)
+# In their maps, in what they hand on, or in how they are joined
+UNLIKE = ("hc", "mhc", "history", "single_pass", "mhc_exponent", "attention_residuals")
+NARROW = [*product(arm_names(), [torch.bfloat16]), *product(UNLIKE, [torch.float16])]
 
 
 def both(make, dtype):
@@ -20,8 +24,7 @@ def both(make, dtype):
     return narrow, wide
 
 
-@pytest.mark.parametrize("dtype", NARROW)
-@pytest.mark.parametrize("name", arm_names())
+@pytest.mark.parametrize(("name", "dtype"), NARROW)
 def test_maps_and_what_is_passed_on_are_those_of_the_same_numbers_in_float32_under_autocast_too(
     connection, name, dtype
 ):
@@ -39,12 +42,12 @@ def test_maps_and_what_is_passed_on_are_those_of_the_same_numbers_in_float32_und
     for mine, theirs in zip(found.maps, expected.maps, strict=True):
         assert mine.dtype == torch.float32
         assert torch.equal(mine, theirs)
+    assert found.streams.dtype == (dtype if name.startswith("baseline") else torch.float32)
     assert torch.allclose(found.streams.float(), expected.streams, rtol=torch.finfo(dtype).eps)
     assert all(torch.equal(mine.float(), theirs) for mine, theirs in zip(*given[::-1], strict=True))
 
 
-@pytest.mark.parametrize("dtype", NARROW)
-@pytest.mark.parametrize("name", arm_names())
+@pytest.mark.parametrize(("name", "dtype"), NARROW)
 def test_streams_are_joined_as_the_same_numbers_in_float32(connection, name, dtype):
     settings = connection(name)
     narrow, wide = both(lambda: make_reduction(settings, DIM, LAYER), dtype)

@@ -107,8 +107,8 @@ def test_a_number_is_said_of_every_run(gains, agreed):
     assert agreement(BOUND, *[(gain, 1.65) for gain in gains]) == agreed
 
 
-@pytest.mark.parametrize("pairs", [3, 4, 8])
-@pytest.mark.parametrize("scatter", [0.009, 0.043, 0.3])  # of HC and of mHC against the baseline, and wide
+@pytest.mark.parametrize("pairs", [3, 8])
+@pytest.mark.parametrize("scatter", [0.009, 0.3])  # of HC against the baseline, and wide
 def test_what_is_not_so_is_decided_in_one_case_of_twenty(pairs, scatter):
     gaps = np.random.default_rng(pairs).normal(0, scatter, (4000, pairs))
     wrong = np.mean([agreement(LOWER, *zip(3 + each, [3.0] * pairs, strict=True)) != 0 for each in gaps])

@@ -56,22 +56,6 @@ def test_the_default_is_six_sigma_over_128_steps():
         assert np.flatnonzero(spikes(series)).tolist() == ([128] if index == 128 else [])
 
 
-def test_only_what_came_before_counts():
-    series = np.full(300, 1.0) + 0.01 * np.sin(np.arange(300))
-    series[200] = 5.0
-    assert np.flatnonzero(spikes(series)).tolist() == [200]
-    series[150] = 4.0  # stands out of the window of what follows it, and does not widen it
-    assert np.flatnonzero(spikes(series)).tolist() == [150, 200]
-    series[75:195] += np.tile([0.0, 2.0, 4.0], 40)  # too many to stand out: the window is that wide
-    assert not spikes(series)[200]
-
-
-def by_mean_and_deviation(series):
-    """OLMo-core's rule as it stands, which the burst of warm-up blinds."""
-    past = np.lib.stride_tricks.sliding_window_view(series, 128)[:-1]
-    return np.r_[[False] * 128, series[128:] > past.mean(axis=1) + 6 * past.std(axis=1)]
-
-
 @pytest.mark.parametrize("at", [128, 140, 154, 160, 300])
 def test_the_burst_of_warm_up_hides_no_spike(at):
     noise = np.random.Generator(np.random.Philox(1)).normal(1.0, 0.1, 500)
@@ -79,7 +63,6 @@ def test_the_burst_of_warm_up_hides_no_spike(at):
     assert np.flatnonzero(spikes(noise)).tolist() == []
     noise[at] = 3.0  # twenty deviations
     assert np.flatnonzero(spikes(noise)).tolist() == [at]
-    assert by_mean_and_deviation(noise)[at] == (at > 155)
 
 
 @pytest.mark.filterwarnings("error")

@@ -7,16 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from mhc_repro import connection_config
 from mhc_repro.config import ConnectionConfig
 from mhc_repro.connections import KINDS
 from mhc_repro.evidence.verdicts import LIMITS, Limits, Verdict, judge, verdict
-from mhc_repro.measurement.gains import gain_rows
 from mhc_repro.reasons import OFF, REASONS
-from mhc_repro.runs import Run, read_runs
+from mhc_repro.runs import Run, read_run, read_runs
 from mhc_repro.runs.identity import resolved, run_id
 from mhc_repro.training.trainer import Trainer
-from yaml_files import ARM_NAMES, CONF
+from yaml_files import CONF
 
 STEPS, EVERY = 20, 5
 
@@ -73,7 +71,10 @@ def judged(tables, arm: str, n: int = 4, **settings):
 
 @pytest.fixture(scope="module")
 def recorded() -> list[Run]:
-    return read_runs(CONF.parent / "results")
+    """Every arm, and runs that miss the constraint; of each other the verdict is in results/index.csv."""
+    results = CONF.parent / "results"
+    runs = [run for study in ("arms", "depth", "stress") for run in read_runs(results, study)]
+    return [*runs, read_run(results / "maps" / "mhc-s0-17a67aa7")]
 
 
 def test_the_published_arms_are_sound(tables, arm):
@@ -192,8 +193,13 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("arm_name", [name for name in ARM_NAMES if connection_config(name).n > 1])
-def test_faults_are_named_in_the_arms_that_have_them_and_in_no_other(tables, arm_name):
+# Of the arms without a fault, those that differ most in how they make states and H_res.
+SOUND = ("gated_residual", "uniform", "random_mixing", "history_simplex", "hc_original", "mhc_lite", "kromhc")
+SOUND += ("tbp", "orthostochastic", "xhc_clamp", "single_pass", "mhc_exponent", "deepseek_v4", "ohc")
+
+
+@pytest.mark.parametrize("arm_name", [*FAULTS, *SOUND])
+def test_faults_are_named_in_the_arms_that_have_them_and_in_none_that_is_sound(tables, arm_name):
     gains, metrics, config = tables(arm_name, lr=1e-3)
     arm_config = ConnectionConfig(**config["connection"])
     constrained = KINDS[arm_config.kind].nature(arm_config).doubly_stochastic
@@ -218,13 +224,6 @@ def test_sums_that_are_off_miss_the_constraint_where_there_is_one(tables):
         assert judge(off, metrics, config, FREE) == Verdict()
         once = gains.assign(**{column: off[column].where(gains["step"] == STEPS, gains[column])})
         assert judge(once, metrics, config, STOCHASTIC) == Verdict()
-
-
-def test_what_tokens_miss_in_opposite_ways_is_missed_all_the_same():
-    """Two tokens whose sums are 1.5 and 0.5: their mean matrix is I."""
-    h = torch.eye(2, dtype=torch.float64) * torch.tensor([1.5, 0.5], dtype=torch.float64)[:, None, None]
-    (row,) = gain_rows(h[None])
-    assert (row["distance_identity"], row["row_error"], row["column_error"]) == (0.0, 0.5, 0.5)
 
 
 def test_what_was_not_recorded_is_not_judged_rather_than_passed(tables):

@@ -1,4 +1,4 @@
-"""A monitored run on disk: how it ended, what goes on, who writes, and what a mistake is told."""
+"""A monitored run on disk: how it ended, what goes on, and what a mistake is told."""
 
 from functools import partial
 
@@ -11,9 +11,8 @@ from mhc_repro import GainMonitor
 from mhc_repro.analysis import theme
 from mhc_repro.command_line.cli import main
 from mhc_repro.errors import UserError
-from mhc_repro.library import monitor as module
 from mhc_repro.runs import read_run, read_runs
-from own_models import LAYERS, Stack, batches, seeded, train
+from own_models import LAYERS, Stack, batches, seeded
 
 
 def test_the_run_is_one_that_the_commands_read(watched, tmp_path, monkeypatch, capsys):
@@ -124,15 +123,6 @@ def test_goes_on_and_never_over_a_finished_run(watched, tmp_path):
     assert again.gains["step"].unique().tolist() == [0, 2, 4, 6]
     anew = watched(model, steps=2, overwrite=True).run
     assert anew.metrics["step"].tolist() == [0, 1, 2]
-
-
-def test_other_ranks_do_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_other_rank", lambda: True)
-    model = seeded(Stack)
-    with GainMonitor(model, 1, tmp_path / "mine") as monitor:
-        assert not model._forward_hooks
-        train(model, 2, monitor.step)
-    assert not (tmp_path / "mine").exists()
 
 
 @pytest.mark.parametrize(

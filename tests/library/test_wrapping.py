@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mhc_repro import arm_names, connection_config, expand_and_reduce, hyper_connection
-from mhc_repro.arm_files import FOLDERS, settings
+from mhc_repro.arm_files import FOLDERS
 from mhc_repro.errors import UserError
 from own_models import stirred
 
@@ -50,16 +50,6 @@ def test_leading_axes_are_the_callers(name):
     assert torch.allclose(deep.reshape(-1, 8), flat, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["hc", "mhc"])
-def test_starts_as_the_residual_net_it_replaces(name):
-    branch = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8)).double()
-    expand, reduce = expand_and_reduce(name, dim=8)
-    wrapped = hyper_connection(branch, name, dim=8, layer=0).double()
-    streams = wrapped(expand(X))
-    read = {"hc": 1.0, "mhc": torch.sigmoid(torch.tensor([3.0, -3, -3, -3])).sum()}[name]
-    assert torch.allclose(reduce(streams) / 4, X + branch(read * X), atol=1e-9)
-
-
 def test_further_arguments_and_results_of_the_branch_pass_through():
     class Attention(nn.Module):
         def forward(self, x, mask, scale=1.0):
@@ -72,10 +62,15 @@ def test_further_arguments_and_results_of_the_branch_pass_through():
     assert torch.allclose(streams, 2 * expand(X))
 
 
-@pytest.mark.parametrize("name", ["hc", "mhc", "mhc_exponent", "history"])
-def test_compiles_as_one_graph(name):
+FEW = {"mixing": {"iterations": 3}}  # unrolled code takes long to trace
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"), [("hc", {}), ("mhc", FEW), ("mhc_exponent", {}), ("history", {})]
+)
+def test_compiles_as_one_graph(name, changes):
     torch._dynamo.reset()
-    wrapped = hyper_connection(nn.Linear(8, 8), name, dim=8, layer=3)
+    wrapped = hyper_connection(nn.Linear(8, 8), name, dim=8, layer=3, **changes)
     stirred(wrapped.connection)
     expand, reduce = expand_and_reduce(name, dim=8)
     x = X.float()
@@ -91,18 +86,6 @@ def test_compiles_as_one_graph(name):
         each(x).square().sum().backward()
         gradients.append([p.grad.clone() for p in wrapped.parameters()])
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*gradients, strict=True))
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_every_arm_by_its_name_and_its_state_comes_back(name):
-    first, second = (hyper_connection(nn.Linear(8, 8), name, dim=8, layer=1).double() for _ in range(2))
-    stirred(first.connection)
-    expand, reduce = expand_and_reduce(name, dim=8)
-    reduce.double()  # a head's weights
-    second.load_state_dict(first.state_dict())
-    state = expand(X)
-    assert torch.equal(reduce(first(state)), reduce(second(state)))
-    assert first.connection.n == settings(name).get("n", 1)
 
 
 @pytest.mark.parametrize("name", GROWING)

@@ -124,17 +124,6 @@ def test_a_change_of_basis_moves_the_gain_and_not_the_kernel(tiny, name, own):
 
 
 @torch.no_grad()
-def test_a_basis_can_make_every_gain_one(tiny):
-    """G_(l+1) = (H_l ... H_1)^-1 turns a net with invertible H_res into one with H_res = I."""
-    net = net_of(tiny("hc", awake=0.5))
-    products = composite_forward(net.mix.permute(0, 3, 1, 2))
-    eye = torch.eye(4, dtype=torch.float64).expand(18, 4, 4)
-    still = net.moved([eye, *torch.linalg.inv(products)])
-    torch.testing.assert_close(still.mix, eye.permute(1, 2, 0).expand(LAYERS, 4, 4, 18), rtol=0, atol=1e-9)
-    torch.testing.assert_close(still.logits(), net.logits(), rtol=0, atol=1e-9)
-
-
-@torch.no_grad()
 def test_relative_sizes_do_not_see_the_scale_of_a_row_or_of_an_output(tiny):
     net = net_of(tiny("mhc", awake=0.5))
     y, h = (torch.rand(LAYERS + 1, 18, dtype=torch.float64) + 0.5 for _ in range(2))

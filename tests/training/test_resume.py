@@ -80,13 +80,10 @@ def test_a_run_that_is_written_is_busy(config):
 # --- in every mode ------------------------------------------------------------------------------------------
 
 MODES = {
-    "connection_lr": {"optim": {"connection_lr": 10.0}},
-    "clip_apart": {"optim": {"clip_apart": True}},
-    "no warm-up, no end": {"optim": {"warmup": 0.0, "schedule": "constant"}},
-    "post": {"model": {"dropout": 0.1, "norm": "post"}},
-    "qk_norm": {"model": {"dropout": 0.1, "qk_norm": True}},
+    "optim": {"optim": {"connection_lr": 10.0, "clip_apart": True, "warmup": 0.0, "schedule": "constant"}},
+    "norms": {"model": {"dropout": 0.1, "norm": "post", "qk_norm": True}},
     **{each: {"train": {"precision": each}} for each in ("float32", "bfloat16", "float16")},
-    **{f"{each} streams": {"train": {"streams": each}} for each in ("bfloat16", "float16")},
+    "float16 streams": {"train": {"streams": "float16"}},
 }
 
 
@@ -178,7 +175,7 @@ def test_a_run_that_goes_on_under_other_code_says_so(config, monkeypatch, change
     assert train(first) == "finished"
     after = run.read_manifest()
     assert (after["commit"], after["exact"], after["dirty"]) == ("c0ffee", exact, dirty)
-    ran = {key: environment[key] for key in manifest.CODE_FIELDS} | change
+    ran = {key: code[key] for key in manifest.CODE_FIELDS} | change
     assert after["sessions"][1].items() >= ran.items()
     assert ("other code" in run.log.read_text()) != exact
 

@@ -1,14 +1,10 @@
-"""Rotary positions: complex multiplication written out, scores that depend on distance, a body without a table."""
+"""Rotary positions: complex multiplication written out, and a body without a table."""
 
 import pytest
 import torch
-from torch import Tensor
 
+from drawn_numbers import drawn
 from mhc_repro.training.rotary import BASE, rotate
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def test_a_pair_of_features_is_turned_as_a_complex_number():
@@ -20,15 +16,6 @@ def test_a_pair_of_features_is_turned_as_a_complex_number():
             before = torch.complex(x[..., position, pair], x[..., position, pair + 4])
             after = torch.complex(turned[..., position, pair], turned[..., position, pair + 4])
             assert torch.allclose(after, before * torch.polar(torch.ones_like(angle), angle), atol=1e-13)
-
-
-def test_scores_depend_on_the_distance_alone():
-    q, k = (drawn(1, 8, seed=seed).expand(9, 8) for seed in (1, 2))
-    scores = rotate(q) @ rotate(k).T
-    for distance in range(-8, 9):
-        along = scores.diagonal(distance)
-        assert torch.allclose(along, along[0].expand_as(along), atol=1e-12)
-    assert not torch.allclose(scores[0, 0], scores[0, 1])
 
 
 @pytest.mark.parametrize(("dtype", "off"), [(torch.float32, 1e-3), (torch.bfloat16, 0.03)])
