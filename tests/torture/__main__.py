@@ -57,7 +57,7 @@ def _run(options: argparse.Namespace, argv: Sequence[str]) -> int:
         record = {
             "date": datetime.now(UTC).date().isoformat(),
             "command": " ".join(["python tests/torture", *argv]),
-            **manifest.code(manifest.ROOT),
+            **manifest.code(),
             "seed": options.seed,
             "seconds": round(time.monotonic() - began),
             "cores": cores(),
