@@ -16,8 +16,6 @@ MODULES = ("hyper_connections", "manifold_constrained_hyper_connections", "mHCv2
 class Lucidrains(Adapter):
     """Its two methods are looked at: one reads and mixes the streams, the other writes to them."""
 
-    name = "lucidrains"
-
     def matches(self, module: nn.Module) -> bool:
         package, _, file = type(module).__module__.partition(".")
         known = package == "hyper_connections" and file in MODULES and type(module).__name__ in ARMS

@@ -16,16 +16,14 @@ from mhc_repro.library.adapters.base import Adapter, Sighting, Watch
 class Ours(Adapter):
     """Hands out its maps and both ends of its streams."""
 
-    name = "mhc_repro"
-
     def matches(self, module: nn.Module) -> bool:
         return isinstance(module, Connection | Reduction)
 
     def counts(self, module: nn.Module) -> bool:
         return isinstance(module, Connection)
 
-    def arm(self, module: nn.Module) -> str:
-        return str(module.config.name) if isinstance(module, Connection) else self.name
+    def arm(self, module: Any) -> str:
+        return str(module.config.name)
 
     def attach(self, module: Any, watch: Watch, undo: ExitStack) -> None:
         if isinstance(module, Reduction):
