@@ -170,10 +170,13 @@ class GainMonitor:
         if fault is not None:
             raise fault
 
+    def say(self, text: str) -> None:
+        """Say something to the user; a notebook may put another function here."""
+        print(f"GainMonitor: {text}", file=sys.stderr)
+
     def _tell(self, code: str, how: str = "") -> None:
         short, why = REASONS[code]
-        ending = f" ({how} of the streams)" if how else ""
-        print(f"GainMonitor: {code}: {short}: {why}{ending}", file=sys.stderr)
+        self.say(f"{code}: {short}: {why}" + (f" ({how} of the streams)" if how else ""))
 
     def _due(self, step: int) -> bool:
         return step % self.every == 0 or step == self.start
