@@ -4,9 +4,8 @@ import os
 from math import ceil
 from pathlib import Path
 
-QUOTA = Path(
-    "/sys/fs/cgroup/cpu.max"
-)  # of a container: microseconds of all cores together, in each period of so many
+# Of a container: microseconds of all cores together, in each period of so many
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def cores() -> int:

@@ -1,14 +1,11 @@
 """A connection put into a model changes no output at step 0, trains, is saved and taken out, or says why not."""
 
 import copy
-from contextlib import nullcontext
-from functools import partial
 from typing import NamedTuple
 
 import pytest
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from injected_models import (
     CUT,
@@ -145,22 +142,6 @@ def test_every_parameter_of_it_learns(name):
         for label, parameter in block.wrapped.connection.named_parameters():
             alone = name.startswith("history") and block.wrapped.layer == 0  # one state: nothing to weigh
             assert alone or parameter.grad.abs().max() > 0, label
-
-
-@pytest.mark.parametrize("name", ["mhc", "mhc_warm"])  # one is injected, one refused
-def test_a_forward_and_a_mode_of_a_block_stay_its_own(name):
-    model = decoder().train()
-    block = model.blocks[1]
-    block.forward = forward = partial(checkpoint, block.forward, use_reentrant=False)
-    block.norm.eval()
-    with pytest.raises(UserError) if name in REFUSED else nullcontext():
-        inject(model, Block, name, sample=TOKENS)
-    assert isinstance(model.blocks[1], Injected) is (name not in REFUSED)
-    assert block.forward is forward
-    assert [name for name, part in model.named_modules() if not part.training] in (
-        ["blocks.1.norm"],
-        ["blocks.1.wrapped.branch.block.norm"],
-    )
 
 
 @pytest.mark.parametrize(

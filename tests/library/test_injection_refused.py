@@ -1,7 +1,11 @@
 """What cannot be injected is one line that says why, and leaves the model as it was."""
 
+from contextlib import nullcontext
+from functools import partial
+
 import pytest
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from injected_models import TOKENS, Block, Decoder, decoder
 from mhc_repro import inject, parameter_groups
@@ -97,3 +101,17 @@ def test_a_factor_on_no_rate_is_refused(factor):
     rates = {} if factor > 0 else {"lr": 1e-3}
     with pytest.raises(UserError, match="more than 0, and needs lr="):
         parameter_groups(decoder(), connection_lr=factor, **rates)
+
+
+@pytest.mark.parametrize(("name", "refused"), [("mhc", False), ("mhc_warm", True)])
+def test_a_forward_and_a_mode_of_a_block_stay_its_own(name, refused):
+    model = decoder().train()
+    block = model.blocks[1]
+    block.forward = forward = partial(checkpoint, block.forward, use_reentrant=False)
+    block.norm.eval()
+    with pytest.raises(UserError) if refused else nullcontext():
+        inject(model, Block, name, sample=TOKENS)
+    assert isinstance(model.blocks[1], Injected) is not refused
+    assert block.forward is forward
+    held = "blocks.1.norm" if refused else "blocks.1.wrapped.branch.block.norm"
+    assert [name for name, part in model.named_modules() if not part.training] == [held]
