@@ -20,7 +20,6 @@ from injected_models import (
     injected,
     next_token,
     train,
-    vit,
 )
 from mhc_repro import (
     GainMonitor,
@@ -36,7 +35,6 @@ from mhc_repro.errors import UserError
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.library.injected import Injected
 from mhc_repro.runs import read_run
-from mhc_repro.training.optim import decays
 
 # What of the arms is not the function x + F(x) at its start, and why
 REFUSED = {
@@ -203,43 +201,6 @@ def test_ejected_at_once_it_is_the_original():
     eject(inject(model, "blocks.*", "mhc", sample=TOKENS))
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     assert torch.equal(model(TOKENS), decoder()(TOKENS))
-
-
-@pytest.mark.parametrize("name", arm_names())
-def test_of_every_arm_groups_decay_what_the_suite_decays(tiny, name):
-    model = tiny(name)
-    suites = {id(p) for label, p in model.named_parameters() if decays(label, p)}
-    own = {id(p) for each in model.connections for p in each.parameters()}
-    decayed = {id(p) for group in parameter_groups(model) for p in group["params"] if group["weight_decay"]}
-    assert decayed & own == suites & own
-
-
-def test_groups_decay_what_the_suite_decays():
-    model = decoder()
-    inject(model, Block, "mhc", sample=TOKENS)
-    names = {id(p): name for name, p in model.named_parameters()}
-    groups = parameter_groups(model, 0.1, lr=1e-3, connection_lr=10)
-    assert sum(len(group["params"]) for group in groups) == len(names)
-    for group in groups:
-        for parameter in group["params"]:
-            name = names[id(parameter)]
-            own = ".connection." in name
-            assert group["lr"] == (1e-2 if own else 1e-3)
-            matrix = parameter.dim() == 2 and not name.startswith("embedding")
-            decay = 0.01 * name.endswith(".phi") if own else 0.1 * matrix
-            assert group["weight_decay"] == pytest.approx(decay)
-
-
-def test_embeddings_do_not_decay_whatever_holds_them():
-    model = vit()
-    names = {id(p): name for name, p in model.named_parameters()}
-    decayed = {
-        names[id(p)] for group in parameter_groups(model) for p in group["params"] if group["weight_decay"]
-    }
-    bare = {"vit.embeddings.cls_token", "vit.embeddings.position_embeddings"}
-    assert bare <= {*names.values()}
-    assert not bare & decayed
-    assert "vit.embeddings.patch_embeddings.projection.weight" in decayed
 
 
 def test_checkpointing_inside_is_the_same_and_around_is_told():

@@ -55,6 +55,7 @@ ARMS = {
     "uniform": Arm(UNIFORM, math.sqrt(3), **FIXED),
     "random_mixing": Arm(None, None, **FIXED),
     "hc": Arm(ONE, 0.0, phi=6),
+    "hc_identity": Arm(ONE, 0.0, phi=2, static=10),
     "hc_original": Arm(ONE, 0.0, phi=6, static=26),
     "hc_static": Arm(ONE, 0.0, **STATIC),
     "published_hc": Arm(ONE, 0.0, **STATIC, alike=True),

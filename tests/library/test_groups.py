@@ -1,0 +1,44 @@
+"""What of a model with connections decays, and at which rate it learns."""
+
+import pytest
+
+from injected_models import TOKENS, Block, decoder, vit
+from mhc_repro import arm_names, inject, parameter_groups
+from mhc_repro.training.optim import decays
+
+
+@pytest.mark.parametrize("name", arm_names())
+def test_of_every_arm_groups_decay_what_the_suite_decays(tiny, name):
+    model = tiny(name)
+    suites = {id(p) for label, p in model.named_parameters() if decays(label, p)}
+    own = {id(p) for each in model.connections for p in each.parameters()}
+    decayed = {id(p) for group in parameter_groups(model) for p in group["params"] if group["weight_decay"]}
+    assert decayed & own == suites & own
+
+
+def test_groups_decay_what_the_suite_decays():
+    model = decoder()
+    inject(model, Block, "mhc", sample=TOKENS)
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = parameter_groups(model, 0.1, lr=1e-3, connection_lr=10)
+    assert sum(len(group["params"]) for group in groups) == len(names)
+    for group in groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            own = ".connection." in name
+            assert group["lr"] == (1e-2 if own else 1e-3)
+            matrix = parameter.dim() == 2 and not name.startswith("embedding")
+            decay = 0.01 * name.endswith(".phi") if own else 0.1 * matrix
+            assert group["weight_decay"] == pytest.approx(decay)
+
+
+def test_embeddings_do_not_decay_whatever_holds_them():
+    model = vit()
+    names = {id(p): name for name, p in model.named_parameters()}
+    decayed = {
+        names[id(p)] for group in parameter_groups(model) for p in group["params"] if group["weight_decay"]
+    }
+    bare = {"vit.embeddings.cls_token", "vit.embeddings.position_embeddings"}
+    assert bare <= {*names.values()}
+    assert not bare & decayed
+    assert "vit.embeddings.patch_embeddings.projection.weight" in decayed
