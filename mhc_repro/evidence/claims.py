@@ -143,7 +143,7 @@ def agreed(signs: Sequence[int]) -> int:
 def verdict(claim: Claim, found: Sequence[tuple[Asked, int]]) -> str:
     """Say what came out in the longest trainings that decide: yes, no or mixed, of what length; or open.
 
-    A setting that decides alone is named. Of what is reached: where, or that it is nowhere.
+    Of a setting that decides alone the size is said. Of what is reached: where, or that it is nowhere.
     """
     if claim.side == "reaches":
         where = dict.fromkeys(str(asked.kind) for asked, way in found if way > 0)
@@ -153,10 +153,9 @@ def verdict(claim: Claim, found: Sequence[tuple[Asked, int]]) -> str:
     if not decided:
         return OPEN
     longest = max(asked.kind for asked, _ in decided).length
-    ways = {asked.setting: way for asked, way in decided if asked.kind.length == longest}
-    word = {1: "yes", -1: "no", 0: "mixed"}[agreed([*ways.values()])]
-    alone = f", {min(ways).partition(' + ')[0]} alone" if len(ways) == 1 else ""
-    return f"{word}, at {longest}{alone}"
+    there = [(asked, way) for asked, way in decided if asked.kind.length == longest]
+    word = {1: "yes", -1: "no", 0: "mixed"}[agreed([way for _, way in there])]
+    return f"{word}, at {there[0][0].kind if len(there) == 1 else longest}"
 
 
 def _side(claim: Claim, gap: float) -> int:

@@ -217,13 +217,14 @@ def _undisturbed(recorded: Recorded) -> float:
     return float(column(recorded.steps, "time/step").quantile(UNDISTURBED))
 
 
-# Noise: somewhat more than any two recorded runs of one config and seed differ by. Most agree to the last bit; at
-# 3e-3, seed 0, those of `arms`, `quick` and `edge`, of other threads and days, differ by 0.006 bits, 26 % of a gain
-# (HC), 84 % of a gain at the end and 27 % of an activation gain (mhc_unconstrained), and in no spike of the loss.
-# Rounding grows with depth: those of `depth` and `edge_small` over 32 sub-layers differ by 0.016 bits and 19 % of a
-# gradient norm (the baseline, seed 1).
+# Noise: somewhat more than any two recorded runs of one config and seed differ by, and of bits than any gap
+# between two arms moves where both are run again. Most agree to the last bit; at 3e-3, seed 0, those of
+# `arms`, `quick` and `edge`, of other threads and days, differ by 0.006 bits, 26 % of a gain (HC), 84 % of
+# a gain at the end and 27 % of an activation gain (mhc_unconstrained), and in no spike of the loss.
+# Rounding grows with depth: those of `depth` and `edge_small` over 32 sub-layers differ by 0.016 bits,
+# 0.030 bits of a gap (mHC's to the baseline) and 19 % of a gradient norm, all of seed 1.
 QUANTITIES = (
-    Quantity("bpc", "held-out bpc", BITS, _held_out, 0.01, 0.02, decimals=3, mean=True),
+    Quantity("bpc", "held-out bpc", BITS, _held_out, 0.01, 0.03, decimals=3, mean=True),
     Quantity("bpc_test", "test bpc", BITS, at_end(*BITS_OF["test"]), decimals=3, mean=True),
     Quantity("bpc_val", "validation bpc, last", BITS, at_end(*BITS_OF["val"]), decimals=3, mean=True),
     Quantity("loss_last", "train loss, last step", NATS, finished("steps"), decimals=3, mean=True),

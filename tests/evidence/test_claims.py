@@ -156,7 +156,7 @@ def test_how_often_fewer_pairs_would_decide_what_is_not_so():
         ([(LONG, 1), (LONG, 1), (SHORT, -1)], "yes, at 8.2 M"),  # the short ones have no vote
         ([(LONG, 0), (SHORT, -1), (SHORT, -1)], "no, at 0.6 M"),
         ([(LONG, 1), (SMALLER, -1), (SHORT, -1)], "mixed, at 8.2 M"),  # as long, and smaller
-        ([(LONG, 0), (SMALLER, 1)], "yes, at 8.2 M, second alone"),
+        ([(LONG, 0), (SMALLER, 1)], "yes, at 8 × 128, 8.2 M"),
     ],
 )
 def test_the_longest_trainings_that_decide_are_what_comes_out(found, said):

@@ -169,3 +169,10 @@ def test_the_noise_is_somewhat_more_than_recorded_runs_of_one_config_differ_by()
             assert largest <= quantity.margin(layers), name
             if layers < DEEP or not isnan(quantity.deep):
                 assert quantity.margin(layers) <= (2 * largest or 0.5), name
+        shifts: dict[tuple, list[float]] = {}  # of the bits of one seed's arms, from one study to another
+        for one, other in of_depth:
+            if one.state == other.state == "finished":
+                beside = one.study, other.study, one.seed, one.layers, one.steps, one.config["optim"]["lr"]
+                shifts.setdefault(beside, []).append(values(one)["bpc"] - values(other)["bpc"])
+        widest = max(max(of_arms) - min(of_arms) for of_arms in shifts.values())
+        assert widest <= LEDGER["bpc"].margin(layers)

@@ -49,7 +49,6 @@ def half(settings: Settings, arms: Arms, published: Mapping[str, float]) -> Figu
 
 def _gain_and_loss(ax: Axes, settings: Settings, arms: Arms, published: Mapping[str, float]) -> None:
     above: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "fontsize": 8}
-    beside: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "fontsize": 8}
     for arm, gain in published.items():
         colour = style(arm).colour
         ax.axvline(gain, color=colour, linestyle=":", linewidth=1.2, zorder=1)
@@ -67,11 +66,8 @@ def _gain_and_loss(ax: Axes, settings: Settings, arms: Arms, published: Mapping[
     ax.axhline(0, color="black", linewidth=0.9)
     ax.set_xscale("log")
     ax.set(title="(a) The gain and the loss of each run", xlabel="largest composite gain of the run")
-    ax.set_ylabel("bits per character − baseline, same seed")
+    ax.set_ylabel("bits per character − baseline, same seed (up: worse)")
     ax.margins(y=0.12)
-    for y, word, at in ((0.012, "worse than the baseline ↑", "bottom"), (-0.012, "better ↓", "top")):
-        low, high = ax.get_ylim()
-        ax.text(0.985, y * (high - low), word, **beside, ha="right", va=at, color="0.35")
     keys = [
         Line2D([], [], linestyle="", marker=style(arm).marker, color=style(arm).colour, label=label)
         for arm, label in arms.items()

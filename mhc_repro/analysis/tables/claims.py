@@ -75,7 +75,7 @@ def caption() -> str:
 
 def table(claims: list[Claim], studies: Studies) -> pd.DataFrame:
     """Lay out a row for each claim as finished text; none where no pair answers any."""
-    settings = joined({name: found for name, found in studies.items() if name not in chosen().apart})
+    settings = [each for each in joined(studies) if {run.study for run in each.runs} - {*chosen().apart}]
     found = {claim: [] if claim.cannot else ask(claim, settings) for claim in claims}
     kinds = sorted({each.kind for asked in found.values() for each in asked}, reverse=True)
     columns = [

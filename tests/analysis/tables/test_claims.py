@@ -61,7 +61,7 @@ def test_a_row_counts_settings_by_kind_and_names_the_contrary(fake):
         "16 × 256, 1.2 M": "0 : 2 : 0",
         "8 × 256, 1.2 M": "0 : 0 : 1",
         "range": "-0.500 to 0.750",
-        "came out": "yes, at 8.2 M, a alone",
+        "came out": "yes, at 16 × 256, 8.2 M",
         "contrary": "c, d",
         "note": "",
     }
@@ -88,7 +88,7 @@ def test_a_bound_is_asked_of_every_run(fake):
     runs = [run(fake, "mhc", backward=gain, seed=seed) for seed, gain in enumerate((1.0, 2.5))]
     row = only_row(BOUND, runs)
     assert (row["quantity"], row["range"]) == ("max composite gain, mHC", "1.000 to 2.500")
-    assert (row[KIND], row["came out"]) == ("0 : 1 : 0", "no, at 0.2 M, made-up alone")
+    assert (row[KIND], row["came out"]) == ("0 : 1 : 0", f"no, at {KIND}")
 
 
 def test_of_what_is_reached_no_setting_is_contrary(fake):
@@ -153,11 +153,11 @@ def test_a_claim_without_a_pair_is_a_dash_and_no_claim_a_line(fake):
     assert {row[key] for key in (KIND, "range", "came out")} == {"–"}
 
 
-def test_what_decides_alone_is_named_by_the_study_that_holds_its_runs(fake):
-    known = losses(fake, (3.0, 2.5), (3.0, 2.51), (3.0, 2.52))
+def test_what_is_contrary_is_named_by_the_study_that_holds_its_runs(fake):
+    known = losses(fake, (2.5, 3.0), (2.51, 3.0), (2.52, 3.0))
     hc, mhc = ([run for run in known if run.connection == arm] for arm in ("hc", "mhc"))
     runs = [*(held_by("among", run) for run in hc), *(held_by("beside", run) for run in [*hc, *mhc])]
-    assert only_row(LOWER, runs)["came out"] == "yes, at 0.2 M, beside alone"
+    assert only_row(LOWER, runs)["contrary"] == "beside"
 
 
 def test_in_short_what_a_yes_means_stands_once_behind_the_claims_it_is_said_of(fake, monkeypatch):
@@ -170,3 +170,13 @@ def test_in_short_what_a_yes_means_stands_once_behind_the_claims_it_is_said_of(f
     *_, third, _, means, _, left = claims.brief(by_study(runs)).splitlines()
     assert third.startswith("| C | yes, ")
     assert (means, left) == ("A; B: no more.", "Open: 1 more.")
+
+
+def test_of_a_study_apart_only_what_others_train_counts(fake):
+    """`edge` is one: at another's rate its seeds count, at a rate of its own no claim is put to them."""
+    here, there = {"optim__lr": 3e-3}, {"optim__lr": 1e-1}
+    seeds = losses(fake, *[(3.0, 2.75)] * 3, study="edge", **here)
+    runs = [*losses(fake, (3.0, 2.75), study="depth", **here), *seeds[2:]]
+    alone = losses(fake, *[(3.0, 3.75)] * 3, study="edge", **there)
+    assert only_row(LOWER, [*runs, *alone])[KIND] == "1 : 0 : 0"
+    assert claims.table([LOWER], by_study(alone)).empty
