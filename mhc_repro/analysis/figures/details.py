@@ -30,10 +30,10 @@ CAPTION = (
 )
 DERIVED = {"weakest_column": weakest_column}  # from the matrices of a run, where no column has it
 DISTANCES = ("distance_identity", "distance_uniform")
-# by sub-layer at the last probe: columns of the gains table or DERIVED (the second drawn thin), title, y axis
+# by sub-layer at the last probe: columns of the gains table or DERIVED (the second without markers), title, y axis
 PANELS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("spread",), "(b) Spread between the streams", "of the streams' norm"),
-    (DISTANCES, "(c) H_res from I: thick, from J/n: thin", "Frobenius distance"),
+    (DISTANCES, "(c) H_res from I: marked, from J/n: plain", "Frobenius distance"),
     (("sigma2",), r"(d) Second singular value of $H_l \cdots H_1$", "σ₂"),
     (("weakest_column",), r"(e) Smallest column sum of $H_L \cdots H_l$", "|column sum|"),
     (("gate_slope",), "(f) Slope of the gates", "of the largest"),
@@ -51,8 +51,10 @@ def details(comparison: Comparison) -> Figure:
         drawing.noisy(gradient, arm, runs, curves(runs, "grad/norm_body"))
         connection = {seed: curve[curve > 0] for seed, curve in curves(runs, "grad/norm_connection").items()}
         smoothed = {seed: smooth(curve) for seed, curve in connection.items() if len(curve)}
-        drawing.lines(gradient, arm, [], smoothed, linewidth=0.7, marker="")
-    gradient.set(title="(a) Gradient norm: body thick, connections thin", ylabel="before clipping, smoothed")
+        drawing.lines(gradient, arm, [], smoothed)
+    gradient.set(
+        title="(a) Gradient norm: body plain, connections marked", ylabel="before clipping, smoothed"
+    )
     scales.fit_positive(gradient)
     shaded = _shade(gradient, comparison.runs)
     for ax, (keys, title, ylabel) in zip(others, PANELS, strict=True):
@@ -73,7 +75,7 @@ def details(comparison: Comparison) -> Figure:
 
 
 def _by_layer(ax: Axes, arm: str, runs: Sequence[Run], keys: Sequence[str]) -> None:
-    looks: tuple[dict[str, Any], ...] = ({}, {"linewidth": 0.7, "marker": ""})
+    looks: tuple[dict[str, Any], ...] = ({}, {"marker": ""})
     for key, look in zip(keys, looks, strict=False):
         if key in DERIVED:
             last = {run.seed: DERIVED[key](run) for run in runs if "h_backward" in run.gains}

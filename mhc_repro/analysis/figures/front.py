@@ -54,7 +54,7 @@ def _gain_and_loss(ax: Axes, settings: Settings, arms: Arms, published: Mapping[
         ax.axvline(gain, color=colour, linestyle=":", linewidth=1.2, zorder=1)
         x, side = (gain * 1.12, "left") if gain < 10 else (gain / 1.12, "right")
         ax.text(x, 0.985, f"paper: {style(arm).label}", **above, color=colour, ha=side, va="top")
-    for arm in arms:
+    for arm in reversed([*arms]):  # the arms it is about on top of their control
         own = style(arm)
         for _, setting in settings:
             base = setting.ended(BASELINE)

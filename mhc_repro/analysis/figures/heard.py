@@ -120,7 +120,7 @@ def shares(comparison: Comparison) -> Figure:
 
 ABLATION = (
     "What the validation loss at the end gains when the last sub-layers mix the streams and write nothing: the "
-    "last quarter dark, the last half pale. Bars and numbers: mean over seeds; points: seeds. –: no run came to "
+    "last quarter dark, the last half pale. Bars: mean over seeds; points: seeds. –: no run came to "
     "its end."
 )
 # Of the ledger, what they are called, and how dark they are
@@ -144,7 +144,7 @@ def ablation(comparison: Comparison) -> Figure:
     ax.set_yticks(range(len(comparison.arms)), [_named(arm, comparison) for arm in comparison.arms])
     ax.set(ylim=(len(comparison.arms) - 0.5, -0.5), title="Added to the validation loss")
     ax.grid(False, axis="y")
-    ax.margins(x=0.07)  # for the numbers
+    ax.margins(x=0.1)  # for the numbers
     ax.axvline(0.0, color="0.3", linewidth=0.7)
     notes = [Patch(color="0.2", alpha=alpha, label=f"without {part}") for _, part, alpha in PARTS]
     drawing.finish(figure, comparison, xlabel="nats per symbol", notes=notes)
@@ -162,8 +162,11 @@ def _bar(
     if lost:
         ax.barh(place, mean, width, alpha=alpha, **look)
     if len(lost) > 1:
-        ax.plot(lost, [place] * len(lost), "o", markersize=2.5, markerfacecolor="white", **look)
+        ax.plot(
+            lost, [place] * len(lost), "o", markersize=3.5, markerfacecolor="white", color="black", gid=name
+        )
     number, end = cells.number(mean, LEDGER[name].decimals), max(lost, default=0.0)
+    number = f"mean {number}" if len(lost) > 1 else number
     ax.annotate(number, (end, place), (3, 0), textcoords="offset points", va="center", size=7.5, gid=name)
 
 

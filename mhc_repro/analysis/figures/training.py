@@ -34,10 +34,12 @@ def training(comparison: Comparison) -> Figure:
     _losses(loss, comparison)
     _gradients(gradient, comparison)
     for arm, runs in comparison.arms.items():
-        drawing.lines(composite, arm, [], curves(runs, "gain/composite_backward"), linewidth=0.7, marker="")
+        drawing.lines(composite, arm, [], curves(runs, "gain/composite_backward"), marker="")
         drawing.lines(composite, arm, runs, curves(runs, "gain/composite_forward"))
         drawing.lines(activation, arm, runs, curves(runs, "gain/activation"))
-    composite.set(title="(c) Composite gain: forward thick, backward thin", ylabel="largest over sub-layers")
+    composite.set(
+        title="(c) Composite gain: forward marked, backward plain", ylabel="largest over sub-layers"
+    )
     activation.set(title="(d) Activation gain", ylabel="max|last| / max|first|")
     scales.fit_gain([composite])
     scales.fit_positive(activation)

@@ -64,8 +64,8 @@ def test_by_sub_layer_it_shows_the_last_probe(fake):
                 assert data(line) == pytest.approx(expected)
         assert not drawn(ax, "baseline")  # one stream: nothing to tell apart
         assert ax.get_xlabel().startswith("sub-layer")
-    thick, thin = drawn(panels[1], "hc")
-    assert thick.get_linewidth() > thin.get_linewidth()
+    from_identity, from_uniform = drawn(panels[1], "hc")
+    assert (from_identity.get_marker(), from_uniform.get_marker()) == (style("hc").marker, "")
 
 
 def test_gradients_of_body_and_connections_are_told_apart(fake):
@@ -74,7 +74,7 @@ def test_gradients_of_body_and_connections_are_told_apart(fake):
     assert set(body.get_ydata()) == {2.0}
     body, connection = drawn(gradient, "hc")
     assert [set(np.round(line.get_ydata(), 9)) for line in (body, connection)] == [{2.0}, {0.1}]
-    assert body.get_linewidth() > connection.get_linewidth()
+    assert (body.get_marker(), connection.get_marker()) == ("", style("hc").marker)
     assert gradient.get_xlabel() == "step"
 
 
