@@ -10,7 +10,7 @@ import torch
 import beside  # noqa: F401
 import peers
 from mhc_repro.analysis.tables.agreement import FILE
-from mhc_repro.command_line.entry import exit_code
+from mhc_repro.command_line.entry import Parser, exit_code
 from mhc_repro.errors import UserError
 from mhc_repro.runs import RECORDED, files, results_root
 
@@ -21,6 +21,7 @@ def main() -> int:
 
 
 def _run() -> int:
+    Parser(description=__doc__).parse_args()
     torch.set_num_threads(1)
     try:
         rows = peers.measure()

@@ -85,7 +85,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_intermixed_args(arguments)
     options.rounds = options.rounds or ROUNDS[options.scaling]
     usual_arms = options.connections in (None, ARMS[options.scaling])
-    names = (options.connections or ARMS[options.scaling]).split(",")
+    names = (ARMS[options.scaling] if options.connections is None else options.connections).split(",")
     if names == [EVERY]:
         names = sorted((path.stem for path in compose.CONF.glob("connection/*.yaml")), key=rank)
     options.connections = [name for name in dict.fromkeys(names) if name != BASELINE]

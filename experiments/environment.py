@@ -5,6 +5,7 @@ copied or moved, or whose Python is gone, is made anew: what it holds names the 
 standard library alone, and any Python 3 can read it.
 """
 
+import argparse
 import hashlib
 import os
 import subprocess
@@ -66,4 +67,6 @@ def _digest(checkout: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="of the environment")
+    sys.exit(main(parser.parse_args().folder))

@@ -4,6 +4,7 @@ Nothing is kept that differs from one execution or one person to the next, such 
 version, and what goes to stderr: warnings name files of this machine.
 """
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -57,6 +58,7 @@ def execute(notebook: nbformat.NotebookNode, folder: Path = FOLDER) -> nbformat.
 
 def main() -> int:
     """Execute and write them all; return the exit code."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     for source in sorted(FOLDER.glob("*.py")):
         try:
             nbformat.write(execute(read(source)), source.with_suffix(".ipynb"))

@@ -54,7 +54,7 @@ def job(composed: DictConfig) -> None:
 
 def main(argv: list[str]) -> int:
     """Check the whole command line, show the plan of a multirun, run it; return the exit code."""
-    argv = compose.flag_first(argv)
+    argv = compose.for_hydra(argv)
 
     def run() -> int:
         code = exit_code(lambda: _run(argv), unread=1)

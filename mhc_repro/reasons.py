@@ -58,5 +58,4 @@ REASONS = {  # of each: what a table's cell says, and what it means
     ),
 }
 TOLD = ("h_res_transposed", "maps_unexplained", "columns_exact")  # by the run's nature, whatever was recorded
-OFF = "constraint_missed"
-LIVING = (OFF, *TOLD)  # every other reason is one of death
+OFF = "constraint_missed"  # neither this nor those is a reason of death; every other is

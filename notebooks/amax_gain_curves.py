@@ -60,7 +60,7 @@ print("This reads", labels.title(study))
 #
 # **A residual baseline has gain exactly 1**, at every sub-layer and every step: its H_res is the number 1, a
 # product of ones is 1, and no learning changes it. Whatever gives a baseline another number measures
-# something else (the other notebook is about such a table).
+# something else (notebook 2, published_table, is about such a table).
 
 # %%
 baseline = selection.one_seed(study, BASELINE).runs[0]

@@ -49,7 +49,7 @@ def show(figure, *arms):
 #
 # Published, and ours where it has been run; a dash is what has not. `baseline, F/4` is a control of ours that
 # is not in the published table: the plain residual net x + F(x)/4. (Which of the published numbers reproduce
-# is in the README.)
+# is in results/FINDINGS.md.)
 
 # %%
 anatomy.published_and_ours(found).map(number)
@@ -146,5 +146,5 @@ show(draw.losses, *anatomy.TWINS)
 # - The table's "amax gain" is activation growth, and what divides it in the mHC arm is the 1/n of a softmax
 #   over n streams.
 # - It says nothing for or against mHC: nothing but rounding tells the streams of either multi-stream arm apart.
-# - Compare arms by gains of H_res (the other notebook), with streams that separate, and by held-out loss over
+# - Compare arms by gains of H_res (notebook 1, amax_gain_curves), with streams that separate, and by held-out loss over
 #   several seeds.

@@ -91,9 +91,10 @@ def compare(args: argparse.Namespace) -> int:
         settings.add_row(key, _text(left), _text(right))
     for key in ("commit", "dirty"):
         settings.add_row(key, _text(a.manifest.get(key)), _text(b.manifest.get(key)))
-    for key, value in (a.manifest.get("fingerprint") or {}).items():
-        if value != (other := (b.manifest.get("fingerprint") or {}).get(key)):
-            settings.add_row(key, _text(value), _text(other))
+    of_a, of_b = (each.manifest.get("fingerprint") or {} for each in (a, b))
+    for key in dict.fromkeys([*of_a, *of_b]):
+        if of_a.get(key) != of_b.get(key):
+            settings.add_row(key, _text(of_a.get(key)), _text(of_b.get(key)))
     numbers = table("number", "A", "B", "B - A")
     of_a, of_b = inspection.numbers(a), inspection.numbers(b)
     for key in of_a:

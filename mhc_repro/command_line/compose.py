@@ -53,10 +53,14 @@ def compose_jobs(argv: Sequence[str]) -> list[Config]:
     return _compose(_arguments(argv)).configs
 
 
-def flag_first(argv: Sequence[str]) -> list[str]:
-    """Put -m before the settings: behind them, Hydra's parser refuses the settings that follow it."""
+def for_hydra(argv: Sequence[str]) -> list[str]:
+    """Put -m before the settings, since Hydra's parser refuses those that follow it, and ++ before H_res's own.
+
+    Hydra knows of these what the arm's file happens to say; `make_kind` knows and checks them all.
+    """
     flags = [each for each in argv if each in ("-m", "--multirun")]
-    return [*flags, *(each for each in argv if each not in flags)]
+    others = [each for each in argv if each not in flags]
+    return [*flags, *(re.sub(r"^(?=connection\.mixing\.\w)", "++", each) for each in others)]
 
 
 def check_command_line(argv: Sequence[str]) -> Sweep:
@@ -107,7 +111,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         raise UserError(f"{message}; see --hydra-help for the flags, and give settings as key=value")
 
     parser.error = refuse  # type: ignore[method-assign]
-    args = parser.parse_args(flag_first(argv))
+    args = parser.parse_args(for_hydra(argv))
     actions = ("run", "multirun", "cfg", "info", "shell_completion")
     if sum(bool(getattr(args, name)) for name in actions) > 1:
         refuse(f"only one of --{', --'.join(actions)} can be given".replace("_", "-"))
@@ -146,9 +150,11 @@ def _compose(args: argparse.Namespace) -> Sweep:
         name = jobs[0].hydra.runtime.choices["hydra/launcher"] if multirun else "basic"
         folder = ["--config-dir", args.config_dir] if args.config_dir else []
         lines = [[*folder, *_typed(job)] for job in jobs]
+        files = [job.hydra.runtime.choices["connection"] for job in jobs]
         configs = [to_config(job) for job in jobs]
-        for each in configs:
+        for file, line, each in zip(files, lines, configs, strict=True):
             validate(each)
+            _refuse_another_arms_name(file, line, each.connection.name)
         _refuse_changed_study(args, loader, configs, swept)
     return Sweep(configs, lines, n_jobs, name, queue)
 
@@ -198,6 +204,12 @@ def _check_about(job: DictConfig) -> None:
             raise UserError(f"{line}: what is known of an arm stands in its file in conf/connection alone")
     about = OmegaConf.to_container(job.connection.about)
     arm_files.understood(job.hydra.runtime.choices["connection"], about or None)
+
+
+def _refuse_another_arms_name(file: str, line: Sequence[str], name: str) -> None:
+    """A copy of an arm's file that keeps its name would be taken for that arm, in every table."""
+    if name != file and not any(re.match(r"[+~]*connection\.name\b", each) for each in line):
+        raise UserError(f"connection={file}: its file says that its name is {name}; write name: {file} there")
 
 
 def _jobs(

@@ -25,8 +25,9 @@ DIVISOR = 8  # of C, for the rank
 class GatedConnection(Connection):
     """n streams, each feature of which has a gate of its own into the branch.
 
-    The H_pre that is recorded is the mean over features of the gates, each over its stream's rms; so is the depth
-    kernel then, since H_res is I. Streams are never exchangeable: W_d, drawn, tells them apart.
+    h = mean_i G_i * g_i * X_i / rms(X_i), and the H_pre that is recorded is mean_c(G_ic g_ic) / (n rms(X_i)), a
+    number a stream; so is the depth kernel then, since H_res is I. Streams are never exchangeable: W_d, which is
+    drawn, tells them apart.
     """
 
     @classmethod

@@ -139,12 +139,12 @@ class OutputsConnection(Connection):
 
     @classmethod
     def cost(cls, config: ConnectionConfig, model: ModelConfig) -> Cost:
-        """Count what a sub-layer finds on average, of 2 x blocks, rounded down: outputs 1, 2, ...
+        """Count what a sub-layer finds on average, of outputs 1, 2, ... 2 x blocks: some `blocks` of them.
 
         Squares and scores, or the hidden numbers, 4nC a read at most, and each read 2nC; of attention one read, of
         dense connections three on average: four of attention, two of an MLP.
         """
-        found, c = (2 * model.blocks + 1) // 2, model.dim
+        found, c = model.blocks, model.dim
         reads = 1 if config.mixing["kind"] == "attention" else 3
         return Cost(reads * 6 * found * c - c, values_of_states(found, c))
 

@@ -44,7 +44,7 @@ def backward(h_res: np.ndarray) -> np.ndarray:
 
 
 def amax(h_res: np.ndarray, direction: str) -> np.ndarray:
-    """Give the largest absolute row sum (forward) or column sum (backward): (..., n, n) -> (...)."""
+    """Give the largest |row sum| (forward) or |column sum| (backward): (..., n, n) -> (...)."""
     return np.abs(h_res.sum(-1 if direction == "forward" else -2)).max(-1)
 
 

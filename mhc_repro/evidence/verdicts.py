@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from mhc_repro.reasons import LIVING, OFF, REASONS, TOLD
+from mhc_repro.reasons import OFF, REASONS, TOLD
 from mhc_repro.runs import ENDED, Run, once
 
 
@@ -35,10 +35,13 @@ LIMITS = Limits()
 
 
 class Verdict(NamedTuple):
-    """Codes of REASONS: found as faults of two kinds, found as the arm declares, and not to be judged."""
+    """Codes of REASONS: found as faults of three kinds, found as the arm declares, and not to be judged."""
 
     dead: tuple[str, ...] = ()
     off_the_constraint: tuple[str, ...] = ()
+    applied_otherwise: tuple[
+        str, ...
+    ] = ()  # of models of one's own: than H_res X + H_post^T y, or than Eq. 9
     control: tuple[str, ...] = ()
     not_judged: tuple[str, ...] = ()
 
@@ -49,7 +52,7 @@ class Verdict(NamedTuple):
         return [(word.replace("_", " "), code) for word, codes in self._asdict().items() for code in codes]
 
     def words(self) -> list[str]:
-        """Put the notes in words that fit a table's cell, one phrase for each of the four."""
+        """Put the notes in words that fit a table's cell, one phrase for each of the five."""
         found: dict[str, list[str]] = {}
         for word, code in self.notes():
             found.setdefault(word, []).extend([REASONS[code][0]] if code else [])
@@ -123,8 +126,9 @@ def _sorted(found: Mapping[str, bool | None], arm: Mapping[str, Any]) -> Verdict
     expects = [*arm["expects"], "columns_exact", *(["h_res_identity"] if "mix" in arm["freeze"] else [])]
     faults = [code for code, holds in found.items() if holds and code not in expects]
     return Verdict(
-        tuple(code for code in faults if code not in LIVING),
-        tuple(code for code in faults if code in LIVING),
+        tuple(code for code in faults if code not in (OFF, *TOLD)),
+        tuple(code for code in faults if code == OFF),
+        tuple(code for code in faults if code in TOLD),
         tuple(code for code, holds in found.items() if holds and code in expects),
         tuple(code for code, holds in found.items() if holds is None),
     )

@@ -24,8 +24,10 @@ def connection_config(arm: str | ConnectionConfig = "mhc", **changes: Any) -> Co
             )
             raise UserError(f"arm={arm}: no such arm; {known}")
         config = ConnectionConfig(**settings(arm))
-    else:
+    elif isinstance(arm, ConnectionConfig):
         config = arm
+    else:
+        raise UserError(f'arm={arm!r}: must be the name of an arm or its settings, for example "mhc"')
     known_fields = {each.name: each.type for each in fields(ConnectionConfig)}
     for key in changes:
         if key not in known_fields:

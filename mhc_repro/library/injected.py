@@ -75,12 +75,16 @@ class Injected(nn.Module):
             wrapped = cast(Wrapped, super().__getattr__("wrapped"))
             return getattr(cast(Increment, wrapped.branch).block, name)
 
+    def at(self, progress: float) -> None:
+        """Tell an arm that follows its training, such as mhc_annealed, which part of it is done."""
+        self.wrapped.at(progress)
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Carry the streams that x brings along past the block; the first block makes them."""
         output = self.wrapped(self._streams(x), *args, **kwargs)
         state = first_of(output)
         joined = self.reduce(state)
-        setattr(joined, STREAMS, state)
+        setattr(joined, STREAMS, (state, _version(joined)))
         return with_first(output, joined)
 
     def _streams(self, x: Tensor) -> State:
@@ -89,11 +93,22 @@ class Injected(nn.Module):
         if not hasattr(x, STREAMS):
             raise UserError(
                 f"{self.name}: its input brings no streams, so it is not what the block before returned. Gradient "
-                "checkpointing around blocks (reentrant) does this, and so does anything between them; use "
-                "checkpointing with use_reentrant=False, or eject"
+                "checkpointing around blocks (reentrant) does this, and so does a dropout or anything between "
+                "them; use checkpointing with use_reentrant=False, or eject"
             )
-        state: State = getattr(x, STREAMS)
+        state: State
+        state, version = getattr(x, STREAMS)
+        if None not in (version, now := _version(x)) and now != version:
+            raise UserError(
+                f"{self.name}: what the block before returned was changed in place, by a dropout perhaps, and the "
+                "streams were not; choose blocks that follow each other, or eject"
+            )
         return state
+
+
+def _version(x: Tensor) -> int | None:
+    """Count the changes in place; None where torch does not."""
+    return None if torch.compiler.is_compiling() or x.is_inference() else x._version
 
 
 def injected(config: ConnectionConfig, name: str, block: nn.Module, layer: int, x: Tensor) -> Injected:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from mhc_repro import connections
 from mhc_repro.config import ConnectionConfig
 from mhc_repro.connections import base
-from mhc_repro.errors import UserError
+from mhc_repro.errors import UserError, one_line
 from mhc_repro.library.arms import connection_config
 from mhc_repro.library.finding import matching
 from mhc_repro.library.injected import Injected, injected, why_changed
@@ -20,6 +21,7 @@ from mhc_repro.library.wrapping import Expand, Reduce, check_kind
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 EMBEDS = ("emb", "position", "token")  # in the name of a bare parameter, such as a ViT's cls_token
+SHARING = ("DistributedDataParallel", "FullyShardedDataParallel")  # of the parameters that they found
 NARROW = 5e-2  # of bfloat16 and float16, whose rounding F(x) = B(x) - x meets once more
 
 
@@ -42,12 +44,19 @@ def inject(
     """
     if any(isinstance(module, Injected) for module in model.modules()):
         raise UserError(f"{type(model).__name__} has been injected already; eject(model) first")
-    check_kind(connection_config(connection))
-    settings = {"reduce": "mean"} | ({} if n is None else {"n": n}) | changes
+    if wrapper := next((name for each in model.modules() if (name := type(each).__name__) in SHARING), None):
+        raise UserError(
+            f"model: it is in {wrapper} already, to which new parameters are unknown; inject first"
+        )
+    given = connection_config(connection)
+    check_kind(given)
+    settings = ({} if given.single_pass else {"reduce": "mean"}) | ({} if n is None else {"n": n}) | changes
     config = connection_config(connection, **settings)
     blocks = _blocks(model, target)
     run = _runner(model, sample)
     before = run()
+    if not before:
+        raise UserError("sample=: the model returns no tensor of floats, so there is nothing to hold it to")
     calls = observe(run, blocks)
     check(calls, list(blocks))
     with ExitStack() as undo:
@@ -135,7 +144,14 @@ def _runner(model: nn.Module, sample: Any) -> Callable[[], list[Tensor]]:
 
     def run() -> list[Tensor]:
         with evaluating(model):
-            return list(_tensors(model(*args, **kwargs)))
+            try:
+                return list(_tensors(model(*args, **kwargs)))
+            except UserError:
+                raise
+            except Exception as error:
+                raise UserError(
+                    f"sample=: the model cannot be called with it ({type(error).__name__}: {one_line(error)})"
+                ) from error
 
     return run
 
@@ -150,6 +166,8 @@ def _tensors(output: Any) -> Iterator[Tensor]:
     elif isinstance(output, tuple | list):
         for each in output:
             yield from _tensors(each)
+    elif is_dataclass(output):
+        yield from _tensors(vars(output))
 
 
 def _difference(before: list[Tensor], after: list[Tensor]) -> float:

@@ -32,6 +32,7 @@ from mhc_repro.measurement.seen import Seen, measured
 from mhc_repro.reasons import REASONS
 from mhc_repro.schema import Row
 
+OWN = ("step", "time/step", "time/probe")  # columns
 APART = 1e-3  # of the largest weight: by more, two streams' weights differ by no rounding
 
 
@@ -126,8 +127,9 @@ class GainMonitor:
         """Count one update, and write what was seen: call it once a step, behind the optimiser's.
 
         `loss` in nats a symbol, as a number or tensor; `metrics` are further columns, such as **{"loss/val": 1.2}.
-        Gradients are normed every `every` steps, if they are still there. UserError for a value that is no number,
-        and where no hyper-connection was seen.
+        Gradients are normed every `every` steps as they are then, behind a clip if there is one: give its norm as
+        **{"grad/norm": clip_grad_norm_(...)} and that is kept. UserError for a value that is no number, for a
+        column that the monitor fills, and where no hyper-connection was seen.
         """
         self.done += 1
         if not self.writes or self.record.closed:
@@ -135,10 +137,12 @@ class GainMonitor:
         now = time.perf_counter()
         row: Row = {"step": self.done}
         for key, value in {"loss/train": loss, "lr": lr, **metrics}.items():
+            if key in OWN:
+                raise UserError(f"{key}={value}: the monitor counts and times the steps; see start=")
             row[key] = _kept_number(key, value)
         row["time/step"] = now - self._last - self.looks.seconds
         if self._due(self.done - 1):
-            row |= self._gradients()
+            row = self._gradients() | row
             self._take(self.rows[-1])
             self._flush()
         self.rows.append(row)

@@ -9,11 +9,11 @@ from torch import nn
 
 
 def call_of(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments that `inputs` stand for: a tensor, a tuple or list, a dict, or (args, kwargs)."""
+    """Return the arguments that `inputs` stand for: a tensor, a tuple or list, a dict, or (the others, a dict)."""
     if isinstance(inputs, Mapping):
         return (), dict(inputs)
     if isinstance(inputs, tuple) and len(inputs) == 2 and isinstance(inputs[1], dict):
-        return tuple(inputs[0]), inputs[1]
+        return call_of(inputs[0])[0], inputs[1]
     return (tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)), {}
 
 

@@ -52,12 +52,17 @@ class Call:
 def watched(name: str, forward: Callable[..., Any], calls: list[Call]) -> Callable[..., Any]:
     """Return the forward of a block whose calls are taken down."""
 
-    def watching(x: Any, *args: Any, **kwargs: Any) -> Any:
+    def watching(*args: Any, **kwargs: Any) -> Any:
+        x = args[0] if args else None
+        if kwargs and not args:
+            raise UserError(
+                f"{name}: it is called with names alone, {next(iter(kwargs))}=...; its x comes first, bare"
+            )
         if not isinstance(x, Tensor):
             raise UserError(f"{name}: its first argument is no tensor, so there is no x to be x + F(x) of")
         version = x._version
         with _Stream(x) as mode:
-            output = forward(x, *args, **kwargs)
+            output = forward(*args, **kwargs)
         made = first_of(output)
         if x._version != version:
             raise UserError(

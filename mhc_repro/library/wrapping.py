@@ -133,7 +133,7 @@ def hyper_connection(
     arm: str | ConnectionConfig = "mhc",
     *,
     dim: int,
-    layer: int = 0,
+    layer: int,
     **changes: Any,
 ) -> Wrapped:
     """Put an arm, by name or settings, around `branch`, (..., dim) -> (..., dim): streams (..., n, dim) in and out.
@@ -174,5 +174,5 @@ def check_streams(streams: Tensor, n: int, dim: int) -> None:
 
 def check_count(name: str, value: Any, least: int) -> None:
     """Raise UserError unless a value is a whole number from `least` on."""
-    if not isinstance(value, int) or value < least:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise UserError(f"{name}={value!r}: must be a whole number, {least} or more")

@@ -1,14 +1,15 @@
 """Amax gains of stacks of H_res (mHC, arXiv 2512.24880, Sec. 3.1): pure functions on tensors.
 
 H_res comes as (L, N, n, n), sub-layers first, then tokens, row i holding the weights that form
-output stream i. Row sums then bound the signal going forward, column sums the gradient going back.
+output stream i. A row sum is what a signal that all streams share is multiplied by on its way forward, a column
+sum the same of the gradient on its way back; where entries have both signs neither bounds anything else.
 The two composites at sub-layer l are different products:
 
     forward   H_l H_(l-1) ... H_1        from the input up to l
     backward  H_L H_(L-1) ... H_l        from l up to the output
 
-Products are taken per token, then averaged over tokens; the gain is the largest absolute row
-(column) sum, signed entries summed as they are. A residual baseline has gain exactly 1 everywhere.
+Products are taken per token, then averaged over tokens; the gain is the largest |row sum|
+(|column sum|), signed entries summed as they are. A residual baseline has gain exactly 1 everywhere.
 """
 
 from itertools import accumulate
@@ -30,7 +31,7 @@ def composite_backward(h_res: Tensor) -> Tensor:
 
 
 def amax_gain(matrix: Tensor, summed: int = -1) -> Tensor:
-    """Return the largest absolute row sum, or with `summed` -2 column sum: (..., n, n) -> (...)."""
+    """Return the largest |row sum|, or with `summed` -2 |column sum|: (..., n, n) -> (...)."""
     return matrix.sum(summed).abs().amax(-1)
 
 

@@ -64,7 +64,10 @@ class RunDirectory:
             if self.guarded:
                 lock = self._lock().acquire(timeout=LOCK_SECONDS, poll_interval=LOCK_SECONDS / 10)
         except Timeout:
-            message = f"{self.run_id} is being written by another process; wait for it or stop it"
+            message = (
+                f"{self.run_id} is being written by another process, or by a monitor that was not closed; wait for "
+                "it, stop it or close it"
+            )
             raise RunBusy(message) from None
         except OSError as error:
             raise UserError(f"{self.path}: {error.strerror}; choose a folder with runtime.results=") from None

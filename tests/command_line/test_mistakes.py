@@ -23,9 +23,10 @@ MISTAKES = {  # what is typed, and some of what is said
     "hydra.launcher.n_jobs=2": ["hydra.launcher.n_jobs=2", "add one that has, hydra/launcher=joblib"],
     "hydra/launcher=joblib hydra.launcher.n_job=2": ["hydra.launcher.n_jobs=2"],
     "connection=mhc connection.mixing.iteratons=5": [
-        "kind, iterations, start",
-        "connection.mixing.iterations=5",
+        "start, iterations, order",
+        "did you mean iterations?",
     ],
+    "trian.steps=3": ["there is no trian.steps", "the nearest is train.steps=3"],
     "connection=mhc connection.mixing.iterations=0": ["1 or more", "connection.mixing.iterations=20"],
     "connection=mhc connection.mixing.kind=sinkhrn": ["identity, free, ", "did you mean sinkhorn?"],
     # types
@@ -172,6 +173,7 @@ def test_mistake_is_one_line(line, said, main, trained, elsewhere, capsys):
         ("name: no\n", ["connection.name=False", "plain name"]),
         ("name: 1e3\n", ["connection.name=1000.0", "plain name"]),
         ("name: null\n", ["connection/mine.yaml", "text"]),
+        ("name: theirs\n", ["connection=mine", "its name is theirs; write name: mine"]),
         ("defaults: [mine]\n", ["connection=mine", "refers to itself"]),
     ],
 )

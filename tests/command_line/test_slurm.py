@@ -146,3 +146,13 @@ def test_a_job_has_the_cores_it_asked_for(monkeypatch):
     assert cores() == 8
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
     assert cores() == 2
+
+
+@pytest.mark.parametrize("turn", ["0", "3"])
+def test_a_turn_without_a_line_trains_nothing(turn, tmp_path):
+    (tmp_path / "runs.txt").write_text("seed=0\nseed=1\n")
+    command = ["bash", str(CONF.parent / "experiments" / "array.sh"), str(tmp_path / "runs.txt")]
+    alone = {"PATH": "/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": turn}
+    done = subprocess.run(command, env=alone, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.strip().endswith(f"has no line {turn}; submit with --array=1-2")

@@ -256,7 +256,7 @@ def test_every_limit_is_one(tables):
         (Limits(judged_after=1.0, spread=10.0), "streams_never_separated"),
     ):
         found = judge(gains, metrics, config, STOCHASTIC, limits)
-        assert reason in found.dead + found.off_the_constraint
+        assert reason in found.dead + found.off_the_constraint + found.applied_otherwise
 
 
 def test_recorded_runs_have_the_nature_of_their_arms(recorded):

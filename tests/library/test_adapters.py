@@ -124,7 +124,7 @@ def test_a_port_of_deepseek_v4_that_forgets_to_transpose_is_named(tmp_path, caps
         model(torch.arange(12).view(2, 6)).logits.sum().backward()
         monitor.step(1.0)
     run = read_run(monitor.path)
-    assert verdict(run).off_the_constraint == ("h_res_transposed",)
+    assert verdict(run).applied_otherwise == ("h_res_transposed",)
     assert run.connection == "deepseek_v4"
     assert "h_res_transposed: H_res used transposed" in capsys.readouterr().err
     assert run.gains["column_error"].max() < 1e-4 < 1e-3 < run.gains["row_error"].max()

@@ -51,7 +51,6 @@ REFUSED = {
     "orthostochastic": "rows of H_res sum to",
     "orthostochastic_tokenbender": "H_post is 0.25",
     "published_mhc": "H_post is 0.25",
-    "single_pass": "connection.reduce=mean: its last outputs are read",
 }
 ROUNDING = ("deepseek_v4", "orthostochastic")  # off by less than float32 shows
 
@@ -107,7 +106,7 @@ def test_a_block_goes_on_returning_what_it_returned(name, put, kind, rest):
 
     model = injected(decoder(Boxed, body=Model), "Boxed", name)
     streams, _ = expand_and_reduce(name, dim=WIDTH)
-    wrapped = hyper_connection(Boxed(), name, dim=WIDTH)(streams(torch.zeros(1, 2, WIDTH)))
+    wrapped = hyper_connection(Boxed(), name, dim=WIDTH, layer=0)(streams(torch.zeros(1, 2, WIDTH)))
     for made in (*model.made, wrapped):
         # the state of an arm that hands on more
         carries = type(made) is tuple and isinstance(made[-1], Carry)
@@ -193,6 +192,12 @@ def test_checkpoints_come_back_and_eject_gives_the_blocks():
     assert list(first.blocks) == blocks
     assert list(first.state_dict()) == list(decoder().state_dict())
     inject(first, Block, "hc", sample=TOKENS)
+
+
+def test_an_arm_that_follows_its_training_is_told_how_far_it_is():
+    module = injected(decoder(), Block, "mhc_annealed").blocks[0]
+    module.at(1.0)
+    assert module.wrapped.connection.write_scale == pytest.approx(0.5)  # from 2 to 1
 
 
 def test_ejected_at_once_it_is_the_original():

@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from functools import partial
 
 import pytest
+import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -115,3 +116,35 @@ def test_a_forward_and_a_mode_of_a_block_stay_its_own(name, refused):
     assert block.forward is forward
     held = "blocks.1.norm" if refused else "blocks.1.wrapped.branch.block.norm"
     assert [name for name, part in model.named_modules() if not part.training] == [held]
+
+
+def test_what_is_changed_in_place_between_blocks_is_told():
+    """A dropout that is none in eval mode passes the check of the blocks, and then changes what they handed on."""
+
+    class Dropped(Decoder):
+        def forward(self, tokens):
+            x = self.embedding(tokens)
+            for block in self.blocks:
+                x = torch.nn.functional.dropout(block(x), 0.5, self.training, inplace=True)
+            return self.head(x)
+
+    model = inject(decoder(body=Dropped), Block, sample=TOKENS)
+    with pytest.raises(UserError, match=r"blocks\.1: what the block before returned was changed in place"):
+        model.train()(TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("forward", "said"),
+    [
+        (lambda self, tokens: str(tokens), "the model returns no tensor of floats"),
+        (lambda self, tokens: self.embedding(tokens.float()), "the model cannot be called with it"),
+        (lambda self, tokens: self.blocks[0](x=self.embedding(tokens)), r"called with names alone, x=\.\.\."),
+    ],
+)
+def test_a_model_that_cannot_be_checked_is_told(forward, said):
+    refused(said, decoder(body=type("Odd", (Decoder,), {"forward": forward})))
+
+
+def test_under_data_parallel_it_comes_too_late():
+    """Its reducer knows the parameters that it was made with, and no others."""
+    refused("inject first", decoder(body=type("DistributedDataParallel", (Decoder,), {})))

@@ -19,6 +19,7 @@ def test_an_h_res_used_transposed_is_named_and_measured_as_used(watched, capsys)
     assert straight.monitor.applied.finding is None
     turned = watched(seeded(lambda: Reference(turned=True)), name="turned", steps=2)
     assert found(turned.run) == ["columns_exact", "h_res_transposed"]
+    assert verdict(turned.run).off_the_constraint == ()
     assert "h_res_transposed: H_res used transposed" in capsys.readouterr().err
     assert turned.monitor.applied.straight > 100 * turned.monitor.applied.transposed
     rows = {name: each.run.probe(0) for name, each in (("straight", straight), ("turned", turned))}
@@ -120,7 +121,7 @@ def test_beside_code_of_ours_one_of_ones_own_has_no_slope_that_is_known(watched)
         return torch.full((4,), 0.25), torch.ones(4), torch.eye(4)
 
     expand, reduce = expand_and_reduce("mhc", dim=DIM)
-    wrapped = hyper_connection(nn.Linear(DIM, DIM), "mhc", dim=DIM)
+    wrapped = hyper_connection(nn.Linear(DIM, DIM), "mhc", dim=DIM, layer=0)
     model = seeded(lambda: nn.Sequential(expand, Mine(), wrapped, Mine(), reduce))
     slopes = watched(model, steps=1, adapters={Mine: maps}).run.probe(0)["gate_slope"]
     assert slopes.isna().tolist() == [True, False, True]

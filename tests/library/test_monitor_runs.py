@@ -125,6 +125,19 @@ def test_goes_on_and_never_over_a_finished_run(watched, tmp_path):
     assert anew.metrics["step"].tolist() == [0, 1, 2]
 
 
+def test_a_norm_that_is_given_is_kept_as_that_before_the_clip(tmp_path):
+    model = seeded(Stack)
+    with GainMonitor(model, 2, tmp_path / "mine") as monitor:
+        for x in batches(4):
+            model(x).square().sum().backward()
+            norm = nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+            monitor.step(**{"grad/norm": norm})
+            model.zero_grad()
+    norms = read_run(monitor.path).metrics["grad/norm"].dropna()
+    assert len(norms) == 4
+    assert norms.min() > 1e-2
+
+
 @pytest.mark.parametrize(
     ("use", "said"),
     [
@@ -140,6 +153,8 @@ def test_goes_on_and_never_over_a_finished_run(watched, tmp_path):
         (lambda watch: watch(Stack(), adapters={"Wraped": max}), "nearest: Wrapped"),
         (lambda watch: watch(Stack(), 1).step(), "no hyper-connection was seen in this step's forward"),
         (lambda watch: watch(Stack(), 1).step(torch.ones(2)), r"tensor of shape \(2,\): must be one"),
+        (lambda watch: watch(Stack(), 1).step(step=7), "step=7: the monitor counts"),
+        (lambda watch: watch(Stack(), steps=True), "steps=True: must be a whole number"),
         (lambda watch: watch(Stack(), 1).step(acc="7"), "acc='7': must be one number"),
     ],
 )

@@ -55,7 +55,7 @@ def test_further_arguments_and_results_of_the_branch_pass_through():
         def forward(self, x, mask, scale=1.0):
             return scale * x * mask, "weights"
 
-    wrapped = hyper_connection(Attention(), "hc", dim=8).double()
+    wrapped = hyper_connection(Attention(), "hc", dim=8, layer=0).double()
     expand, _ = expand_and_reduce("hc", dim=8)
     streams, weights = wrapped(expand(X), torch.tensor(0.5), scale=2.0)
     assert weights == "weights"
@@ -90,18 +90,20 @@ def test_compiles_as_one_graph(name, changes):
 
 @pytest.mark.parametrize("name", GROWING)
 def test_an_arm_whose_state_grows_is_refused(name):
-    for make in (partial(hyper_connection, nn.Linear(8, 8)), expand_and_reduce):
+    for make in (partial(hyper_connection, nn.Linear(8, 8), layer=0), expand_and_reduce):
         with pytest.raises(UserError, match=f"={name}: it keeps the output of every sub-layer.*such as mhc"):
             make(name, dim=8)
 
 
 def test_settings_change_the_arm():
-    wrapped = hyper_connection(nn.Identity(), "mhc", dim=8, n=2, mixing={"iterations": 3})
+    wrapped = hyper_connection(nn.Identity(), "mhc", dim=8, layer=0, n=2, mixing={"iterations": 3})
     assert wrapped.n == 2
     assert wrapped.connection.form.mixing.iterations == 3
     assert wrapped.connection.form.mixing.start == (-3, 3)
-    again = hyper_connection(nn.Identity(), connection_config("mhc", n=2), dim=8)
-    assert again.connection.form == hyper_connection(nn.Identity(), "mhc", dim=8, n=2).connection.form
+    again = hyper_connection(nn.Identity(), connection_config("mhc", n=2), dim=8, layer=0)
+    assert (
+        again.connection.form == hyper_connection(nn.Identity(), "mhc", dim=8, layer=0, n=2).connection.form
+    )
 
 
 @pytest.mark.parametrize(
@@ -114,11 +116,20 @@ def test_settings_change_the_arm():
         (lambda: connection_config("baseline", n=2), "a plain residual connection has one stream"),
         (lambda: connection_config("mhc", n=1.5), "connection.n: expected int, got float"),
         (lambda: connection_config("mhc", mixing="sinkhorn"), "connection.mixing: expected object, got str"),
-        (lambda: hyper_connection(lambda x: None, dim=8)(torch.zeros(2, 4, 8)), "the branch made NoneType"),
-        (lambda: hyper_connection(nn.Identity(), dim=0), "dim=0: must be a whole number, 1 or more"),
+        (
+            lambda: hyper_connection(lambda x: None, dim=8, layer=0)(torch.zeros(2, 4, 8)),
+            "the branch made NoneType",
+        ),
+        (lambda: hyper_connection(nn.Identity(), dim=0, layer=0), "dim=0: must be a whole number, 1 or more"),
         (lambda: hyper_connection(nn.Identity(), dim=8, layer=-1), "layer=-1"),
-        (lambda: hyper_connection(nn.Identity(), dim=7)(torch.zeros(2, 4, 8)), r"carries \(..., 4, 7\)"),
-        (lambda: hyper_connection(nn.Linear(8, 7), dim=8)(torch.zeros(2, 4, 8)), "returns what it is given"),
+        (
+            lambda: hyper_connection(nn.Identity(), dim=7, layer=0)(torch.zeros(2, 4, 8)),
+            r"carries \(..., 4, 7\)",
+        ),
+        (
+            lambda: hyper_connection(nn.Linear(8, 7), dim=8, layer=0)(torch.zeros(2, 4, 8)),
+            "returns what it is given",
+        ),
         (lambda: expand_and_reduce(dim=8)[0](torch.zeros(2, 7)), "made for dim=8"),
     ],
 )
@@ -129,7 +140,7 @@ def test_a_mistake_is_one_line_that_teaches(make, said):
 
 
 def test_annealed_writes_are_those_of_the_progress_that_is_told():
-    module, written = hyper_connection(nn.Identity(), "mhc_annealed", dim=8), []
+    module, written = hyper_connection(nn.Identity(), "mhc_annealed", dim=8, layer=0), []
     for progress in (0.0, 0.5, 1.0):
         module.at(progress)
         written.append(module.connection(X.flatten()[:64].view(1, 2, 4, 8), torch.sin).maps.write)
@@ -139,7 +150,7 @@ def test_annealed_writes_are_those_of_the_progress_that_is_told():
 
 def test_a_batch_without_tokens_passes():
     streams = torch.zeros(0, 3, 4, 8)
-    assert hyper_connection(nn.Linear(8, 8), "mhc", dim=8)(streams).shape == streams.shape
+    assert hyper_connection(nn.Linear(8, 8), "mhc", dim=8, layer=0)(streams).shape == streams.shape
 
 
 @pytest.mark.parametrize(
@@ -147,7 +158,7 @@ def test_a_batch_without_tokens_passes():
     [
         ("mhc_repro.arm_names(), mhc_repro.UserError", "torch hydra"),
         (
-            "mhc_repro.hyper_connection(abs, 'hc', dim=8), mhc_repro.inject, "
+            "mhc_repro.hyper_connection(abs, 'hc', dim=8, layer=0), mhc_repro.inject, "
             "__import__('mhc_repro.measurement.probe')",
             "pandas pyarrow hydra",
         ),

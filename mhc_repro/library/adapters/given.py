@@ -37,7 +37,13 @@ class Given(Adapter):
 
     @torch.no_grad()
     def _look(self, module: nn.Module, inputs: tuple[Any, ...], outputs: Any, watch: Watch) -> None:
-        read, write, mix = (torch.as_tensor(each).detach() for each in self.maps(module, inputs, outputs))
+        made = self.maps(module, inputs, outputs)
+        if not isinstance(made, tuple | list) or len(made) != 3:
+            raise UserError(
+                f"the adapter of {type(module).__name__} returned {type(made).__name__}; it must return three "
+                "tensors, H_pre (..., n), H_post (..., n) and H_res (..., n, n)"
+            )
+        read, write, mix = (torch.as_tensor(each).detach() for each in made)
         n = mix.shape[-1]
         if mix.shape[-2:] != (n, n) or read.shape[-1] != n or write.shape[-1] != n:
             shapes = ", ".join(str(tuple(each.shape)) for each in (read, write, mix))
