@@ -146,5 +146,5 @@ show(draw.losses, *anatomy.TWINS)
 # - The table's "amax gain" is activation growth, and what divides it in the mHC arm is the 1/n of a softmax
 #   over n streams.
 # - It says nothing for or against mHC: nothing but rounding tells the streams of either multi-stream arm apart.
-# - Compare arms by gains of H_res (notebook 1, amax_gain_curves), with streams that separate, and by held-out loss over
-#   several seeds.
+# - Compare arms by gains of H_res (notebook 1, amax_gain_curves), with streams that separate, and by held-out loss
+#   over several seeds.

@@ -175,7 +175,7 @@ for kind, models in variants.items():
             train(kind, model, 80, 1, groups, monitor)
         run = read_run(monitor.path)
         forward = run.metrics["gain/composite_forward"].max()
-        found = ", ".join(verdict(run).dead + verdict(run).off_the_constraint) or "nothing"
+        found = ", ".join(sum(verdict(run)[:3], ())) or "nothing"
         print(
             f"{kind}, {name}: {held_out(kind, model):.1f} nats a byte; forward gain stays at 1: {forward < 1.001}; "
             f"the guards found {found}"
@@ -224,7 +224,7 @@ for function in (straight, transposed):
     with GainMonitor(hc, every=5, out=str(TOLD), name=name, adapters=adapters) as monitor:
         monitor.say = print
         train("decoder", hc, 1, 0, monitor=monitor)
-    print(f"told {name}: {', '.join(verdict(read_run(monitor.path)).off_the_constraint) or 'as it is'}")
+    print(f"told {name}: {', '.join(verdict(read_run(monitor.path)).applied_otherwise) or 'as it is'}")
 
 # %% [markdown]
 # ## Eject

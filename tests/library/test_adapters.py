@@ -181,8 +181,10 @@ def around(model, how):
 
 
 HOW = {
-    **dict.fromkeys(("hc", "deepseek_v4"), ("plain", "autocast", "compiled", "checkpointed")),
-    **dict.fromkeys(("mhc", "reference"), ("plain", "compiled")),
+    "hc": ("plain", "autocast", "checkpointed"),
+    "deepseek_v4": ("plain", "autocast", "compiled", "checkpointed"),
+    "mhc": ("plain", "compiled"),
+    "reference": ("plain",),
     "v2": ("plain", "checkpointed"),
     "hc_declared": ("plain",),
 }
