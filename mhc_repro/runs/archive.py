@@ -55,7 +55,7 @@ def unpack(archive: Path, root: Path) -> tuple[list[Path], list[Path]]:
                 if any(file.read()):  # of which tarfile says nothing where a member has just ended
                     raise tarfile.ReadError("cut off")
         except (tarfile.TarError, OSError, EOFError) as error:
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(":")
             raise UserError(f"{archive}: {reason}; name an archive that make gpu has left") from None
         found = sorted(path for path in Path(folder).glob("*/*") if path.is_dir())
         if not found:

@@ -17,6 +17,7 @@ from tiny_runs import TINY, assert_no_litter
     "line",
     [
         "connection=mhc seed=1 train.steps=100",
+        "connection=mhc connection.mixing.order=rows_first",  # which its file does not say
         "-m connection=baseline,mhc seed=0,1",
         "-m study=quick seed=5",
         "seed=0,1 -m connection=baseline",
