@@ -144,7 +144,7 @@ def ablation(comparison: Comparison) -> Figure:
     ax.set_yticks(range(len(comparison.arms)), [_named(arm, comparison) for arm in comparison.arms])
     ax.set(ylim=(len(comparison.arms) - 0.5, -0.5), title="Added to the validation loss")
     ax.grid(False, axis="y")
-    ax.margins(x=0.1)  # for the numbers
+    ax.margins(x=0.15)  # for the numbers
     ax.axvline(0.0, color="0.3", linewidth=0.7)
     notes = [Patch(color="0.2", alpha=alpha, label=f"without {part}") for _, part, alpha in PARTS]
     drawing.finish(figure, comparison, xlabel="nats per symbol", notes=notes)
