@@ -73,10 +73,8 @@ def explain(error: Exception, overrides: list[str], loader: ConfigLoader, name: 
     if isinstance(cause, ConfigKeyError | AttributeError):
         swept = any(each.is_sweep_override() for each in groups)
         hint = "; not every arm of the sweep has it" if swept and ".mixing." in key else ""
-        typed_key = line.partition("=")[0].lstrip(
-            "+~"
-        )  # Hydra names its first part alone where that is unknown
-        return unknown_field(line, typed_key if typed_key.startswith(f"{key}.") else key, base) + hint
+        whole = line.partition("=")[0].lstrip("+~")  # of which Hydra names as much as it did not know
+        return unknown_field(line, whole if whole.startswith(f"{key}.") else key, base) + hint
     if isinstance(cause, ValidationError) and (expected := _expected(key)):
         return f"{line}: {key} must be {expected}{_example(key, base)}"
     return one_line(error)

@@ -39,9 +39,7 @@ class Verdict(NamedTuple):
 
     dead: tuple[str, ...] = ()
     off_the_constraint: tuple[str, ...] = ()
-    applied_otherwise: tuple[
-        str, ...
-    ] = ()  # of models of one's own: than H_res X + H_post^T y, or than Eq. 9
+    applied_otherwise: tuple[str, ...] = ()  # in a model of one's own, than its maps or Eq. 9 say
     control: tuple[str, ...] = ()
     not_judged: tuple[str, ...] = ()
 
