@@ -191,7 +191,8 @@ def partial(comparison: Comparison) -> list[str]:
 
 def counted(arm: str, runs: Sequence[Run], comparison: Comparison) -> str:
     """Label an arm, with the number of its seeds where others have more."""
-    few = f", n = {len({run.seed for run in runs})}" if arm in partial(comparison) else ""
+    seeds = len({run.seed for run in runs})
+    few = f", {seeds} seed{'s' * (seeds > 1)}" if arm in partial(comparison) else ""
     return label(arm, runs) + few
 
 

@@ -82,7 +82,7 @@ def test_a_heat_map_is_the_mean_over_seeds_of_the_last_probe(listened):
 def test_without_a_baseline_a_residual_net_stands_by_definition(listened):
     few = [listened("hc", seed) for seed in range(3)]
     found = panels(heard.kernel(comparison(*few, listened("mhc"))))
-    assert list(found) == [heard.RESIDUAL, "HC", "mHC, n = 1"]
+    assert list(found) == [heard.RESIDUAL, "HC", "mHC, 1 seed"]
     assert (shown(found[heard.RESIDUAL])[np.tri(OUTPUTS) > 0] == 1).all()
 
 
@@ -124,7 +124,7 @@ def test_bars_are_what_the_table_says_is_lost(listened):
         *(listened(arm, seed) for arm in ("baseline", "hc") for seed in range(3)), listened("mhc")
     )
     (ax,) = heard.ablation(study).axes
-    assert [text.get_text() for text in ax.get_yticklabels()] == ["baseline", "HC", "mHC, n = 1"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["baseline", "HC", "mHC, 1 seed"]
     tables = {each.title: each.frame for each in stability.tables([study])}
     frame = tables[stability.HEARD_TITLE].set_index("arm")
     heights = set()

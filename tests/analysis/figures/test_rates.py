@@ -112,7 +112,7 @@ def test_fewer_seeds_are_thin_and_counted(swept):
     figure = rates.rates(sweep.whole, LR)
     (thin,), (thick,) = (lines(figure.axes[0], arm, "median") for arm in ("mhc", "hc"))
     assert thin.get_linewidth() < thick.get_linewidth()
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["HC", "mHC, n = 1"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["HC", "mHC, 1 seed"]
 
 
 @pytest.mark.parametrize("key", GRIDS)

@@ -260,7 +260,7 @@ def test_an_arm_with_fewer_seeds_is_thin_and_says_how_many(fake, apart):
     (found,) = comparisons(runs)
     figure = training(found)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["baseline", "HC", "mHC, n = 2"]
+    assert labels == ["baseline", "HC", "mHC, 2 seeds"]
     mhc = [line for line in figure.axes[0].lines if line.get_label() == "_mhc" and line.get_gid() != "val"]
     assert {line.get_visible() for line in mhc if line.get_gid() == "raw"} == {False}
     assert max(line.get_linewidth() for line in mhc) <= 0.6
