@@ -6,10 +6,10 @@ after hours. Grammar, sweeps and composition are Hydra's own, so the jobs checke
 
 import argparse
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields, is_dataclass
-from itertools import chain, islice, repeat
+from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -18,28 +18,31 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from mhc_repro import arm_files, config
+from mhc_repro import config
 from mhc_repro.cache import cache_directory
 from mhc_repro.command_line import launcher, mistakes
+from mhc_repro.command_line.refusals import (
+    parsed,
+    refuse_another_arms_name,
+    refuse_changed_about,
+    refuse_changed_study,
+    refuse_merged_groups,
+    refuse_no_or_too_many,
+    typed,
+)
 from mhc_repro.command_line.sweep import Sweep
 from mhc_repro.config import Config, ConnectionConfig
 from mhc_repro.errors import UserError, assignment
-from mhc_repro.places import LOCAL, checkout, is_recorded, results_root
+from mhc_repro.places import checkout
 from mhc_repro.training import given as corpora
 from mhc_repro.validation import validate
 
 CONF = checkout() / "conf"
 NAME = "config"
-MOST = 10_000  # jobs of one command line
-# What the command line may say of a recorded study: which of its runs ...
-CHOSEN = ("study", "connection", "seed")
-EXECUTION = re.compile(r"runtime\b|hydra\b(?!\.sweeper)|data\.path$")  # ... and how they are executed
 
 config.register()
 OmegaConf.register_new_resolver("cache_directory", lambda given: str(cache_directory(given)), replace=True)
@@ -142,74 +145,21 @@ def _compose(args: argparse.Namespace) -> Sweep:
         except OmegaConfBaseException as error:  # an interpolation among Hydra's own settings
             raise UserError(mistakes.unresolved(error, {})) from None
         for job in jobs:
-            _refuse_merged_groups(job, loader)
-            _check_about(job)
+            refuse_merged_groups(job, loader)
+            refuse_changed_about(job)
         # Hydra's own part is the same in all.
         n_jobs = launcher.n_jobs(jobs[0]) if multirun else None
         queue = launcher.queue(jobs[0]) if multirun else None
         name = jobs[0].hydra.runtime.choices["hydra/launcher"] if multirun else "basic"
         folder = ["--config-dir", args.config_dir] if args.config_dir else []
-        lines = [[*folder, *_typed(job)] for job in jobs]
+        lines = [[*folder, *typed(job)] for job in jobs]
         files = [job.hydra.runtime.choices["connection"] for job in jobs]
         configs = [to_config(job) for job in jobs]
         for file, line, each in zip(files, lines, configs, strict=True):
             validate(each)
-            _refuse_another_arms_name(file, line, each.connection.name)
-        _refuse_changed_study(args, loader, configs, swept)
+            refuse_another_arms_name(file, line, each.connection.name)
+        refuse_changed_study(args, loader, configs, swept)
     return Sweep(configs, lines, n_jobs, name, queue)
-
-
-def _typed(job: DictConfig) -> list[str]:
-    """Return the overrides of a job as they were typed, not what their interpolations stand for."""
-    return cast(list[str], OmegaConf.to_container(job.hydra.overrides.task, resolve=False))
-
-
-def _refuse_changed_study(
-    args: argparse.Namespace, loader: ConfigLoader, configs: Sequence[Config], swept: Mapping[str, Any]
-) -> None:
-    """A study under `results` is what its file says: a try-out of another setting goes elsewhere."""
-    if not any(is_recorded(results_root(each.runtime.results)) for each in configs):
-        return
-    its_own = {
-        each.key_or_group: _values(each) for each in _parsed(loader, [f"{k}={v}" for k, v in swept.items()])
-    }
-    for each in _parsed(loader, args.overrides):
-        key = each.key_or_group
-        if key not in CHOSEN and not EXECUTION.match(key) and not _values(each) <= its_own.get(key, set()):
-            raise UserError(
-                f"{each.input_line}: the recorded study {configs[0].study} is what its file in conf/study says; "
-                f"to try something else add runtime.results={LOCAL}"
-            )
-
-
-def _values(given: Override) -> set[str]:
-    """Return what an override gives its key, one value or those of a sweep."""
-    if given.is_discrete_sweep():
-        return set(given.sweep_string_iterator())
-    return {given.get_value_element_as_str()}
-
-
-def _refuse_merged_groups(job: DictConfig, loader: ConfigLoader) -> None:
-    """Hydra merges `connection=[hc,mhc]` into an arm that is neither, and lets `~connection` leave none."""
-    for group in (f.name for f in fields(Config) if is_dataclass(f.type)):
-        options = loader.get_group_options(group)
-        if options and group not in job.hydra.runtime.choices:
-            of = ", ".join(options)
-            raise UserError(f"{group}: a run has one of {of}; for a run of each write -m {group}=a,b")
-
-
-def _check_about(job: DictConfig) -> None:
-    for line in _typed(job):
-        if re.match(r"[+~]*connection\.about\b", line):
-            raise UserError(f"{line}: what is known of an arm stands in its file in conf/connection alone")
-    about = OmegaConf.to_container(job.connection.about)
-    arm_files.understood(job.hydra.runtime.choices["connection"], about or None)
-
-
-def _refuse_another_arms_name(file: str, line: Sequence[str], name: str) -> None:
-    """A copy of an arm's file that keeps its name would be taken for that arm, in every table."""
-    if name != file and not any(re.match(r"[+~]*connection\.name\b", each) for each in line):
-        raise UserError(f"connection={file}: its file says that its name is {name}; write name: {file} there")
 
 
 def _jobs(
@@ -217,12 +167,12 @@ def _jobs(
 ) -> tuple[list[DictConfig], bool]:
     """Return the jobs, and whether they are those of a multirun, which sweeps what its file says beside `args`."""
     if not args.multirun and (args.run or master.hydra.mode != RunMode.MULTIRUN):
-        sweeps = any(each.is_sweep_override() for each in _parsed(loader, args.overrides))
+        sweeps = any(each.is_sweep_override() for each in parsed(loader, args.overrides))
         return [_load(loader, args, RunMode.RUN) if sweeps else master], False
-    lines = [f"{key}={value}" for key, value in swept.items()] + _typed(master)
+    lines = [f"{key}={value}" for key, value in swept.items()] + typed(master)
     with _explained(loader, args, lines):
-        given = _parsed(loader, lines)
-        _refuse_no_or_too_many((each for each in given if each.is_sweep_override()), loader)
+        given = parsed(loader, lines)
+        refuse_no_or_too_many((each for each in given if each.is_sweep_override()), loader)
         batches = BasicSweeper.split_arguments(given, max_batch_size=None)
     jobs = []
     for job in chain.from_iterable(batches):
@@ -230,27 +180,6 @@ def _jobs(
         with _explained(loader, args, overrides, of=f" (job: {' '.join(job)})"):
             jobs.append(loader.load_sweep_config(master, job))
     return jobs, True
-
-
-def _parsed(loader: ConfigLoader, lines: list[str]) -> list[Override]:
-    return OverridesParser.create(config_loader=loader).parse_overrides(lines)
-
-
-def _refuse_no_or_too_many(sweeps: Iterable[Override], loader: ConfigLoader) -> None:
-    named, count = [], 1
-    for sweep in sweeps:  # counted as far as it matters, since an interval has no end
-        values = sweep.sweep_string_iterator() if sweep.is_discrete_sweep() else repeat("")
-        size = sum(1 for _ in islice(values, MOST + 1))
-        named.append(str(sweep.input_line))
-        count *= size
-        if size == 0:
-            options = loader.get_group_options(sweep.key_or_group)
-            allowed = f"; there are {', '.join(options)}" if options else ""
-            raise UserError(f"{sweep.input_line}: matches nothing, so there is nothing to run{allowed}")
-    if count > MOST:
-        raise UserError(
-            f"{' '.join(named)}: more than {MOST:,} runs; make them fewer, for example seed=0,1,2"
-        )
 
 
 def _load(loader: ConfigLoader, args: argparse.Namespace, mode: RunMode) -> DictConfig:

@@ -8,7 +8,8 @@ from typing import Any
 from mhc_repro.analysis.tables import cells
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.comparison import settings
-from mhc_repro.evidence.ledger import LEDGER, column, values
+from mhc_repro.evidence.ledger import LEDGER, values
+from mhc_repro.evidence.readings import column
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.reasons import REASONS
 from mhc_repro.runs import ENDED, Run, read_run

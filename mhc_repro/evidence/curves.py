@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mhc_repro.evidence import stats
-from mhc_repro.evidence.ledger import column
+from mhc_repro.evidence.readings import column
 from mhc_repro.runs import Run
 
 MOST, BINS = 200, 120  # points of a smooth curve, parts of a rough one

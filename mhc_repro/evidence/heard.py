@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mhc_repro.evidence.ledger import column
+from mhc_repro.evidence.readings import column
 from mhc_repro.runs import Run
 
 MEASURED = "kernel/late_share"  # in the metrics of every run that has the table

@@ -5,39 +5,35 @@ what the run recorded, by how much one config run twice may differ in it, and ho
 ended has none: they would still change. What was not recorded is NaN.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from math import inf, isnan, log, log1p, nan
 
-import numpy as np
-import pandas as pd
-
 from mhc_repro.evidence import stats
-from mhc_repro.evidence.spikes import WINDOW, spikes
+from mhc_repro.evidence.readings import (
+    BITS_OF,
+    COMPOSITE,
+    Read,
+    Recorded,
+    at_end,
+    clip_by_maps,
+    clipped,
+    composite_end,
+    finished,
+    from_identity,
+    held_out,
+    largest,
+    lost,
+    median,
+    over,
+    spike_count,
+    undisturbed,
+)
 from mhc_repro.runs import ENDED, Run, once
 
-PRINTED_EVERY = 20  # the enwik8 reproduction prints its iterations 0, 20, 40, ...
-UNDISTURBED = 0.05  # of a run's steps, as good as alone on the machine; the median tells of its neighbours
-COMPOSITE = ("gain/composite_forward", "gain/composite_backward")
-BITS_OF = {split: (f"bpc/{split}", f"bpb/{split}") for split in ("test", "val")}  # of tokens: per byte
 NATS, BITS, ONE = "nats per symbol", "bits per symbol", "1"
-
-
-class Recorded:
-    """A run's metrics in the parts that quantities are read from; values that were not measured are left out."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.whole = run.metrics.set_index("step")
-        self.steps = self.whole[self.whole.index >= 1]
-        self.printed = self.steps[(self.steps.index - 1) % PRINTED_EVERY == 0]
-        self.judged = self.steps[self.steps.index > WINDOW]  # what the spike rule judges
-
-
 DEEP = 32  # sub-layers
-
-Read = Callable[[Recorded], float]
 
 
 @dataclass(frozen=True)
@@ -113,110 +109,6 @@ def by_seed(runs: Mapping[int, Run], name: str) -> dict[int, float]:
     return {seed: values(run)[name] for seed, run in runs.items()}
 
 
-def column(frame: pd.DataFrame, key: str) -> pd.Series:
-    """Read the measured values of a metric; empty when the run has none."""
-    return frame[key].dropna() if key in frame else pd.Series(dtype=float)
-
-
-def over(part: str, key: str, how: str) -> Read:
-    """Reduce a column of a part of the metrics: by `max`, `min`, `mean` or `median`."""
-    return lambda recorded: getattr(column(getattr(recorded, part), key), how)()
-
-
-median = partial(over, "judged", how="median")  # over the steps that the spike rule judges
-
-
-def largest(*keys: str) -> Read:
-    """Read the largest value that any of some columns had."""
-    return lambda recorded: max(column(recorded.whole, key).max() for key in keys)
-
-
-def at_end(*keys: str) -> Read:
-    """Read the last value of a column, the first of some that there is."""
-
-    def read(recorded: Recorded) -> float:
-        found = (column(recorded.whole, key) for key in keys)
-        return next((_last(series) for series in found if len(series)), nan)
-
-    return read
-
-
-def finished(part: str) -> Read:
-    """Read the last training loss of a part; a run that diverged has none."""
-    return lambda recorded: (
-        _last(column(getattr(recorded, part), "loss/train")) if recorded.run.state == "finished" else nan
-    )
-
-
-def _last(series: pd.Series) -> float:
-    return float(series.iloc[-1]) if len(series) else nan
-
-
-def _held_out(recorded: Recorded) -> float:
-    if recorded.run.state == "diverged":
-        return inf  # it has lost everything
-    return at_end(*BITS_OF["test"], *BITS_OF["val"])(recorded)
-
-
-def _in_clip(recorded: Recorded) -> pd.Series:
-    """Say of each step whether its gradient was clipped; empty where that was not recorded."""
-    if not len(column(recorded.steps, "grad/clipped")):
-        return pd.Series(dtype=bool)
-    norms = recorded.steps[["grad/norm", "grad/clipped"]].dropna(subset="grad/norm")
-    # of an infinite norm the clip leaves no number
-    return norms["grad/norm"] > 1.001 * norms["grad/clipped"].fillna(0)
-
-
-def _clipped(recorded: Recorded) -> float:
-    return 100 * float(_in_clip(recorded).mean())
-
-
-def _clip_by_maps(recorded: Recorded) -> float:
-    clipped = _in_clip(recorded)
-    maps, norm = (column(recorded.steps, f"grad/{name}") for name in ("norm_connection", "norm"))
-    share = (maps / norm).reindex(clipped.index[clipped]) ** 2
-    return 100 * float(share[np.isfinite(share)].mean())
-
-
-def _lost(part: str) -> Read:
-    """Read what the validation loss gains when a part of the sub-layers falls silent at the end."""
-    return lambda recorded: at_end(f"ablation/{part}")(recorded) - at_end("loss/val")(recorded)
-
-
-def _spikes(key: str) -> Read:
-    def read(recorded: Recorded) -> float:
-        # not through column(): a loss that is NaN was measured, and counts
-        steps = recorded.steps
-        if key.startswith("grad/") and "grad/skipped" in steps:
-            steps = steps[steps["grad/skipped"] != 1]  # float16: its scale was tried, and was too large
-        if recorded.run.own and len(column(steps, key)) < len(steps):
-            return nan  # of a model of one's own it was measured now and then
-        judged = key in steps and (len(steps) > WINDOW or not np.isfinite(steps[key]).all())
-        return float(np.sum(spikes(steps[key]))) if judged else nan
-
-    return read
-
-
-def _composite_end(recorded: Recorded) -> float:
-    return _last(recorded.whole.reindex(columns=list(COMPOSITE)).max(axis=1).dropna())
-
-
-def _from_identity(at: int) -> Read:
-    """Read the distance of H_res from I at a probe, median over sub-layers; of one stream there is none."""
-
-    def read(recorded: Recorded) -> float:
-        gains = recorded.run.gains
-        if recorded.run.n == 1 or "distance_identity" not in gains:
-            return nan
-        return float(gains.groupby("step")["distance_identity"].median().iloc[at])
-
-    return read
-
-
-def _undisturbed(recorded: Recorded) -> float:
-    return float(column(recorded.steps, "time/step").quantile(UNDISTURBED))
-
-
 # Noise: somewhat more than any two recorded runs of one config and seed differ by, and of bits than any gap
 # between two arms moves where both are run again. Most agree to the last bit; at 3e-3, seed 0, those of
 # `arms`, `quick` and `edge`, of other threads and days, differ by 0.006 bits, 26 % of a gain (HC), 84 % of
@@ -224,7 +116,7 @@ def _undisturbed(recorded: Recorded) -> float:
 # Rounding grows with depth: those of `depth` and `edge_small` over 32 sub-layers differ by 0.016 bits,
 # 0.030 bits of a gap (mHC's to the baseline) and 19 % of a gradient norm, all of seed 1.
 QUANTITIES = (
-    Quantity("bpc", "held-out bpc", BITS, _held_out, 0.01, 0.03, decimals=3, mean=True),
+    Quantity("bpc", "held-out bpc", BITS, held_out, 0.01, 0.03, decimals=3, mean=True),
     Quantity("bpc_test", "test bpc", BITS, at_end(*BITS_OF["test"]), decimals=3, mean=True),
     Quantity("bpc_val", "validation bpc, last", BITS, at_end(*BITS_OF["val"]), decimals=3, mean=True),
     Quantity("loss_last", "train loss, last step", NATS, finished("steps"), decimals=3, mean=True),
@@ -243,25 +135,25 @@ QUANTITIES = (
         "grad_body_median", "median body grad norm", NATS, median("grad/norm_body"), 0.02, 0.2, ratio=True
     ),
     Quantity("grad_body_max", "max body grad norm", NATS, over("judged", "grad/norm_body", "max")),
-    Quantity("clipped", "steps clipped (%)", "per cent", _clipped, decimals=0),
-    Quantity("clip_by_maps", "clip by maps (%)", "per cent", _clip_by_maps, decimals=0),
+    Quantity("clipped", "steps clipped (%)", "per cent", clipped, decimals=0),
+    Quantity("clip_by_maps", "clip by maps (%)", "per cent", clip_by_maps, decimals=0),
     Quantity("composite_forward", "max composite gain, fwd", ONE, largest(COMPOSITE[0]), 0.3, ratio=True),
     Quantity("composite_backward", "max composite gain, bwd", ONE, largest(COMPOSITE[1]), 0.3, ratio=True),
     Quantity("composite", "max composite gain", ONE, largest(*COMPOSITE), 0.3, ratio=True),
-    Quantity("composite_end", "composite gain at the end", ONE, _composite_end, 0.9, ratio=True),
+    Quantity("composite_end", "composite gain at the end", ONE, composite_end, 0.9, ratio=True),
     Quantity("late_share", "late share", ONE, at_end("kernel/late_share"), decimals=3),
     Quantity("early_share", "early share", ONE, at_end("kernel/early_share"), decimals=3),
     Quantity("cancellation", "C", ONE, at_end("kernel/cancellation")),
     Quantity("effective", "outputs the readout hears", ONE, at_end("kernel/effective")),
     Quantity("logit_max", "max attention logit", ONE, largest("attention/logit")),
-    Quantity("lost_last_quarter", "lost without the last quarter", NATS, _lost("last_quarter"), decimals=3),
-    Quantity("lost_last_half", "lost without the last half", NATS, _lost("last_half"), decimals=3),
+    Quantity("lost_last_quarter", "lost without the last quarter", NATS, lost("last_quarter"), decimals=3),
+    Quantity("lost_last_half", "lost without the last half", NATS, lost("last_half"), decimals=3),
     Quantity("jacobian_random", "Jacobian, random direction", ONE, at_end("jacobian/random")),
     Quantity("jacobian_worst", "Jacobian, worst direction", ONE, at_end("jacobian/worst")),
-    Quantity("from_identity_start", "‖H_res − I‖ at the start", ONE, _from_identity(0), decimals=3),
-    Quantity("from_identity_end", "‖H_res − I‖ at the end", ONE, _from_identity(-1), decimals=3),
-    Quantity("loss_spikes", "loss spikes", "steps", _spikes("loss/train"), 0.5),
-    Quantity("grad_spikes", "body grad norm spikes", "steps", _spikes("grad/norm_body")),
-    Quantity("step_seconds", "seconds a step, 5th percentile", "seconds", _undisturbed),
+    Quantity("from_identity_start", "‖H_res − I‖ at the start", ONE, from_identity(0), decimals=3),
+    Quantity("from_identity_end", "‖H_res − I‖ at the end", ONE, from_identity(-1), decimals=3),
+    Quantity("loss_spikes", "loss spikes", "steps", spike_count("loss/train"), 0.5),
+    Quantity("grad_spikes", "body grad norm spikes", "steps", spike_count("grad/norm_body")),
+    Quantity("step_seconds", "seconds a step, 5th percentile", "seconds", undisturbed),
 )
 LEDGER = {quantity.name: quantity for quantity in QUANTITIES}

@@ -12,7 +12,8 @@ from statistics import fmean
 
 from mhc_repro.evidence.chosen import chosen
 from mhc_repro.evidence.comparison import MEASURED, Comparison, alike, comparisons, settings
-from mhc_repro.evidence.ledger import column, values
+from mhc_repro.evidence.ledger import values
+from mhc_repro.evidence.readings import column
 from mhc_repro.evidence.sensitivity import best, sensitivity
 from mhc_repro.runs import ENDED, Run
 

@@ -12,12 +12,11 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from numbers import Real
 from types import TracebackType
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mhc_repro.connections.base import Maps
 from mhc_repro.errors import UserError
@@ -25,6 +24,7 @@ from mhc_repro.library.adapters import Watch
 from mhc_repro.library.adapters.given import MapsOf
 from mhc_repro.library.finding import Found, find, inner, named
 from mhc_repro.library.looking import Looks
+from mhc_repro.library.numbers import gradient_norms, kept, plain
 from mhc_repro.library.record import Record
 from mhc_repro.library.sighted import Applied, seen_by
 from mhc_repro.library.wrapping import check_count
@@ -139,10 +139,10 @@ class GainMonitor:
         for key, value in {"loss/train": loss, "lr": lr, **metrics}.items():
             if key in OWN:
                 raise UserError(f"{key}={value}: the monitor counts and times the steps; see start=")
-            row[key] = _kept_number(key, value)
+            row[key] = kept(key, value)
         row["time/step"] = now - self._last - self.looks.seconds
         if self._due(self.done - 1):
-            row = self._gradients() | row
+            row = gradient_norms(self.model, self.found) | row
             self._take(self.rows[-1])
             self._flush()
         self.rows.append(row)
@@ -222,25 +222,12 @@ class GainMonitor:
         row |= made.metrics | {"time/probe": self.looks.seconds + time.perf_counter() - started}
 
     def _flush(self) -> None:
-        rows = [{key: _plain(value) for key, value in row.items() if value is not None} for row in self.rows]
+        rows = [{key: plain(value) for key, value in row.items() if value is not None} for row in self.rows]
         self.rows = []
         self.record.write(rows)
         for row in rows:
             if not math.isfinite(row.get("loss/train", 0.0)):
                 self.record.diverged(f"loss/train is {row['loss/train']} at step {row['step']}")
-
-    @torch.no_grad()
-    def _gradients(self) -> Row:
-        own = {id(p) for found in self.found for p in found.adapter.parameters(found.module)}
-        parts: dict[str, list[Tensor]] = {"body": [], "connection": []}
-        for parameter in self.model.parameters():
-            if parameter.grad is not None:
-                parts["connection" if id(parameter) in own else "body"].append(parameter.grad)
-        if not parts["body"] and not parts["connection"]:
-            return {}
-        norms = {name: torch.nn.utils.get_total_norm(grads, foreach=True) for name, grads in parts.items()}
-        named: Row = {f"grad/norm_{name}": norm for name, norm in norms.items()}
-        return named | {"grad/norm": torch.hypot(*(norm.cpu() for norm in norms.values()))}
 
 
 def _told_apart(maps: Maps) -> bool:
@@ -251,17 +238,3 @@ def _told_apart(maps: Maps) -> bool:
 def _other_rank() -> bool:
     distributed = torch.distributed
     return distributed.is_available() and distributed.is_initialized() and distributed.get_rank() != 0
-
-
-def _kept_number(key: str, value: Any) -> Any:
-    """Keep a number as it is now: the next step may write to the same tensor."""
-    if isinstance(value, Tensor) and value.numel() == 1:
-        return value.detach().clone()
-    if value is None or isinstance(value, Real):
-        return value
-    shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-    raise UserError(f"{key}={shown}: must be one number")
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, Tensor) else value
