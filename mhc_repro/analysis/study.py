@@ -80,7 +80,9 @@ def _log(study: str, home: str) -> Iterator[str]:
     """Quote the log's entries about the study, oldest first: predictions stand before what came of them."""
     file = checkout() / LOG
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
-    about = re.compile(rf"[Ss]tudy `{study}`|\A[\d-]+ {study}\b", re.IGNORECASE)
+    about = re.compile(
+        rf"[Ss]tudy `{study}`|^Studies: .*`{study}`|\A[\d-]+ `?{study}\b", re.IGNORECASE | re.MULTILINE
+    )
     entries = [entry for entry in text.split("\n## ")[1:] if about.search(entry)]
     if entries:
         yield f"As the {_link('log', home, LOG.as_posix())} has it, each number as it was on its day."

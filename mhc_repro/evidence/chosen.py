@@ -9,17 +9,17 @@ from msgspec import Meta, Struct
 from mhc_repro.evidence.kept import kept
 
 FILE = Path("experiments/chosen.yaml")
-Three = tuple[str, str, str]
+Arms = Annotated[tuple[str, ...], Meta(min_length=2)]
 
 
 class Chosen(Struct, forbid_unknown_fields=True):
     """The file."""
 
-    main: Three
-    main_of: dict[str, Three]
+    main: tuple[str, str, str]
+    main_of: dict[str, Arms]
     controls: dict[str, str]  # by the word for it in a table
     settings: list[str]
-    arms: Annotated[dict[str, str], Meta(min_length=2)]  # labels
+    arms: Arms
     read: list[str]
     demonstrations: list[str]
     apart: list[str]
@@ -32,6 +32,6 @@ def chosen() -> Chosen:
     return kept(FILE, Chosen)
 
 
-def main_arms(study: str = "") -> Three:
-    """Return the three arms that a study is about: a reference, and two that are set against it and each other."""
+def main_arms(study: str = "") -> tuple[str, ...]:
+    """Return the arms that a study is about, the reference first: of most three, a baseline and two arms."""
     return chosen().main_of.get(study, chosen().main)

@@ -18,16 +18,15 @@ CAPTION = (
     "(a) Every run of the settings below that did not diverge: largest composite gain (a residual net: 1) against "
     "held-out bits minus those of the baseline with its seed; larger marks are deeper nets, dotted what the paper "
     "reports. (b) mHC minus HC, paired by seed, a row a setting (sub-layers × dim, peak learning rate); grey: as "
-    "far as a run repeated differs."
+    "far as a run repeated differs; right: how many seeds are worse by more."
 )
 
 
 Settings = Sequence[tuple[str, Comparison]]  # with their labels
-Arms = Mapping[str, str]  # labels
 
 
 @theme.styled
-def picture(settings: Settings, arms: Arms, published: Mapping[str, float]) -> Figure:
+def picture(settings: Settings, arms: Sequence[str], published: Mapping[str, float]) -> Figure:
     """Draw both panels; `published` is the paper's gain of an arm."""
     figure = Figure(figsize=(8.6, 3.9))
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
@@ -39,7 +38,7 @@ def picture(settings: Settings, arms: Arms, published: Mapping[str, float]) -> F
 
 
 @theme.styled
-def half(settings: Settings, arms: Arms, published: Mapping[str, float]) -> Figure:
+def half(settings: Settings, arms: Sequence[str], published: Mapping[str, float]) -> Figure:
     """Draw the first panel alone, for a narrow screen."""
     figure = Figure(figsize=(4.6, 3.9))
     _gain_and_loss(figure.subplots(), settings, arms, published)
@@ -47,7 +46,7 @@ def half(settings: Settings, arms: Arms, published: Mapping[str, float]) -> Figu
     return figure
 
 
-def _gain_and_loss(ax: Axes, settings: Settings, arms: Arms, published: Mapping[str, float]) -> None:
+def _gain_and_loss(ax: Axes, settings: Settings, arms: Sequence[str], published: Mapping[str, float]) -> None:
     above: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "fontsize": 8}
     for arm, gain in published.items():
         colour = style(arm).colour
@@ -69,8 +68,10 @@ def _gain_and_loss(ax: Axes, settings: Settings, arms: Arms, published: Mapping[
     ax.set_ylabel("bits per character − baseline, same seed (up: worse)")
     ax.margins(y=0.12)
     keys = [
-        Line2D([], [], linestyle="", marker=style(arm).marker, color=style(arm).colour, label=label)
-        for arm, label in arms.items()
+        Line2D(
+            [], [], linestyle="", marker=style(arm).marker, color=style(arm).colour, label=style(arm).label
+        )
+        for arm in arms
     ]
     ax.legend(handles=keys, loc=(0.13, 0.02), handletextpad=0.2)
 

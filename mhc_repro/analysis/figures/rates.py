@@ -27,11 +27,11 @@ HEIGHT = 2.6  # inches, of a panel
 def caption(key: str) -> str:
     """Explain the figure."""
     return (
-        f"Held-out bits per character at the end against the {SWEPT[key]}, the arms side by side: marks are runs, "
-        "a line joins the medians over the seeds, and breaks where most of them diverged. Below, the same minus "
-        f"those of the first arm with the same seed: linear up to {scales.LINEAR:g}, logarithmic beyond; grey: no "
-        "more than a run repeated differs by. Crosses at the upper edge: runs that diverged, with their number "
-        "where there are several seeds."
+        f"Held-out bits per character at the end against the {SWEPT[key]}: marks are runs, arm beside arm about "
+        "their rate; a line joins the medians over the seeds, and breaks where most of them diverged. Below, the "
+        f"same minus those of the first arm with the same seed: linear up to {scales.LINEAR:g}, logarithmic "
+        "beyond; grey: no more than a run repeated differs by. Crosses at the upper edge: runs that diverged, "
+        "with their number where there are several seeds."
     )
 
 
@@ -65,7 +65,7 @@ def _panel(ax: Axes, shown: Mapping[str, pd.DataFrame], grid: list[float]) -> No
     """Draw numbers of several arms, a row for each rate and a column for each seed; infinite: it diverged."""
     step = (grid[-1] / grid[0]) ** (min(BESIDE, SPREAD / len(shown)) / (len(grid) - 1))
     for place, (arm, found) in enumerate(shown.items()):
-        _draw(ax, arm, found.set_axis(found.index * step ** (place - (len(shown) - 1) / 2)))
+        _draw(ax, arm, found, beside=step ** (place - (len(shown) - 1) / 2))
     ax.margins(y=0.1 if any(found.eq(inf).any(axis=None) for found in shown.values()) else 0.05)
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(FixedLocator(grid))
@@ -73,12 +73,13 @@ def _panel(ax: Axes, shown: Mapping[str, pd.DataFrame], grid: list[float]) -> No
     ax.xaxis.set_minor_locator(NullLocator())
 
 
-def _draw(ax: Axes, arm: str, bits: pd.DataFrame) -> None:
+def _draw(ax: Axes, arm: str, bits: pd.DataFrame, beside: float) -> None:
+    """Draw an arm's marks, beside their rates by a factor, and its medians at them."""
     own, label = style(arm), drawing.named(arm)
     for _, of_seed in bits.items():
         known = of_seed[np.isfinite(of_seed)]
         look: dict[str, Any] = {"color": own.colour, "alpha": 0.7, "markersize": 3.5}
-        ax.plot(known.index, known, own.marker, gid="seed", label=label, **look)
+        ax.plot(known.index * beside, known, own.marker, gid="seed", label=label, **look)
     middle = bits.median(axis=1)
     middle = middle.where(np.isfinite(middle))
     ax.plot(middle.index, middle, **own.line(gid="median", label=label, linewidth=1.0))
@@ -86,6 +87,6 @@ def _draw(ax: Axes, arm: str, bits: pd.DataFrame) -> None:
     words: dict[str, Any] = {"color": own.colour, "gid": "diverged", "ha": "center", "size": 7.5}
     lost = bits.eq(inf).sum(axis=1)
     for rate, count in zip(lost.index[lost > 0], lost[lost > 0], strict=True):
-        drawing.cross(ax, arm, rate, inf, label=label)
+        drawing.cross(ax, arm, rate * beside, inf, label=label)
         if bits.shape[1] > 1:  # seeds
-            ax.annotate(f"{count}", (rate, 1.0), (0, -13), **place, **words)
+            ax.annotate(f"{count}", (rate * beside, 1.0), (0, -13), **place, **words)

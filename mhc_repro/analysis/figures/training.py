@@ -175,7 +175,8 @@ def loss_gap(comparison: Comparison) -> Figure:
         for arm, other in alike.items():
             against[style(other).label].append(style(arm).label)
         words = "; ".join(f"{', '.join(arms)} against {other}" for other, arms in against.items())
-        axes[1, 0].set(title=f"(b) {words}", ylabel="loss − the other's (nats)")
+        whose = f"{next(iter(against))}'s" if len(against) == 1 else "the other's"
+        axes[1, 0].set(title=f"(b) {words}", ylabel=f"loss − {whose} (nats)")
     drawing.finish(figure, comparison, xlabel="step")
     return figure
 

@@ -34,7 +34,7 @@ CAPTION = (
 
 
 def table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
-    """Lay out a row for each arm that shares three seeds with another it is measured by, as finished text."""
+    """Lay out a row for each arm that shares two seeds with another it is measured by, as finished text."""
     rows = [row for each in comparisons for row in _rows(each)]
     frame = pd.DataFrame(rows, dtype=object).fillna(cells.DASH)
     return cells.without_unknown(frame, *frame)
@@ -64,7 +64,7 @@ def _rows(comparison: Comparison) -> Iterator[dict[str, str]]:
             other: list(stats.paired(bits[arm], bits[other]).values()) if other != arm else []
             for other in others
         }
-        if arm == BASELINE or max(map(len, gaps.values()), default=0) < stats.FEWEST:
+        if arm == BASELINE or max(map(len, gaps.values()), default=0) < 2:
             continue
         yield {
             "setting": comparison.setting,

@@ -7,7 +7,7 @@ import pytest
 from mhc_repro.analysis.figures import front
 from mhc_repro.evidence.comparison import comparisons
 
-ARMS = {"hc": "HC", "mhc": "mHC"}
+ARMS = ("hc", "mhc")
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ def test_legend_names_the_arms_and_their_flags(runs, fake):
     identity.config.update({key: value for key, value in runs[0].config.items() if key != "connection"})
     (found,) = comparisons([*runs, identity])
     labels = [text.get_text() for text in training(found).legends[0].get_texts()]
-    assert labels == ["baseline", "identity (control)", "HC", "mHC (dead)", "diverged"]
+    assert labels == ["baseline", "mHC, H_res = I (control)", "HC", "mHC (dead)", "diverged"]
 
 
 def test_titles_say_study_protocol_and_seeds(fixture):

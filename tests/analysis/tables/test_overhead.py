@@ -53,7 +53,7 @@ def test_the_part_holds_the_table_and_what_was_measured_on_what(tmp_path):
     records.save(record(), tmp_path)
     text = overhead.part(tmp_path)
     lines = text.splitlines()
-    assert [line.split("|")[1].strip() for line in lines[2:5]] == ["baseline", "identity", "mHC"]
+    assert [line.split("|")[1].strip() for line in lines[2:5]] == ["baseline", "mHC, H_res = I", "mHC"]
     assert "1.30 (1.20 to 1.40)" in lines[4]
     assert "300 (0 to 1300)" in lines[4]
     assert "| 12.3 / 3.2 |" in re.sub(" +", " ", lines[4])

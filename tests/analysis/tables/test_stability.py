@@ -138,7 +138,7 @@ def test_flags_stand_in_the_status(fake):
     off = Verdict((), ("constraint_missed",))
     frame = both([fake("mhc", ROWS, verdict=off), fake("identity", ROWS, verdict=control)])
     assert frame.loc["mHC", "status"] == "finished; off the constraint: sums of H_res off 1"
-    assert frame.loc["identity", "status"].endswith("; control: H_res = I")
+    assert frame.loc["mHC, H_res = I", "status"].endswith("; control: H_res = I")
 
 
 def test_step_time_is_that_of_the_steps_which_had_the_machine_to_themselves(fake):
