@@ -52,7 +52,7 @@ quick: studies := quick## train baseline, HC and mHC in minutes; show the table 
 try: studies := $(if $(ARM),quick)## train the arm ARM= (a file in conf/connection) beside those three, and show them
 study: studies := $(STUDY)## train the study STUDY= (a file in conf/study), or what is left of it, and show it
 reproduce: studies := stability## train the study of the reference size, after a plan with times; then the report
-reproduce-all: studies := $(recorded)## train every recorded study (hours); then the report
+reproduce-all: studies := $(recorded)## train every recorded study (days); then the report
 try: added := $(call quoted,connection=$(usual)$(if $(filter-out $(subst $(comma), ,$(usual)),$(ARM)),$(comma)$(ARM)))
 try: missing := an arm with ARM=, one of: $(basename $(notdir $(wildcard conf/connection/*.yaml)))
 study: missing := a study with STUDY=, one of: $(basename $(notdir $(wildcard conf/study/*.yaml)))

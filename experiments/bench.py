@@ -23,16 +23,16 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as experiments/train.py; read when torch loads
 
-from rich.console import Console
 
 import beside  # noqa: F401
 from mhc_repro.analysis.tables import overhead, stability
 from mhc_repro.bench import records
 from mhc_repro.command_line import compose
 from mhc_repro.command_line.entry import Parser, count, exit_code
+from mhc_repro.command_line.listing import console
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
-from mhc_repro.evidence.arms import BASELINE, rank
+from mhc_repro.evidence.styles import BASELINE, rank
 from mhc_repro.runs import LOCAL, RECORDED, manifest, results_root
 
 PROTOCOL = "reference"
@@ -158,10 +158,10 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _show(record: dict[str, Any]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    printed = console(wide=120)
     shown = stability.Table("", overhead.frame(record), "")
-    console.print(stability.console(shown, console.width))
-    console.print(overhead.provenance(record), style="dim", markup=False)
+    printed.print(stability.console(shown, printed.width))
+    printed.print(overhead.provenance(record), style="dim")
 
 
 if __name__ == "__main__":

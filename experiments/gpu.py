@@ -24,16 +24,15 @@ try:
     import mhc_repro.command_line.compose
     import mhc_repro.training.loop  # noqa: F401
 except ModuleNotFoundError as error:
-    message = (
-        f"error: {error.name} is not here; put what pyproject.toml lists into a folder, and PYTHONPATH=folder"
-    )
-    sys.exit(print(message, file=sys.stderr) or 2)
+    hint = "put what pyproject.toml lists into a folder, and PYTHONPATH=folder"
+    print(f"error: {error.name} is not here; {hint}", file=sys.stderr)
+    sys.exit(2)
 
 from mhc_repro.command_line import compose, jobs
 from mhc_repro.command_line.entry import Parser, count, exit_code
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
-from mhc_repro.evidence.arms import rank
+from mhc_repro.evidence.styles import rank
 from mhc_repro.runs import ENDED, LOCAL, RunDirectory, plan
 from mhc_repro.runs.archive import LIMIT, pack
 from mhc_repro.training import stops

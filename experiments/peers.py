@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from mhc_repro import connections
 from mhc_repro.connections.ends import make_reduction
-from mhc_repro.library.arms import connection_config
+from mhc_repro.library.settings import connection_config
 
 N, DIM, TOKENS, EPS = 4, 32, 256, 1e-6
 SCALE = {"narrow": 1.0, "wide": 30.0}

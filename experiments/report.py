@@ -8,14 +8,12 @@ python experiments/report.py --root results/local --study quick --no-readme --co
 import argparse
 import sys
 
-from rich.console import Console
-
 import beside  # noqa: F401
 from mhc_repro.analysis import labels, report
 from mhc_repro.analysis.tables import stability
 from mhc_repro.bench import records
 from mhc_repro.command_line.entry import Faults, Parser, exit_code, tell
-from mhc_repro.command_line.listing import shown
+from mhc_repro.command_line.listing import console, shown
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.comparison import Studies, read_studies
 from mhc_repro.runs import LOCAL, RECORDED, results_root, runs_root
@@ -74,15 +72,14 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _print(found: Studies) -> None:
-    # A file or a pipe has no width; 120 columns keep each row on one line.
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    printed = console(wide=120)
     for of_study in found.values():
         for table in stability.tables(of_study):
-            console.print(stability.console(table, console.width))
-            console.print(table.caption, style="dim", end="\n\n")
+            printed.print(stability.console(table, printed.width))
+            printed.print(table.caption, style="dim", end="\n\n")
         for each in of_study:
             setting = f"{each.study}: {labels.protocol(each)}; {labels.seeds_text(each)}"
-            console.print(setting, style="dim")
+            printed.print(setting, style="dim")
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mhc_repro.arm_files import arm_names
     from mhc_repro.errors import UserError
-    from mhc_repro.library.arms import connection_config
     from mhc_repro.library.injection import eject, inject, parameter_groups
     from mhc_repro.library.monitor import GainMonitor
+    from mhc_repro.library.settings import connection_config
     from mhc_repro.library.wrapping import expand_and_reduce, hyper_connection
 
 __version__ = "0.1.0"
@@ -29,7 +29,7 @@ PUBLIC = {
     "GainMonitor": "library.monitor",
     "UserError": "errors",
     "arm_names": "arm_files",
-    "connection_config": "library.arms",
+    "connection_config": "library.settings",
     "eject": "library.injection",
     "expand_and_reduce": "library.wrapping",
     "hyper_connection": "library.wrapping",

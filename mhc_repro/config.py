@@ -10,6 +10,7 @@ from copy import copy
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+from mhc_repro.corpora.texts import GIVEN, TEXTS
 from mhc_repro.rules import (
     BELOW_ONE,
     DEVICE,
@@ -28,7 +29,6 @@ from mhc_repro.rules import (
     some_of,
     within,
 )
-from mhc_repro.texts import GIVEN, TEXTS
 
 # What a run may be copied to as it goes on, and the package that each is written with
 TRACKERS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
@@ -115,7 +115,7 @@ class DataConfig:
     name: str = setting("enwik8", one_of(*TEXTS, *GIVEN))
     # Of text (a file or folder) and tokens (a folder); no part of the run id, sha256 is.
     path: str | None = setting(None, or_null(EXISTS))
-    # Of the whole decoded file; of text and tokens what training/joined.py makes of it
+    # Of the whole decoded file; of text and tokens what corpora/joined.py makes of it
     sha256: str = setting("")
     # What made the tokens, where their bytes are known: then losses are in bits per byte, too.
     tokeniser: str = setting("none", one_of("none", "gpt2"))
@@ -180,7 +180,7 @@ class RuntimeConfig:
     """Where and how it runs: nothing here changes a number by more than rounding, which grows in training."""
 
     device: str = setting("auto", DEVICE)
-    # null: all cores, or what the unfinished run was started with
+    # null: all cores, or what the unfinished run was started with; not OMP_NUM_THREADS, which torchrun sets to 1
     threads: int | None = setting(None, or_null(within(1, 1024)))
     compile: str = setting("auto", one_of("auto", "on", "off"))
     # Relative to the checkout; git ignores this one, recorded studies go to `results`

@@ -12,12 +12,12 @@ from typing import Any
 
 from mhc_repro import world
 from mhc_repro.config import TRACKERS, Config, ConnectionConfig, OptimConfig, rules
+from mhc_repro.corpora import given
+from mhc_repro.corpora.texts import GIVEN, TEXTS, Text
 from mhc_repro.errors import UserError, assignment
 from mhc_repro.places import LOCAL, is_recorded, results_root
 from mhc_repro.reasons import REASONS
 from mhc_repro.rules import folder, some_of
-from mhc_repro.texts import GIVEN, TEXTS, Text
-from mhc_repro.training import given
 
 MAPS = (
     *("coefficients", "gate", "alpha", "share_alpha", "freeze", "read_start", "write_start"),
@@ -27,8 +27,12 @@ UNUSED = {  # by kind of connection
     "residual": (*MAPS, "mixing"),
     "history": MAPS,
     "outputs": MAPS,
-    "gated": ("mixing", *(key for key in MAPS if key not in ("alpha", "read_start", "write_start"))),
+    "gated": (
+        "mixing",
+        *(key for key in MAPS if key not in ("alpha", "read_start", "write_start", "expand")),
+    ),
 }
+FIXED = {"read": ("share_alpha", "single_pass"), "write": (), "mix": ("share_alpha",)}  # by what is frozen
 RESERVED = ("bench", "figures", "local")  # folders beside the studies under a results root
 
 
@@ -119,12 +123,17 @@ def _check_streams(config: Config) -> None:
     if connection.kind == "residual" and connection.n != 1:
         raise _wrong("connection.n", connection.n, "a plain residual connection has one stream", 1)
     unused = dict.fromkeys(UNUSED.get(connection.kind, ()), f"a connection of kind {connection.kind}")
+    if connection.kind == "streams":
+        unused |= {key: f"connection.freeze=[{part}]" for part in connection.freeze for key in FIXED[part]}
     if connection.kind == "streams" and connection.coefficients == "static":
-        gates = ("alpha", "share_alpha") if connection.reduce != "head" else ("share_alpha",)
-        unused |= dict.fromkeys(gates, "maps of connection.coefficients=static")
+        unused["share_alpha"] = of_static = "maps of connection.coefficients=static"
+        if connection.reduce != "head":
+            unused["alpha"] = of_static
+            if connection.gate != "sigmoid" or "read" in connection.freeze:
+                unused["eps"] = of_static
     _check_unused("connection", connection, default, unused)
-    if connection.kind in ("residual", "history") and connection.reduce == "head":
-        why = f"a connection of kind {connection.kind} has one stream to read at the end"
+    if (connection.kind in ("residual", "history") or connection.n == 1) and connection.reduce == "head":
+        why = f"a connection of kind {connection.kind} and n {connection.n} has one stream to read at the end"
         raise _wrong("connection.reduce", connection.reduce, why, default.reduce)
     if (connection.kind == "outputs" or connection.single_pass) and connection.reduce != default.reduce:
         why = "its last outputs are read as any sub-layer reads them"

@@ -24,8 +24,8 @@ from mhc_repro.analysis import labels, selection
 from mhc_repro.analysis.figures import training
 from mhc_repro.analysis.theme import to_png
 from mhc_repro.evidence import composites
-from mhc_repro.evidence.arms import BASELINE
 from mhc_repro.evidence.comparison import read_studies
+from mhc_repro.evidence.styles import BASELINE
 from parts import gain_curves, gains
 
 RESULTS = Path("../results")  # any results root, as seen from this folder; yours: ../results/local

@@ -113,7 +113,7 @@ def tiny(connection: Callable[..., ConnectionConfig]) -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def synthetic_text() -> Callable[[], Any]:
     """Generate the synthetic corpus once: it would be most of the time of a run of a few steps."""
-    from mhc_repro.training import data
+    from mhc_repro.corpora import data
 
     return functools.cache(data.synthetic)
 
@@ -129,7 +129,7 @@ def config(
 
     Settings are changed by their group; what is said of no group is the connection's.
     """
-    from mhc_repro.training import data
+    from mhc_repro.corpora import data
 
     monkeypatch.setattr(data, "synthetic", synthetic_text)
 

@@ -9,8 +9,8 @@ import pytest
 
 from mhc_repro.command_line.compose import CONF, compose_jobs
 from mhc_repro.config import Config, DataConfig, RuntimeConfig, dotted
+from mhc_repro.corpora.texts import TEXTS
 from mhc_repro.errors import UserError
-from mhc_repro.texts import TEXTS
 from mhc_repro.validation import RULES, validate
 
 ENWIK8 = DataConfig(sha256=TEXTS["enwik8"].sha256)

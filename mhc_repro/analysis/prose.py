@@ -34,7 +34,7 @@ from mhc_repro.arm_files import abouts
 from mhc_repro.bench.records import MONITOR, newest
 from mhc_repro.errors import UserError
 from mhc_repro.evidence import stats, torture
-from mhc_repro.evidence.comparison import Comparison, Studies, training
+from mhc_repro.evidence.comparison import Comparison, Studies, training_key
 from mhc_repro.evidence.ledger import LEDGER, Quantity, values
 from mhc_repro.evidence.sweeps import LR, Sweep, rate, sweeps
 from mhc_repro.evidence.verdicts import Verdict, verdict
@@ -179,7 +179,9 @@ def _runs(expression: str, studies: Studies) -> str:
     _check(expression, studies, where, said - judged - {*ENDED})
     settings = [each for each in chain(*studies.values()) if not where or _is_in(each, where)]
     found = (run for each in settings for run in each.runs if {run.state, run.connection} >= said - judged)
-    return str(len({training(run) for run in found if all(getattr(verdict(run), word) for word in judged)}))
+    return str(
+        len({training_key(run) for run in found if all(getattr(verdict(run), word) for word in judged)})
+    )
 
 
 def _bench(expression: str, root: Path) -> str:

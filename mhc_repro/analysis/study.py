@@ -8,8 +8,8 @@ import pandas as pd
 
 from mhc_repro.analysis import figures, labels
 from mhc_repro.analysis.tables import cells, stability
-from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.comparison import Comparison
+from mhc_repro.evidence.styles import style
 from mhc_repro.evidence.sweeps import drawn
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import ENDED, checkout

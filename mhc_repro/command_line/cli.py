@@ -40,7 +40,7 @@ def data(args: argparse.Namespace) -> int:
     if args.name == "fineweb":
         print(fineweb.found(args.given) if args.given else fineweb.GUIDE)
         return 0
-    from mhc_repro.training import enwik8
+    from mhc_repro.corpora import enwik8
 
     path = enwik8.fetch(args.given, cache_directory(args.cache), option="--from ")
     print(f"{path}  {enwik8.SIZE:,} bytes  sha256 {enwik8.SHA256}")
@@ -91,10 +91,10 @@ def compare(args: argparse.Namespace) -> int:
         settings.add_row(key, _text(left), _text(right))
     for key in ("commit", "dirty"):
         settings.add_row(key, _text(a.manifest.get(key)), _text(b.manifest.get(key)))
-    of_a, of_b = (each.manifest.get("fingerprint") or {} for each in (a, b))
-    for key in dict.fromkeys([*of_a, *of_b]):
-        if of_a.get(key) != of_b.get(key):
-            settings.add_row(key, _text(of_a.get(key)), _text(of_b.get(key)))
+    made_a, made_b = (each.manifest.get("fingerprint") or {} for each in (a, b))
+    for key in dict.fromkeys([*made_a, *made_b]):
+        if made_a.get(key) != made_b.get(key):
+            settings.add_row(key, _text(made_a.get(key)), _text(made_b.get(key)))
     numbers = table("number", "A", "B", "B - A")
     of_a, of_b = inspection.numbers(a), inspection.numbers(b)
     for key in of_a:
@@ -124,7 +124,8 @@ def doctor(args: argparse.Namespace) -> int:
     import torch
 
     from mhc_repro.config import RuntimeConfig
-    from mhc_repro.training import compiler, enwik8, kernels, runtime
+    from mhc_repro.corpora import enwik8
+    from mhc_repro.training import compiler, kernels, runtime
 
     cache = cache_directory(args.cache)
     fault = enwik8.fault(cache / "enwik8") if (cache / "enwik8").exists() else "not there yet; mhc-repro data"

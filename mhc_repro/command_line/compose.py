@@ -36,9 +36,9 @@ from mhc_repro.command_line.refusals import (
 )
 from mhc_repro.command_line.sweep import Sweep
 from mhc_repro.config import Config, ConnectionConfig
+from mhc_repro.corpora import given as corpora
 from mhc_repro.errors import UserError, assignment
 from mhc_repro.places import checkout
-from mhc_repro.training import given as corpora
 from mhc_repro.validation import validate
 
 CONF = checkout() / "conf"

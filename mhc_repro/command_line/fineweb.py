@@ -4,8 +4,8 @@ It is 20 GB, of which a run reads what it likes, so nothing here fetches it.
 """
 
 from mhc_repro.config import DataConfig
+from mhc_repro.corpora import given
 from mhc_repro.errors import UserError
-from mhc_repro.training import given
 
 GUIDE = """\
 FineWeb-10B in tokens of GPT-2 is the public dataset kjj0/fineweb10B-gpt2 of the Hugging Face hub: a shard of

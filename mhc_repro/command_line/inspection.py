@@ -93,7 +93,8 @@ def differences(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:
 
 def paired(a: Run, b: Run) -> str:
     """Return the difference of the training losses on the same batches in words, or why there is none."""
-    unlike = [key for key in PAIRED if key in differences(a, b)]
+    found = differences(a, b)
+    unlike = [key for key in PAIRED if key in found]
     if unlike:
         return f"not paired: the runs saw other batches, since they differ in {', '.join(unlike)}"
     losses = [column(run.metrics.set_index("step"), "loss/train") for run in (a, b)]

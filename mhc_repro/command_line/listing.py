@@ -13,7 +13,7 @@ from mhc_repro.analysis.tables import cells
 from mhc_repro.command_line import inspection
 from mhc_repro.command_line.entry import Faults, tell
 from mhc_repro.errors import UserError
-from mhc_repro.evidence.arms import rank
+from mhc_repro.evidence.styles import rank
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import ENDED, Run, plan, read_runs, runs_root
 
@@ -95,9 +95,9 @@ def table(*columns: str) -> Table:
     return made
 
 
-def console() -> Console:
-    """Make what prints tables, as wide as the terminal."""
-    return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, markup=False)
+def console(wide: int = WIDE) -> Console:
+    """Make what prints tables, as wide as the terminal, or `wide` where there is none."""
+    return Console(width=None if sys.stdout.isatty() else wide, highlight=False, markup=False)
 
 
 def _place(run: Run) -> tuple[str, tuple[int, str]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from mhc_repro.config import dotted
 from mhc_repro.errors import UserError
-from mhc_repro.evidence.arms import rank
+from mhc_repro.evidence.styles import rank
 from mhc_repro.runs import ENDED, Run, read_runs
 from mhc_repro.runs.reader import once, warn
 
@@ -151,7 +151,7 @@ def alike(one: Comparison, other: Comparison, but: tuple[str, ...] = KEPT) -> bo
     return all(without(run, names) == without(beside, names) for run, beside, names in looked_at)
 
 
-def training(run: Run) -> Hashable:
+def training_key(run: Run) -> Hashable:
     """Identify what was trained, whatever was measured of it: two runs that share this are one training."""
     return run.seed, frozenset(without(run, MEASURED).items())
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, isnan, nan
+from operator import itemgetter
 from statistics import fmean
 
 from mhc_repro.evidence.chosen import chosen
@@ -78,7 +79,9 @@ class Sweep:
                 by_rate.setdefault(rate(run, self.key), {})[run.seed] = run
         most = max(map(len, by_rate.values()), default=0)
         whole = [by_rate[each] for each in sorted(by_rate) if len(by_rate[each]) == most]
-        return min(whole, key=lambda runs: fmean(_bits(run, "val") for run in runs.values()), default={})
+        means = [fmean(_bits(run, "val") for run in runs.values()) for runs in whole]
+        known = [(mean, runs) for mean, runs in zip(means, whole, strict=True) if not isnan(mean)]
+        return min(known, key=itemgetter(0), default=(nan, {}))[1]
 
 
 def _bits(run: Run, split: str) -> float:

@@ -37,7 +37,7 @@ def find(model: nn.Module, given: Mapping[type | str, Callable[..., Any]]) -> li
         if adapter is not None and module not in seen:
             seen.add(module)
             found.append(Found(name, module, adapter))
-    counted = [each for each in found if each.adapter.counts(each.module)]
+    counted = [each for each in found if each.adapter.is_connection(each.module)]
     if not counted:
         known = "this package's, lucidrains', transformers' DeepSeek-V4, DeepSeek's hc_pre and hc_post"
         raise UserError(
@@ -45,7 +45,7 @@ def find(model: nn.Module, given: Mapping[type | str, Callable[..., Any]]) -> li
             f"{classes(model)}: for one of your own give adapters={{its class: a function}}"
         )
     # A connection first, so that the arm's name is a connection's.
-    return counted + [each for each in found if not each.adapter.counts(each.module)]
+    return counted + [each for each in found if not each.adapter.is_connection(each.module)]
 
 
 def matching(model: nn.Module, target: type | str) -> list[nn.Module]:

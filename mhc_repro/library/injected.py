@@ -57,11 +57,11 @@ class AnchoredHistory(HistoryConnection):
 
 
 class Injected(nn.Module):
-    """A block of a model with a connection around it; its attributes are the block's."""
+    """A block of a model with a connection around it; its attributes are the block's, but those set here."""
 
-    def __init__(self, name: str, wrapped: Wrapped, expand: Expand, reduce: Reduce) -> None:
+    def __init__(self, place: str, wrapped: Wrapped, expand: Expand, reduce: Reduce) -> None:
         super().__init__()
-        self.name, self.wrapped, self.expand, self.reduce = name, wrapped, expand, reduce
+        self.place, self.wrapped, self.make_streams, self.join_streams = place, wrapped, expand, reduce
 
     @property
     def block(self) -> nn.Module:
@@ -83,16 +83,16 @@ class Injected(nn.Module):
         """Carry the streams that x brings along past the block; the first block makes them."""
         output = self.wrapped(self._streams(x), *args, **kwargs)
         state = first_of(output)
-        joined = self.reduce(state)
+        joined = self.join_streams(state)
         setattr(joined, STREAMS, (state, _version(joined)))
         return with_first(output, joined)
 
     def _streams(self, x: Tensor) -> State:
         if self.wrapped.layer == 0:
-            return self.expand(x)
+            return self.make_streams(x)
         if not hasattr(x, STREAMS):
             raise UserError(
-                f"{self.name}: its input brings no streams, so it is not what the block before returned. Gradient "
+                f"{self.place}: its input brings no streams, so it is not what the block before returned. Gradient "
                 "checkpointing around blocks (reentrant) does this, and so does a dropout or anything between "
                 "them; use checkpointing with use_reentrant=False, or eject"
             )
@@ -100,7 +100,7 @@ class Injected(nn.Module):
         state, version = getattr(x, STREAMS)
         if None not in (version, now := _version(x)) and now != version:
             raise UserError(
-                f"{self.name}: what the block before returned was changed in place, by a dropout perhaps, and the "
+                f"{self.place}: what the block before returned was changed in place, by a dropout perhaps, and the "
                 "streams were not; choose blocks that follow each other, or eject"
             )
         return state
@@ -124,7 +124,7 @@ def injected(config: ConnectionConfig, name: str, block: nn.Module, layer: int, 
     made = Injected(name, wrapped, Expand(config, dim), Reduce(config, dim))
     for ours in set(made.modules()) - set(block.modules()):  # what is frozen within the block stays so
         ours.training = block.training
-    made.expand.to(x.device, dtype)
+    made.make_streams.to(x.device, dtype)
     return made
 
 
@@ -149,7 +149,7 @@ def keep_function(connection: HyperConnection, dtype: torch.dtype) -> None:
 def why_changed(model: nn.Module, x: Tensor) -> str:
     """Say which condition the connections of an injected model do not keep."""
     first = next(module for module in model.modules() if isinstance(module, Injected))
-    if (first.expand.make.start() != 1).any():
+    if (first.make_streams.make.start() != 1).any():
         return "expand=lss scales the streams, which are then no copies"
     connection = first.wrapped.connection
     n, dim = connection.n, x.shape[-1]
@@ -165,4 +165,6 @@ def why_changed(model: nn.Module, x: Tensor) -> str:
         worst = value.flatten()[(value - 1).abs().argmax()].item()
         if abs(worst - 1) > 10 * torch.finfo(value.dtype).eps:
             return f"at the arm's start {what} {worst:.8g}, not 1"
+    if not torch.allclose(first.join_streams(copies), copies[..., 0, :]):
+        return "reduce= must be mean: copies of a block's output joined are not that output"
     return ""

@@ -131,9 +131,9 @@ class Looks:
 
 def _tensor(output: Any) -> Tensor:
     """Return what a module makes, or the first of it."""
-    first = output[0] if isinstance(output, tuple) and output else output
+    first = output[0] if isinstance(output, tuple | list) and output else output
     if not isinstance(first, Tensor):
         raise UserError(
-            f"jacobian: a module that makes {type(output).__name__}; it must make a tensor, or a tuple of one"
+            f"jacobian: a module that makes {type(output).__name__}; it must make a tensor, or begin with one"
         )
     return first

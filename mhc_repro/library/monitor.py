@@ -33,6 +33,7 @@ from mhc_repro.reasons import REASONS
 from mhc_repro.schema import Row
 
 OWN = ("step", "time/step", "time/probe")  # columns
+FILLED = ("gain/", "kernel/", "streams/", "jacobian/")  # how others begin that a probe fills
 APART = 1e-3  # of the largest weight: by more, two streams' weights differ by no rounding
 
 
@@ -139,6 +140,8 @@ class GainMonitor:
         for key, value in {"loss/train": loss, "lr": lr, **metrics}.items():
             if key in OWN:
                 raise UserError(f"{key}={value}: the monitor counts and times the steps; see start=")
+            if key.startswith(FILLED):
+                raise UserError(f"{key}={value}: the monitor measures this; call yours something else")
             row[key] = kept(key, value)
         row["time/step"] = now - self._last - self.looks.seconds
         if self._due(self.done - 1):
@@ -187,8 +190,8 @@ class GainMonitor:
 
     def _digest(self, watch: Watch) -> None:
         """Keep what was seen of a forward, and tell what is wrong with it."""
-        if not watch.sightings:
-            return
+        if not watch.sightings or not watch.sightings[0].maps.read.numel():
+            return  # nothing, or a batch without tokens
         seen, how = seen_by(watch)
         given = self.looks.shape
         same = math.prod(given) == math.prod(watch.shape)  # streams may be folded into the batch

@@ -31,12 +31,21 @@ def put(module: nn.Module, name: str, value: Any, undo: ExitStack) -> None:
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Hold a model in eval mode, without gradients, compiled code or a trace in torch's random numbers."""
     modes = [(module, module.training) for module in model.modules()]
-    device = next(model.parameters()).device
-    devices = [device] if device.type == "cuda" else []
+    buffers = [
+        (module, name, buffer, buffer.detach().clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    devices = {each.device for each in (*model.parameters(), *model.buffers()) if each.device.type == "cuda"}
     model.eval()
     try:
-        with torch.random.fork_rng(devices), torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        with torch.random.fork_rng([*devices]), torch.no_grad(), torch.compiler.set_stance("force_eager"):
             yield
     finally:
         for module, mode in modes:
             module.training = mode
+        with torch.no_grad():
+            for module, name, buffer, was in buffers:
+                if not torch.equal(buffer, was):
+                    buffer.copy_(was)
+                setattr(module, name, buffer)

@@ -4,6 +4,7 @@ What the model is, its class and its user's settings, stands in `model.own`. How
 known: it is then 0 in the config, and the status says how many there were.
 """
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -106,7 +107,7 @@ class Record:
         config.connection.n = seen.maps[0].mix.shape[0]
         config.model.layers, config.model.blocks = layers, (layers + 1) // 2
         config.data.batch = shape[0] if shape else 1
-        config.data.sequence = max(1, int(torch.tensor(shape[1:]).prod())) if shape else 1
+        config.data.sequence = max(1, math.prod(shape[1:])) if shape else 1
         settings = (f"{key}={value}" for key, value in self.settings.items())
         config.model.own = ", ".join([type(model).__name__, *settings])
         return resolved(config)

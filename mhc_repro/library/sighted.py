@@ -46,7 +46,7 @@ def linked(watch: Watch) -> list[Sighting]:
 
 
 def applied(sightings: list[Sighting]) -> Applied | None:
-    """Compare maps and streams; None where no connection shows both."""
+    """Compare maps and streams; None where no connection shows both, or where all streams are 0."""
     straight, transposed, size, rounding = 0.0, 0.0, 0.0, 0.0
     for each in sightings:
         if each.before is None or each.after is None:
@@ -57,7 +57,9 @@ def applied(sightings: list[Sighting]) -> Applied | None:
         transposed += _off(mix.mT, write, streams, after)
         size += after.square().sum().item()
         rounding = max(rounding, torch.finfo(each.after.dtype).eps)
-    return Applied((straight / size) ** 0.5, (transposed / size) ** 0.5, rounding) if rounding else None
+    if not size or not rounding:
+        return None
+    return Applied((straight / size) ** 0.5, (transposed / size) ** 0.5, rounding)
 
 
 def _off(mix: Tensor, write: Tensor, streams: Tensor, after: Tensor) -> float:

@@ -18,7 +18,7 @@ from mhc_repro import connections
 from mhc_repro.config import ConnectionConfig
 from mhc_repro.connections import Carry
 from mhc_repro.errors import UserError
-from mhc_repro.library.arms import connection_config
+from mhc_repro.library.settings import connection_config
 
 State = Tensor | tuple[Tensor, Carry]  # streams, and what else is handed on
 

@@ -155,7 +155,7 @@ def _machine(run: Run) -> tuple[str, str]:
 def _tells(run: Run) -> bool:
     """Say whether a run has steps whose time would be that of one process."""
     made = run.manifest.get("fingerprint") or {}
-    return bool(made) and "world_size" not in made and run.status.get("step", 0) > 0
+    return bool(made) and "world_size" not in made and run.status.get("step", 0) > 0 and not run.own
 
 
 @once

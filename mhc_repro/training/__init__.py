@@ -1,1 +1,1 @@
-"""What a training run is made of: data, model, optimiser, the loop, checkpoints."""
+"""What a training run is made of: model, optimiser, the loop, checkpoints."""

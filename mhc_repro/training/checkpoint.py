@@ -54,7 +54,7 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """List the checkpoints, newest first."""
-        return sorted(self.folder.glob("step-*.pt"), reverse=True)
+        return sorted(self.folder.glob("step-*.pt"), key=lambda path: int(path.stem[5:]), reverse=True)
 
     def load(self, last_step: float = math.inf) -> tuple[dict[str, Any] | None, list[str]]:
         """Read the newest whole checkpoint, None if there is none; drop the unusable ones with a warning each.

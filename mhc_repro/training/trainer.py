@@ -18,13 +18,13 @@ from mhc_repro import world
 from mhc_repro.config import Config
 from mhc_repro.connections.base import Carry, Maps
 from mhc_repro.connections.exponent import multiplied_out
+from mhc_repro.corpora.data import Batches, open_corpus, windows
 from mhc_repro.measurement import jacobian
 from mhc_repro.measurement.breaks import first_break
 from mhc_repro.measurement.probe import Probe
 from mhc_repro.measurement.seen import NOTHING, Measured
 from mhc_repro.schema import Row
 from mhc_repro.training import runtime, together
-from mhc_repro.training.data import Batches, open_corpus, windows
 from mhc_repro.training.model import make_model
 from mhc_repro.training.optim import Clipper, layer_norms, learning_rate, make_optimizer, set_rate
 

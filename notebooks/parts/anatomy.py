@@ -16,13 +16,13 @@ from mhc_repro.analysis import labels
 from mhc_repro.analysis.selection import choose, fullest, one_seed
 from mhc_repro.analysis.tables.published import quartered
 from mhc_repro.errors import UserError
-from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.chosen import chosen, main_arms
 from mhc_repro.evidence.comparison import Comparison, Studies
 from mhc_repro.evidence.composites import matrices
 from mhc_repro.evidence.curves import gaps
 from mhc_repro.evidence.ledger import column
 from mhc_repro.evidence.published import load
+from mhc_repro.evidence.styles import BASELINE, style
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import Run
 

@@ -13,9 +13,9 @@ from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures import drawing, scales
 from mhc_repro.analysis.selection import one_seed
 from mhc_repro.analysis.tables.published import quartered
-from mhc_repro.evidence.arms import BASELINE
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.curves import curves, gaps, smooth
+from mhc_repro.evidence.styles import BASELINE
 from parts.anatomy import ARMS, HC, MHC, QUARTER, TWINS, gradient
 
 

@@ -18,10 +18,10 @@ from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures import drawing, scales
 from mhc_repro.analysis.figures.training import GAIN_PANELS
 from mhc_repro.analysis.selection import one_seed
-from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.composites import DIRECTIONS, last_kept, recomputed
 from mhc_repro.evidence.curves import by_layer, curves
+from mhc_repro.evidence.styles import BASELINE, style
 
 CLOSEST = 1.02  # a heat map's scale reaches at least this far from 1: rounding noise shall look white
 DIVERGING = "RdBu_r"  # blue below 1, white at 1, red above

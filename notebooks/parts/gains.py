@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.composites import DIRECTIONS
+from mhc_repro.evidence.styles import style
 from mhc_repro.runs import Run
 from mhc_repro.schema import GAINS
 

@@ -14,10 +14,11 @@ from unittest.mock import Mock
 import pytest
 
 from mhc_repro.command_line import cli, compose, inspection
+from mhc_repro.corpora import enwik8
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.ledger import values
 from mhc_repro.runs import Run, plan, read_runs
-from mhc_repro.training import compiler, enwik8, kernels
+from mhc_repro.training import compiler, kernels
 from one_line import assert_one_line
 
 ROOT = Path(__file__).parents[1] / "support" / "fixture"

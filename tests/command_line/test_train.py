@@ -7,9 +7,10 @@ from unittest.mock import Mock
 import pytest
 
 from mhc_repro.command_line.compose import compose_jobs
+from mhc_repro.corpora import data
 from mhc_repro.errors import UserError
 from mhc_repro.runs import read_runs
-from mhc_repro.training import data, stops
+from mhc_repro.training import stops
 from tiny_runs import TINY, assert_no_litter
 
 

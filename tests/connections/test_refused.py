@@ -1,9 +1,13 @@
 """Settings of a connection that do not fit one another, or that its family cannot have, are one line."""
 
 import pytest
+import torch
 
+from mhc_repro.arm_files import settings
 from mhc_repro.errors import UserError
 from mhc_repro.validation import validate
+from tiny_steps import tokens
+from yaml_files import ARM_NAMES
 
 MOST_FOUR = ("mhc_lite", 5), ("mhc_lite", 8), ("cmhc", 8), ("kromhc", 6), *(("ohc", n) for n in (1, 2, 3, 8))
 
@@ -31,3 +35,54 @@ def test_what_does_not_fit_is_one_line(config, name, changes, said):
     with pytest.raises(UserError, match=said) as error:
         validate(config(name, **changes))
     assert "\n" not in str(error.value)
+
+
+OTHERS = {
+    **{
+        "eps": 1e-2,
+        "alpha": 0.5,
+        "share_alpha": True,
+        "write_end": 1.5,
+        "single_pass": True,
+        "expand": "lss",
+    },
+    **{"read_start": [0.3, -0.2], "write_start": [0.4, -0.3], "reduce": "head"},
+}
+# One arm of each form: by how H_res is made they do not differ here.
+OF_A_FORM = (
+    "kind",
+    "n",
+    "coefficients",
+    "gate",
+    "share_alpha",
+    "freeze",
+    "single_pass",
+    "exponent",
+    "reduce",
+)
+FORMS = {repr([settings(name).get(key) for key in OF_A_FORM]): name for name in reversed(ARM_NAMES)}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", sorted(FORMS.values()))
+def test_what_makes_another_id_makes_another_net_or_is_refused(config, tiny, name):
+    def logits(**changes):
+        net = tiny(name, awake=0.3, **changes)
+        net.at(1.0)
+        return net(tokens()[0])
+
+    def allowed(key):
+        try:
+            validate(config(name, **{key: OTHERS[key]}))
+        except UserError:
+            return False
+        return OTHERS[key] != settings(name).get(key)
+
+    before = logits()
+    same = [
+        key
+        for key in filter(allowed, OTHERS)
+        if torch.allclose(before, logits(**{key: OTHERS[key]}), rtol=1e-9)
+    ]
+    # a file may give the start of what is frozen by a setting more
+    assert not {*same} - {f"{part}_start" for part in settings(name).get("freeze", [])}

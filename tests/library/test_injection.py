@@ -251,6 +251,16 @@ def test_under_autocast_and_compiled():
     assert torch.allclose(compiled(TOKENS), before, atol=1e-5)
 
 
+def test_a_block_keeps_attributes_of_its_own():
+    class Named(Block):
+        def __init__(self):
+            super().__init__()
+            self.name, self.expand, self.reduce = "mine", 3, max
+
+    block = injected(decoder(Named), Named, "mhc").blocks[0]
+    assert (block.name, block.expand, block.reduce, block.kind) == ("mine", 3, max, "plain")
+
+
 def test_what_others_read_of_the_blocks_goes_on():
     class Used(Decoder):
         """What the blocks return is read by others as well: here their sum is."""

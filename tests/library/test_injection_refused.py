@@ -92,6 +92,12 @@ def test_without_a_sample_there_is_nothing_to_look_at():
     refused("sample=: an input of the model is needed", decoder(), sample=None)
 
 
+@pytest.mark.parametrize("reduce", ["sum", "head"])
+def test_streams_that_are_not_joined_to_the_blocks_output_are_told(reduce):
+    with pytest.raises(UserError, match="reduce= must be mean"):
+        inject(decoder(), "Block", "mhc", reduce=reduce, sample=TOKENS)
+
+
 def test_one_stream_whose_read_would_have_to_be_one_is_refused():
     with pytest.raises(UserError, match=r"n=1: a sigmoid H_pre is never 1; .* freeze"):
         inject(decoder(), "Block", "mhc", n=1, sample=TOKENS)

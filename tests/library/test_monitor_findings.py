@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from mhc_repro import expand_and_reduce, hyper_connection
+from mhc_repro import GainMonitor, expand_and_reduce, hyper_connection
 from mhc_repro.evidence.verdicts import verdict
+from mhc_repro.runs import read_run
 from own_models import DIM, LAYERS, Reference, Stack, seeded, stirred
 
 
@@ -36,6 +37,26 @@ def test_what_the_streams_do_not_bear_out_is_named(watched, tmp_path):
     run = watched(model, steps=1, adapters={"HyperConnection": wrong}).run
     assert found(run) == ["maps_unexplained"]
     assert run.connection == "HyperConnection"
+
+
+def test_of_streams_that_are_zero_nothing_is_said(watched):
+    class Blank(Stack):
+        def forward(self, x):
+            return super().forward(0 * x)
+
+    model = seeded(Blank)
+    for layer in model.layers:
+        layer.branch = nn.Identity()
+    assert watched(model, steps=2).monitor.applied is None
+
+
+def test_a_batch_without_tokens_is_passed_over(tmp_path):
+    model, x = seeded(Stack), torch.ones(2, 3, DIM)
+    with GainMonitor(model, 1, tmp_path / "runs" / "mine") as monitor:
+        for tokens in (3, 0, 3):
+            model(x[:, :tokens]).sum().backward()
+            monitor.step()
+    assert read_run(monitor.path).gains["step"].unique().tolist() == [0, 2]
 
 
 def test_a_callable_says_the_maps(watched):

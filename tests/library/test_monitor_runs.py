@@ -156,6 +156,10 @@ def test_a_norm_that_is_given_is_kept_as_that_before_the_clip(tmp_path):
         (lambda watch: watch(Stack(), 1).step(step=7), "step=7: the monitor counts"),
         (lambda watch: watch(Stack(), steps=True), "steps=True: must be a whole number"),
         (lambda watch: watch(Stack(), 1).step(acc="7"), "acc='7': must be one number"),
+        (
+            lambda watch: watch(Stack(), 1).step(**{"kernel/late_share": 0.5}),
+            "0.5: the monitor measures this",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_that_teaches(use, said, tmp_path):

@@ -100,10 +100,18 @@ def test_settings_change_the_arm():
     assert wrapped.n == 2
     assert wrapped.connection.form.mixing.iterations == 3
     assert wrapped.connection.form.mixing.start == (-3, 3)
+    assert connection_config("mhc", mixing={"kind": "identity"}).mixing == {"kind": "identity"}
     again = hyper_connection(nn.Identity(), connection_config("mhc", n=2), dim=8, layer=0)
     assert (
         again.connection.form == hyper_connection(nn.Identity(), "mhc", dim=8, layer=0, n=2).connection.form
     )
+
+
+def test_settings_that_are_given_stay_the_callers():
+    given = connection_config("mhc")
+    made = connection_config(given, n=2)
+    made.mixing["iterations"], made.read_start[0] = 1, 9.0
+    assert (given.mixing["iterations"], given.read_start[0], given.n) == (20, -3, 4)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.comparison import comparisons
+from mhc_repro.evidence.styles import style
 from mhc_repro.evidence.verdicts import Verdict
 from parts.anatomy import (
     HC,

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from mhc_repro.analysis import theme
-from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.comparison import comparisons
+from mhc_repro.evidence.styles import style
 from parts.anatomy import ARMS, HC, MHC, QUARTER
 from parts.anatomy_figures import activation, losses, separation
 

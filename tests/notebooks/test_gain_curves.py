@@ -4,8 +4,8 @@ from matplotlib.axes import Axes
 
 from made_runs import make_run
 from mhc_repro.analysis import theme
-from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.comparison import Comparison, comparisons
+from mhc_repro.evidence.styles import style
 from mhc_repro.runs import read_runs
 from mhc_repro.schema import GAINS
 from parts.gain_curves import at_steps, averaging, heat_map, over_training

@@ -11,6 +11,7 @@ import pytest
 
 import notebooks
 from made_runs import make_run
+from mhc_repro.evidence.styles import style
 from mhc_repro.runs import ENDED, Run, read_runs
 
 CHECKOUT = Path(__file__).parents[2]
@@ -189,12 +190,12 @@ def test_the_curves_are_those_of_the_run_tables(executed):
     first = min((run for run in runs if run.connection == "baseline"), key=lambda run: run.seed)
     assert f"baseline, {4 * len(first.gains):,} gains: smallest 1.0, largest 1.0" in text
 
-    by_name = {(run.connection, run.seed): run for run in runs}
+    by_name = {(style(run.connection).label, run.seed): run for run in runs}
     arm, seed, checked = "", first.seed, 0
     for *names, largest, layer, step, last in table(notebook, "at the last probe")[2:]:
         if len(names) == 2:
             name, _, of_seed = names[0].partition(", seed ")
-            arm, seed = name.lower(), int(of_seed or seed)
+            arm, seed = name, int(of_seed or seed)
         if names[-1].startswith("composite"):
             run, key = by_name[arm, seed], names[-1].replace(" ", "_")
             probed = run.metrics.set_index("step")[f"gain/{key}"].dropna()

@@ -116,6 +116,11 @@ def test_runs_on_a_gpu_and_on_a_cpu_say_nothing_of_each_other(make_config, make_
     assert expected("mps") is None
 
 
+def test_the_run_of_a_model_of_ones_own_tells_nothing(make_config, make_run):
+    make_run(make_config(seed=1, model=ModelConfig(own="mine.Net", layers=4)))
+    assert seconds(make_config()) is None
+
+
 def test_a_broken_run_does_not_stop_a_plan(make_config, make_run):
     (make_run(make_config(seed=1)).path / "metrics.parquet").write_bytes(b"")
     assert seconds(make_config()) is None

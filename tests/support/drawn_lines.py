@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from mhc_repro.evidence.arms import style
+from mhc_repro.evidence.styles import style
 
 
 def lines(ax: Axes, arm: str, gid: str) -> list[Line2D]:

@@ -19,8 +19,9 @@ import train
 from mhc_repro.command_line import compose, jobs
 from mhc_repro.command_line.entry import MISTAKE, exit_code
 from mhc_repro.config import Config, dotted
+from mhc_repro.corpora import data
 from mhc_repro.runs import plan
-from mhc_repro.training import data, loop
+from mhc_repro.training import loop
 from mhc_repro.validation import RULES
 from stopping import at_step
 from tiny_runs import TINY

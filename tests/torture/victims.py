@@ -22,8 +22,9 @@ import torch._dynamo  # which torch.optim would load at every first step
 from faults import Fault, arm, passed
 from mhc_repro.command_line import compose, jobs
 from mhc_repro.config import Config
+from mhc_repro.corpora import data
 from mhc_repro.runs import UNITS, RunDirectory, manifest, read_runs
-from mhc_repro.training import checkpoint, data, trainer
+from mhc_repro.training import checkpoint, trainer
 from mhc_repro.training.checkpoint import Checkpoints
 from outcomes import last
 from stopping import assert_equal

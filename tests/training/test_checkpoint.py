@@ -33,10 +33,10 @@ def test_nothing_saved_is_nothing_loaded(tmp_path):
 
 
 def test_the_last_two_are_kept_and_the_newest_is_loaded(tmp_path):
-    checkpoints = saved(tmp_path, [8, 9, 10, 100])
-    assert [path.name for path in checkpoints.paths()] == ["step-00000100.pt", "step-00000010.pt"]
+    checkpoints = saved(tmp_path, [8, 9, 10, 99_999_999, 100_000_000])
+    assert [path.name for path in checkpoints.paths()] == ["step-100000000.pt", "step-99999999.pt"]
     assert len(list(tmp_path.iterdir())) == 2
-    assert checkpoints.load()[0]["step"] == 100
+    assert checkpoints.load()[0]["step"] == 100_000_000
 
 
 def flipped(content: bytes, at: int, bit: int) -> bytes:

@@ -129,7 +129,8 @@ SERVER = """
 import json, os, pickle, sys
 import torch._dynamo, torch._inductor.compile_fx
 import train as typed
-from mhc_repro.training import compiler, data
+from mhc_repro.corpora import data
+from mhc_repro.training import compiler
 from mhc_repro.training.loop import train
 
 text = data.synthetic()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mhc_repro.training import data
+from mhc_repro.corpora import data
 from stopping import assert_equal
 from tiny_training import run
 

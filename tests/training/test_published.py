@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from mhc_repro.command_line.compose import compose_jobs
+from mhc_repro.corpora import data
+from mhc_repro.corpora.characters import PIECE, to_symbols
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs.identity import run_id
 from mhc_repro.runs.reader import read_run
-from mhc_repro.training import data
-from mhc_repro.training.characters import PIECE, to_symbols
 from mhc_repro.training.loop import train
 from mhc_repro.training.trainer import Trainer
 

@@ -8,9 +8,10 @@ import torch
 from torch.nn import functional
 
 from golden_steps import SECOND
+from mhc_repro.corpora import data
 from mhc_repro.linear import TOKENS, linear
 from mhc_repro.schema import UNITS
-from mhc_repro.training import data, runtime, trainer
+from mhc_repro.training import runtime, trainer
 from mhc_repro.training.optim import learning_rate
 from mhc_repro.training.trainer import Trainer
 from stopping import assert_equal

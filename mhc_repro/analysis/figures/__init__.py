@@ -12,10 +12,10 @@ from matplotlib.figure import Figure as Drawing
 
 from mhc_repro import arm_files
 from mhc_repro.analysis.figures import depth, details, heard, mappings, moved, rates, training
-from mhc_repro.evidence.arms import BASELINE
 from mhc_repro.evidence.chosen import main_arms
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.heard import measured
+from mhc_repro.evidence.styles import BASELINE
 from mhc_repro.evidence.sweeps import MAPS_LR, SWEPT, drawn, sweeps
 
 Draw = Callable[[Comparison], Drawing]

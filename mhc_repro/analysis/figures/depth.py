@@ -15,11 +15,11 @@ from matplotlib.ticker import FixedLocator
 from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures import drawing, scales
 from mhc_repro.evidence import stats
-from mhc_repro.evidence.arms import BASELINE, rank, style
 from mhc_repro.evidence.comparison import Comparison, without
 from mhc_repro.evidence.curves import curves
 from mhc_repro.evidence.published import paper_gains
 from mhc_repro.evidence.readings import COMPOSITE
+from mhc_repro.evidence.styles import BASELINE, rank, style
 from mhc_repro.runs import ENDED, Run
 
 NAME = "gain-by-depth"

@@ -15,10 +15,10 @@ from matplotlib.lines import Line2D
 
 from mhc_repro.analysis import labels
 from mhc_repro.evidence import stats
-from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.curves import Curves, envelope, mean, smooth, thin
 from mhc_repro.evidence.ledger import LEDGER
+from mhc_repro.evidence.styles import BASELINE, style
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import Run
 
@@ -97,7 +97,7 @@ def finish(figure: Figure, comparison: Comparison, xlabel: str, notes: Sequence[
         *(_key(arm, runs, comparison) for arm, runs in comparison.arms.items() if named(arm) in labels),
         *notes,
     ]
-    few = {named(arm) for arm in partial(comparison)}
+    few = {named(arm) for arm in with_fewer_seeds(comparison)}
     for line in drawn:
         if line.get_label() in few:  # a few seeds beside many must not look like a finding
             width = min(line.get_linewidth(), 0.6)
@@ -182,7 +182,7 @@ def label(arm: str, runs: Sequence[Run]) -> str:
     return f"{name} ({', '.join(flags)})" if flags else name
 
 
-def partial(comparison: Comparison) -> list[str]:
+def with_fewer_seeds(comparison: Comparison) -> list[str]:
     """List the arms that have fewer seeds than another of which a mean is drawn."""
     seeds = {arm: len({run.seed for run in runs}) for arm, runs in comparison.arms.items()}
     most = max(seeds.values(), default=0)
@@ -192,7 +192,7 @@ def partial(comparison: Comparison) -> list[str]:
 def counted(arm: str, runs: Sequence[Run], comparison: Comparison) -> str:
     """Label an arm, with the number of its seeds where others have more."""
     seeds = len({run.seed for run in runs})
-    few = f", {seeds} seed{'s' * (seeds > 1)}" if arm in partial(comparison) else ""
+    few = f", {seeds} seed{'s' * (seeds > 1)}" if arm in with_fewer_seeds(comparison) else ""
     return label(arm, runs) + few
 
 

@@ -10,9 +10,9 @@ from matplotlib.lines import Line2D
 
 from mhc_repro.analysis import theme
 from mhc_repro.evidence import stats
-from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.ledger import LEDGER, by_seed, values
+from mhc_repro.evidence.styles import BASELINE, style
 
 CAPTION = (
     "(a) Every run of the settings below that did not diverge: largest composite gain (a residual net: 1) against "

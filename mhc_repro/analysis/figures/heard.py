@@ -16,11 +16,11 @@ from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures import drawing
 from mhc_repro.analysis.tables import cells
 from mhc_repro.evidence import ledger
-from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.curves import curves
 from mhc_repro.evidence.heard import k_hat
 from mhc_repro.evidence.ledger import LEDGER
+from mhc_repro.evidence.styles import BASELINE, style
 from mhc_repro.runs import Run
 
 KERNEL = (
@@ -132,7 +132,7 @@ PLACE = 0.36  # inches an arm
 @theme.styled
 def ablation(comparison: Comparison) -> Figure:
     """Draw what each arm loses without its last quarter and its last half, as bars, an arm a group."""
-    few = drawing.partial(comparison)
+    few = drawing.with_fewer_seeds(comparison)
     height = 0.3 + PLACE * len(comparison.arms)
     figure, axes = drawing.canvas(
         comparison, "Lost without the end", 1, 1, height, of_seeds="bar: mean, points: seeds"

@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 
 from mhc_repro.analysis import labels, theme
 from mhc_repro.analysis.figures import drawing
-from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.composites import matrices
+from mhc_repro.evidence.styles import style
 from mhc_repro.runs import Run
 
 CAPTION = (

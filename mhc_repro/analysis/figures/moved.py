@@ -6,10 +6,10 @@ from matplotlib.lines import Line2D
 
 from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures import drawing, scales
-from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.chosen import main_arms
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.ledger import values
+from mhc_repro.evidence.styles import style
 from mhc_repro.evidence.sweeps import MAPS_LR, SWEPT, Sweep
 
 NAME = "moved"

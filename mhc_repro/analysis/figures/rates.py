@@ -13,9 +13,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures import drawing, scales
-from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.chosen import main_arms
 from mhc_repro.evidence.comparison import Comparison
+from mhc_repro.evidence.styles import style
 from mhc_repro.evidence.sweeps import LR, MAPS_LR, SWEPT, Sweep
 
 NAMES = {LR: "rates", MAPS_LR: "map-rates"}

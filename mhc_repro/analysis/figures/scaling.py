@@ -12,7 +12,7 @@ from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures import drawing
 from mhc_repro.analysis.tables.overhead import machine
 from mhc_repro.bench.records import Record
-from mhc_repro.evidence.arms import OTHER_COLOURS, OTHER_MARKERS, style
+from mhc_repro.evidence.styles import OTHER_COLOURS, OTHER_MARKERS, style
 
 PATH = "figures/bench-scaling.svg"
 CAPTION = (

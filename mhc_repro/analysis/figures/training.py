@@ -15,9 +15,9 @@ from matplotlib.lines import Line2D
 from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures import drawing, scales
 from mhc_repro.evidence import stats
-from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.curves import Curves, by_layer, curves, gaps, smooth
+from mhc_repro.evidence.styles import BASELINE, style
 
 TRAINING = (
     "Loss, gradient norm, composite amax gain and activation gain over training; losses and norms that would lie "
@@ -186,7 +186,7 @@ def twins(comparison: Comparison) -> dict[str, str]:
     found: dict[str, str] = {}
     if len(comparison.seeds) < stats.FEWEST or BASELINE not in comparison.arms:
         return found
-    few = drawing.partial(comparison)
+    few = drawing.with_fewer_seeds(comparison)
     arms = others(comparison)
     for place, arm in enumerate(arms):
         away = SMALL * _distance(comparison, arm, BASELINE)

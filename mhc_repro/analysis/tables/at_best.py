@@ -12,9 +12,9 @@ import pandas as pd
 from mhc_repro.analysis import labels
 from mhc_repro.analysis.tables import cells, differences, overhead
 from mhc_repro.evidence import stats
-from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.comparison import Comparison, comparisons
 from mhc_repro.evidence.ledger import by_seed
+from mhc_repro.evidence.styles import BASELINE, style
 from mhc_repro.evidence.sweeps import LR, Sweep, rate
 from mhc_repro.runs import ENDED
 

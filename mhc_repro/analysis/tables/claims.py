@@ -9,11 +9,11 @@ import pandas as pd
 
 from mhc_repro.analysis.tables import cells
 from mhc_repro.evidence import stats
-from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.chosen import chosen
 from mhc_repro.evidence.claims import OPEN, Asked, Claim, agreement, ask, load, verdict
 from mhc_repro.evidence.comparison import Studies, joined
 from mhc_repro.evidence.ledger import DEEP, LEDGER
+from mhc_repro.evidence.styles import style
 
 EMPTY = "No study has finished runs that a claim can be asked of: `make quick` makes the first."
 CAPTION = (

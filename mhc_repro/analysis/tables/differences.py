@@ -12,10 +12,10 @@ import pandas as pd
 
 from mhc_repro.analysis.tables import cells
 from mhc_repro.evidence import stats
-from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.chosen import main_arms
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.ledger import LEDGER, values
+from mhc_repro.evidence.styles import BASELINE, style
 
 TITLE = "Paired by seed"
 MARK = "†"

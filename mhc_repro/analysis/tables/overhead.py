@@ -8,7 +8,7 @@ import pandas as pd
 from mhc_repro.analysis import labels
 from mhc_repro.analysis.tables import cells
 from mhc_repro.bench.records import ALL_ARMS, MONITOR, Record, by_place, newest, threads_text
-from mhc_repro.evidence.arms import BASELINE, rank, style
+from mhc_repro.evidence.styles import BASELINE, rank, style
 
 EMPTY = "No bench yet: `make bench` makes one."
 CAPTION = (

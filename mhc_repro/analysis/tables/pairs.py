@@ -11,10 +11,10 @@ import pandas as pd
 
 from mhc_repro.analysis.tables import cells
 from mhc_repro.evidence import stats
-from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.chosen import chosen, main_arms
 from mhc_repro.evidence.comparison import Comparison, Studies, joined
 from mhc_repro.evidence.ledger import by_seed
+from mhc_repro.evidence.styles import style
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import Run
 

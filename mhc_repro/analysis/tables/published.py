@@ -13,10 +13,10 @@ import pandas as pd
 from mhc_repro.analysis import labels
 from mhc_repro.analysis.selection import fullest
 from mhc_repro.analysis.tables import cells
-from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.chosen import chosen, main_arms
 from mhc_repro.evidence.comparison import Comparison, Studies
 from mhc_repro.evidence.published import Columns, Quoted, load
+from mhc_repro.evidence.styles import BASELINE, style
 from mhc_repro.runs import Run
 
 TOLERANCE = 0.10  # a value reproduces within this part of the published one

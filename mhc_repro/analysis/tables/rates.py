@@ -8,10 +8,10 @@ import pandas as pd
 
 from mhc_repro.analysis.tables import cells
 from mhc_repro.evidence import stats
-from mhc_repro.evidence.arms import BASELINE, style
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.ledger import values
 from mhc_repro.evidence.sensitivity import largest_stable
+from mhc_repro.evidence.styles import BASELINE, style
 from mhc_repro.evidence.sweeps import FREQUENCIES, LR, MAPS_LR, Sweep, rate, sweeps
 
 TITLES = {LR: "Over learning rates", MAPS_LR: "Over the rate of the maps"}

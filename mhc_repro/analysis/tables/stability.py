@@ -12,12 +12,12 @@ from rich import box, table
 
 from mhc_repro.analysis import labels
 from mhc_repro.analysis.tables import cells, differences, rates
-from mhc_repro.evidence.arms import rank, style
 from mhc_repro.evidence.chosen import main_arms
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.ledger import LEDGER, of, values
 from mhc_repro.evidence.readings import PRINTED_EVERY
 from mhc_repro.evidence.spikes import WINDOW
+from mhc_repro.evidence.styles import rank, style
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import Run
 

@@ -85,7 +85,7 @@ class Adapter(ABC):
     def matches(self, module: nn.Module) -> bool:
         """Say whether this module is, or joins the streams of, a hyper-connection of this code base."""
 
-    def counts(self, module: nn.Module) -> bool:
+    def is_connection(self, module: nn.Module) -> bool:
         """Say whether a module that matches is a hyper-connection, rather than what comes after the last."""
         return True
 

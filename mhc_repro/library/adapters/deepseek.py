@@ -22,15 +22,15 @@ class DeepseekV4(Adapter):
     name = "deepseek_v4"
 
     def matches(self, module: nn.Module) -> bool:
-        return self.counts(module) or (
+        return self.is_connection(module) or (
             type(module).__name__ == "DeepseekV4HyperHead" and hasattr(module, "input_norm")
         )
 
-    def counts(self, module: nn.Module) -> bool:
+    def is_connection(self, module: nn.Module) -> bool:
         return type(module).__name__ == "DeepseekV4HyperConnection" and hasattr(module, "input_norm")
 
     def attach(self, module: Any, watch: Watch, undo: ExitStack) -> None:
-        look = self._mixed if self.counts(module) else self._joined
+        look = self._mixed if self.is_connection(module) else self._joined
         normed = last_output(module.input_norm, undo)
         hook = module.register_forward_hook(
             lambda _, given, output: look(module, given[0].detach(), normed[0], output, watch)
@@ -68,9 +68,9 @@ class DeepseekReference(Adapter):
     name = "deepseek"
 
     def matches(self, module: nn.Module) -> bool:
-        return self.counts(module) or callable(getattr(type(module), "hc_head", None))
+        return self.is_connection(module) or callable(getattr(type(module), "hc_head", None))
 
-    def counts(self, module: nn.Module) -> bool:
+    def is_connection(self, module: nn.Module) -> bool:
         return all(callable(getattr(type(module), name, None)) for name in ("hc_pre", "hc_post"))
 
     def attach(self, module: nn.Module, watch: Watch, undo: ExitStack) -> None:
@@ -89,7 +89,7 @@ class DeepseekReference(Adapter):
             last = watch.pick(x.detach(), x.dim() - 2)
             watch.joined(last, weights_of(module, last, fn, scale, base).T)
 
-        looks = {"hc_pre": pre, "hc_post": post} if self.counts(module) else {"hc_head": head}
+        looks = {"hc_pre": pre, "hc_post": post} if self.is_connection(module) else {"hc_head": head}
         for name, look in looks.items():
             overhear(module, name, look, undo)
 

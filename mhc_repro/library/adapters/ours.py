@@ -19,7 +19,7 @@ class Ours(Adapter):
     def matches(self, module: nn.Module) -> bool:
         return isinstance(module, Connection | Reduction)
 
-    def counts(self, module: nn.Module) -> bool:
+    def is_connection(self, module: nn.Module) -> bool:
         return isinstance(module, Connection)
 
     def arm(self, module: Any) -> str:

@@ -5,8 +5,8 @@ from drawn_lines import data, lines
 from made_runs import make_run
 from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures import depth
-from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.comparison import Comparison, comparisons
+from mhc_repro.evidence.styles import style
 from mhc_repro.runs import Run, read_runs
 
 

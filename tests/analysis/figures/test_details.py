@@ -7,8 +7,8 @@ from matplotlib.lines import Line2D
 
 from drawn_lines import data
 from mhc_repro.analysis.figures.details import DERIVED, NOTHING, PANELS, details
-from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.comparison import comparisons
+from mhc_repro.evidence.styles import style
 from mhc_repro.runs import UNITS, Run
 
 KEYS = [key for keys, _, _ in PANELS for key in keys]

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from mhc_repro.analysis import figures
 from mhc_repro.analysis.figures import heard
 from mhc_repro.analysis.tables import cells, stability
-from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.comparison import Comparison, comparisons
 from mhc_repro.evidence.heard import k_hat
 from mhc_repro.evidence.ledger import LEDGER, values
+from mhc_repro.evidence.styles import style
 from mhc_repro.runs import Run
 
 OUTPUTS = 9  # of four blocks, and the embedding's

@@ -10,9 +10,9 @@ from matplotlib.lines import Line2D
 from drawn_lines import data, lines
 from mhc_repro.analysis import figures, study
 from mhc_repro.analysis.figures import rates
-from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.chosen import chosen
 from mhc_repro.evidence.comparison import comparisons
+from mhc_repro.evidence.styles import style
 from mhc_repro.evidence.sweeps import DRAWN, LR, MAPS_LR, drawn, rate, sweeps
 from mhc_repro.runs import Run
 

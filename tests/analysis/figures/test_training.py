@@ -11,9 +11,9 @@ from made_runs import make_run
 from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures import FIGURES
 from mhc_repro.analysis.figures.training import gain_by_layer, loss_gap, training, twins
-from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.comparison import Comparison, comparisons
 from mhc_repro.evidence.curves import envelope, gaps, smooth, thin
+from mhc_repro.evidence.styles import style
 from mhc_repro.evidence.verdicts import Verdict
 from mhc_repro.runs import Run, read_runs
 from mhc_repro.schema import GAINS

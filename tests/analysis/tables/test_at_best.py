@@ -45,6 +45,11 @@ def test_a_rate_at_which_a_seed_diverged_or_is_missing_is_not_chosen(made):
     assert frame.loc["mHC", ["rate", "seeds"]].tolist() == ["0.001", "3"]
 
 
+def test_a_rate_of_which_nothing_is_known_is_not_the_better(made):
+    frame = table(made("baseline", 1e-3, float("nan")), made("baseline", 3e-3, 3.0))
+    assert frame.loc["baseline", "rate"] == "0.003"
+
+
 def test_a_net_is_measured_by_the_baseline_of_its_own_size(series):
     ended = {("baseline", 4): 4.0, ("baseline", 8): 3.0, ("hc", 4): 3.875}
     runs = [

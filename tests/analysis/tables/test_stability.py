@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 from mhc_repro.analysis.tables import cells, stability
-from mhc_repro.evidence.arms import style
 from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.evidence.ledger import values
+from mhc_repro.evidence.styles import style
 from mhc_repro.evidence.verdicts import Verdict
 from mhc_repro.runs import Run
 

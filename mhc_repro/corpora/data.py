@@ -17,11 +17,11 @@ import torch
 from mhc_repro import world
 from mhc_repro.cache import cache_directory
 from mhc_repro.config import Config, DataConfig, RuntimeConfig
+from mhc_repro.corpora import enwik8, given
+from mhc_repro.corpora.characters import to_symbols
+from mhc_repro.corpora.joined import Joined
+from mhc_repro.corpora.texts import GIVEN
 from mhc_repro.errors import UserError
-from mhc_repro.texts import GIVEN
-from mhc_repro.training import enwik8, given
-from mhc_repro.training.characters import to_symbols
-from mhc_repro.training.joined import Joined
 
 Bytes = npt.NDArray[np.uint8]
 Symbols = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | Joined

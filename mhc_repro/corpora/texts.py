@@ -18,4 +18,4 @@ TEXTS = {
     "enwik8_characters": Text(ENWIK8, 6064, 4_981_092),
     "synthetic": Text("defcfbf57cd8ca9658ea959c06fefbc5a21742a2e96c4997903b752061a0a330", 256, 300_000),
 }
-GIVEN = ("text", "tokens")  # what a person brings (training/given.py)
+GIVEN = ("text", "tokens")  # what a person brings (corpora/given.py)

@@ -10,10 +10,10 @@ import yaml
 
 from made_shards import some_tokens, write_shard, write_shards
 from mhc_repro.config import DataConfig
+from mhc_repro.corpora import data, given
 from mhc_repro.errors import UserError
 from mhc_repro.runs import RunDirectory
 from mhc_repro.runs.identity import run_id
-from mhc_repro.training import data, given
 from mhc_repro.training.loop import train
 from mhc_repro.training.trainer import Trainer
 from stopping import assert_equal

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mhc_repro.training import joined
-from mhc_repro.training.joined import Joined, Piece, fingerprint
+from mhc_repro.corpora import joined
+from mhc_repro.corpora.joined import Joined, Piece, fingerprint
 
 LENGTHS = st.lists(st.integers(0, 7), min_size=1, max_size=6).filter(any)
 

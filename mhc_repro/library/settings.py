@@ -1,5 +1,6 @@
 """The settings of an arm by its name, checked, without Hydra."""
 
+from copy import deepcopy
 from dataclasses import asdict, fields, replace
 from difflib import get_close_matches
 from typing import Any
@@ -13,8 +14,8 @@ from mhc_repro.reading import Unfit, fit
 def connection_config(arm: str | ConnectionConfig = "mhc", **changes: Any) -> ConnectionConfig:
     """Return the settings of an arm, or settings of one's own, with `changes` such as n=2 made and checked.
 
-    A change of `mixing` is merged into the arm's: mixing={"iterations": 5}. UserError where there is no such arm or
-    setting, or where the settings do not fit together.
+    A change of `mixing` is merged into the arm's, mixing={"iterations": 5}, but one to another kind. UserError
+    where there is no such arm or setting, or where the settings do not fit together.
     """
     if isinstance(arm, str):
         if arm not in arm_names():
@@ -34,9 +35,10 @@ def connection_config(arm: str | ConnectionConfig = "mhc", **changes: Any) -> Co
             near = get_close_matches(key, known_fields, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known_fields)}"
             raise UserError(f"{key}={changes[key]}: no setting of a connection; {hint}")
-    if isinstance(changes.get("mixing"), dict):
-        changes["mixing"] = config.mixing | changes["mixing"]
-    config = replace(config, **changes)
+    mixing = changes.get("mixing")
+    if isinstance(mixing, dict) and mixing.get("kind", config.mixing["kind"]) == config.mixing["kind"]:
+        changes["mixing"] = config.mixing | mixing
+    config = deepcopy(replace(config, **changes))
     try:
         fit(asdict(config), ConnectionConfig)
     except Unfit as unfit:

@@ -12,7 +12,7 @@ from mhc_repro import arm_files
 from mhc_repro.arm_files import FAMILIES, abouts, arm_names, settings
 from mhc_repro.command_line.compose import CONF
 from mhc_repro.errors import UserError
-from mhc_repro.evidence import arms
+from mhc_repro.evidence import styles
 
 MAIN = ("baseline", "identity", "hc", "mhc")
 # what stands in one figure, each beside the baseline and mHC
@@ -37,7 +37,7 @@ def lab(colour: str, seen: np.ndarray) -> np.ndarray:
 
 
 def difference(one: str, other: str, seen: np.ndarray) -> float:
-    return float(np.linalg.norm(lab(arms.style(one).colour, seen) - lab(arms.style(other).colour, seen)))
+    return float(np.linalg.norm(lab(styles.style(one).colour, seen) - lab(styles.style(other).colour, seen)))
 
 
 def test_every_arm_says_what_it_is():
@@ -51,7 +51,7 @@ def test_arms_of_a_family_stand_together():
 
 def test_variants_follow_their_arm_and_other_arms_come_last():
     given = ["zoo", "mhc, n 4", "aardvark", "hc", "mhc", "baseline"]
-    assert sorted(given, key=arms.rank) == ["baseline", "hc", "mhc", "mhc, n 4", "aardvark", "zoo"]
+    assert sorted(given, key=styles.rank) == ["baseline", "hc", "mhc", "mhc, n 4", "aardvark", "zoo"]
 
 
 @pytest.mark.parametrize(
@@ -92,37 +92,37 @@ def test_arms_shown_together_differ_in_colour_and_in_what_a_grey_print_keeps(fam
     together = dict.fromkeys(("baseline", "mhc", *TOGETHER[family]))
     for one, other in itertools.combinations(together, 2):
         assert difference(one, other, np.eye(3)) > 14, (one, other)
-        first, second = arms.style(one), arms.style(other)
+        first, second = styles.style(one), styles.style(other)
         assert (first.marker, first.dashes) != (second.marker, second.dashes), (one, other)
 
 
 def test_the_main_arms_differ_in_everything_and_for_the_colour_blind():
     for one, other in itertools.combinations(MAIN, 2):
-        assert arms.style(one).marker != arms.style(other).marker
+        assert styles.style(one).marker != styles.style(other).marker
         assert difference(one, other, DEUTERANOPIA) > 50, (one, other)
-    assert arms.style("hc").dashes != arms.style("mhc").dashes
+    assert styles.style("hc").dashes != styles.style("mhc").dashes
 
 
 def test_an_unknown_arm_has_one_style_in_every_process():
-    code = "from mhc_repro.evidence import arms; print(arms.style('zoo'))"
+    code = "from mhc_repro.evidence import styles; print(styles.style('zoo'))"
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )
-    assert found.stdout.strip() == str(arms.style("zoo"))
-    assert not set(arms.OTHER_COLOURS) & {about.colour for about in abouts().values()}
+    assert found.stdout.strip() == str(styles.style("zoo"))
+    assert not set(styles.OTHER_COLOURS) & {about.colour for about in abouts().values()}
     names = ["mine", "mine_too", "zoo", "mhc, n 2", "mhc, n 8", "aardvark"]
-    assert len({arms.style(name).colour for name in [*names, *abouts()]}) == len(names) + len(abouts())
+    assert len({styles.style(name).colour for name in [*names, *abouts()]}) == len(names) + len(abouts())
 
 
 def test_an_unknown_arm_is_far_from_the_main_ones_in_colour_and_in_hue():
     for name in ["lazy_rows", "yours", *(f"arm_{number}" for number in range(200))]:
         for main in MAIN:
             assert difference(name, main, np.eye(3)) > 35, (name, main)
-        hues = [rgb_to_hsv(to_rgb(arms.style(each).colour))[0] for each in (name, "mhc")]
+        hues = [rgb_to_hsv(to_rgb(styles.style(each).colour))[0] for each in (name, "mhc")]
         apart = abs(hues[0] - hues[1])
         assert min(apart, 1 - apart) > 0.22, name  # violet is far from blue in L*a*b*, and looks like it
 
 
 def test_a_variant_keeps_the_name_of_its_arm():
-    assert arms.style("mhc, n 2").label == "mHC, n 2"
+    assert styles.style("mhc, n 2").label == "mHC, n 2"

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mhc_repro.config import DataConfig, RuntimeConfig
+from mhc_repro.corpora import data, enwik8
 from mhc_repro.errors import UserError
-from mhc_repro.training import data, enwik8
 from yaml_files import load
 
 RAMP = np.arange(250, dtype=np.uint8)  # every byte tells its offset

@@ -21,9 +21,9 @@ from typing import IO
 import filelock
 
 from mhc_repro.cache import expanded
+from mhc_repro.corpora.enwik8_sources import SOURCES
+from mhc_repro.corpora.texts import TEXTS
 from mhc_repro.errors import UserError
-from mhc_repro.texts import TEXTS
-from mhc_repro.training.enwik8_sources import SOURCES
 
 SIZE = 100_000_000
 SHA256 = TEXTS["enwik8"].sha256

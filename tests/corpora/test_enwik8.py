@@ -16,8 +16,8 @@ from unittest.mock import Mock
 
 import pytest
 
+from mhc_repro.corpora import enwik8, enwik8_sources
 from mhc_repro.errors import UserError
-from mhc_repro.training import enwik8, enwik8_sources
 
 TEXT = bytes(range(256)) * 40
 WRONG = TEXT[:-1] + b"\x00"  # same size
@@ -141,7 +141,7 @@ def test_two_processes_at_once_download_once_and_agree(tmp_path):
     program = f"""
 import hashlib, sys, time
 from pathlib import Path
-from mhc_repro.training import enwik8, enwik8_sources
+from mhc_repro.corpora import enwik8, enwik8_sources
 text = bytes(range(256)) * 40
 def slow(scratch):
     with open(r"{tmp_path / "downloads"}", "a") as file:

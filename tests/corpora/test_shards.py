@@ -5,9 +5,9 @@ import pytest
 
 import train
 from made_shards import some_tokens, write_shard, write_shards
+from mhc_repro.corpora import shards
+from mhc_repro.corpora.joined import Joined
 from mhc_repro.errors import UserError
-from mhc_repro.training import shards
-from mhc_repro.training.joined import Joined
 from one_line import assert_one_line
 
 TOKENS = some_tokens(500)

@@ -7,8 +7,8 @@ A shard is a header of 256 int32 (magic, version, number of tokens), then the to
 import struct
 from pathlib import Path
 
+from mhc_repro.corpora.joined import Piece
 from mhc_repro.errors import UserError
-from mhc_repro.training.joined import Piece
 
 MAGIC, VERSION = 20240520, 1
 HEADER, TOKEN = 256 * 4, 2  # bytes
