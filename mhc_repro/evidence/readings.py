@@ -70,7 +70,7 @@ def _last(series: pd.Series) -> float:
 
 
 def held_out(recorded: Recorded) -> float:
-    """Read the last bits per symbol of the test set, else of validation; endless for a run that diverged."""
+    """Read the last bits per symbol of the test set, else of validation; infinite for a run that diverged."""
     if recorded.run.state == "diverged":
         return inf
     return at_end(*BITS_OF["test"], *BITS_OF["val"])(recorded)

@@ -71,7 +71,7 @@ def test_what_a_file_says_of_its_constraint_and_start_is_true(connection, each):
         assert mixing_of(connection, each).doubly_stochastic
     elif about.constraint == "none":
         assert about.bound == (None, None)
-    starts = {"I": ONE, "J/n": UNIFORM, "A.6": A6}
+    starts = {"I": ONE, "J/n": UNIFORM, "A.6": A6, "A.6 at n = 4": A6}
     assert about.start not in starts or ARMS[each].row == pytest.approx(starts[about.start])
 
 

@@ -1,7 +1,7 @@
 """Every arm of a study at the better of the rates it was run at, paired by seed to the baseline at its own.
 
 The better rate is the one with the lowest mean validation loss over the seeds, of those that have all seeds the arm
-has; one that diverged in a seed has an endless loss.
+has; one that diverged in a seed has an infinite loss.
 """
 
 from collections.abc import Iterator, Sequence

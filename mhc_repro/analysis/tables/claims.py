@@ -28,8 +28,8 @@ CAPTION = (
     "of the whole training or of what follows step 128. Came out: what all settings say that decide in the longest "
     "trainings in which any does; trainings that are unlike have no vote on each other. All are of small nets, few "
     "seeds, a rate tuned for no arm and short trainings: what comes out here need not at 27B parameters, and the "
-    "other way round. HC is that of the mHC paper (Eq. 5). A run that diverged has an endless loss, and the gains "
-    "and gradients it had until then; two losses that are both endless, and a ratio with a zero, say nothing."
+    "other way round. HC is that of the mHC paper (Eq. 5). A run that diverged has an infinite loss, and the gains "
+    "and gradients it had until then; two losses that are both infinite, and a ratio with a zero, say nothing."
 )
 SOURCE = (
     "*Of all recorded studies but those over rates or to where training breaks. Regenerate: `make report`.*"

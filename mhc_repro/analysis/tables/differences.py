@@ -23,7 +23,7 @@ CAPTION = (
     "Held-out bits per character at the end minus those of another arm with the same seed, body weights and "
     "batches: below zero, the arm of the row has the lower loss, in brackets in how many seeds. Mean over seeds "
     f"± half-width of the 95 % t interval; {MARK}: it leaves zero out. Each interval is for itself: where nothing "
-    "differs, one in twenty does so by chance. A run that diverged has an endless loss, and its pairs no "
+    "differs, one in twenty does so by chance. A run that diverged has an infinite loss, and its pairs no "
     "interval; a pair of which both did says nothing. "
     "r: correlation of the arm's losses with the baseline's over the seeds; near 1 what a seed moves cancels in "
     "the difference, near 0 it does not, and pairing gains nothing. Gradient norm: median over the steps after "

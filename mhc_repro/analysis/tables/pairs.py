@@ -23,7 +23,7 @@ CAPTION = (
     "Held-out bits per character at the end, of arms that share seed, body weights and batches: below zero, the "
     "first has the lower loss. Gain: composite, over sub-layers and both directions, the largest of the training "
     "and the one at its end. Identity: mHC's reads and writes with H_res = I. Quarter: a plain net, x + F(x)/4. A "
-    "run that diverged has an endless loss, and of its gain what a probe saw before: 1.000 if that is the start. "
+    "run that diverged has an infinite loss, and of its gain what a probe saw before: 1.000 if that is the start. "
     "†: a run is off the constraint. "
     f"{cells.SEVERAL} *Every setting in which the three arms have ended. Regenerate: `make report`.*"
 )
