@@ -7,7 +7,7 @@ from mhc_repro.errors import UserError
 from mhc_repro.evidence import claims, kept, stats
 from mhc_repro.evidence.chosen import main_arms
 from mhc_repro.evidence.claims import Claim, Pair
-from mhc_repro.evidence.comparison import Kind, by_study
+from mhc_repro.evidence.comparison import Kind, by_study, joined
 from mhc_repro.evidence.ledger import LEDGER, values
 from mhc_repro.runs import checkout, read_runs
 
@@ -146,6 +146,23 @@ def test_how_often_fewer_pairs_would_decide_what_is_not_so():
         assert words in caption()
     correlations = [stats.pairing_correlation(bits[arm], bits["baseline"]) for arm in ("hc", "mhc")]
     assert correlations == pytest.approx([0.93, 0.09], abs=0.005)  # as stats.py says
+
+
+def test_a_claim_is_asked_of_what_was_measured_in_both_the_longest_trainings_first(fake):
+    sizes = {"short": (4, 2, 60), "small": (2, 8, 120), "large": (4, 8, 120)}
+    runs = [
+        fake(arm, bits=3.0, study=study, seed=seed, model__blocks=blocks, train__steps=steps)
+        for study, (blocks, seeds, steps) in sizes.items()
+        for arm in ("hc", "mhc")
+        for seed in range(seeds)
+    ]
+    runs += [
+        fake("mhc", [], study="short", seed=2, model__blocks=4),
+        fake("hc", bits=3.0, study="short", seed=2, model__blocks=4),
+    ]
+    settings = joined(by_study(runs))
+    asked = claims.ask(LOWER, settings)
+    assert [(each.setting, len(each.pairs)) for each in asked] == [("large", 8), ("small", 8), ("short", 2)]
 
 
 @pytest.mark.parametrize(

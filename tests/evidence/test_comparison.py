@@ -1,6 +1,6 @@
 import pytest
 
-from mhc_repro.evidence.comparison import Kind, by_study, comparisons, joined, settings
+from mhc_repro.evidence.comparison import Kind, by_study, comparisons, joined, settings, training_key
 
 
 def test_seeds_and_arms_stand_side_by_side(fake):
@@ -54,7 +54,10 @@ def test_studies_of_one_net_are_one_setting(fake):
 
 @pytest.mark.parametrize(
     "other",
-    [{"optim__lr": 1e-2}, {"connection__n": 8}, {"train__steps": 61}, {"manifest": {"protocol_version": 99}}],
+    [
+        *({"optim__lr": 1e-2}, {"connection__n": 8}, {"train__steps": 61}, {"probe__every": 7}),
+        {"manifest": {"protocol_version": 99}},
+    ],
 )
 def test_nets_that_differ_are_not_joined(fake, other):
     found = joined(by_study([fake("hc", study="a"), fake("hc", study="b", seed=1, **other)]))
@@ -71,6 +74,17 @@ def test_of_two_runs_of_a_seed_the_first_study_has_its_own_counted(fake):
     failed = fake("hc", study="a", state="failed")
     (found,) = joined(by_study([again, failed]))
     assert found.ended("hc") == {0: again}
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        *(({key: 7}, True) for key in ("probe__every", "train__val_windows", "train__test_windows")),
+        *(({key: 7}, False) for key in ("seed", "train__steps", "optim__lr", "connection__n")),
+    ],
+)
+def test_a_training_is_one_whatever_is_measured_of_it(fake, other, same):
+    assert (training_key(fake("hc", study="a")) == training_key(fake("hc", study="b", **other))) is same
 
 
 def test_a_kind_is_length_before_size(fake):

@@ -12,6 +12,7 @@ from mhc_repro.evidence.composites import (
     recomputed,
     stored_error,
     token_matrices,
+    weakest_column,
 )
 
 
@@ -32,6 +33,11 @@ def test_amax_keeps_signs_inside_the_sums():
     assert amax(h, "forward") == 2.5
     assert amax(h, "backward") == 1.5
     assert amax(-h, "forward") == 2.5
+
+
+def test_the_weakest_column_is_the_one_whose_sum_is_nearest_to_zero(probed):
+    h = np.array([[[[1.0, -3.0], [0.5, 0.0]]], [[[1.0, 0.0], [0.0, 1.0]]]])
+    assert weakest_column(probed(h)).tolist() == [1.5, 1.0]  # column sums 1.5 and -3, then 1 and 1
 
 
 def test_what_was_stored_is_read_back(probed):

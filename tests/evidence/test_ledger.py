@@ -80,7 +80,7 @@ def made(state: str = "finished", n: int = 4, drop: tuple[str, ...] = ()) -> Run
         body = 9.0 if step == 150 else 0.5 + 0.001 * (step % 2)
         norms = {"grad/norm": 2.0, "grad/norm_connection": 1.0}
         norms = norms if printed else {"grad/norm": 1.0, "grad/norm_connection": 0.9}
-        rest = {"grad/norm_body": body, "grad/clipped": 1.0, "time/step": 0.1}
+        rest = {"grad/norm_body": body, "grad/clipped": 1.0, "time/step": 0.1 if step % 10 == 0 else 0.3}
         rows.append({"step": step, "loss/train": 2.0 - 0.001 * step, **norms, **rest})
     for key, (earlier, last) in SAYS.items():
         rows[60][key], rows[-1][key] = earlier, last
@@ -117,6 +117,33 @@ def test_what_was_not_recorded_is_no_number():
     missing |= {"from_identity_start", "from_identity_end"}
     assert {name for name, value in old.items() if isnan(value)} == missing
     assert all(map(isnan, values(made("running")).values()))
+
+
+def test_a_run_too_short_to_judge_spikes_in_has_none_but_what_is_no_number():
+    run = made()
+    vars(run)["metrics"] = run.metrics[run.metrics["step"] < WINDOW]
+    assert isnan(values(run)["loss_spikes"])
+    broken = made("diverged")
+    vars(broken)["metrics"] = run.metrics.assign(
+        **{"loss/train": [nan, *[2.0] * 49, inf, *[2.0] * (WINDOW - 51)]}
+    )
+    assert values(broken)["loss_spikes"] == 1.0
+
+
+def test_a_gradient_without_a_norm_was_clipped_where_the_clip_left_no_number():
+    run = made()
+    run.metrics.loc[3, ["grad/norm", "grad/clipped"]] = inf, nan
+    assert values(run)["clipped"] == 100 * 9 / 160
+
+
+def test_of_a_model_of_ones_own_whose_gradients_were_seen_now_and_then_no_spike_is_counted():
+    run = made()
+    run.config["model"]["own"] = "mine.Net"
+    assert values(run)["grad_spikes"] == EXPECTED["grad_spikes"]
+    seldom = made()
+    seldom.config["model"]["own"] = "mine.Net"
+    seldom.metrics.loc[seldom.metrics["step"] % 2 == 1, "grad/norm_body"] = nan
+    assert isnan(values(seldom)["grad_spikes"])
 
 
 def test_a_step_that_the_scaler_of_float16_tried_is_no_spike():

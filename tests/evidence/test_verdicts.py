@@ -238,8 +238,13 @@ def test_a_mean_matrix_whose_sums_are_off_convicts_where_those_of_tokens_were_no
     """The sums of the token mean are off by no more than the tokens' are, so they cannot acquit."""
     gains, metrics, config = tables("mhc")
     older = gains.drop(columns=["row_error", "column_error"])
-    off = older["h_single"].map(np.asarray) * (1 + 0.3 * (older["layer"] == 2))
-    assert judge(older.assign(h_single=off), metrics, config, STOCHASTIC).off_the_constraint == (OFF,)
+    for way in (0, 1):  # shifted from one row to another, or from one column: of the others all sums are 1
+        shift = 0.3 * np.kron(*[np.array([1, -1, 0, 0]), np.full(4, 0.25)][:: 1 - 2 * way])
+        off = [
+            np.asarray(h) + shift * (layer == 2)
+            for h, layer in zip(older["h_single"], older["layer"], strict=True)
+        ]
+        assert judge(older.assign(h_single=off), metrics, config, STOCHASTIC).off_the_constraint == (OFF,)
     assert judge(older, metrics, config, STOCHASTIC) == Verdict(not_judged=(OFF,))
 
 

@@ -173,3 +173,11 @@ def test_gradients_that_are_all_zero_stay_so(tiny):
     model = with_gradients(tiny("mhc"), scale=0.0)
     assert Clipper(model, 1.0).clip().tolist() == [0.0] * 4
     assert all((gradient == 0).all() for gradient in gradients(model))
+
+
+@pytest.mark.parametrize(("apart", "left"), [(False, 1.0), (True, 2**0.5)])
+def test_a_run_is_clipped_as_its_config_says(start, apart, left):
+    made = start("hc", optim={"clip": 1e-4, "clip_apart": apart})
+    row = [made.step() for _ in range(2)][-1]
+    assert row["grad/norm_connection"] > 1e-4 < row["grad/norm_body"]
+    assert row["grad/clipped"] == pytest.approx(1e-4 * left, rel=1e-5)

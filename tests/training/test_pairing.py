@@ -61,12 +61,14 @@ def test_arms_are_paired_same_body_same_batches_same_masks(start, streams_arm, m
     assert not torch.equal(seen["baseline"][0][0], seen["baseline"][1][0])
 
 
-def test_masks_change_from_step_to_step(start):
-    made, states = start("baseline", model={"dropout": 0.5}), []
-    for _ in range(2):
-        made.step()
-        states.append(torch.get_rng_state())
-    assert not torch.equal(*states)
+def test_masks_change_from_step_to_step_and_from_seed_to_seed(start):
+    states = set()
+    for seed in (0, 1):
+        made = start("baseline", seed=seed, model={"dropout": 0.5})
+        for _ in range(2):
+            made.step()
+            states.add(torch.get_rng_state().numpy().tobytes())
+    assert len(states) == 4
 
 
 def test_a_saved_state_continues_bit_for_bit(start, arm):

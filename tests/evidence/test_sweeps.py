@@ -1,0 +1,48 @@
+"""An arm over the rates of a sweep: which of its runs is the best is for the validation to say, not the test."""
+
+import pytest
+
+from mhc_repro.evidence.comparison import comparisons
+from mhc_repro.evidence.sweeps import LR, Sweep
+
+RATES = (1e-3, 3e-3, 1e-2)
+
+
+@pytest.fixture
+def sweep(fake):
+    """Make the sweep of runs of an arm: (seed, rate, validation bits, test bits), and options of the last."""
+
+    def make(*found, **last):
+        runs = [
+            fake("hc", bits=test, val=val, seed=seed, optim__lr=rate) for seed, rate, val, test in found[:-1]
+        ]
+        seed, rate, val, test = found[-1]
+        (comparison,) = comparisons(
+            [*runs, fake("hc", bits=test, val=val, seed=seed, optim__lr=rate, **last)], swept=LR
+        )
+        return Sweep(LR, comparison)
+
+    return make
+
+
+def rates(runs):
+    return {seed: run.config["optim"]["lr"] for seed, run in runs.items()}
+
+
+def test_the_validation_chooses_and_the_test_is_what_is_shown(sweep):
+    found = sweep((0, 1e-3, 3.0, 9.0), (0, 3e-3, 3.5, 2.0), (0, 1e-2, 4.0, 1.0))
+    assert rates(found.at_best("hc")) == rates(found.at_one_rate("hc")) == {0: 1e-3}
+    assert found.bits("hc") == {0: [9.0, 2.0, 1.0]}
+
+
+def test_what_is_under_way_is_no_rate_that_an_arm_has(sweep):
+    ended = [(seed, rate, bits, bits) for seed in (0, 1) for rate, bits in ((1e-3, 3.0), (3e-3, 4.0))]
+    found = sweep(*ended, (2, 3e-3, 2.0, 2.0), state="running")
+    assert rates(found.at_one_rate("hc")) == {0: 1e-3, 1: 1e-3}
+
+
+def test_sensitivity_counts_from_the_loss_before_the_first_step(sweep):
+    found = sweep((0, 1e-3, 3.0, 3.0), (0, 3e-3, 2.0, 2.0), (0, 1e-2, float("inf"), float("inf")))
+    assert found.sensitivity("hc") == {
+        0: (1.0 + 0.0 + 6.0) / 3
+    }  # a net that diverged is back where it began, at 8
