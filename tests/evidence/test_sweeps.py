@@ -5,21 +5,18 @@ import pytest
 from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.evidence.sweeps import LR, Sweep
 
-RATES = (1e-3, 3e-3, 1e-2)
-
 
 @pytest.fixture
 def sweep(fake):
     """Make the sweep of runs of an arm: (seed, rate, validation bits, test bits), and options of the last."""
 
     def make(*found, **last):
+        options = [{} for _ in found[:-1]] + [last]
         runs = [
-            fake("hc", bits=test, val=val, seed=seed, optim__lr=rate) for seed, rate, val, test in found[:-1]
+            fake("hc", bits=test, val=val, seed=seed, optim__lr=rate, **of_run)
+            for (seed, rate, val, test), of_run in zip(found, options, strict=True)
         ]
-        seed, rate, val, test = found[-1]
-        (comparison,) = comparisons(
-            [*runs, fake("hc", bits=test, val=val, seed=seed, optim__lr=rate, **last)], swept=LR
-        )
+        (comparison,) = comparisons(runs, swept=LR)
         return Sweep(LR, comparison)
 
     return make
@@ -43,6 +40,5 @@ def test_what_is_under_way_is_no_rate_that_an_arm_has(sweep):
 
 def test_sensitivity_counts_from_the_loss_before_the_first_step(sweep):
     found = sweep((0, 1e-3, 3.0, 3.0), (0, 3e-3, 2.0, 2.0), (0, 1e-2, float("inf"), float("inf")))
-    assert found.sensitivity("hc") == {
-        0: (1.0 + 0.0 + 6.0) / 3
-    }  # a net that diverged is back where it began, at 8
+    # a net that diverged is back at 8, where it began
+    assert found.sensitivity("hc") == {0: (1.0 + 0.0 + 6.0) / 3}
