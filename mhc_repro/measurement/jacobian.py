@@ -65,6 +65,8 @@ def power_gains(
         with torch.enable_grad():
             at = x.clone().requires_grad_()
             (v,) = torch.autograd.grad(function(at), at, moved)
-        if not v.isfinite().all() or v.norm() == 0:
+        largest = v.abs().amax()
+        if not largest.isfinite() or largest == 0:
             break
+        v = torch.ldexp(v, -torch.frexp(largest).exponent)  # its squares may be out of range
     return gains[0], gains[-1]

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mhc_repro.config import ProbeConfig
-from mhc_repro.connections.exponent import power_of_two, rescaled
+from mhc_repro.connections.exponent import power_of_two, rescaled, to_read
 from mhc_repro.measurement.probe import Probe
 from mhc_repro.measurement.seen import Measured
 
@@ -107,6 +107,12 @@ def test_powers_of_two_are_exact(dtype):
     beyond = torch.tensor([-(10**6), 10**6], dtype=torch.int32)
     ends = [torch.finfo(dtype).tiny, math.ldexp(1.0, EXPONENTS[dtype] + 1)]
     assert power_of_two(beyond, dtype).tolist() == ends
+
+
+@pytest.mark.parametrize(("exponent", "read"), [(0, 0), (1, 1), (40, 40), (41, 40), (300, 40)])
+def test_norms_read_the_state_itself_up_to_2_40(exponent, read):
+    streams = torch.arange(32.0).view(1, 4, 8)
+    assert torch.equal(to_read(streams, torch.tensor([exponent])), 2.0**read * streams)
 
 
 @pytest.mark.parametrize("dtype", EXPONENTS)

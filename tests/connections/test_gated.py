@@ -22,6 +22,7 @@ def test_reads_and_writes_are_those_of_the_equations(connection):
         return h.sin()
 
     out, maps, _ = module(x, branch)
+    slopes = []
     for token in range(x.shape[1]):
         rows, gain = x[0, token].tolist(), module.gain.tolist()
         sizes = [rms(row) for row in rows]
@@ -36,9 +37,12 @@ def test_reads_and_writes_are_those_of_the_equations(connection):
         mean = [sum(gates[i][c] * gain[i][c] for c in range(DIM)) / DIM / sizes[i] / N for i in range(N)]
         torch.testing.assert_close(maps.read[:, token], torch.tensor(mean, dtype=torch.float64))
         vec = x[0, token].flatten() / x[0, token].square().mean().sqrt()
-        write = 2 * (module.write.alpha * (module.write.phi @ vec) + module.write.bias).sigmoid()
+        gate = (module.write.alpha * (module.write.phi @ vec) + module.write.bias).sigmoid()
+        write = 2 * gate
+        slopes.append(4 * gate * (1 - gate))
         torch.testing.assert_close(out[0, token], x[0, token] + write[:, None] * read[0][0, token].sin())
     assert torch.equal(maps.mix, torch.eye(N, dtype=torch.float64)[..., None].expand(N, N, 3))
+    torch.testing.assert_close(module.gate_slope(maps), torch.stack(slopes).mean(0).max())
 
 
 def test_every_gradient_is_that_of_finite_differences(connection):

@@ -32,9 +32,13 @@ def test_a_single_pass_reads_with_what_the_sub_layer_before_made(tiny):
     torch.testing.assert_close(model.norm(joined) @ model.embedding.weight.T, logits)
 
 
+@torch.no_grad()
 def test_its_first_read_is_no_gate_and_its_home_stream_the_next_one(tiny):
     model = tiny("single_pass")
     assert [int(each.read.bias.argmax()) for each in model.connections] == [1, 2, 3, 0]
+    x = torch.ones(1, 1, 4, 8, dtype=torch.float64)
+    first, _ = (each.gate_slope(each(x, torch.sin).maps).item() for each in model.connections[:2])
+    assert first == pytest.approx(1)  # of its writes, in the middle of their range
 
 
 @torch.no_grad()

@@ -98,17 +98,27 @@ def test_the_clamp_keeps_a_share_on_the_newest(connection):
     assert module.companion()[0].tolist() == pytest.approx([0.9 / 4 + 0.1, *[0.9 / 4] * 3])
 
 
+@pytest.mark.parametrize(
+    ("kind", "start", "expected"),
+    [("softmax", [0.0, math.log(16)], [4 / 7, *[1 / 7] * 3]), ("simplex", [0.2, 1.4], [0.7, *[0.1] * 3])],
+)
+def test_scores_are_divided_by_the_temperature(connection, kind, start, expected):
+    module = build(connection("history", mixing={"kind": kind, "temperature": 2.0, "start": start}), 3, 5)
+    assert module.companion()[0].tolist() == pytest.approx(expected, rel=1e-6)
+
+
 def test_gumbel_noise_is_the_steps_own_and_leaves_the_masks_alone(connection):
     mixing = {"kind": "softmax", "gumbel": True, "start": [0.0, 0.0]}
-    module = build(connection("history", mixing=mixing), 3, 5)
+    module, other = (build(connection("history", mixing=mixing), layer, 5) for layer in (3, 4))
     torch.manual_seed(3)
     assert not torch.equal(module.companion(), module.companion())  # a loop of one's own seeds once
-    module.seeded_each_step = True
+    module.seeded_each_step = other.seeded_each_step = True
     torch.manual_seed(3)
     before = torch.get_rng_state()
     first, again = module.companion(), module.companion()
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first, again)
+    assert not torch.equal(first, other.companion())
     torch.manual_seed(4)
     assert not torch.equal(module.companion(), first)
     assert module.eval().companion()[0].tolist() == [0.25] * 4

@@ -17,11 +17,26 @@ SIZES = [1, 2, 4, 8]
 
 
 @pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("kind", ["free", "sinkhorn"])
-def test_start_takes_off_and_on_the_diagonal(kind, n):
-    logits = make_mixing({"kind": kind, "start": [-0.5, 2.0]}, n).initial().view(n, n)
+@pytest.mark.parametrize("layer", [0, 9])
+@pytest.mark.parametrize("kind", ["free", "sinkhorn", "switched_marginals"])
+def test_start_takes_off_and_on_the_diagonal(kind, n, layer):
+    logits = make_mixing({"kind": kind, "start": [-0.5, 2.0]}, n).at(layer).initial().view(n, n)
     expected = torch.full((n, n), -0.5, dtype=torch.float64).fill_diagonal_(2.0)
     torch.testing.assert_close(logits, expected, rtol=0, atol=0)
+
+
+def test_a_start_of_one_number_is_that_of_every_entry_or_the_size_of_what_is_drawn():
+    fill = make_mixing({"kind": "transport", "start": 2.0}, 4)
+    corner = fill.matrix(fill.initial()[:, None])[0, 0].item()
+    assert corner == pytest.approx(1 / (1 + math.exp(-2)))
+    theta = make_mixing({"kind": "block_orthostochastic", "start": 0.3}, 8).initial()
+    assert theta.std().item() == pytest.approx(0.3, rel=0.2)
+
+
+def test_a_random_h_res_is_that_of_its_seed():
+    nothing = torch.zeros(0, 1, dtype=torch.float64)
+    first, other = (make_mixing({"kind": "random", "seed": seed}, 4).matrix(nothing) for seed in (0, 3))
+    assert (first - other).abs().max() > 0.1
 
 
 def test_iterations_are_those_that_are_set():
@@ -53,6 +68,12 @@ def test_iterations_are_those_that_are_set():
         ({"kind": "sinkhorn", "order": "rows"}, ["connection.mixing.order=columns_first"]),
         ({"kind": "sinkhorn", "gradient": "exact"}, ["connection.mixing.gradient=unrolled"]),
         ({"kind": "sinkhorn", "temperature": 0.0}, ["connection.mixing.temperature=1"]),
+        ({"kind": "sinkhorn", "temperature": True}, ["connection.mixing.temperature=true"]),
+        ({"kind": "sinkhorn", "eps": -1e-6}, ["connection.mixing.eps=-1e-06", "0 or more"]),
+        (
+            {"kind": "sinkhorn", "eps": 1e-6, "gradient": "implicit"},
+            ["connection.mixing.eps=1e-06", "0 with connection.mixing.gradient=implicit"],
+        ),
         ({"kind": "identity_mix", "share": 1.0}, ["connection.mixing.share=0.01"]),
         ({"kind": "block_orthostochastic", "start": 0.0}, ["connection.mixing.start=0.01"]),
         ({"kind": "block_orthostochastic", "s": 0}, ["connection.mixing.s=2"]),
@@ -100,11 +121,16 @@ def test_newton_schulz_is_blind_to_the_size_of_its_logits(power):
     assert torch.equal(scaled, gradient)
 
 
-@pytest.mark.parametrize("kind", ["orthogonal", "orthostochastic", "kronecker", "signed_sums"])
-def test_a_start_is_as_near_as_a6_or_refused(kind):
+KINDS_THAT_SEARCH = ("orthogonal", "orthostochastic", "kronecker", "signed_sums")
+
+
+@pytest.mark.parametrize(
+    "settings", [*({"kind": kind} for kind in KINDS_THAT_SEARCH), {"kind": "orthogonal", "scale": 0.1}]
+)
+def test_a_start_is_as_near_as_a6_or_refused(settings):
     for n in (4, 64, 128):
-        mixing = make_mixing({"kind": kind}, n)
-        if (kind, n) == ("orthogonal", 128):
+        mixing = make_mixing(settings, n)
+        if (settings["kind"], n) == ("orthogonal", 128):
             with pytest.raises(UserError, match=r"connection\.n=128: .* connection\.mixing\.start="):
                 mixing.initial()
             continue
@@ -141,6 +167,8 @@ def test_cayley_turns_by_a_half_where_float32_has_no_inverse(size):
         assert (h @ h.mT - torch.eye(n)).abs().max() < 1e-2
         h.square().sum().backward()
         assert numbers.grad.isfinite().all()
+    half = make_mixing({"kind": "orthogonal"}, 2).matrix(torch.tensor([[size]]))[..., 0]
+    assert (half + torch.eye(2)).abs().max() < 2e-4
 
 
 def test_permutations_kronecker_and_fill_reach_what_they_claim():

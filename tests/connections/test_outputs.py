@@ -102,6 +102,7 @@ def test_of_a_dense_net_the_composite_is_what_becomes_of_the_embedding(tiny):
     rows = gain_rows(torch.stack([maps.mix.permute(2, 0, 1) for maps in completed(_maps(model, one))]))
     composite = torch.tensor(rows[-1]["h_forward"], dtype=torch.float64).view(5, 5)
     torch.testing.assert_close(grown, composite[:, :1] * embedding)
+    assert composite[:, 1:].abs().max() == 0  # at the start there is nothing else
     assert rows[-1]["composite_forward"] > 1.5
 
 

@@ -1,5 +1,7 @@
 """oHC and s2HC against their own definitions: quaternions multiplied out, sums and singular values."""
 
+import math
+
 import pytest
 import torch
 
@@ -75,6 +77,18 @@ def test_s2hc_starts_where_its_paper_says():
     h = mixing.matrix(mixing.initial()[:, None])[..., 0]
     kept = torch.eye(4, dtype=torch.float64) - 0.25
     torch.testing.assert_close(h, 0.25 + torch.tensor(4.0, dtype=torch.float64).tanh() * kept)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, 0.1])
+def test_s2hc_turns_by_no_more_than_its_scale(scale):
+    """Of three streams U turns a plane, by twice the arc tangent of `scale` where its number is large."""
+    mixing = make_mixing({"kind": "signed_sums", "scale": scale}, 3)
+    numbers = torch.tensor([50.0, 0.0, 50.0, 50.0], dtype=torch.float64)[:, None]
+    basis = helmert(3)
+    turned = basis.mT @ mixing.matrix(numbers)[..., 0] @ basis
+    angle = 2 * math.atan(scale)
+    expected = [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]
+    torch.testing.assert_close(turned, torch.tensor(expected, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("n", [2, 4, 5])

@@ -34,6 +34,14 @@ def test_a_gain_is_relative():
         assert jacobian.relative_gains(function, x) == pytest.approx((1.0, 1.0), rel=1e-12)
 
 
+def test_gains_are_the_mean_over_the_sequences(tiny):
+    model = tiny("mhc", awake=0.5).eval()
+    embedded = model.embed(TOKENS).detach()
+    each = torch.tensor([jacobian.relative_gains(model.trunk, one[None]) for one in embedded])
+    assert (each[0] - each[1]).abs().min() > 1e-3
+    assert jacobian.relative_gains(model.trunk, embedded) == pytest.approx(each.mean(0).tolist(), rel=1e-6)
+
+
 def test_a_net_without_numbers_has_no_gain():
     random, worst = jacobian.relative_gains(lambda x: x * torch.nan, torch.ones(1, 2, 4))
     assert random != random
@@ -56,6 +64,31 @@ def test_the_worst_direction_is_found_though_it_is_of_one_token(dtype, rel, toke
     expected = x.norm() / function(x).norm() / x[0].std(correction=0)
     _, worst = jacobian.power_gains(function, x.to(dtype), torch.Generator().manual_seed(1), iterations=20)
     assert worst == pytest.approx(expected.item(), rel=rel)
+
+
+@pytest.mark.parametrize("size", [1e-15, 1.0, 1e15])
+def test_a_gain_is_no_matter_of_the_size_of_what_comes_out(size):
+    """In float32, where squares of a large gain are out of range."""
+    x, generator = torch.ones(2, 3), torch.Generator().manual_seed(1)
+    assert jacobian.power_gains(lambda x: size * x, x, generator) == pytest.approx((1.0, 1.0), rel=1e-2)
+
+
+def test_of_a_net_that_is_deaf_to_its_input_no_direction_has_a_gain():
+    gains = jacobian.power_gains(lambda x: 0 * x + 1, torch.ones(2, 3), torch.Generator().manual_seed(1))
+    assert gains == (0.0, 0.0)
+
+
+def test_a_worst_direction_that_leads_to_no_number_has_no_gain():
+    """A random direction moves the first feature a little; the worst moves it alone, and too far."""
+    x = torch.ones(1, 64, dtype=torch.float64)
+    most = 1 + torch.finfo(x.dtype).eps ** (1 / 3) * x.norm().item() / 2
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([9 * x[:, :1] + 0 * (most - x[:, :1]).sqrt(), x[:, 1:]], dim=1)
+
+    random, worst = jacobian.power_gains(function, x, torch.Generator().manual_seed(1))
+    assert 0 < random < 9
+    assert worst != worst
 
 
 def test_power_iteration_finds_the_largest_singular_value():

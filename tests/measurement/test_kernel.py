@@ -160,3 +160,18 @@ def test_the_summary_by_hand():
     assert rows[2]["effective"] == pytest.approx(1 / 0.375)
     expected = {"late_share": 0.25, "early_share": 0.25, "cancellation": 4.0, "effective": 1 / 0.375}
     assert kernel.summary(rows) == pytest.approx({f"kernel/{key}": expected[key] for key in expected})
+
+
+def test_how_many_outputs_are_heard_is_counted_token_by_token():
+    kappa = torch.tensor([[[1.0, 1.0], [0, 0]], [[3, 2], [0, 2]]])
+    assert [row["effective"] for row in kernel.kernel_rows(kappa, kappa)] == [1.0, (1 + 2) / 2]
+
+
+@pytest.mark.parametrize(
+    ("layers", "early", "late"),
+    [(1, 1, 1), (4, 1, 4), (7, 1, 7), (8, 1 + 2, 7 + 8), (12, 1 + 2 + 3, 10 + 11 + 12)],
+)
+def test_early_and_late_are_a_quarter_of_the_sub_layers_and_not_the_embedding(layers, early, late):
+    readout = {"share": [9.0, *range(1, layers + 1)], "cancellation": 1.0, "effective": 1.0}
+    found = kernel.summary([readout])
+    assert (found["kernel/early_share"], found["kernel/late_share"]) == (early, late)

@@ -197,3 +197,20 @@ def test_maps_and_logits_are_those_of_the_forward(tiny):
     earlier = ((t, s) for t in range(6) for s in range(t + 1))
     logits = [abs((q[:, :, t] * k[:, :, s]).sum(-1)).max() / 2 for t, s in earlier]
     assert rows[0]["attention_logit"] == pytest.approx(max(logits), rel=1e-10)
+
+
+def test_the_largest_logit_is_that_of_all_sub_layers(tiny):
+    model = tiny("mhc", awake=0.5)
+    for loudest in (2, 0):
+        with torch.no_grad():
+            model.branches[loudest].norm.weight *= 9
+        metrics, rows, _, _ = probe().measure(model, STEP)
+        of_layer = {i: row["attention_logit"] for i, row in enumerate(rows) if "attention_logit" in row}
+        assert list(of_layer) == [0, 2]
+        assert metrics["attention/logit"] == max(of_layer.values()) == of_layer[loudest]
+
+
+def test_with_a_norm_behind_the_connection_there_is_no_kernel(tiny):
+    metrics, rows, heard, _ = probe().measure(tiny("mhc", model={"norm": "post"}), STEP)
+    assert len(rows) == LAYERS
+    assert heard == [key for key in metrics if key.startswith("kernel/")] == []

@@ -10,6 +10,7 @@ from torch.nn import functional
 from golden_steps import SECOND
 from mhc_repro.corpora import data
 from mhc_repro.linear import TOKENS, linear
+from mhc_repro.measurement import jacobian
 from mhc_repro.schema import UNITS
 from mhc_repro.training import runtime, trainer
 from mhc_repro.training.optim import learning_rate
@@ -124,6 +125,13 @@ def test_with_silent_branches_the_true_gain_of_the_streams_is_that_of_the_produc
     assert 0 < row["true_gain/readout_random"] < row["true_gain/readout_worst"]
 
 
+def test_a_true_gain_is_that_of_the_net_without_dropout(start):
+    made = start("hc", steps=1, model={"dropout": 0.5})
+    fill(made.model)
+    assert made.true_gains() == made.true_gains()
+    assert made.model.training
+
+
 def test_held_out_loss_is_the_mean_over_all_positions_of_the_windows(start):
     made = start("hc", model={"dropout": 0.5}, train={"val_windows": 5, "test_windows": 3})
     for split, count in (("val", 5), ("test", 3)):  # 5 windows in batches of 2: the last one is short
@@ -180,19 +188,33 @@ def test_a_step_on_a_gpu_is_that_on_a_cpu(config, name):
         assert on_gpu == pytest.approx(on_cpu, rel=1e-6, abs=1e-9)
 
 
-def test_an_ablation_is_the_net_without_its_last_sub_layers(start):
-    made = start("baseline", steps=1)
+@pytest.mark.parametrize(("blocks", "quarter", "half"), [(2, 3, 2), (1, 1, 1)])
+def test_an_ablation_is_the_net_without_its_last_sub_layers(start, blocks, quarter, half):
+    made = start("baseline", steps=1, model={"blocks": blocks, "dropout": 0.5})
     fill(made.model)
     row = made.dissect()
+    assert made.model.training
+    made.model.eval()
     inputs, targets = data.windows(made.corpus.val, made.config.train.val_windows, made.config.data.sequence)
-    for name, left in (("last_quarter", 3), ("last_half", 2)):
+    for name, left in (("last_quarter", quarter), ("last_half", half)):
         x = made.model.embed(inputs)
         for branch in made.model.branches[:left]:
             x = x + branch(x)
         logits = linear(made.model.norm(x), made.model.embedding.weight)
         expected = functional.cross_entropy(logits.flatten(0, 1), targets.flatten()).item()
         assert row[f"ablation/{name}"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_jacobian_is_of_four_probe_windows_of_32_symbols_without_dropout(start):
+    made = start("hc", steps=1, model={"dropout": 0.5}, data={"sequence": 34}, probe={"windows": 5})
+    fill(made.model)
+    row = made.dissect()
     assert made.model.training
+    model = made.model.eval()
+    embedded = model.embed(made.probe.tokens[:4, :32]).detach()
+    random, worst = jacobian.relative_gains(model.trunk, embedded)
+    assert random < worst
+    assert (row["jacobian/random"], row["jacobian/worst"]) == pytest.approx((random, worst), rel=1e-12)
 
 
 def test_gradients_by_sub_layer_add_up_to_those_of_all(start):
