@@ -34,7 +34,7 @@ class _Stream(TorchFunctionMode):
         if isinstance(made, Tensor):
             self.makers[id(made)] = made, name
             continues = any(arg is x for arg in args for x in self.stream)
-            if name in ADDITIONS and continues and made.shape == self.stream[0].shape:
+            if name in ADDITIONS and continues:
                 self.stream.append(made)
         return made
 
@@ -72,7 +72,7 @@ def watched(name: str, forward: Callable[..., Any], calls: list[Call]) -> Callab
         if not isinstance(made, Tensor) or made.shape != x.shape:
             shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
             raise UserError(f"{name} makes {shape} of {tuple(x.shape)}: a block x + F(x) keeps the shape")
-        streamed = len(mode.stream) > 1 and any(made is each for each in mode.stream)
+        streamed = any(made is each for each in mode.stream[1:])
         by = "" if streamed else mode.makers.get(id(made), (made, "something not seen"))[1]
         calls.append(Call(name, x, made, by))
         return output

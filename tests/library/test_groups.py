@@ -1,8 +1,10 @@
 """What of a model with connections decays, and at which rate it learns."""
 
 import pytest
+import torch
+from torch import nn
 
-from injected_models import TOKENS, Block, decoder, vit
+from injected_models import TOKENS, WIDTH, Block, decoder, vit
 from mhc_repro import arm_names, inject, parameter_groups
 from mhc_repro.training.optim import decays
 
@@ -34,11 +36,12 @@ def test_groups_decay_what_the_suite_decays():
 
 def test_embeddings_do_not_decay_whatever_holds_them():
     model = vit()
+    model.pos_embed = nn.Parameter(torch.zeros(1, 4, WIDTH))  # as timm has it
     names = {id(p): name for name, p in model.named_parameters()}
     decayed = {
         names[id(p)] for group in parameter_groups(model) for p in group["params"] if group["weight_decay"]
     }
-    bare = {"vit.embeddings.cls_token", "vit.embeddings.position_embeddings"}
+    bare = {"vit.embeddings.cls_token", "vit.embeddings.position_embeddings", "pos_embed"}
     assert bare <= {*names.values()}
     assert not bare & decayed
     assert "vit.embeddings.patch_embeddings.projection.weight" in decayed

@@ -1,6 +1,8 @@
 """A connection put into a model changes no output at step 0, trains, is saved and taken out, or says why not."""
 
 import copy
+import operator
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import pytest
@@ -71,6 +73,43 @@ def test_every_arm_keeps_the_function_or_says_why_not(name):
         assert all(isinstance(block, Injected) for block in model.blocks)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "limit"),
+    [(torch.float64, 1e-10), (torch.float32, 1e-5), (torch.bfloat16, 0.05), (torch.float16, 0.05)],
+)
+@pytest.mark.parametrize("size", [1e-3, 1, 1e3])
+def test_how_far_an_output_may_move_is_of_its_size_and_of_its_digits(dtype, limit, size):
+    """A Sinkhorn's eps is what the rows of H_res lack, and moves the output by about as much."""
+    for eps, refused in ((limit / 4, False), (4 * limit, True)):
+        model = decoder(dtype=dtype)
+        with torch.no_grad():
+            for parameter in model.head.parameters():
+                parameter *= size
+        with pytest.raises(UserError, match="would change by") if refused else nullcontext():
+            inject(model, Block, "deepseek_v4", sample=TOKENS, mixing={"eps": eps})
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        lambda x, y: x + y,
+        lambda x, y: y + x,
+        lambda x, y: 1 + x,
+        lambda x, y: x.add(y),
+        lambda x, y: torch.add(y, x),
+        lambda x, y: y.add_(x),
+        lambda x, y: operator.iadd(y, x),
+        lambda x, y: operator.iadd(x + y, y),
+    ],
+)
+def test_an_addition_is_one_however_it_is_written(added):
+    class Written(Block):
+        def forward(self, x, scale=1.0):
+            return added(x, scale * self.gate(x))
+
+    injected(decoder(Written), Written, "mhc")
+
+
 class Pair(NamedTuple):
     x: torch.Tensor
     weights: str
@@ -115,7 +154,13 @@ def test_a_block_goes_on_returning_what_it_returned(name, put, kind, rest):
 
 
 @pytest.mark.parametrize(
-    ("gate", "start"), [("sigmoid", [-3.0, 3.0]), ("tanh", [0.0, 1.0]), ("softmax", [0.0, 0.0])]
+    ("gate", "start"),
+    [
+        ("sigmoid", [-3.0, 3.0]),
+        ("tanh", [0.0, 1.0]),
+        ("tanh", [0.5, 1.0]),
+        ("softmax", [0.0, 0.0]),
+    ],
 )
 def test_an_eps_in_reads_is_taken_into_account(gate, start):
     injected(decoder(), Block, "mhc", eps=0.01, gate=gate, read_start=start, freeze=["write"])

@@ -37,6 +37,8 @@ def halved(block, x):
         (lambda block, x: x.add_(block.gate(x)), "changes its input in place"),
         (lambda block, x: x.add_(block.gate(x)) + block.down(block.up(x)), "changes its input in place"),
         (halved, "changes its input in place"),
+        (lambda block, x: x, "not from an addition to its input"),
+        (lambda block, x: (x, x + block.gate(x))[0], "not from an addition to its input"),
     ],
 )
 def test_a_block_that_is_not_x_plus_something_is_told(forward, said):
@@ -110,18 +112,19 @@ def test_a_factor_on_no_rate_is_refused(factor):
         parameter_groups(decoder(), connection_lr=factor, **rates)
 
 
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(("name", "refused"), [("mhc", False), ("mhc_warm", True)])
-def test_a_forward_and_a_mode_of_a_block_stay_its_own(name, refused):
-    model = decoder().train()
+def test_a_forward_and_a_mode_of_a_block_stay_its_own(name, refused, training):
+    model = decoder().train(training)
     block = model.blocks[1]
     block.forward = forward = partial(checkpoint, block.forward, use_reentrant=False)
-    block.norm.eval()
+    block.norm.train(not training)
     with pytest.raises(UserError) if refused else nullcontext():
         inject(model, Block, name, sample=TOKENS)
     assert isinstance(model.blocks[1], Injected) is not refused
     assert block.forward is forward
     held = "blocks.1.norm" if refused else "blocks.1.wrapped.branch.block.norm"
-    assert [name for name, part in model.named_modules() if not part.training] == [held]
+    assert [name for name, part in model.named_modules() if part.training is not training] == [held]
 
 
 def test_what_is_changed_in_place_between_blocks_is_told():

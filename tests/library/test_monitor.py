@@ -1,6 +1,7 @@
 """GainMonitor writes what the suite's own probe would, changes nothing, and says what is wrong."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from torch import nn
 from mhc_repro import GainMonitor
 from mhc_repro.config import ProbeConfig
 from mhc_repro.errors import UserError
+from mhc_repro.library import monitor as monitoring
 from mhc_repro.measurement.probe import Probe
 from mhc_repro.runs import read_run, read_runs
-from own_models import LAYERS, Stack, batches, seeded, train
+from own_models import LAYERS, Stack, batches, branch, seeded, train
 from two_processes import torchrun
 
 TOKENS = torch.arange(18).view(3, 6) % 17
@@ -70,7 +72,7 @@ def test_in_training_each_probe_sees_the_weights_of_its_step(watched):
 @pytest.mark.parametrize("how", ["passive", "probe", "compiled"])
 def test_no_bit_of_the_training_changes(watched, how):
     class Counting(Stack):
-        """Counts its forwards in a buffer, which one of the monitor's own must not show in."""
+        """Counts its forwards in a buffer and draws in each: one of the monitor's own must show in neither."""
 
         def __init__(self):  # of few iterations: unrolled code takes long to trace
             super().__init__(dropout=0.2, mixing={"kind": "sinkhorn", "iterations": 2})
@@ -78,7 +80,7 @@ def test_no_bit_of_the_training_changes(watched, how):
 
         def forward(self, x):
             self.calls += 1
-            return super().forward(x)
+            return super().forward(x + 0.1 * torch.rand(x.shape))
 
     plain, other = (seeded(Counting) for _ in range(2))
     losses = []
@@ -111,15 +113,49 @@ def test_evaluations_accumulation_and_checkpointing_count_once(tmp_path):
     model = seeded(Checkpointed)
     with GainMonitor(model, 1, tmp_path / "mine") as monitor:
         for x in batches(3):
-            for part in x.split(1):  # three parts of a batch
-                model(part).square().sum().backward()
             model.eval()(x)
             model.train()
             with torch.no_grad():
                 model(x)
+            for part in x.split(1):  # three parts of a batch
+                model(part).square().sum().backward()
             monitor.step()
-    rows = read_run(monitor.path).gains
-    assert rows.groupby("step").size().tolist() == [LAYERS] * 3
+    run = read_run(monitor.path)
+    assert run.gains.groupby("step").size().tolist() == [LAYERS] * 3
+    assert run.config["data"]["batch"] == 1
+
+
+def test_a_look_apart_runs_no_compiled_code(tmp_path):
+    def backend(graph, inputs):
+        raise AssertionError
+
+    model = seeded(Stack)
+    model.layers[1].branch = torch.compile(branch(), backend=backend)
+    with GainMonitor(model, 1, tmp_path / "mine", probe=batches(1)[0]) as monitor:
+        monitor.step()
+    assert len(read_run(monitor.path).gains) == 2 * LAYERS
+
+
+@pytest.mark.parametrize("how", ["passive", "probe"])
+def test_the_time_of_a_step_is_without_that_of_looking(tmp_path, monkeypatch, how):
+    clock, see = [0.0], monitoring.seen_by
+
+    def slowly(watch):
+        clock[0] += 5
+        return see(watch)
+
+    monkeypatch.setattr(monitoring, "seen_by", slowly)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    model = seeded(Stack)
+    probe = batches(1)[0] if how == "probe" else None
+    with GainMonitor(model, 2, tmp_path / "mine", probe=probe) as monitor:
+        for x in batches(4):
+            model(x)
+            clock[0] += 1
+            monitor.step()
+    metrics = read_run(monitor.path).metrics
+    assert metrics["time/step"].tolist()[1:] == [1] * 4
+    assert set(metrics["time/probe"].dropna()) == {5}
 
 
 def test_a_forward_that_fails_is_not_taken_for_one(tmp_path):

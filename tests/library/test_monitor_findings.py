@@ -1,13 +1,16 @@
 """What the monitor says of a model's maps: transposed use, maps that the streams belie, arms that are dead."""
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 from mhc_repro import GainMonitor, expand_and_reduce, hyper_connection
 from mhc_repro.evidence.verdicts import verdict
+from mhc_repro.library.record import columns_exact
+from mhc_repro.library.sighted import Applied
 from mhc_repro.runs import read_run
-from own_models import DIM, LAYERS, Reference, Stack, seeded, stirred
+from own_models import DIM, LAYERS, Reference, Stack, batches, branch, seeded, stirred
 
 
 def found(run):
@@ -29,6 +32,31 @@ def test_an_h_res_used_transposed_is_named_and_measured_as_used(watched, capsys)
     assert rows["turned"]["column_error"].max() < 1e-5 < 1e-3 < rows["turned"]["row_error"].min()
 
 
+@pytest.mark.parametrize(
+    ("straight", "transposed", "dtype", "finding"),
+    [
+        (1e-3, 1e-6, torch.float32, "h_res_transposed"),  # of an H_res that is nearly symmetric
+        (1e-3, 1e-6, torch.bfloat16, None),
+        (1e-5, 1e-7, torch.float32, None),
+        (1e-3, 2e-4, torch.float32, None),
+        (0.1, 1e-3, torch.bfloat16, "h_res_transposed"),
+        (0.1, 0.05, torch.bfloat16, "maps_unexplained"),
+        (0.04, 0.02, torch.bfloat16, None),
+    ],
+)
+def test_which_way_round_is_told_beyond_the_rounding_of_the_streams(straight, transposed, dtype, finding):
+    assert Applied(straight, transposed, torch.finfo(dtype).eps).finding == finding
+
+
+@pytest.mark.parametrize(
+    ("column", "row", "exact"),
+    [(1e-7, 1e-2, True), (1e-7, 1e-6, False), (1e-2, 1e-7, False), (1e-2, 1e-2, False)],
+)
+def test_columns_are_exact_where_rows_are_not(column, row, exact):
+    gains = pd.DataFrame({"column_error": [0.0, column], "row_error": [0.0, row]})
+    assert columns_exact(gains) == exact
+
+
 def test_what_the_streams_do_not_bear_out_is_named(watched, tmp_path):
     def wrong(module, inputs, outputs):
         return torch.full((4,), 0.25), torch.ones(4), torch.full((4, 4), 0.25)
@@ -39,15 +67,16 @@ def test_what_the_streams_do_not_bear_out_is_named(watched, tmp_path):
     assert run.connection == "HyperConnection"
 
 
-def test_of_streams_that_are_zero_nothing_is_said(watched):
+@pytest.mark.parametrize("blank", [1, 5])
+def test_of_streams_that_are_zero_nothing_is_said(watched, blank):
     class Blank(Stack):
         def forward(self, x):
-            return super().forward(0 * x)
+            return super().forward(x * (torch.arange(5) >= blank)[:, None])
 
     model = seeded(Blank)
     for layer in model.layers:
         layer.branch = nn.Identity()
-    assert watched(model, steps=2).monitor.applied is None
+    assert (watched(model, steps=2).monitor.applied is None) == (blank == 5)  # of all tokens, or of the first
 
 
 def test_a_batch_without_tokens_is_passed_over(tmp_path):
@@ -114,16 +143,37 @@ def test_guards_speak_of_what_is_wrong_alone(watched, capsys, name, reasons):
     assert reasons <= set(found(run))
     assert all(f"GainMonitor: {reason}: " in said for reason in reasons)
     assert bool(reasons) == bool(found(run)) == bool(said)
+    assert run.tokens["step"].unique().tolist() == [0, 20]  # at each fifth probe
 
 
-@pytest.mark.parametrize("apart", [False, True])
-def test_of_other_code_streams_are_judged_where_its_maps_tell_them_apart(watched, apart):
+@pytest.mark.parametrize(
+    ("first", "later", "apart"),
+    [(1.00001, 1.00001, False), (1.0, 2.0, False), (1.01, 1.0, True)],
+)
+def test_of_other_code_streams_are_judged_where_its_maps_tell_them_apart(watched, first, later, apart):
+    """Beyond rounding, and from the start."""
+    weights = [first] * LAYERS
+
     def maps(module, inputs, outputs):
-        return torch.tensor([2.0 if apart else 1.0, 1, 1, 1]), torch.ones(4), torch.eye(4)
+        weight = weights.pop() if weights else later
+        return torch.tensor([weight, 1, 1, 1]), torch.ones(4), torch.eye(4)
 
     model = seeded(lambda: Stack("hc"))
     run = watched(model, steps=24, every=4, adapters={"HyperConnection": maps}).run
     assert ("streams_never_separated" in verdict(run).not_judged) != apart
+
+
+def test_of_unlike_arms_in_one_model_one_is_doubly_stochastic_and_not_all_have_like_streams(tmp_path):
+    """Also where the one is passed over later."""
+    model = seeded(lambda: Stack("hc"))
+    model.layers[0] = hyper_connection(branch(), "mhc_uniform", dim=DIM, layer=0)
+    with GainMonitor(model, 1, tmp_path / "mine") as monitor:
+        for x in batches(2):
+            model(x).sum().backward()
+            monitor.step()
+            model.layers = model.layers[1:]
+    nature = read_run(monitor.path).manifest["nature"]
+    assert (nature["doubly_stochastic"], nature["exchangeable"]) == (True, False)
 
 
 class Mine(nn.Module):

@@ -12,7 +12,7 @@ from mhc_repro.analysis import theme
 from mhc_repro.command_line.cli import main
 from mhc_repro.errors import UserError
 from mhc_repro.runs import read_run, read_runs
-from own_models import LAYERS, Stack, batches, seeded
+from own_models import DIM, LAYERS, Stack, batches, seeded
 
 
 def test_the_run_is_one_that_the_commands_read(watched, tmp_path, monkeypatch, capsys):
@@ -106,7 +106,7 @@ def test_goes_on_at_a_step_that_was_not_due(watched, steps, looked_at):
     assert run.gains["step"].unique().tolist() == looked_at
 
 
-def test_goes_on_and_never_over_a_finished_run(watched, tmp_path):
+def test_goes_on_and_never_over_a_finished_run(watched, monkeypatch):
     model = seeded(Stack)
     first = watched(model, steps=4).run
     with pytest.raises(UserError, match=r"a run that has finished; give another name=, seed= or settings="):
@@ -121,21 +121,43 @@ def test_goes_on_and_never_over_a_finished_run(watched, tmp_path):
     assert again.manifest["nature"] == first.manifest["nature"]
     assert again.status["wall_seconds"] >= first.status["wall_seconds"]
     assert again.gains["step"].unique().tolist() == [0, 2, 4, 6]
+    assert again.manifest["exact"]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 99)  # as on another machine
+    assert not watched(model, steps=2, start=8).run.manifest["exact"]
     anew = watched(model, steps=2, overwrite=True).run
     assert anew.metrics["step"].tolist() == [0, 1, 2]
 
 
+def test_a_batch_is_counted_in_tokens_whatever_they_are_made_of(tmp_path):
+    class OfImages(Stack):
+        def forward(self, x):
+            return super().forward(x.flatten(2).mT)
+
+    with GainMonitor(seeded(OfImages), 1, tmp_path / "mine", probe=torch.randn(2, DIM, 3, 3)) as monitor:
+        monitor.step()
+    data = read_run(monitor.path).config["data"]
+    assert data["batch"] * data["sequence"] == 2 * 9
+
+
 def test_a_norm_that_is_given_is_kept_as_that_before_the_clip(tmp_path):
-    model = seeded(Stack)
+    model, parts = seeded(Stack), {True: [], False: []}
     with GainMonitor(model, 2, tmp_path / "mine") as monitor:
         for x in batches(4):
             model(x).square().sum().backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+            for own, kept in parts.items():
+                grads = [p.grad for name, p in model.named_parameters() if (".connection." in name) == own]
+                kept.append(nn.utils.get_total_norm(filter(torch.is_tensor, grads)).item())
             monitor.step(**{"grad/norm": norm})
             model.zero_grad()
-    norms = read_run(monitor.path).metrics["grad/norm"].dropna()
+    metrics = read_run(monitor.path).metrics
+    norms = metrics["grad/norm"].dropna()
     assert len(norms) == 4
     assert norms.min() > 1e-2
+    for own, name in ((True, "connection"), (False, "body")):
+        column = metrics[f"grad/norm_{name}"].dropna()
+        assert column.index.tolist() == [1, 3]
+        assert column.tolist() == pytest.approx(parts[own][::2], rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from mhc_repro.library.adapters import Watch
-from mhc_repro.library.sighted import seen_by
+from mhc_repro.library.adapters.base import Sighting
+from mhc_repro.library.sighted import linked, seen_by
 from own_models import LAYERS, Stack, batches, heard, looked_at, seeded, stirred
 
 # In how they are read at the end, or in what they hand on
@@ -25,6 +26,17 @@ def test_tokens_are_picked_at_equal_distances_first_and_last_among_them(shape, t
     assert torch.equal(picked[:, 1], places + count)
     steps = places.diff()
     assert 0 < steps.min() <= steps.max() <= steps.min() + 1
+
+
+def test_what_was_passed_on_is_what_the_next_one_reads_if_it_is_of_as_many_tokens():
+    watch = Watch()
+    reads = [torch.full((tokens, 4, 8), float(place)) for place, tokens in enumerate((6, 6, 3))]
+    watch.sightings = [Sighting(None, before) for before in reads]
+    watch.last = torch.zeros(3, 4, 8)
+    first, second, third = (each.after for each in linked(watch))
+    assert first is reads[1]
+    assert second is None
+    assert third is watch.last
 
 
 @pytest.mark.parametrize("name", UNLIKE)
