@@ -9,17 +9,26 @@ from msgspec import Meta, Struct
 from mhc_repro.evidence.kept import kept
 
 FILE = Path("experiments/chosen.yaml")
-Arms = Annotated[tuple[str, ...], Meta(min_length=2)]
+Two = tuple[str, str]
+Three = tuple[str, str, str]
+
+
+class Controls(Struct, forbid_unknown_fields=True):
+    """Arms by the word for each in a table."""
+
+    identity: str
+    quarter: str
 
 
 class Chosen(Struct, forbid_unknown_fields=True):
     """The file."""
 
-    main: tuple[str, str, str]
-    main_of: dict[str, Arms]
-    controls: dict[str, str]  # by the word for it in a table
+    main: Three
+    main_of: dict[str, Three]
+    two_of: dict[str, Two]
+    controls: Controls
     settings: list[str]
-    arms: Arms
+    arms: Annotated[list[str], Meta(min_length=2)]
     read: list[str]
     demonstrations: list[str]
     apart: list[str]
@@ -33,5 +42,5 @@ def chosen() -> Chosen:
 
 
 def main_arms(study: str = "") -> tuple[str, ...]:
-    """Return the arms that a study is about, the reference first: of most three, a baseline and two arms."""
-    return chosen().main_of.get(study, chosen().main)
+    """Return the arms that a study is about, a reference and one or two that are set against it and each other."""
+    return chosen().two_of.get(study) or chosen().main_of.get(study, chosen().main)

@@ -20,15 +20,15 @@ from mhc_repro.evidence.chosen import chosen, main_arms
 from mhc_repro.evidence.comparison import Comparison, Studies
 from mhc_repro.evidence.composites import matrices
 from mhc_repro.evidence.curves import gaps
-from mhc_repro.evidence.ledger import column
 from mhc_repro.evidence.published import load
+from mhc_repro.evidence.readings import column
 from mhc_repro.evidence.styles import BASELINE, style
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import Run
 
 STUDY = "published"
 _, HC, MHC = main_arms(STUDY)
-QUARTER = chosen().controls["quarter"]
+QUARTER = chosen().controls.quarter
 ARMS = (BASELINE, HC, MHC, QUARTER)
 TWINS = (BASELINE, MHC, QUARTER)  # whose losses are compared
 

@@ -18,7 +18,7 @@ from mhc_repro.runs import PROTOCOL_VERSION, Run, read_runs
 
 HERE = Path(__file__).parent
 _, HC, MHC = main_arms("published")
-QUARTER = chosen().controls["quarter"]
+QUARTER = chosen().controls.quarter
 RATIO = {"baseline": 21.0, HC: 22.0, MHC: 6.5, QUARTER: 6.4}  # of activations, in study published
 
 

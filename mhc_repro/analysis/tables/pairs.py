@@ -8,6 +8,7 @@ from collections.abc import Collection
 from math import nan
 
 import pandas as pd
+from msgspec.structs import asdict
 
 from mhc_repro.analysis.tables import cells
 from mhc_repro.evidence import stats
@@ -51,7 +52,7 @@ def table(studies: Studies) -> pd.DataFrame:
 
 def paired_runs(comparison: Comparison) -> dict[str, dict[int, Run]]:
     """Keep the runs of each arm by seed that ended, for the seeds in which all three main arms have."""
-    ended = {arm: comparison.ended(arm) for arm in (*main_arms(), *chosen().controls.values())}
+    ended = {arm: comparison.ended(arm) for arm in (*main_arms(), *asdict(chosen().controls).values())}
     seeds = [seed for seed in comparison.seeds if all(seed in ended[arm] for arm in main_arms())]
     return {arm: {seed: runs[seed] for seed in seeds if seed in runs} for arm, runs in ended.items()}
 
@@ -98,7 +99,7 @@ def row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, s
         "peak rate": f"{comparison.runs[0].config['optim']['lr']:g}",
         style(reference).label: cells.cell(list(bits[reference].values()), decimals=3),
         **{name: gap(*arms) for name, arms in gaps().items()},
-        **{f"{word} − {reference}": gap(arm, reference) for word, arm in chosen().controls.items()},
+        **{f"{word} − {reference}": gap(arm, reference) for word, arm in asdict(chosen().controls).items()},
         f"{ours} gain, largest": _largest_gain(found[one].values()),
         "at the end": cells.shown(found[one].values(), "composite_end"),
         **cells.beside_gain(found[one].values(), f"{ours} "),

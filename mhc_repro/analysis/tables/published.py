@@ -42,7 +42,7 @@ def part(studies: Studies) -> str:
     sources = load()
     names = dict.fromkeys(study for source in sources.values() for study in source.columns)
     arms = {study: dict(zip(main_arms(), main_arms(study), strict=True)) for study in names}
-    quarter = chosen().controls["quarter"]
+    quarter = chosen().controls.quarter
     found = {study: fullest(studies.get(study, []), (*arms[study].values(), quarter)) for study in names}
     ours = {study: {arm: _runs(found[study], name) for arm, name in arms[study].items()} for study in names}
     first = next(iter(sources.values()))
@@ -151,7 +151,7 @@ def explanation(quantities: Iterable[Quoted], found: Comparison | None) -> str:
     if whole := [run for run in _runs(found, BASELINE) if run.state == "finished"]:
         mean, most = (cells.ranged([quartered(gain.of(run)) for run in whole], decimals=2) for gain in gains)
         text += f" From the baseline here it would be {mean} and {most}."
-    if quarter := _runs(found, chosen().controls["quarter"]):
+    if quarter := _runs(found, chosen().controls.quarter):
         mean, most = (cell(gain, bound, quarter) for gain in gains)
         text += f" A plain net with branches times 1/4 has {mean} and {most} here."
     return text
