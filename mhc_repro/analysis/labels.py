@@ -66,6 +66,11 @@ def seeds_text(comparison: Comparison) -> str:
     )
 
 
+def counted(runs: Sequence[Run]) -> str:
+    """Say how many runs there are."""
+    return f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
+
+
 def provenance(comparisons: Sequence[Comparison]) -> str:
     """Say of which runs of a study something is made, how many, of which commit, and how to make it again."""
     first = comparisons[0]
@@ -76,7 +81,7 @@ def provenance(comparisons: Sequence[Comparison]) -> str:
         settings = "; ".join(f"{each.setting}, {seeds_text(each)}" for each in comparisons)
     commits = ", ".join(sorted({code(run.manifest) for run in runs}))
     warning = "**A demonstration, not evidence.** " if shown else ""
-    made = f"{warning}*Study `{first.study}` ({settings}): {len(runs)} runs"
+    made = f"{warning}*Study `{first.study}` ({settings}): {counted(runs)}"
     return f"{made}.*" if runs[0].own else f"{made}, commit {commits}. Regenerate: `make report`.*"
 
 

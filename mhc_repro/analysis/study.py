@@ -73,7 +73,7 @@ def _listed(comparisons: Sequence[Comparison]) -> Iterator[str]:
     runs = [run for each in comparisons for run in each.runs]
     hours = sum(run.status.get("wall_seconds") or 0 for run in runs) / 3600
     yield cells.markdown(_runs(comparisons))
-    yield f"{len(runs)} runs, {hours:.1f} hours of computing."
+    yield f"{labels.counted(runs)}, {hours:.1f} hours of computing."
 
 
 def _log(study: str, home: str) -> Iterator[str]:

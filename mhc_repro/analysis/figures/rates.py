@@ -20,7 +20,7 @@ from mhc_repro.evidence.sweeps import LR, MAPS_LR, SWEPT, Sweep
 
 NAMES = {LR: "rates", MAPS_LR: "map-rates"}
 # Of a step of the grid: from one arm to the next, and at most from the first to the last
-BESIDE, SPREAD = 0.07, 0.4
+BESIDE, SPREAD = 0.04, 0.2
 HEIGHT = 2.6  # inches, of a panel
 
 
