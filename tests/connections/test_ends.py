@@ -26,6 +26,8 @@ def test_lss_scales_each_stream_by_its_own_learned_numbers(tiny):
         model(TOKENS, lambda layer, streams, *_: seen.append(streams) if layer == 0 else None)
         x = model.embedding(TOKENS) + model.position.weight
     torch.testing.assert_close(seen[0], x[:, :, None] * scale)
+    torch.manual_seed(9)
+    assert torch.equal(dict(tiny("mhc_lss").connection_parameters())["expansion.scale"], scale)
     assert not torch.equal(dict(tiny("mhc_lss", seed=1).connection_parameters())["expansion.scale"], scale)
 
 

@@ -88,6 +88,12 @@ def test_fast_and_reference_agree_forward_and_backward(n, iterations):
         torch.testing.assert_close(fast, slow, rtol=1e-11, atol=1e-14)
 
 
+@pytest.mark.parametrize("eps", [0.0, 0.1])
+def test_gradients_are_those_of_finite_differences(eps):
+    leaf = logits(3, 2).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: sinkhorn(x, 3, eps=eps), leaf)
+
+
 def test_gradient_goes_through_the_unrolled_iterations_not_through_the_limit():
     """Near I the Jacobian converges like sigma_2^(2 iterations): at A.6 they differ by half, at 2 I not at all."""
     differences = []

@@ -94,6 +94,12 @@ def test_without_a_sample_there_is_nothing_to_look_at():
     refused("sample=: an input of the model is needed", decoder(), sample=None)
 
 
+def test_of_outputs_that_are_no_numbers_none_can_be_kept():
+    model = decoder()
+    nn.init.constant_(model.head.bias, torch.nan)
+    refused("would change by nan", model)
+
+
 @pytest.mark.parametrize("reduce", ["sum", "head"])
 def test_streams_that_are_not_joined_to_the_blocks_output_are_told(reduce):
     with pytest.raises(UserError, match="reduce= must be mean"):

@@ -125,6 +125,13 @@ def test_evaluations_accumulation_and_checkpointing_count_once(tmp_path):
     assert run.config["data"]["batch"] == 1
 
 
+def test_a_probe_is_looked_at_after_the_last_step_too(tmp_path):
+    with GainMonitor(seeded(Stack), 4, tmp_path / "mine", probe=batches(1)[0]) as monitor:
+        for _ in range(6):
+            monitor.step()
+    assert read_run(monitor.path).gains["step"].unique().tolist() == [0, 4, 6]
+
+
 def test_a_look_apart_runs_no_compiled_code(tmp_path):
     def backend(graph, inputs):
         raise AssertionError

@@ -199,6 +199,19 @@ def test_maps_and_logits_are_those_of_the_forward(tiny):
     assert rows[0]["attention_logit"] == pytest.approx(max(logits), rel=1e-10)
 
 
+def test_a_logit_of_a_later_token_does_not_count(tiny, monkeypatch):
+    attention = tiny("baseline").branches[0]
+    q, k = (torch.tensor(each, dtype=torch.float64).view(1, 1, 2, 1) for each in ([100.0, 1.0], [2.0, 90.0]))
+    monkeypatch.setattr(attention, "heads_of", lambda *_: (q, k, k))
+    assert attention.largest_logit().item() == 200  # of the first with itself, not 9,000 with the second
+
+
+def test_no_gradient_passes_a_detached_history(tiny):
+    metrics, rows, _, _ = probe().measure(tiny("history_detached"), STEP)
+    assert {row[key] for row in rows for key in ("single_backward", "composite_backward")} == {0.0}
+    assert metrics["gain/composite_forward"] > 0.5
+
+
 def test_the_largest_logit_is_that_of_all_sub_layers(tiny):
     model = tiny("mhc", awake=0.5)
     for loudest in (2, 0):
