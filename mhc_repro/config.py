@@ -212,18 +212,6 @@ class Config:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 
-@dataclass
-class _Arm(ConnectionConfig):
-    about: dict[str, Any] = setting({})
-
-
-@dataclass
-class Composed(Config):
-    """What Hydra composes: a run, and what the arm's file says about the arm, which is no setting."""
-
-    connection: _Arm = field(default_factory=_Arm)
-
-
 def rules(schema: Any = Config, prefix: str = "") -> dict[str, Rule]:
     """Return what each setting may hold, by dotted keys; those that only another module can judge are not there."""
     found: dict[str, Rule] = {}
@@ -244,10 +232,3 @@ def dotted(mapping: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[f"{prefix}{key}"] = value
     return found
-
-
-def register() -> None:
-    """Give Hydra the schema that `conf/config.yaml` extends: a wrong key or type then stops composition."""
-    from hydra.core.config_store import ConfigStore  # the analysis reads configs and needs no Hydra
-
-    ConfigStore.instance().store(name="schema", node=Composed)

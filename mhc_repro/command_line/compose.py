@@ -8,7 +8,7 @@ import argparse
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -17,12 +17,12 @@ from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from mhc_repro import config
 from mhc_repro.cache import cache_directory
 from mhc_repro.command_line import launcher, mistakes
 from mhc_repro.command_line.refusals import (
@@ -35,7 +35,7 @@ from mhc_repro.command_line.refusals import (
     typed,
 )
 from mhc_repro.command_line.sweep import Sweep
-from mhc_repro.config import Config, ConnectionConfig
+from mhc_repro.config import Config, ConnectionConfig, dotted
 from mhc_repro.corpora import given as corpora
 from mhc_repro.errors import UserError, assignment
 from mhc_repro.places import checkout
@@ -44,7 +44,21 @@ from mhc_repro.validation import validate
 CONF = checkout() / "conf"
 NAME = "config"
 
-config.register()
+
+@dataclass
+class _Arm(ConnectionConfig):
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class _Composed(Config):
+    """What Hydra composes: a run, and what the arm's file says about the arm, which is no setting."""
+
+    connection: _Arm = field(default_factory=_Arm)
+
+
+# What `conf/config.yaml` extends: a wrong key or type then stops composition.
+ConfigStore.instance().store(name="schema", node=_Composed)
 OmegaConf.register_new_resolver("cache_directory", lambda given: str(cache_directory(given)), replace=True)
 
 
@@ -85,8 +99,8 @@ def to_config(composed: DictConfig) -> Config:
         composed.pop("hydra", None)
     written = _plain(composed, resolve=False)
     try:
-        given = config.dotted(resolved := _plain(composed, resolve=True))
-        known = config.dotted(asdict(Config()))
+        given = dotted(resolved := _plain(composed, resolve=True))
+        known = dotted(asdict(Config()))
         for key in given.keys() - known.keys():  # +key=value enters even a typed config
             if not key.startswith("connection.mixing"):  # which has the fields of its kind
                 raise UserError(mistakes.unknown_field(assignment(f"+{key}", given[key]), key, known))
@@ -94,7 +108,7 @@ def to_config(composed: DictConfig) -> Config:
         schema = OmegaConf.structured(Config(connection=ConnectionConfig(mixing={})))
         made = OmegaConf.to_object(OmegaConf.merge(schema, resolved))
     except OmegaConfBaseException as error:
-        raise UserError(mistakes.unresolved(error, config.dotted(written))) from None
+        raise UserError(mistakes.unresolved(error, dotted(written))) from None
     assert isinstance(made, Config)
     made.data = corpora.identified(made.data)
     return made
