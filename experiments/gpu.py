@@ -15,7 +15,9 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from importlib.util import find_spec
+from math import inf, nan
 from pathlib import Path
 
 import beside
@@ -52,13 +54,23 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("overrides", nargs="*", metavar="key=value", help="overrides as for train.py, of every study")
-    add("--minutes", type=float, default=10.0, help="how long the lease is (default: 10)")
+    add("--minutes", type=_minutes, default=10.0, help="how long the lease is (default: 10)")
     add("--device", default="cuda", help="as runtime.device (default: cuda)")
     add("--studies", default="stability,stress", help="default: stability,stress")
     add("--side", type=count, default=4, metavar="N", help="runs that share the card (default: 4)")
     add("--steps", default=",".join(STEPS), help="what to do, in this order (default: all)")
     add("--out", type=Path, default=Path(ARCHIVE), help=f"the archive (default: {ARCHIVE})")
     return parser.parse_intermixed_args(arguments)
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = nan
+    if not RESERVE < 60 * minutes < inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes of {RESERVE / 60:.1f} or more")
+    return minutes
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -102,13 +114,16 @@ def _within(end: float, name: str, package: str, *arguments: str) -> None:
     if find_spec(package) is None:
         print(f"{name}: left out, there is no {package} here", file=sys.stderr)
         return
+    # In a session of its own, so that what it started ends with it.
+    process = subprocess.Popen([sys.executable, *arguments], cwd=beside.CHECKOUT, start_new_session=True)
     try:
-        code = subprocess.run(
-            [sys.executable, *arguments], cwd=beside.CHECKOUT, timeout=max(1.0, end - time.monotonic())
-        ).returncode
-        print(f"{name}: exit code {code}", flush=True)
+        print(f"{name}: exit code {process.wait(max(1.0, end - time.monotonic()))}", flush=True)
     except subprocess.TimeoutExpired:
         print(f"{name}: cut off by the end of the lease", file=sys.stderr)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _train(configs: list[Config], end: float, side: int) -> None:

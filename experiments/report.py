@@ -11,11 +11,11 @@ import sys
 import beside  # noqa: F401
 from mhc_repro.analysis import labels, report
 from mhc_repro.analysis.tables import stability
-from mhc_repro.bench import records
 from mhc_repro.command_line.entry import Faults, Parser, exit_code, tell
 from mhc_repro.command_line.listing import console, shown
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.comparison import Studies, read_studies
+from mhc_repro.places import BENCH
 from mhc_repro.runs import LOCAL, RECORDED, results_root, runs_root
 
 
@@ -52,7 +52,7 @@ def _run(options: argparse.Namespace) -> int:
         return 1 if problem else 0
     found = read_studies(root, options.study, faults.__setitem__)
     code = tell(faults)
-    if not found and not (root / records.FOLDER).is_dir():  # another folder's figures are not ours to replace
+    if not found and not (root / BENCH).is_dir():  # another folder's figures are not ours to replace
         raise UserError(
             f"--root {options.root}: no run in there has ended (--study shows what is under way); "
             f"make quick makes the first, in {LOCAL}"

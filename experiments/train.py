@@ -102,7 +102,7 @@ def _by_hydra(sweep: Sweep, argv: list[str]) -> dict[int, int]:
     except RuntimeError as error:  # a launcher that is not to be had here, or has lost a job
         print(f"error: hydra/launcher: {str(error).partition(os.linesep)[0]}", file=sys.stderr)
     except Exception as error:  # of Hydra's own settings, which have no schema of ours
-        raise UserError(mistakes.one_line(error)) from None
+        raise UserError(mistakes.hydras_words(error)) from None
     if codes:
         return dict(enumerate(codes))
     # A launcher such as submitit's runs the jobs elsewhere: then the run directories tell.

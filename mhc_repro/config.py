@@ -70,7 +70,8 @@ class ConnectionConfig:
     # A sub-layer makes the H_pre of the next one, the last that of the readout
     single_pass: bool = setting(False)
     write_end: float = setting(1.0, POSITIVE)  # what H_post is times at the end of training; 1 at its start
-    # In the norm of vec(X), and added to a sigmoid H_pre (DeepSeek: 1e-6)
+    # In the norms that the coefficients are made behind, and added to a sigmoid H_pre; of reduce=head in both
+    # (DeepSeek: 1e-6)
     eps: float = setting(0.0, at_least(0))
     exponent: bool = setting(False)  # the streams leave a power of two per token to an integer: no overflow
     # copy: the streams are copies of the embedding | lss: each scaled by learned numbers

@@ -6,6 +6,7 @@ from mhc_repro.cache import expanded
 
 ROOT = Path(__file__).resolve().parents[1]  # what holds the package: a checkout, or where it is installed
 RECORDED, LOCAL = "results", "results/local"  # roots of what is kept in git, and within it of what is not
+BENCH, FIGURES = "bench", "figures"  # folders of a root that are no studies
 
 
 def checkout() -> Path:

@@ -8,14 +8,15 @@ import math
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 from mhc_repro import world
-from mhc_repro.config import TRACKERS, Config, ConnectionConfig, OptimConfig, rules
+from mhc_repro.config import TRACKERS, Config, ConnectionConfig, OptimConfig, ProbeConfig, rules
 from mhc_repro.corpora import given
 from mhc_repro.corpora.texts import GIVEN, TEXTS, Text
 from mhc_repro.errors import UserError, assignment
-from mhc_repro.places import LOCAL, is_recorded, results_root
+from mhc_repro.places import BENCH, FIGURES, LOCAL, is_recorded, results_root
 from mhc_repro.reasons import REASONS
 from mhc_repro.rules import folder, some_of
 
@@ -33,7 +34,7 @@ UNUSED = {  # by kind of connection
     ),
 }
 FIXED = {"read": ("share_alpha", "single_pass"), "write": (), "mix": ("share_alpha",)}  # by what is frozen
-RESERVED = ("bench", "figures", "local")  # folders beside the studies under a results root
+RESERVED = (BENCH, FIGURES, Path(LOCAL).name)  # folders beside the studies under a results root
 
 
 RULES = rules() | {  # and those whose words are another module's
@@ -46,7 +47,7 @@ def validate(config: Config) -> None:
     """Raise UserError for the first field that is out of range or does not fit the others."""
     _check_ranges(config, RULES)
     _check_body(config)
-    _check_optim(config)
+    _check_unused_settings(config)
     _check_streams(config)
     _check_parts(config)
     _check_windows(config, _check_data(config))
@@ -97,7 +98,7 @@ def _check_body(config: Config) -> None:
         raise _wrong("probe.true_gain", True, why, False)
 
 
-def _check_optim(config: Config) -> None:
+def _check_unused_settings(config: Config) -> None:
     optim, default = config.optim, OptimConfig()
     unused: dict[str, str] = {}
     if config.connection.kind == "residual":
@@ -106,9 +107,16 @@ def _check_optim(config: Config) -> None:
         )
     if optim.clip == 0:
         unused["clip_apart"] = "optim.clip=0"
+    if optim.weight_decay == 0:
+        unused["decay_all"] = "optim.weight_decay=0"
     if optim.schedule == "constant":
         unused["final_lr"] = "optim.schedule=constant"
+    if optim.warmup == 1:
+        unused |= dict.fromkeys(("schedule", "final_lr"), "optim.warmup=1")
     _check_unused("optim", optim, default, unused)
+    if not config.probe.enabled:
+        of_probe = dict.fromkeys(("activation", "true_gain"), "probe.enabled=false")
+        _check_unused("probe", config.probe, ProbeConfig(), of_probe)
 
 
 def _check_unused(group: str, settings: Any, default: Any, unused: Mapping[str, str]) -> None:

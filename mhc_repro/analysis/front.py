@@ -13,10 +13,11 @@ from mhc_repro.evidence.chosen import chosen, main_arms
 from mhc_repro.evidence.comparison import Comparison, Studies, alike, joined
 from mhc_repro.evidence.ledger import by_seed
 from mhc_repro.evidence.sweeps import LR, Sweep, rate, tuned
+from mhc_repro.places import FIGURES
 
 TUNED = "{}, tuned"  # each arm, seed by seed, at its own best of the rates that its nets were trained at
 AT_END = "‡"  # the best is the first or last of them, so that a better one may lie outside
-PICTURE, HALF = "figures/gain-and-loss.svg", "figures/gain-and-loss-half.svg"
+PICTURE, HALF = f"{FIGURES}/gain-and-loss.svg", f"{FIGURES}/gain-and-loss-half.svg"
 
 
 def settings(studies: Studies) -> list[Comparison]:

@@ -25,10 +25,11 @@ from mhc_repro.evidence.chosen import chosen
 from mhc_repro.evidence.comparison import Comparison, Studies
 from mhc_repro.evidence.index import index_csv
 from mhc_repro.evidence.published import paper_gains
+from mhc_repro.places import FIGURES
 from mhc_repro.runs import files
-from mhc_repro.runs.reader import place
+from mhc_repro.runs.reader import order
 
-GENERATED = ("figures/*.svg", "*/README.md")  # that hold nothing else, but for PAGES
+GENERATED = (f"{FIGURES}/*.svg", "*/README.md")  # that hold nothing else, but for PAGES
 README = "../README.md"  # as seen from the results root
 PAGES = (
     README,
@@ -49,7 +50,7 @@ def render(root: Path, found: Studies, with_pages: bool) -> dict[str, str]:
     with _drawn(found) as pictures:
         texts = _by_hand(root, found, shown) if with_pages else {}
         runs = [run for of_study in found.values() for each in of_study for run in each.runs]
-        texts["index.csv"] = index_csv(sorted(runs, key=place))
+        texts["index.csv"] = index_csv(sorted(runs, key=order))
         texts |= _pages(found, root) | _pictures(shown)
         for of_setting in pictures:
             texts |= of_setting

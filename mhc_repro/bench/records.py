@@ -12,10 +12,10 @@ from typing import Any
 
 from mhc_repro import reading
 from mhc_repro.errors import UserError
-from mhc_repro.runs import checkout, files
+from mhc_repro.places import BENCH, checkout
+from mhc_repro.runs import files
 
 SCHEMA_VERSION = 1
-FOLDER = "bench"
 # What the name of a record ends in: by dim, n and tokens; of many arms; of what watching costs.
 SCALING, ALL_ARMS, MONITOR = "-scaling", "-arms", "-monitor"
 FEW = 8  # arms that a table of costs can hold
@@ -30,8 +30,8 @@ def save(record: Record, root: Path) -> str:
     slug = re.sub(r"[^a-z0-9]+", "-", chips.lower()).strip("-")
     kind = ALL_ARMS if len(record.get("connections", ())) > FEW else ""
     kind = SCALING if "points" in record else MONITOR if "monitored" in record else kind
-    name = f"{FOLDER}/{record['date']}-{slug}-{threads_text(record)}{kind}.json".replace(" ", "-")
-    (root / FOLDER).mkdir(parents=True, exist_ok=True)
+    name = f"{BENCH}/{record['date']}-{slug}-{threads_text(record)}{kind}.json".replace(" ", "-")
+    (root / BENCH).mkdir(parents=True, exist_ok=True)
     files.write_json(root / name, record)
     return os.path.relpath(root / name, checkout())
 
@@ -46,7 +46,7 @@ def by_place(root: Path, kind: str = "") -> list[list[Record]]:
 
     The CPU's come first, then fewer threads before more.
     """
-    paths = sorted((root / FOLDER).glob(f"*{kind}.json"))
+    paths = sorted((root / BENCH).glob(f"*{kind}.json"))
     found = [read(path) for path in paths if kind or not path.stem.endswith((SCALING, ALL_ARMS, MONITOR))]
     places: dict[tuple[bool, str, int], list[Record]] = {}
     for record in found:
@@ -73,5 +73,5 @@ def read(path: Path) -> Record:
             return record
     except (FileNotFoundError, reading.Unfit) as unfit:
         fault = str(unfit)
-    name = f"{path.parents[1].name}/{FOLDER}/{path.name}"
+    name = f"{path.parents[1].name}/{BENCH}/{path.name}"
     raise UserError(f"{name}: {fault}; restore it, or delete it, then make bench")

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import Sequence
 from multiprocessing import connection, resource_tracker
@@ -39,7 +40,11 @@ def train_here(config: Config) -> int:
             tell_findings(config)
         return CODES.get(status, FAILED)
 
-    return exit_code(run, unread=FAILED)
+    try:
+        return exit_code(run, unread=FAILED)
+    except Exception:  # ours, which Hydra would not know from one of its own
+        traceback.print_exc()
+        return FAILED
 
 
 def tell_findings(config: Config) -> None:

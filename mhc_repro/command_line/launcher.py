@@ -38,7 +38,7 @@ def n_jobs(job: DictConfig) -> int | None:
             return None
         usual = ConfigStore.instance().load("hydra/launcher/joblib.yaml").node
     except Exception as error:  # of Hydra's own settings, which have no schema of ours
-        raise UserError(mistakes.one_line(error)) from None
+        raise UserError(mistakes.hydras_words(error)) from None
     wanted = launcher.pop("n_jobs")
     if type(wanted) is not int or (wanted < 1 and wanted != -1):
         raise UserError(

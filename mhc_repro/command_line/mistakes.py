@@ -46,7 +46,7 @@ def explain(error: Exception, overrides: list[str], loader: ConfigLoader, name: 
         except OverrideParseException as unreadable:
             return _unreadable(unreadable)
         except (ValueError, RecursionError) as unreadable:
-            return f"{line}: cannot be read ({one_line(unreadable)})"
+            return f"{line}: cannot be read ({hydras_words(unreadable)})"
     groups = [each for each in parsed if loader.get_group_options(each.key_or_group)]
     for each in groups:
         if not each.is_sweep_override() and not each.is_delete() and not _may_name_a_file(each.value()):
@@ -64,7 +64,7 @@ def explain(error: Exception, overrides: list[str], loader: ConfigLoader, name: 
     cause = next((each for each in _chain(error) if isinstance(each, OmegaConfBaseException)), None)
     if cause is None or not cause.full_key or isinstance(error, RecursionError):
         place = _place(overrides, loader, name)
-        return f"{place}: {one_line(error)}" if place else one_line(error)
+        return f"{place}: {hydras_words(error)}" if place else hydras_words(error)
     key = cause.full_key.partition("[")[0]
     file = re.match(r"In '(.+?)'", str(error))
     typed = (each.input_line for each in reversed(parsed) if f"{each.key_or_group}.".startswith(f"{key}."))
@@ -77,17 +77,17 @@ def explain(error: Exception, overrides: list[str], loader: ConfigLoader, name: 
         return unknown_field(line, whole if whole.startswith(f"{key}.") else key, base) + hint
     if isinstance(cause, ValidationError) and (expected := _expected(key)):
         return f"{line}: {key} must be {expected}{_example(key, base)}"
-    return one_line(error)
+    return hydras_words(error)
 
 
 def unresolved(error: OmegaConfBaseException, written: Mapping[str, Any]) -> str:
     """Return the line for a value that is missing or none of its field's, among dotted settings as `written`."""
     key = (error.full_key or "").partition("[")[0]
     if key not in written:
-        return f"{key}: {one_line(error)}" if key else one_line(error)
+        return f"{key}: {hydras_words(error)}" if key else hydras_words(error)
     line, expected = assignment(key, written[key]), _expected(key)
     if expected is None:
-        return f"{line}: {one_line(error)}"
+        return f"{line}: {hydras_words(error)}"
     return f"{line}: {key} must be {expected}{_example(key, dotted(asdict(Config())))}"
 
 
@@ -106,7 +106,7 @@ def unknown_field(line: str, key: str, known: Mapping[str, Any]) -> str:
     return f"{line}: there is no {key}; {where} has {', '.join(dict.fromkeys(shown))}; {hint}"
 
 
-def one_line(error: BaseException) -> str:
+def hydras_words(error: BaseException) -> str:
     """Return the message of an exception and of its cause on one line."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply, or refers to itself"

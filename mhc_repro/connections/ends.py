@@ -11,6 +11,7 @@ from mhc_repro.connections.exponent import to_read
 from mhc_repro.connections.maps import RMS_EPS, flat_features
 from mhc_repro.connections.outputs import Weights, make_reads
 from mhc_repro.connections.wide import wide
+from mhc_repro.errors import UserError
 
 LSS_SCALE = 0.6
 
@@ -125,7 +126,10 @@ class Handed(Reduction):
     """The read that the last sub-layer made, as if for one more (single-pass mHC)."""
 
     def weights(self, flat: Tensor, carry: Carry = NOTHING) -> Tensor:
-        assert carry.read is not None, "only a single-pass connection hands on a read"
+        if carry.read is None:
+            raise UserError(
+                "the last sub-layer hands on a read: give reduce what it returned, (streams, carry)"
+            )
         return carry.read
 
 

@@ -20,7 +20,7 @@ from mhc_repro.connections.mixing import Identity, make_mixing
 from mhc_repro.connections.mixing.base import tokens_first, tokens_last
 from mhc_repro.connections.symmetry import exchangeable
 from mhc_repro.connections.wide import wide
-from mhc_repro.errors import UserError
+from mhc_repro.errors import UserError, assignment
 
 
 def read_stage(
@@ -113,7 +113,10 @@ def make_form(config: ConnectionConfig, layer: int = 0) -> Form:
         )
     learns = ("read" not in config.freeze, "write" not in config.freeze)
     if not any(learns) and not mixing.size:
-        raise UserError("connection.freeze=[read,write,mix] leaves nothing to learn; drop one of them")
+        raise UserError(
+            f"{assignment('connection.freeze', config.freeze)}: with connection.mixing.kind="
+            f"{config.mixing['kind']} that leaves nothing to learn; drop one of them"
+        )
     return Form(config.coefficients, config.gate, mixing, *learns, config.eps)
 
 
@@ -206,7 +209,8 @@ class HyperConnection(Connection):
         if self.form.gate != "tanh":
             write = maps.write / 2 if self.form.gate == "sigmoid" else maps.write
             reads = self.form.learns_read and not (self.single_pass and self.first)
-            learned = ((maps.read, reads), (write / self.write_scale, self.form.learns_write))
+            read = maps.read - self.form.eps if self.form.gate == "sigmoid" else maps.read
+            learned = ((read, reads), (write / self.write_scale, self.form.learns_write))
             slopes += [(4 * gate * (1 - gate)).mean(1).amax() for gate, learns in learned if learns]
         return torch.stack(slopes).amin()
 

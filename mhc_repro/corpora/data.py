@@ -49,8 +49,8 @@ def open_corpus(config: DataConfig, runtime: RuntimeConfig) -> Corpus:
     if config.name in GIVEN:
         found = given.find(config)
         given.require(config, found.sha256)
-        tokens = config.name == "tokens"
-        return Corpus(*found.splits(), found.sha256, tokens, given.lengths(config.tokeniser, config.vocab))
+        lengths = given.lengths(config.tokeniser, config.vocab)
+        return Corpus(*found.splits(config.vocab), found.sha256, config.name == "tokens", lengths)
     if config.name == "synthetic":
         text = synthetic()
         digest = hashlib.sha256(text.data).hexdigest()

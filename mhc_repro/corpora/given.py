@@ -34,9 +34,9 @@ class Given:
     def sha256(self) -> str:
         return fingerprint(*self.pieces.values()).sha256
 
-    def splits(self) -> tuple[Joined, Joined, Joined]:
+    def splits(self, vocab: int = 2**16) -> tuple[Joined, Joined, Joined]:
         """Map train, val and test; of tokens, the halves of the validation shards are val and test."""
-        joined = {name: Joined.of(of) for name, of in self.pieces.items()}
+        joined = {name: Joined.of(of, vocab) for name, of in self.pieces.items()}
         if "text" in joined:
             return cut(joined["text"])
         held_out = joined["val"]

@@ -13,6 +13,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from mhc_repro.errors import UserError
+
 # What a fingerprint looks at: all of an array of WHOLE symbols or fewer, of a longer one as many, in equal blocks
 # at equal distances, from its first to its last symbol.
 BLOCKS, BLOCK = 1024, 1 << 16
@@ -37,14 +39,15 @@ class Piece:
 class Joined:
     """Arrays of one type, read as one."""
 
-    def __init__(self, parts: Iterable[npt.NDArray]) -> None:
+    def __init__(self, parts: Iterable[npt.NDArray], vocab: int = 2**16) -> None:
+        self.vocab = vocab  # of a long array nobody has looked at every symbol
         self.parts = [part for part in parts if len(part)]
         self.ends = np.cumsum([len(part) for part in self.parts], dtype=np.int64)
 
     @classmethod
-    def of(cls, pieces: Sequence[Piece]) -> Self:
+    def of(cls, pieces: Sequence[Piece], vocab: int = 2**16) -> Self:
         """Map the pieces of files into memory."""
-        return cls(piece.mapped() for piece in pieces if piece.count)
+        return cls((piece.mapped() for piece in pieces if piece.count), vocab)
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if self.parts else 0
@@ -53,7 +56,7 @@ class Joined:
         start, stop, _ = span.indices(len(self))
         begins = [int(end) - len(part) for end, part in zip(self.ends, self.parts, strict=True)]
         cut = (part[max(0, start - b) : max(0, stop - b)] for b, part in zip(begins, self.parts, strict=True))
-        return Joined(cut)
+        return Joined(cut, self.vocab)
 
     def read(self, start: int, count: int) -> npt.NDArray:
         """Copy `count` symbols from `start` on, across the ends of files."""
@@ -67,8 +70,13 @@ class Joined:
         return np.concatenate(found)
 
     def rows(self, offsets: Iterable[int], length: int) -> npt.NDArray:
-        """Copy a window of `length` symbols from each offset: (offsets, length)."""
-        return np.stack([self.read(int(offset), length) for offset in offsets])
+        """Copy a window of `length` symbols from each offset: (offsets, length). UserError beyond `vocab`."""
+        found = np.stack([self.read(int(offset), length) for offset in offsets])
+        if (largest := int(found.max())) >= self.vocab:
+            raise UserError(
+                f"data.vocab={self.vocab}: there is a symbol {largest:,}; use data.vocab={largest + 1}"
+            )
+        return found
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ OTHERS = {20240801: " (which marks llm.c's tokens of four bytes)"}
 
 def find(folder: Path) -> dict[str, list[Path]]:
     """Return the files of the splits `train` and `val`, told by their names; UserError where one has none."""
-    files = sorted(folder.glob("*.bin"))
+    files = sorted(path for path in folder.glob("*.bin") if path.is_file())
     val = [path for path in files if "val" in path.name]
     train = [path for path in files if "train" in path.name and path not in val]
     for split, found in (("train", train), ("val", val)):

@@ -17,7 +17,6 @@ from mhc_repro.evidence.styles import rank
 from mhc_repro.runs import ENDED, Run, read_runs
 from mhc_repro.runs.reader import once, warn
 
-UNDER_WAY = ("running", "interrupted", "missing")
 KEPT = ("guards.", "probe.token_map")  # what is judged or kept of a training, which is the same without
 MEASURED = ("guards.", "probe.", "train.val_", "train.test_")  # and what is measured of it
 
@@ -86,7 +85,7 @@ def read_studies(
 ) -> Studies:
     """Read all studies, or one; UserError when the folder or the study is not there; see `read_runs`.
 
-    Of all studies only the runs that have ended: what is under way would be stale tomorrow, and is not in git.
+    Of all studies only the runs that have finished or diverged: what is under way would be stale tomorrow.
     """
     if not root.is_dir():
         raise UserError(f"--root {root}: no such folder; train first, for example with make quick")
@@ -95,7 +94,7 @@ def read_studies(
         known = ", ".join(sorted({run.study for run in read_runs(root, onerror=onerror)})) or "none yet"
         raise UserError(f"--study {study}: no run under {root}; studies there: {known}")
     if study is None:
-        runs = [run for run in runs if run.state not in UNDER_WAY]
+        runs = [run for run in runs if run.state in ENDED]
     return by_study(runs)
 
 

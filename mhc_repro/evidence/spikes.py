@@ -18,8 +18,8 @@ def spikes(series: ArrayLike, window: int = WINDOW, sigma: float = 6.0) -> NDArr
     gradient norm, where it now stands 2.6. What falls steeply still widens its window: the limit of the loss stands
     2.5 nats above the median at step 129, 1.3 at 155 and 0.5 from 200 on.
 
-    The first `window` steps are never marked: there is nothing to judge them by. A value that is
-    not finite counts as a spike, and is left out of the windows of those that follow.
+    A value that is not finite counts as a spike, and is left out of the windows of those that follow. Of the first
+    `window` steps no other is marked: there is nothing to judge them by.
     """
     values = np.asarray(series, dtype=np.float64)
     marks = ~np.isfinite(values)

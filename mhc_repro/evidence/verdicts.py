@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mhc_repro.reasons import OFF, REASONS, TOLD
 from mhc_repro.runs import ENDED, Run, once
@@ -94,7 +95,7 @@ def judge(
     moving = steps >= limits.shortest
 
     def below(column: str, limit: float) -> bool | None:
-        return bool(late[column].max() < limit) if column in late else None
+        return _all_below(late[column], limit) if column in late else None
 
     separated, alike = below("spread", limits.spread) if moving else None, nature.get("exchangeable")
     fixed = {
@@ -103,14 +104,14 @@ def judge(
     }
     settled = any(fixed.values())
     h_res = np.stack(late["h_single"].to_list()) if "h_single" in late else None
-    corner = None if h_res is None else float(np.minimum(np.abs(h_res), np.abs(1 - h_res)).max())
-    vertex = None if corner is None else not settled and corner < limits.vertex
-    move = _largest_move(gains, late) if moving and h_res is not None else None
+    corners = None if h_res is None else np.minimum(np.abs(h_res), np.abs(1 - h_res))
+    vertex = False if settled else _all_below(corners, limits.vertex)
+    moves = _moves(gains, late) if moving and h_res is not None else None
     found = {
         "streams_never_separated": alike or (separated if separated or alike is False else None),
         **fixed,
         "h_res_saturated": vertex,
-        "h_res_frozen": not (settled or vertex) and (None if move is None else move < limits.moved),
+        "h_res_frozen": False if settled or vertex else _all_below(moves, limits.moved),
         "gates_saturated": below("gate_slope", limits.slope),
         "connection_gradients_dead": _without_gradient(metrics, limits),
         OFF: not settled and _off_the_constraint(late, nature.get("doubly_stochastic"), limits),
@@ -132,18 +133,26 @@ def _sorted(found: Mapping[str, bool | None], arm: Mapping[str, Any]) -> Verdict
     )
 
 
-def _largest_move(gains: pd.DataFrame, late: pd.DataFrame) -> float:
+def _all_below(values: pd.Series | NDArray[np.float64] | None, limit: float) -> bool | None:
+    """Say whether no number of `values` reaches the limit; None where there is no number, which is no pass."""
+    known = np.empty(0) if values is None else np.asarray(values)
+    known = known[~np.isnan(known)]
+    return bool((known < limit).all()) if known.size else None
+
+
+def _moves(gains: pd.DataFrame, late: pd.DataFrame) -> NDArray[np.float64]:
     start = gains[gains["step"] == gains["step"].min()].set_index("layer")["h_single"]
     now = np.stack(late["h_single"].to_list())
     before = np.stack(start.loc[late["layer"]].to_list())
-    return float(np.linalg.norm(now - before, axis=1).max())
+    moves: NDArray[np.float64] = np.linalg.norm(now - before, axis=1)
+    return moves
 
 
 def _without_gradient(metrics: pd.DataFrame, limits: Limits) -> bool | None:
     if not {"grad/norm_connection", "grad/norm_body"} <= {*metrics}:
         return None
     rows = metrics[metrics["step"] >= 1]
-    return not (rows["grad/norm_connection"] > limits.gradient * rows["grad/norm_body"]).any()
+    return _all_below(rows["grad/norm_connection"] / rows["grad/norm_body"], limits.gradient)
 
 
 def _off_the_constraint(late: pd.DataFrame, meant: bool | None, limits: Limits) -> bool | None:
@@ -154,7 +163,8 @@ def _off_the_constraint(late: pd.DataFrame, meant: bool | None, limits: Limits) 
         return None
     off = late[["row_error", "column_error"]].max(axis=1) if recorded else _least_error(late)
     # One outlier is no verdict: the worst sub-layer of half the probes must be off.
-    missed = bool(off.groupby(late["step"]).max().median() > limits.residual)
+    worst = off.groupby(late["step"]).max().median()
+    missed = None if np.isnan(worst) else bool(worst > limits.residual)
     return missed if recorded or missed else None
 
 

@@ -18,6 +18,7 @@ from mhc_repro.library.quiet import call_of, evaluating
 from mhc_repro.library.residual_form import check, observe
 from mhc_repro.library.settings import connection_config
 from mhc_repro.library.wrapping import Expand, Reduce, check_kind
+from mhc_repro.rules import POSITIVE, at_least
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 EMBEDS = ("emb", "position", "token")  # in the name of a bare parameter, such as a ViT's cls_token
@@ -92,12 +93,15 @@ def parameter_groups(
     """Return groups for AdamW: matrices and phi decay; embeddings, norms, biases, alpha, b and theta do not.
 
     With `lr`, connections get `connection_lr` times that rate, and their decay is divided by it, since AdamW decays
-    by rate x weight_decay a step (as in training/optim.py of the suite). UserError for a factor without a rate.
+    by rate x weight_decay a step (as in training/optim.py of the suite). UserError for a factor without a rate, and
+    for numbers that AdamW has no use for.
     """
-    if connection_lr <= 0 or (lr is None and connection_lr != 1):
-        raise UserError(
-            f"connection_lr={connection_lr}: must be more than 0, and needs lr=, the rate it multiplies"
-        )
+    rates = (("lr", 1.0 if lr is None else lr, POSITIVE), ("connection_lr", connection_lr, POSITIVE))
+    for key, value, rule in (*rates, ("weight_decay", weight_decay, at_least(0))):
+        if not rule.holds(value):
+            raise UserError(f"{key}={value}: must be {rule.allowed}")
+    if lr is None and connection_lr != 1:
+        raise UserError(f"connection_lr={connection_lr}: needs lr=, the rate it multiplies")
     embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
     parts = connections.Connection | Expand | Reduce
     own = {id(p) for m in model.modules() if isinstance(m, parts) for p in m.parameters()}

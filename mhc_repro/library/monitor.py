@@ -82,6 +82,8 @@ class GainMonitor:
             check_count(key, value, 0)
         if tokens is not None:
             check_count("tokens", tokens, 1)
+        if steps is not None and start > steps:
+            raise UserError(f"start={start}: must be steps={steps} or less")
         self.every, self.start, self.done = every, start, start
         self.outer, self.model = model, inner(model)
         self.found: list[Found] = find(self.model, adapters or {})
@@ -219,7 +221,8 @@ class GainMonitor:
             return
         started = time.perf_counter()
         (seen, shape), self._seen = self._seen, None
-        self.record.open(self.outer, self.model, seen, shape, self.found)
+        if lacks := self.record.open(self.outer, self.model, seen, shape, self.found):
+            self.say(lacks)
         made = measured(seen, row["step"], self.record.kept(seen.maps[0].mix.shape[-1]))
         self.record.add(made)
         row |= made.metrics | {"time/probe": self.looks.seconds + time.perf_counter() - started}

@@ -76,10 +76,11 @@ class Record:
 
     def open(
         self, outer: nn.Module, model: nn.Module, seen: Seen, shape: tuple[int, ...], found: Sequence[Found]
-    ) -> None:
-        """Make the folder, once; UserError where a finished run is in the way."""
+    ) -> str:
+        """Make the folder, once; say what a run that goes on lacks. UserError where an ended one is in the way."""
         if self.path is not None:
-            return
+            return ""
+        lacks = ""
         resolved_config = self._describe(model, seen, shape)
         self.run = RunDirectory(self.folder / identify(resolved_config))
         status = self.run.read_status() or {}
@@ -94,6 +95,8 @@ class Record:
         if self.start:
             self._wall_before = status.get("wall_seconds", 0.0)
             rows = self._tables["metrics"].read()
+            if (begins := int(rows["step"].max()) + 1 if len(rows) else 0) < self.start:
+                lacks = f"{self.path}: steps {begins} to {self.start - 1} are not in the record"
             first = rows[rows["step"] == self.start].dropna(axis=1)
             self._recorded = {str(name): column.item() for name, column in first.items() if len(column)}
         for table in self._tables.values():
@@ -101,6 +104,7 @@ class Record:
         self.run.write_config(self.config)
         self.run.write_manifest(self._manifest(outer, model, found))
         self._status("running", message="")
+        return lacks
 
     def _describe(self, model: nn.Module, seen: Seen, shape: tuple[int, ...]) -> dict[str, Any]:
         config, layers = self.config, len(seen.maps)

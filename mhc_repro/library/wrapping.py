@@ -46,7 +46,7 @@ def with_first(output: Any, first: Any) -> Any:
 
 
 def _holds(output: Any) -> bool:
-    return isinstance(output, tuple | list) and not isinstance(output[-1], Carry)
+    return isinstance(output, tuple | list) and len(output) > 0 and not isinstance(output[-1], Carry)
 
 
 class Wrapped(nn.Module):

@@ -7,9 +7,13 @@ nothing to a pre-norm net. `relative_gains` is exact: J = d z_i / d e_i of a tok
 """
 
 from collections.abc import Callable
+from math import inf, nan
 
 import torch
 from torch import Tensor
+
+from mhc_repro.connections.exponent import order, power_of_two
+from mhc_repro.connections.wide import wide
 
 COPIES = 64  # rows of J that one backward makes
 
@@ -47,26 +51,42 @@ def power_gains(
 
     Power iteration on J^T J, which makes no row of J: J v by central differences, J^T u by reverse mode. An
     iteration costs five forwards; the worst gain is a lower bound, close where the first singular value is alone.
+    NaN where x is not finite, or 0: no change of it is relative to it.
     """
     x = x.detach()
-    z = function(x)
-    unit = (x.norm() / z.norm()).item()
-    sizes = x.norm(dim=-1)
+    scaled, power = _scaled(x)
+    sizes = scaled.norm(dim=-1)
+    if not sizes.isfinite().all() or not sizes.any():
+        return nan, nan
+    unit = _norm(x) / (_norm(function(x)) or nan)
     v = torch.randn(x.shape, generator=generator).to(x)
     gains = []
     for _ in range(iterations):
         v = v / v.norm()
         # Iterations gather v on few tokens: none is moved by more than a small part of itself.
-        reach = (sizes / v.norm(dim=-1))[sizes > 0].amin()
+        reach = power * (sizes / v.norm(dim=-1))[sizes > 0].amin()
         small = torch.finfo(x.dtype).eps ** (1 / 3) * reach
         step = small * v
         moved = (function(x + step) - function(x - step)) / (2 * small)
-        gains.append(moved.norm().item() * unit)
+        gains.append(_norm(moved) * unit)
+        if not 0 < gains[-1] < inf:
+            break
         with torch.enable_grad():
             at = x.clone().requires_grad_()
-            (v,) = torch.autograd.grad(function(at), at, moved)
-        largest = v.abs().amax()
-        if not largest.isfinite() or largest == 0:
+            (v,) = torch.autograd.grad(function(at), at, _scaled(moved)[0].to(moved))
+        v = _scaled(v)[0].to(x)
+        if not v.isfinite().all() or not v.any():
             break
-        v = torch.ldexp(v, -torch.frexp(largest).exponent)  # its squares may be out of range
     return gains[0], gains[-1]
+
+
+def _scaled(x: Tensor) -> tuple[Tensor, float]:
+    """Split x (...) into one of order 1 and a power of two: its squares may be out of range."""
+    x = wide(x)
+    exponent = order(x.flatten(), (0,))
+    return x * power_of_two(-exponent, x.dtype), 2.0 ** int(exponent)
+
+
+def _norm(x: Tensor) -> float:
+    scaled, power = _scaled(x)
+    return scaled.norm().item() * power

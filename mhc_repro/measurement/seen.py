@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mhc_repro.connections.base import Maps
+from mhc_repro.connections.exponent import of_order_1, order, power_of_two
 from mhc_repro.connections.wide import wide
 from mhc_repro.measurement import kernel
 from mhc_repro.measurement.gains import gain_rows
@@ -117,9 +118,13 @@ def read_rms(weights: Tensor, streams: Tensor) -> Tensor:
 
 def spread(streams: Tensor) -> Tensor:
     """Return the norm of what differs between streams (..., n, C) over the norm of all."""
+    streams = of_order_1(wide(streams).flatten(), 0).view(streams.shape)
     return (streams - streams.mean(-2, keepdim=True)).norm() / streams.norm()
 
 
 def centred_rms(x: Tensor) -> Tensor:
     """Return the root mean square of x (N, C), the features' mean taken away, in float32 or wider: (N,)."""
-    return wide(x).std(-1, correction=0)
+    x = wide(x)
+    exponent = order(x, (-1,))  # of numbers whose squares may be out of range
+    scaled = x * power_of_two(-exponent, x.dtype)[:, None]
+    return scaled.std(-1, correction=0) * power_of_two(exponent, x.dtype)

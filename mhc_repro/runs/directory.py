@@ -50,7 +50,7 @@ class RunDirectory:
         return cls(results_root(config.runtime.results) / config.study / run_id(config))
 
     @property
-    def place(self) -> str:
+    def path_hash(self) -> str:
         """Tell this folder from a copy of the run elsewhere."""
         return hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:8]
 

@@ -116,7 +116,7 @@ def once(read: Callable[[Run], T]) -> Callable[[Run], T]:
     return remembered
 
 
-def place(run: Run) -> tuple[str, str, int, str]:
+def order(run: Run) -> tuple[str, str, int, str]:
     """Say where a run comes in the one order: by study, arm's name, seed and id."""
     return run.study, run.connection, run.seed, run.run_id
 
@@ -168,4 +168,4 @@ def read_runs(
                 runs.append(read_run(path))
             except UserError as fault:
                 onerror(path, fault)
-    return sorted(runs, key=place)
+    return sorted(runs, key=order)

@@ -23,7 +23,7 @@ OVERHEAD = 0.01  # of the run time, at most, goes into checkpoints
 
 def checkpoint_folder(config: Config, run: RunDirectory) -> Path:
     """Return where a run's checkpoints are: by run id, and by place, since a copy elsewhere is another run."""
-    return cache.cache_directory(config.runtime.cache) / "checkpoints" / f"{run.run_id}-{run.place}"
+    return cache.cache_directory(config.runtime.cache) / "checkpoints" / f"{run.run_id}-{run.path_hash}"
 
 
 class Checkpoints:

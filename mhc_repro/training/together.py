@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from mhc_repro import world
+from mhc_repro.errors import UserError, one_line
 from mhc_repro.training import stops
 
 # Of those that wait while rank 0 measures; that one has died is noticed at once.
@@ -45,7 +46,13 @@ def connect(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, timeout=PATIENCE)
+    try:
+        distributed.init_process_group(backend, timeout=PATIENCE)
+    except distributed.DistError as error:
+        raise UserError(
+            f"torchrun: its {world.size()} processes did not meet ({one_line(error)}); name a port that is free "
+            "with --master-port="
+        ) from None
     atexit.register(distributed.destroy_process_group)
 
 

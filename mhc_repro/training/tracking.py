@@ -94,7 +94,7 @@ class WandB:
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             group=config.study,
             name=run.run_id,
-            id=f"{run.run_id}-{run.place}",
+            id=f"{run.run_id}-{run.path_hash}",
             resume="allow",
             dir=run.path,
             config=resolved(config),

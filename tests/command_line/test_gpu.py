@@ -3,6 +3,8 @@
 import os
 import signal
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -47,7 +49,7 @@ def test_a_lease_leaves_an_archive_of_what_finished(elsewhere, tmp_path, monkeyp
 
 def test_a_lease_that_is_used_up_before_the_training_still_packs(elsewhere, tmp_path, capsys):
     settings = [*TINY, "connection=baseline", "train.steps=100000", f"runtime.results={tmp_path / 'results'}"]
-    line = ["--device=cpu", "--studies=quick", "--steps=train", "--minutes=0.1", "--side=1"]
+    line = ["--device=cpu", "--studies=quick", "--steps=train", "--minutes=0.34", "--side=1"]
     assert gpu.main([*line, *settings]) == jobs.FAILED
     assert "nothing to pack" in capsys.readouterr().err
 
@@ -57,12 +59,35 @@ def test_runs_are_made_seed_by_seed_and_a_mistake_costs_no_minute(elsewhere, cap
     order = [(config.seed, config.study, config.connection.name) for config in made]
     studies = ("stability_gpu", "stress_gpu")
     assert order == [(s, study, arm) for s in (0, 1) for study in studies for arm in ("baseline", "hc")]
-    for mistake in ("--studies=stres", "--steps=chek", "--side=0"):
+    wrong_minutes = [f"--minutes={text}" for text in ("0", "-5", "nan", "inf", "ten", "0.3")]
+    for mistake in ("--studies=stres", "--steps=chek", "--side=0", *wrong_minutes):
         assert gpu.main(["--device=cpu", mistake]) == 2
         assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_what_is_not_installed_is_left_out_and_said(monkeypatch, capsys):
-    monkeypatch.setattr(gpu.subprocess, "run", lambda *given, **how: pytest.fail("was started"))
+    monkeypatch.setattr(gpu.subprocess, "Popen", lambda *given, **how: pytest.fail("was started"))
     gpu._within(0.0, "check", "no_such_package", "-m", "no_such_package")
     assert capsys.readouterr().err == "check: left out, there is no no_such_package here\n"
+
+
+def test_what_a_step_has_started_ends_with_it(tmp_path, capsys):
+    """The bench works in processes of processes, and one that is left would keep the card."""
+    child, pid = tmp_path / "child.py", tmp_path / "pid"
+    child.write_text(
+        "import pathlib, subprocess, sys, time\n"
+        "made = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        f"pathlib.Path({str(pid)!r}).write_text(str(made.pid))\n"
+        "time.sleep(60)\n"
+    )
+    gpu._within(time.monotonic() + 3, "bench", "rich", str(child))
+    assert "cut off" in capsys.readouterr().err
+    wait_until(lambda: not _lives(int(pid.read_text())))
+
+
+def _lives(pid):
+    """Say whether a process runs: one that nobody has waited for yet does not."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False

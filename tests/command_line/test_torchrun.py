@@ -1,9 +1,11 @@
 """One run in two real processes of torchrun's: the numbers of one process, and an accident costs nothing."""
 
 import signal
+import socket
 from unittest.mock import Mock
 
 import pytest
+import torch
 
 from mhc_repro.command_line import ranks
 from mhc_repro.errors import UserError
@@ -177,3 +179,12 @@ def test_a_mistake_that_all_make_is_told_by_one(rank, line, said, main, as_one_o
     assert main(*line.split()) == 2
     assert capfd.readouterr().err.startswith(said)
     assert bool(waited) == (rank > 0)
+
+
+def test_a_port_that_is_taken_is_one_line(as_one_of_two, monkeypatch):
+    as_one_of_two(0)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
+        with pytest.raises(UserError, match="its 2 processes did not meet .*--master-port="):
+            together.connect(torch.device("cpu"))

@@ -53,6 +53,7 @@ def test_multirun_shows_its_plan_first(main, trained, capsys):
         (["interrupted", "finished"], 130, 1),
         ([UserError("no GPU here; use runtime.device=cpu"), "finished"], 2, 2),
         ([KeyboardInterrupt, "finished"], 130, 1),
+        ([RuntimeError("of nobody's making"), "finished"], 1, 2),
     ],
 )
 def test_exit_code(endings, code, ran, main, instead_of_training, capsys, tmp_path):
@@ -62,6 +63,9 @@ def test_exit_code(endings, code, ran, main, instead_of_training, capsys, tmp_pa
     assert train.call_count == ran
     err = capsys.readouterr().err
     assert ("error: no GPU here; use runtime.device=cpu\n" in err) == (code == 2)
+    assert ("RuntimeError: of nobody's making" in err) == any(
+        isinstance(end, RuntimeError) for end in endings
+    )
 
 
 def test_a_stop_at_the_end_of_a_run_begins_no_other(main, instead_of_training):

@@ -68,6 +68,10 @@ def test_iterations_are_those_that_are_set():
         ({"kind": "sinkhorn", "order": "rows"}, ["connection.mixing.order=columns_first"]),
         ({"kind": "sinkhorn", "gradient": "exact"}, ["connection.mixing.gradient=unrolled"]),
         ({"kind": "sinkhorn", "temperature": 0.0}, ["connection.mixing.temperature=1"]),
+        ({"kind": "sinkhorn", "temperature": 10**400}, ["must be finite", "connection.mixing.temperature=1"]),
+        ({"kind": "switched_marginals", "first": -1}, ["connection.mixing.first=-1", "0 or more"]),
+        ({"kind": "mean_permutations", "first": -1}, ["connection.mixing.first=-1", "0 or more"]),
+        ({"kind": "random", "seed": -1}, ["connection.mixing.seed=-1", "connection.mixing.seed=0"]),
         ({"kind": "sinkhorn", "temperature": True}, ["connection.mixing.temperature=true"]),
         ({"kind": "sinkhorn", "eps": -1e-6}, ["connection.mixing.eps=-1e-06", "0 or more"]),
         (

@@ -18,6 +18,11 @@ MOST_FOUR = ("mhc_lite", 5), ("mhc_lite", 8), ("cmhc", 8), ("kromhc", 6), *(("oh
         *((name, {"n": n}, rf"connection\.n={n}.*connection\.n=4") for name, n in MOST_FOUR),
         ("mhc_lite", {"coefficients": "stream"}, r"use connection\.coefficients=flat"),
         ("mhc", {"freeze": ["read", "write", "mix"]}, "leaves nothing to learn"),
+        (
+            "uniform",
+            {"freeze": ["read", "write"]},
+            r"freeze=\[read,write\]: with .*kind=uniform that leaves nothing",
+        ),
         ("mhc_exponent", {"model": {"norm": "post"}}, r"model\.norm=post.*connection\.exponent"),
         ("baseline", {"exponent": True}, r"connection\.exponent=true.*kind residual"),
         ("single_pass", {"reduce": "head"}, r"connection\.reduce=head.*for example connection\.reduce=sum"),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mhc_repro.corpora import joined
 from mhc_repro.corpora.joined import Joined, Piece, fingerprint
+from mhc_repro.errors import UserError
 
 LENGTHS = st.lists(st.integers(0, 7), min_size=1, max_size=6).filter(any)
 
@@ -71,6 +72,17 @@ def test_a_fingerprint_is_of_the_symbols_however_they_are_stored(tmp_path):
     assert one.largest == 9
     # but not of splits run together
     assert fingerprint(pieces(tmp_path / "a", ramp[:3]), pieces(tmp_path / "b", ramp[3:])) != one
+
+
+def test_a_symbol_that_no_block_showed_is_told_when_it_is_read(tmp_path, short_blocks):
+    symbols = np.zeros(40, np.uint16)
+    symbols[5] = 300
+    made = pieces(tmp_path, symbols)
+    assert fingerprint(made).largest == 0
+    text = Joined.of(made, vocab=256)[3:]
+    assert text.rows([3, 20], 4).max() == 0
+    with pytest.raises(UserError, match=r"data\.vocab=256: there is a symbol 300; use data.vocab=301"):
+        text.rows([0, 20], 4)
 
 
 @pytest.mark.parametrize("at", range(12))

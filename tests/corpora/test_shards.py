@@ -62,6 +62,7 @@ def test_half_a_token_is_refused_without_a_header_too(tmp_path):
 
 
 def test_files_are_told_apart_by_their_names_and_read_in_their_order(tmp_path):
+    (tmp_path / "c_train.bin").mkdir()
     for name in ("b_train_2.bin", "b_train_10.bin", "b_val_0.bin", "train.txt", "other.bin"):
         (tmp_path / name).touch()
     names = {split: [path.name for path in found] for split, found in shards.find(tmp_path).items()}

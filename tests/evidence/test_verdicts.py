@@ -10,7 +10,7 @@ import torch
 from mhc_repro.config import ConnectionConfig
 from mhc_repro.connections import KINDS
 from mhc_repro.evidence.verdicts import LIMITS, Limits, Verdict, judge, verdict
-from mhc_repro.reasons import OFF, REASONS
+from mhc_repro.reasons import OFF, REASONS, TOLD
 from mhc_repro.runs import Run, read_run, read_runs
 from mhc_repro.runs.identity import resolved, run_id
 from mhc_repro.training.trainer import Trainer
@@ -232,6 +232,22 @@ def test_what_was_not_recorded_is_not_judged_rather_than_passed(tables):
     assert judge(older, metrics, config, STOCHASTIC).not_judged == ("gates_saturated", OFF)
     assert judge(older, metrics, config, FREE).not_judged == ("gates_saturated",)
     assert judge(gains, metrics, config, {}) == Verdict(not_judged=("streams_never_separated", OFF))
+
+
+def test_what_is_no_number_passes_no_limit(tables):
+    gains, metrics, config = tables("mhc")
+    no_number = gains.assign(h_single=[np.full(16, np.nan)] * len(gains))
+    columns = ["spread", "gate_slope", "distance_identity", "distance_uniform", "row_error", "column_error"]
+    no_number[columns] = np.nan
+    found = judge(no_number, metrics.assign(**{"grad/norm_connection": np.nan}), config, STOCHASTIC)
+    assert found == Verdict(not_judged=tuple(code for code in REASONS if code not in TOLD))
+    last = gains["step"] == gains["step"].max()
+    at_the_end = gains.assign(**{name: gains[name].where(~last) for name in columns})
+    assert (
+        judge(at_the_end, metrics, config, STOCHASTIC)
+        == judge(gains, metrics, config, STOCHASTIC)
+        == Verdict()
+    )
 
 
 def test_a_mean_matrix_whose_sums_are_off_convicts_where_those_of_tokens_were_not_recorded(tables):

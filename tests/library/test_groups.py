@@ -6,6 +6,7 @@ from torch import nn
 
 from injected_models import TOKENS, WIDTH, Block, decoder, vit
 from mhc_repro import arm_names, inject, parameter_groups
+from mhc_repro.errors import UserError
 from mhc_repro.training.optim import decays
 
 
@@ -32,6 +33,22 @@ def test_groups_decay_what_the_suite_decays():
             matrix = parameter.dim() == 2 and not name.startswith("embedding")
             decay = 0.01 * name.endswith(".phi") if own else 0.1 * matrix
             assert group["weight_decay"] == pytest.approx(decay)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"weight_decay": -1}, "weight_decay=-1: must be 0 or more"),
+        ({"weight_decay": "a"}, "weight_decay=a: must be 0 or more"),
+        ({"lr": float("nan")}, "lr=nan: must be more than 0 and finite"),
+        ({"lr": 1e-3, "connection_lr": 0}, "connection_lr=0: must be more than 0"),
+        ({"lr": 1e-3, "connection_lr": float("nan")}, "connection_lr=nan: must be more than 0"),
+        ({"connection_lr": 10}, "connection_lr=10: needs lr="),
+    ],
+)
+def test_what_adamw_has_no_use_for_is_refused(given, said):
+    with pytest.raises(UserError, match=said):
+        parameter_groups(decoder(), **given)
 
 
 def test_embeddings_do_not_decay_whatever_holds_them():

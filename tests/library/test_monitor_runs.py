@@ -128,6 +128,21 @@ def test_goes_on_and_never_over_a_finished_run(watched, monkeypatch):
     assert anew.metrics["step"].tolist() == [0, 1, 2]
 
 
+def test_what_a_run_that_goes_on_lacks_is_said(tmp_path, capsys):
+    model = seeded(Stack)
+
+    def watched(start, steps):
+        with GainMonitor(model, 4, tmp_path / "mine", start=start) as monitor:
+            for x in batches(steps):
+                model(x).sum().backward()
+                monitor.step()
+        return capsys.readouterr().err
+
+    assert "not in the record" not in watched(0, 4)
+    assert "steps 5 to 6 are not in the record" in watched(7, 2)
+    assert "not in the record" not in watched(9, 2)
+
+
 def test_a_batch_is_counted_in_tokens_whatever_they_are_made_of(tmp_path):
     class OfImages(Stack):
         def forward(self, x):
@@ -176,6 +191,7 @@ def test_a_norm_that_is_given_is_kept_as_that_before_the_clip(tmp_path):
         (lambda watch: watch(Stack(), 1).step(), "no hyper-connection was seen in this step's forward"),
         (lambda watch: watch(Stack(), 1).step(torch.ones(2)), r"tensor of shape \(2,\): must be one"),
         (lambda watch: watch(Stack(), 1).step(step=7), "step=7: the monitor counts"),
+        (lambda watch: watch(Stack(), start=500, steps=100), "start=500: must be steps=100 or less"),
         (lambda watch: watch(Stack(), steps=True), "steps=True: must be a whole number"),
         (lambda watch: watch(Stack(), 1).step(acc="7"), "acc='7': must be one number"),
         (

@@ -128,6 +128,14 @@ def test_settings_that_are_given_stay_the_callers():
             lambda: hyper_connection(lambda x: None, dim=8, layer=0)(torch.zeros(2, 4, 8)),
             "the branch made NoneType",
         ),
+        (
+            lambda: hyper_connection(lambda x: (), dim=8, layer=0)(torch.zeros(2, 4, 8)),
+            "the branch made tuple",
+        ),
+        (
+            lambda: expand_and_reduce("single_pass", dim=8)[1](torch.zeros(2, 4, 8)),
+            "the last sub-layer hands on a read",
+        ),
         (lambda: hyper_connection(nn.Identity(), dim=0, layer=0), "dim=0: must be a whole number, 1 or more"),
         (lambda: hyper_connection(nn.Identity(), dim=8, layer=-1), "layer=-1"),
         (

@@ -73,6 +73,27 @@ def test_a_gain_is_no_matter_of_the_size_of_what_comes_out(size):
     assert jacobian.power_gains(lambda x: size * x, x, generator) == pytest.approx((1.0, 1.0), rel=1e-2)
 
 
+@pytest.mark.parametrize("size", [1e-25, 1e-18, 1e18, 3e18, 1e25])
+def test_nor_of_the_size_of_the_state_whose_squares_are_out_of_range(size):
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(2, 6, generator=generator), torch.randn(6, 6, generator=generator)
+
+    def gains(x: torch.Tensor, factor: float) -> tuple[float, float]:
+        return jacobian.power_gains(lambda x: factor * x @ weight.T, x, torch.Generator().manual_seed(1))
+
+    expected = gains(x, 1.0)
+    assert expected[0] > 0.1
+    assert gains(x, size) == pytest.approx(expected, rel=0.01)
+    assert gains(size * x, 1.0) == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize("x", [torch.zeros(2, 3), torch.full((2, 3), torch.nan)])
+def test_a_state_without_a_size_has_no_gain(x):
+    random, worst = jacobian.power_gains(lambda x: x + 1, x, torch.Generator().manual_seed(1))
+    assert random != random
+    assert worst != worst
+
+
 def test_of_a_net_that_is_deaf_to_its_input_no_direction_has_a_gain():
     gains = jacobian.power_gains(lambda x: 0 * x + 1, torch.ones(2, 3), torch.Generator().manual_seed(1))
     assert gains == (0.0, 0.0)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mhc_repro.config import ProbeConfig
+from mhc_repro.measurement import seen
 from mhc_repro.measurement.gains import gain_rows
 from mhc_repro.measurement.probe import Probe
 from mhc_repro.schema import GAINS, UNITS
@@ -117,6 +118,17 @@ def test_a_sub_layer_without_a_number_is_not_passed_over(tiny):
     metrics, rows, _, _ = probe().measure(model, STEP)
     assert np.isfinite(rows[0]["composite_forward"])
     assert np.isnan(metrics["gain/composite_forward"])
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-19, 1e19, 1e30])
+def test_a_state_whose_squares_are_out_of_range_is_measured_all_the_same(size):
+    x = torch.randn(3, 5, 4, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(seen.spread(size * x), seen.spread(x), rtol=1e-5, atol=0)
+    flat = x.flatten(0, 2)
+    torch.testing.assert_close(
+        seen.centred_rms(size * flat), size * seen.centred_rms(flat), rtol=1e-5, atol=0
+    )
+    torch.testing.assert_close(seen.centred_rms(flat), flat.std(-1, correction=0), rtol=0, atol=0)
 
 
 def test_every_column_is_in_the_schema(tiny):

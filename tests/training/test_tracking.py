@@ -129,7 +129,7 @@ def test_a_real_sink_shows_the_table_of_metrics_and_changes_no_bit(config, tmp_p
     run = RunDirectory.of(watched)
     wandb.teardown()  # as at the end of a process: its service may write for a moment after a run has ended
     if track == "wandb":
-        (file,) = (run.path / "wandb").glob(f"offline-run-*/run-{run.run_id}-{run.place}.wandb")
+        (file,) = (run.path / "wandb").glob(f"offline-run-*/run-{run.run_id}-{run.path_hash}.wandb")
         kept = logged(file)
     else:
         kept = shown(events(run.path / "tensorboard"))

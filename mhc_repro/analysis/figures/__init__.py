@@ -17,12 +17,13 @@ from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.heard import measured
 from mhc_repro.evidence.styles import BASELINE
 from mhc_repro.evidence.sweeps import MAPS_LR, SWEPT, drawn, sweeps
+from mhc_repro.places import FIGURES
 
 Draw = Callable[[Comparison], Drawing]
 
 GAP = "loss-gap"  # to a baseline, where there is one
 # of every comparison: end of the file's name, caption, drawing
-FIGURES: tuple[tuple[str, str, Draw], ...] = (
+OF_EACH: tuple[tuple[str, str, Draw], ...] = (
     ("training", training.TRAINING, training.training),
     ("gain-by-layer", training.GAIN_BY_LAYER, training.gain_by_layer),
     (GAP, training.LOSS_GAP, training.loss_gap),
@@ -34,7 +35,7 @@ HEARD: tuple[tuple[str, str, Draw], ...] = (  # of what recorded its depth kerne
     ("late-share", heard.SHARES, heard.shares),
     ("ablation", heard.ABLATION, heard.ablation),
 )
-OF_FAMILIES = FIGURES[:2]  # where many arms are drawn by family: pictures are heavy
+OF_FAMILIES = OF_EACH[:2]  # where many arms are drawn by family: pictures are heavy
 MANY = 10  # arms, more than which a figure cannot show
 
 
@@ -49,7 +50,7 @@ class Figure(NamedTuple):
     @property
     def path(self) -> str:
         """Where it is, as seen from the results root."""
-        return f"figures/{self.comparison.slug}-{self.name}.svg"
+        return f"{FIGURES}/{self.comparison.slug}-{self.name}.svg"
 
 
 def of_study(comparisons: Sequence[Comparison]) -> list[Figure]:
@@ -63,7 +64,7 @@ def of_study(comparisons: Sequence[Comparison]) -> list[Figure]:
         if main_arms(sweep.whole.study)[0] in sweep.whole.arms:
             found.append(Figure(moved.NAME, moved.CAPTION, moved.moved, sweep.whole))
     for comparison in drawn(comparisons):
-        wanted = OF_FAMILIES if len(comparison.arms) > MANY else FIGURES
+        wanted = OF_FAMILIES if len(comparison.arms) > MANY else OF_EACH
         wanted = tuple(each for each in wanted if each[0] != GAP or BASELINE in comparison.arms)
         for part in families(comparison):
             heard_of = HEARD if measured(part.runs) else ()  # the runs of before it was recorded have none

@@ -13,8 +13,9 @@ from mhc_repro.analysis.figures import drawing
 from mhc_repro.analysis.tables.overhead import machine
 from mhc_repro.bench.records import Record
 from mhc_repro.evidence.styles import OTHER_COLOURS, OTHER_MARKERS, style
+from mhc_repro.places import FIGURES
 
-PATH = "figures/bench-scaling.svg"
+PATH = f"{FIGURES}/bench-scaling.svg"
 CAPTION = (
     "Step time and peak memory over the baseline's, by width, streams and tokens (bars: smallest to largest "
     "round). Faint: what the counted extra FLOPs and bytes need at the measured matrix-product and copy speeds."

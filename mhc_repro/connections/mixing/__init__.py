@@ -7,7 +7,7 @@ what else makes it an arm); its fields are what `connection.mixing` in its YAML 
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields
 from difflib import get_close_matches
-from math import isfinite
+from sys import float_info
 from typing import Any
 
 from mhc_repro.connections.mixing.base import Mixing
@@ -91,7 +91,7 @@ def _is_like(value: object, default: object) -> bool:
             and all(map(_is_like, value, default))
         )
     if isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool):
-        return isfinite(value)
+        return abs(value) <= float_info.max  # which not every whole number is
     return type(value) is type(default)
 
 

@@ -64,6 +64,7 @@ class MeanPermutations(Permutations):
     def __post_init__(self) -> None:
         super().__post_init__()
         must(self, "share", 0 <= self.share <= 1, "from 0 to 1", papers=0.8)
+        must(self, "first", self.first >= 0, "0 or more", papers=2)
 
     def at(self, layer: int) -> Mixing:
         return self if layer < self.first else replace(self, share=1.0)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mhc_repro.connections.mixing.base import Fixed, Square, normal_numbers
+from mhc_repro.connections.mixing.base import Fixed, Square, must, normal_numbers
 from mhc_repro.connections.sinkhorn import sinkhorn
 
 
@@ -47,6 +47,7 @@ class RandomMixing(Fixed):
     values: Tensor = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        must(self, "seed", self.seed >= 0, "0 or more", example=0)  # of -1 Python draws what it draws of 1
         numbers = normal_numbers(self.n**2, self.seed).view(self.n, self.n)
         object.__setattr__(self, "values", sinkhorn(numbers, 1000))
 

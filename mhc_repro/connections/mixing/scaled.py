@@ -72,6 +72,9 @@ class SwitchedMarginals(RowStochastic):
 
     first: int = 4  # sub-layers whose rows sum to 1
 
+    def __post_init__(self) -> None:
+        must(self, "first", self.first >= 0, "0 or more", papers=4)
+
     def at(self, layer: int) -> Mixing:
         return self if layer < self.first else ColumnStochastic(self.n, self.start)
 

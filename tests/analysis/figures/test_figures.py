@@ -4,7 +4,7 @@ from mhc_repro.analysis import figures
 from mhc_repro.arm_files import abouts
 from mhc_repro.evidence.comparison import comparisons
 
-ALL = [name for name, *_ in figures.FIGURES]
+ALL = [name for name, *_ in figures.OF_EACH]
 
 
 def test_every_setting_gets_every_figure(fake):

@@ -9,7 +9,7 @@ from scipy.stats import trim_mean
 from drawn_lines import data
 from made_runs import make_run
 from mhc_repro.analysis import theme
-from mhc_repro.analysis.figures import FIGURES
+from mhc_repro.analysis.figures import OF_EACH
 from mhc_repro.analysis.figures.training import gain_by_layer, loss_gap, training, twins
 from mhc_repro.evidence.comparison import Comparison, comparisons
 from mhc_repro.evidence.curves import envelope, gaps, smooth, thin
@@ -106,7 +106,7 @@ def test_legend_names_the_arms_and_their_flags(runs, fake):
 
 
 def test_titles_say_study_protocol_and_seeds(fixture):
-    for _, _, draw in FIGURES:
+    for _, _, draw in OF_EACH:
         title = draw(fixture).get_suptitle()
         assert "study fixture, one seed (0)" in title
         assert "2 blocks × 32" in title
@@ -179,14 +179,14 @@ def test_three_seeds_are_thin_under_their_mean_in_which_one_without_a_value_take
 def test_a_run_that_has_only_begun_is_drawn_all_the_same(fake):
     begun = [fake("baseline", [], state="running"), fake("hc", [{"step": 0, "loss/val": 5.5}])]
     (found,) = comparisons(begun)
-    for _, _, draw in FIGURES:
+    for _, _, draw in OF_EACH:
         theme.to_svg(draw(found))
 
 
 def test_same_runs_same_bytes_and_no_trace_left(runs, fixture):
     before = dict(rcParams)
     (again,) = comparisons(read_runs(runs[0].path.parents[1])[::-1])
-    for _, _, draw in FIGURES:
+    for _, _, draw in OF_EACH:
         svg = theme.to_svg(draw(fixture))
         assert svg == theme.to_svg(draw(again))
         assert "<text" not in svg
@@ -198,7 +198,7 @@ def test_figures_are_small_enough_to_commit(tmp_path):
     for arm in ("baseline", "hc", "mhc"):
         make_run(tmp_path, arm, steps=2000)
     (found,) = comparisons(read_runs(tmp_path))
-    assert all(len(theme.to_svg(draw(found))) < 250_000 for _, _, draw in FIGURES)
+    assert all(len(theme.to_svg(draw(found))) < 250_000 for _, _, draw in OF_EACH)
 
 
 def test_smooth_is_a_centred_trimmed_mean():
