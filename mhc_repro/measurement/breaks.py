@@ -25,45 +25,50 @@ def first_break(model: Any, tokens: Tensor, loss: Callable[[Tensor], Tensor]) ->
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():
             return f"the weights: {name}"
-    found: list[str] = []
-
-    def look(what: str, tensor: Tensor, direction: str = "forward") -> None:
-        if not found and not tensor.isfinite().all():
-            found.append(f"{direction}: {what}")
-        if direction == "forward" and tensor.requires_grad:
-            tensor.register_hook(lambda gradient: look(f"gradient of the {what}", gradient, "backward"))
-
-    of_branch: list[Tensor] = []
-
-    def observe(layer: int, streams: Tensor, maps: Maps | None, _: Carry) -> None:
-        names = (*MAPS, "input", "output")
-        for name, each in zip(names, (*(maps or ()), *of_branch), strict=maps is not None):
-            look(f"{name} of sub-layer {layer}", each)
-        of_branch.clear()
-        look(f"streams after sub-layer {layer}" if layer else "embedding", streams)
-
-    def worked(branch: Any, given: tuple[Tensor], output: Tensor) -> None:
-        of_branch.extend((given[0], output))
-
-    def normed(norm: Any, given: tuple[Tensor], output: Tensor) -> None:
-        look("readout", given[0])
-        look("final norm", output)
-
+    watch = _Watch()
     with ExitStack() as hooks, torch.enable_grad():
         for branch in model.branches:
-            hooks.callback(branch.register_forward_hook(worked).remove)
-        hooks.callback(model.norm.register_forward_hook(normed).remove)
+            hooks.callback(branch.register_forward_hook(watch.worked).remove)
+        hooks.callback(model.norm.register_forward_hook(watch.normed).remove)
         hooks.callback(model.zero_grad)
         for connection in model.connections:
             hooks.callback(setattr, connection, "compiled", connection.compiled)
             connection.compiled = False
-        logits = model(tokens, observe)
-        look("logits", logits)
+        logits = model(tokens, watch.observe)
+        watch.look("logits", logits)
         value = loss(logits)
-        look("loss", value)
-        if not found:
+        watch.look("loss", value)
+        if not watch.found:
             value.backward()
             for name, parameter in model.named_parameters():
                 if parameter.grad is not None:
-                    look(f"gradient of {name}", parameter.grad.detach(), "backward")
-    return found[0] if found else ""
+                    watch.look(f"gradient of {name}", parameter.grad.detach(), "backward")
+    return watch.found
+
+
+class _Watch:
+    """Looks at tensors as they come to be, and at their gradients; keeps the first that is not finite."""
+
+    def __init__(self) -> None:
+        self.found = ""
+        self.of_branch: list[Tensor] = []
+
+    def look(self, what: str, tensor: Tensor, direction: str = "forward") -> None:
+        if not self.found and not tensor.isfinite().all():
+            self.found = f"{direction}: {what}"
+        if direction == "forward" and tensor.requires_grad:
+            tensor.register_hook(lambda gradient: self.look(f"gradient of the {what}", gradient, "backward"))
+
+    def observe(self, layer: int, streams: Tensor, maps: Maps | None, _: Carry) -> None:
+        names = (*MAPS, "input", "output")
+        for name, each in zip(names, (*(maps or ()), *self.of_branch), strict=maps is not None):
+            self.look(f"{name} of sub-layer {layer}", each)
+        self.of_branch.clear()
+        self.look(f"streams after sub-layer {layer}" if layer else "embedding", streams)
+
+    def worked(self, branch: Any, given: tuple[Tensor], output: Tensor) -> None:
+        self.of_branch.extend((given[0], output))
+
+    def normed(self, norm: Any, given: tuple[Tensor], output: Tensor) -> None:
+        self.look("readout", given[0])
+        self.look("final norm", output)

@@ -186,5 +186,5 @@ def test_a_port_that_is_taken_is_one_line(as_one_of_two, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
         monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
-        with pytest.raises(UserError, match="its 2 processes did not meet .*--master-port="):
+        with pytest.raises(UserError, match=r"its 2 processes did not meet .*--master-port="):
             together.connect(torch.device("cpu"))
