@@ -244,3 +244,16 @@ def test_a_step_that_breaks_leaves_the_weights_and_says_where(start):
     assert all(torch.equal(value, before[name]) for name, value in made.model.state_dict().items())
     assert made.broke_at() == "forward: streams after sub-layer 2"
     assert made.step()["step"] == 3
+
+
+def test_the_step_that_is_looked_at_again_is_the_step_itself(start, monkeypatch):
+    """Its batch, its masks of dropout, and how far its training was when it began."""
+    made, again = start("mhc_annealed", steps=4, model={"dropout": 0.3}), []
+    monkeypatch.setattr(trainer, "first_break", lambda model, x, loss: again.append(loss(model(x)).item()))
+    for _ in range(2):
+        made.step()
+    before = copy.deepcopy(made.model.state_dict())
+    row = made.step()
+    made.model.load_state_dict(before)
+    made.broke_at()
+    assert again == pytest.approx([row["loss/train"]], rel=1e-12)
