@@ -82,7 +82,7 @@ def test_what_a_step_has_started_ends_with_it(tmp_path, capsys):
     )
     gpu._within(time.monotonic() + 3, "bench", "rich", str(child))
     assert "cut off" in capsys.readouterr().err
-    wait_until(lambda: not _lives(int(pid.read_text())))
+    wait_until(lambda: not _lives(int(pid.read_text())), seconds=20)
 
 
 def _lives(pid):
