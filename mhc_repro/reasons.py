@@ -36,7 +36,7 @@ REASONS = {  # of each: what a table's cell says, and what it means
         "that are alike, or maps that are not applied",
     ),
     "constraint_missed": (
-        "sums of H_res off 1",
+        "H_res sums are off 1",
         "rows or columns of an H_res that should be doubly stochastic do not sum to 1; usually "
         "too few iterations for logits this far apart",
     ),

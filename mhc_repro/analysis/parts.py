@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mhc_repro.analysis import front, labels
+from mhc_repro.analysis import study as study_page
 from mhc_repro.analysis.figures import scaling
 from mhc_repro.analysis.tables import agreement, arms, at_best, claims, overhead, pairs, published, stability
 from mhc_repro.bench.records import SCALING, newest
@@ -26,6 +27,7 @@ def part(
     of_all: dict[str, Callable[[], str]] = {
         "settings": lambda: front.table(shown, studies, folder),
         "picture": lambda: front.picture(folder),
+        "studies": lambda: study_page.overview(studies, folder),
         "claims": lambda: claims.part(studies),
         "claims-in-short": lambda: claims.brief(studies),
         "pairs": lambda: pairs.part(studies),

@@ -35,6 +35,7 @@ PAGES = (
     README,
     "FINDINGS.md",
     "CLAIMS.md",
+    "README.md",
     "bench/README.md",
     "../conf/connection/README.md",
     "../docs/agreement.md",

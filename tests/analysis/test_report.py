@@ -9,12 +9,11 @@ import pytest
 
 import report as report_command
 from made_runs import make_run
-from mhc_repro.analysis import front, labels, markers, parts, report, theme
+from mhc_repro.analysis import labels, parts, report, theme
 from mhc_repro.analysis import study as study_page
-from mhc_repro.analysis.figures import FIGURES
+from mhc_repro.analysis.figures import OF_EACH
 from mhc_repro.analysis.tables import claims, overhead, pairs, published
 from mhc_repro.errors import UserError
-from mhc_repro.evidence.chosen import chosen
 from mhc_repro.evidence.comparison import by_study, comparisons, read_studies
 from mhc_repro.evidence.index import index_csv
 from mhc_repro.evidence.ledger import values
@@ -69,7 +68,7 @@ def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_everything_is_written(made):
     assert {path.name for path in (made / "figures").iterdir()} == {
-        f"{study}-{name}.svg" for study in ("fixture", "quick") for name, *_ in FIGURES
+        f"{study}-{name}.svg" for study in ("fixture", "quick") for name, *_ in OF_EACH
     }
     text = (made.parent / "README.md").read_text(encoding="utf-8")
     assert "stale" not in text
@@ -86,7 +85,7 @@ def test_the_page_of_a_study_leads_to_every_run(made):
         assert labels.code(run.manifest) in row
         assert (made / "fixture" / run.run_id).is_dir()
     assert "dead: streams never separated" in text
-    for name, caption, _ in FIGURES:
+    for name, caption, _ in OF_EACH:
         assert f"](../figures/fixture-{name}.svg)" in text
         assert text.count(caption) == 1
     assert not re.search(r"\d{4}-\d\d-\d\dT|/tmp/", text)
@@ -132,25 +131,8 @@ def test_what_is_not_there_is_said_and_no_number_stays(fake, tmp_path):
         ("pairs", {"study": "zoo"}),
         ("answers", {"s": "zoo"}),
     ):
-        with pytest.raises(UserError, match="there are settings, picture, claims"):
+        with pytest.raises(UserError, match="there are settings, picture, studies, claims"):
             part(name, **arguments)
-
-
-def test_the_front_page_takes_little_room_and_shows_what_is_chosen():
-    text = (SCRIPT.parents[1] / "README.md").read_text(encoding="utf-8")
-    assert text.count("\n") <= 150
-    assert len(text.encode()) <= 12_288
-    studies = read_studies(SCRIPT.parents[1] / "results")
-    shown = front.settings(studies)
-    assert len(shown) == len(chosen().settings)
-    for setting in shown:
-        assert f"[{front.label(setting)}](results/" in text
-
-
-def test_no_number_of_the_pages_comes_from_nowhere():
-    for page in report.PAGES:
-        text = (SCRIPT.parents[1] / "results" / page).read_text(encoding="utf-8")
-        assert markers.untraced(text) is None, page
 
 
 def test_index_is_the_one_of_the_runs(made):
@@ -224,7 +206,7 @@ def test_difference_shows_the_place():
 def test_a_part_leaves_the_rest_alone(root, capsys, sketched):
     assert report_command.main(["--root", str(root), "--study", "quick", "--no-readme", "--console"]) == 0
     out = capsys.readouterr().out
-    assert "What answers the question" in out
+    assert "Arm by arm" in out
     assert "quick-training.svg" in out
     assert (root.parent / "README.md").read_text(encoding="utf-8") == README
     assert sorted(path.parent.name for path in root.glob("*/README.md")) == ["quick"]

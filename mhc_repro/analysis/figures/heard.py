@@ -119,7 +119,7 @@ def shares(comparison: Comparison) -> Figure:
 
 
 ABLATION = (
-    "What the validation loss at the end gains when the last sub-layers mix the streams and write nothing: the "
+    "How far the validation loss at the end rises when the last sub-layers mix the streams and write nothing: the "
     "last quarter dark, the last half pale. Bars: mean over seeds; points: seeds. –: no run came to "
     "its end."
 )

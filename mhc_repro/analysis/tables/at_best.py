@@ -22,8 +22,9 @@ CAPTION = (
     "Each arm at the better of the study's rates, by its mean validation loss over the seeds (alone: run at no "
     "other yet). Bits: held-out, a character, at the end. Differences are from the baseline at its own better "
     f"rate, of the same seeds, with the 95 % t interval from {stats.FEWEST} on; {differences.MARK}: it leaves zero "
-    "out; brackets: seeds in which the arm is below. Gain: largest composite gain of a run, forward / backward; of "
-    "arms that keep earlier states or outputs it counts all that is kept. Step: times the baseline's, by the bench."
+    f"out; brackets: seeds in which the arm is lower. From fewer than {stats.FEWEST} seeds no order of arms "
+    "follows. Gain: largest composite gain of a run, forward / backward; of arms that keep earlier states or "
+    "outputs it counts all that is kept. Step: times the baseline's, by the bench."
 )
 
 

@@ -29,7 +29,7 @@ KERNEL = (
 )
 # set to the left; the others are numbers
 TEXT_COLUMNS = (
-    *("study", "setting", "arm", "run", "status", "verdict", "commit", "note"),
+    *("study", "asks", "setting", "arm", "run", "status", "verdict", "commit", "note"),
     *("paper", "constraint", "exact", "start"),
     *("claim", "source", "quantity", "came out", "contrary"),
 )

@@ -18,7 +18,7 @@ from mhc_repro.evidence.ledger import LEDGER, values
 from mhc_repro.evidence.styles import BASELINE, style
 
 TITLE = "Paired by seed"
-MARK = "†"
+MARK = "§"
 CAPTION = (
     "Held-out bits per character at the end minus those of another arm with the same seed, body weights and "
     "batches: below zero, the arm of the row has the lower loss, in brackets in how many seeds. Mean over seeds "

@@ -23,11 +23,12 @@ GRID = (
 CAPTION = (
     "Sensitivity: mean over the grid of min(loss, loss at the start) minus the lowest of the grid (Wortsman et "
     "al., arXiv 2309.14322, there in nats), a run that diverged counting as the start. Largest stable: the "
-    "largest rate up to which no run diverged or, above the best rate, ended at or above what the frequencies of "
-    "bytes alone give on the same windows of enwik8 ({frequencies}); ≥: the grid ends there. Stays within: the "
-    "same with a threshold of an arm's own, so many bits above its lowest. A difference is that of the same "
-    "seeds, with the 95 % t interval from {fewest} on; below zero the arm of the row has the lower loss, or minds"
-    " less. None of this sees spikes that heal, and none compares arms that differ in what a rate means."
+    "largest rate up to which no run diverged or, past the best rate, ended no better than the frequencies of "
+    "bytes alone do on the same windows of enwik8 ({frequencies}); ≥: the grid ends there; –: a rate is missing. "
+    "Stays within: the same with a threshold of an arm's own, so many bits above its lowest. A difference is of "
+    "the same seeds, with the 95 % t interval from {fewest} on; below zero the arm of the row has the lower loss, "
+    "or is less sensitive. None of this sees spikes that heal, and none compares arms that differ in what a rate "
+    "means."
 )
 WITHIN = 0.3, 1.0  # bits above an arm's lowest, beside the threshold that is one for all arms
 OF_MAPS = (

@@ -1,4 +1,4 @@
-"""The tables of a study: what the enwik8 reproduction prints, what answers the question, what outlasts a seed."""
+"""The tables of a study: what the enwik8 reproduction prints, arm by arm, what outlasts a seed."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -29,12 +29,12 @@ PUBLISHED_CAPTION = (
     "Activation gain is max|last activation| / max|first activation| at every probe (published protocol: in train "
     "mode, on the batch just trained on). It is not the gain of H_res."
 )
-STABILITY_TITLE = "What answers the question"
+STABILITY_TITLE = "Arm by arm"
 STABILITY_CAPTION = (
     "Held-out bits per character on the test windows, at the end (val: last validation before divergence; "
     "under the published protocol no text is held out, and these windows are trained on). Body gradient "
     f"norm: before clipping, without the connections' own parameters, from step {WINDOW + 1} on, since the largest "
-    "of all are those of the start and of warm-up. Steps clipped: of all. Composite amax gain of "
+    "of all are those of the start and of warm-up. Steps clipped: of all. Composite gain (amax) of "
     "the H_res products, largest over sub-layers and probes; a residual baseline has exactly 1. Spikes: "
     f"steps more than 6 sigma above the mean of the {WINDOW} before them, less what stands out of these itself (so "
     f"the first {WINDOW} cannot be judged), in loss and in body gradient norm, mean over the runs. "
@@ -42,8 +42,8 @@ STABILITY_CAPTION = (
 )
 HEARD_TITLE = "Which end of the depth is heard"
 HEARD_CAPTION = (
-    f"{cells.KERNEL} Early share: of the first quarter. The outputs that the readout hears: to how many equally "
-    "loud ones that comes. Lost: what the validation loss gains, in nats, when these sub-layers fall silent. "
+    f"{cells.KERNEL} Early share: of the first quarter. Outputs the readout hears: so many, were all equally "
+    "loud. Lost: by how many nats the validation loss rises when these sub-layers fall silent. "
     "Jacobian: how far a small change of a token's embedding moves what the head reads there, both relative to "
     "their size. Attention logit: largest of the training. Clip by maps: the maps' share of the squared gradient "
     "norm, mean over clipped steps; it alone of these is a matter of basis, as the norm of the maps' gradient "

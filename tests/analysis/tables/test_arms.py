@@ -50,7 +50,7 @@ def test_a_row_holds_promise_measurement_and_cost(fake, monkeypatch):
         "0.100 → 0.400",
         "1.250 / 7.500",
         "3.142",
-        "dead: H_res never moved; not judged whether sums of H_res off 1",
+        "dead: H_res never moved; not judged whether H_res sums are off 1",
     ]
     assert cells(text, "`baseline`")[7:9] == ["1.00", "1.00"]
     assert "Bench of a day" in text

@@ -34,7 +34,7 @@ def test_each_arm_stands_at_its_own_better_rate(made):
     assert frame.loc["baseline", columns].tolist() == ["0.001", "3", "–", "1.00"]
     row = frame.loc["HC"]
     assert (row["rate"], row["step"]) == ("0.003", "1.25")
-    assert row["− baseline"] == "-0.250 ± 0.000 † (3 of 3)"
+    assert row["− baseline"] == "-0.250 ± 0.000 § (3 of 3)"
 
 
 def test_a_rate_at_which_a_seed_diverged_or_is_missing_is_not_chosen(made):

@@ -144,7 +144,7 @@ def test_how_far_a_yes_reaches_stands_beside_it(fake):
     assert only_row(claim, losses(fake, (3.0, 2.5)))["note"] == "not that it is better"
     for arm in ("mhc_lite", "kromhc"):
         (said,) = (each.means for each in load() if each.arm == arm and each.side == "at_most")
-        assert "H_res did not matter" in said
+        assert "no constraint was put to the test" in said
 
 
 def test_a_claim_without_a_pair_is_a_dash_and_no_claim_a_line(fake):

@@ -42,13 +42,13 @@ def test_what_a_seed_moves_in_both_arms_cancels(seeded):
 @pytest.mark.parametrize(
     ("gaps", "text"),
     [
-        ((-0.004, -0.003, -0.005), "-0.004 ± 0.002 † (3 of 3)"),
+        ((-0.004, -0.003, -0.005), "-0.004 ± 0.002 § (3 of 3)"),
         # 0.0005 ± 0.0012, though it reads as if zero were out
         ((0.0, 0.0005, 0.0010), "0.001 ± 0.001 (0 of 3)"),
-        ((0.0012, 0.0014, 0.0016), "0.001 ± 0.000 † (0 of 3)"),
+        ((0.0012, 0.0014, 0.0016), "0.001 ± 0.000 § (0 of 3)"),
         ((0.01, 0.02), "0.010 / 0.020"),
         ((-0.01, float("inf"), 0.02), "-0.010 / inf / 0.020"),
-        ((0.1, 0.2, 0.15, float("nan")), "0.150 ± 0.124 † (0 of 3)"),  # both of the last pair diverged
+        ((0.1, 0.2, 0.15, float("nan")), "0.150 ± 0.124 § (0 of 3)"),  # both of the last pair diverged
         ((), "–"),
     ],
 )
@@ -118,7 +118,7 @@ def test_settings_have_rows_of_their_own_and_studies_their_own_arms(seeded):
     runs = [seeded(arm, *[gap] * 3, study="published", model__blocks=blocks) for arm, blocks, gap in arms]
     frame = differences.table(comparisons([run for of_arm in runs for run in of_arm]))
     ours = frame[frame["arm"] == "mHC, enwik8 repr."].set_index("setting")
-    written = {"blocks 4": "0.500 ± 0.000 † (0 of 3)", "blocks 8": "1.000 ± 0.000 † (0 of 3)"}
+    written = {"blocks 4": "0.500 ± 0.000 § (0 of 3)", "blocks 8": "1.000 ± 0.000 § (0 of 3)"}
     assert ours["− baseline"].to_dict() == written
     assert ours["− HC, enwik8 repr."].to_dict() == {"blocks 4": "–", "blocks 8": "0.000 ± 0.000 (0 of 3)"}
 

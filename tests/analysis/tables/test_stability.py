@@ -137,7 +137,7 @@ def test_flags_stand_in_the_status(fake):
     control = Verdict(dead, control=("h_res_identity",))
     off = Verdict((), ("constraint_missed",))
     frame = both([fake("mhc", ROWS, verdict=off), fake("identity", ROWS, verdict=control)])
-    assert frame.loc["mHC", "status"] == "finished; off the constraint: sums of H_res off 1"
+    assert frame.loc["mHC", "status"] == "finished; off the constraint: H_res sums are off 1"
     assert frame.loc["mHC, H_res = I", "status"].endswith("; control: H_res = I")
 
 

@@ -1,0 +1,63 @@
+"""The recorded pages: short, every number and every file in them from somewhere, every study listed."""
+
+import re
+from pathlib import Path
+
+from mhc_repro.analysis import front, markers, report, study
+from mhc_repro.evidence.chosen import chosen
+from mhc_repro.evidence.comparison import by_study, read_studies
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_front_page_takes_little_room_and_shows_what_is_chosen():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text.count("\n") <= 150
+    assert len(text.encode()) <= 12_288
+    studies = read_studies(ROOT / "results")
+    shown = front.settings(studies)
+    assert len(shown) == len(chosen().settings)
+    for setting in shown:
+        assert f"[{front.label(setting)}](results/" in text
+
+
+def test_no_number_of_the_pages_comes_from_nowhere():
+    for page in report.PAGES:
+        text = (ROOT / "results" / page).read_text(encoding="utf-8")
+        assert markers.untraced(text) is None, page
+
+
+HAND_WRITTEN = (
+    "README.md",
+    "docs/*.md",
+    "experiments/README.md",
+    "results/*.md",
+    "conf/connection/README.md",
+)
+FOLDERS = "mhc_repro|tests|experiments|conf|docs|notebooks"
+
+
+def test_every_file_that_a_page_names_is_there():
+    named = {
+        (page.name, name)
+        for pattern in HAND_WRITTEN
+        for page in ROOT.glob(pattern)
+        for name in re.findall(rf"\b(?:{FOLDERS})/[\w/]+\.(?:py|yaml|md|sh|ipynb)\b", page.read_text("utf-8"))
+    }
+    assert len(named) > 30
+    gone = {(page, name) for page, name in named if not (ROOT / name).is_file()}
+    assert gone == {("README.md", "conf/connection/yours.yaml")}
+
+
+def test_every_study_is_listed_with_what_it_asks_and_its_page_if_it_has_runs(fake):
+    studies = by_study([fake("hc", study="maps", seed=seed) for seed in (0, 1)])
+    lines = study.overview(studies, "x/").splitlines()
+    plans = sorted((ROOT / "conf" / "study").glob("*.yaml"))
+    assert len(lines) == 2 + len(plans)
+    for line, plan in zip(lines[2:], plans, strict=True):
+        name, asks, runs = (cell.strip() for cell in line.strip("|").split("|"))
+        known = sum(len(each.runs) for each in studies.get(plan.stem, []))
+        assert name == (f"[`{plan.stem}`](x/{plan.stem}/README.md)" if known else f"`{plan.stem}`")
+        assert f"# {asks}" in plan.read_text("utf-8")
+        assert asks.endswith("?")
+        assert int(runs) == known
