@@ -7,7 +7,8 @@ from msgspec.structs import replace
 
 from mhc_repro.analysis import front
 from mhc_repro.evidence.chosen import chosen
-from mhc_repro.evidence.comparison import Studies, by_study
+from mhc_repro.evidence.comparison import Studies, by_study, comparisons
+from mhc_repro.evidence.sweeps import LR, Sweep
 from mhc_repro.runs import Run
 
 
@@ -79,3 +80,18 @@ def test_a_tuned_difference_is_that_of_the_best_rates_of_the_same_nets(studies, 
     assert tuned(2.8, **measured) == ["-0.100 (1 of 2) ‡", "–"]  # a better rate may lie beyond
     assert tuned(2.9, model__dim=64) == ["–", "–"]
     assert tuned(2.9, connection__n=8) == ["–", "–"]
+
+
+def test_a_best_rate_at_either_end_of_the_grid_is_marked(fake):
+    for bits, text in (
+        ((2.9, 3.0, 3.1), "0.000 ‡"),
+        ((3.0, 2.9, 3.1), "0.000"),
+        ((3.1, 3.0, 2.9), "0.000 ‡"),
+    ):
+        runs = [
+            fake(arm, bits=each, optim__lr=lr)
+            for arm in ("baseline", "hc")
+            for lr, each in zip((1e-4, 1e-3, 1e-2), bits, strict=True)
+        ]
+        (whole,) = comparisons(runs, swept=LR)
+        assert front._at_best(Sweep(LR, whole), 1, "hc", "baseline") == text

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mhc_repro.analysis import front, markers, report, study
 from mhc_repro.evidence.chosen import chosen
-from mhc_repro.evidence.comparison import by_study, read_studies
+from mhc_repro.evidence.comparison import by_study, comparisons, read_studies
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,3 +61,11 @@ def test_every_study_is_listed_with_what_it_asks_and_its_page_if_it_has_runs(fak
         assert f"# {asks}" in plan.read_text("utf-8")
         assert asks.endswith("?")
         assert int(runs) == known
+
+
+def test_a_page_says_what_its_runs_took(fake):
+    of_study = comparisons([fake("hc", status={"wall_seconds": 5400.0}), fake("mhc", status={})])
+    text = study.page("zoo", of_study)
+    assert "2 runs, 1.5 hours of computing." in text
+    (took,) = {line.split("|")[-3].strip() for line in text.splitlines() if "`hc-s0" in line}
+    assert took == "90.0"

@@ -7,6 +7,7 @@ import pytest
 
 from fake_runs import held_by
 from mhc_repro.analysis import prose
+from mhc_repro.bench import records
 from mhc_repro.errors import UserError
 from mhc_repro.evidence import torture
 from mhc_repro.evidence.comparison import by_study
@@ -191,3 +192,12 @@ def test_what_was_tortured_is_counted(number, tmp_path):
     (tmp_path / torture.FILE).write_text((tmp_path / torture.FILE).read_text().replace("998", "999"))
     with pytest.raises(UserError, match=r"torture.json: changed since it was written"):
         number("torture kills")
+
+
+def test_a_number_of_the_bench_is_the_one_that_is_named(tmp_path):
+    costs = {"mhc": {"step_ratio": 1.5, "peak_memory_ratio": 1.25}}
+    machine = {"cpu": "c", "device": "cpu", "threads": 1}
+    version = {"schema_version": records.SCHEMA_VERSION, "date": "2026-03-04"}
+    records.save(version | {"fingerprint": machine, "connections": costs}, tmp_path)
+    for key, text in (("step_ratio", "1.50"), ("peak_memory_ratio", "1.25")):
+        assert prose.number(f"bench {key} mhc", {}, [], tmp_path) == text

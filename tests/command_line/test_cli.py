@@ -117,6 +117,14 @@ def test_compare_names_what_differs_and_pairs_the_losses(capsys):
     assert f"is {last.mean():+.3g} nats" in out
 
 
+def test_who_is_lower_and_how_often_is_said():
+    worse, better = changed("hc"), changed("mhc")
+    for run, loss in ((worse, 3.0), (better, 2.0)):
+        vars(run)["metrics"] = run.metrics.assign(**{"loss/train": loss})
+    assert "B is lower on 100 %" in inspection.paired(worse, better)
+    assert "B is lower on 0 %" in inspection.paired(better, worse)
+
+
 def test_runs_without_a_step_are_paired_all_the_same():
     run = changed("hc")
     vars(run)["metrics"] = run.metrics.head(1).drop(columns="loss/train")

@@ -64,7 +64,7 @@ def test_iterations_are_those_that_are_set():
         ({"kind": "sinkhorn", "start": [1.0]}, ["connection.mixing.start"]),
         ({"kind": "sinkhorn", "start": 3}, ["connection.mixing.start"]),
         ({"kind": "free", "start": ["a", "b"]}, ["connection.mixing.start"]),
-        ({"kind": "sinkhorn", "n": 3}, ["n"]),
+        ({"kind": "sinkhorn", "n": 3}, ["connection.mixing.n=3", "has start, iterations"]),
         ({"kind": "sinkhorn", "order": "rows"}, ["connection.mixing.order=columns_first"]),
         ({"kind": "sinkhorn", "gradient": "exact"}, ["connection.mixing.gradient=unrolled"]),
         ({"kind": "sinkhorn", "temperature": 0.0}, ["connection.mixing.temperature=1"]),

@@ -42,6 +42,7 @@ def agreement(claim: Claim, *pairs: tuple[float, float]) -> int:
         (AMPLIFIES, 0.75, 1.0, -1),
         (AMPLIFIES, 60.0, 0.0, 0),  # a ratio with a zero in it is no evidence
         (AMPLIFIES, 0.0, 60.0, 0),
+        (AMPLIFIES, 3.0, INF, -1),
         (AMPLIFIES, 0.0, 0.0, 0),
         (SURGES, 0.0, 0.0, 0),
         (SURGES, 1.0, 0.0, 1),
@@ -105,6 +106,12 @@ def test_of_ratios_the_logarithms_have_the_interval(ratios, agreed):
 )
 def test_a_number_is_said_of_every_run(gains, agreed):
     assert agreement(BOUND, *[(gain, 1.65) for gain in gains]) == agreed
+
+
+def test_a_number_that_is_reached_is_not_passed():
+    at_most = Claim("at_most", "x", "composite", "mhc", at_most=1.65)
+    below = Claim("below", "x", "composite", "mhc", below=1.65)
+    assert [agreement(each, *[(1.65, 1.65)] * 3) for each in (at_most, below)] == [1, 0]
 
 
 @pytest.mark.parametrize("pairs", [3, 8])

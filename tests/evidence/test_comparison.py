@@ -87,6 +87,12 @@ def test_a_training_is_one_whatever_is_measured_of_it(fake, other, same):
     assert (training_key(fake("hc", study="a")) == training_key(fake("hc", study="b", **other))) is same
 
 
+def test_what_old_runs_say_of_guards_makes_no_other_training(fake):
+    one, other = fake("hc"), fake("hc")
+    other.config["guards"] = {"spread": 1.0}
+    assert training_key(one) == training_key(other)
+
+
 def test_a_kind_is_length_before_size(fake):
     batch = {"data__batch": 16, "data__sequence": 128}
     (found,) = comparisons([fake("hc", train__steps=500, model__blocks=4, **batch)])

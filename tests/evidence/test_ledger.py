@@ -203,3 +203,18 @@ def test_the_noise_is_somewhat_more_than_recorded_runs_of_one_config_differ_by()
                 shifts.setdefault(beside, []).append(values(one)["bpc"] - values(other)["bpc"])
         widest = max(max(of_arms) - min(of_arms) for of_arms in shifts.values())
         assert widest <= LEDGER["bpc"].margin(layers)
+
+
+def test_a_step_is_clipped_where_its_norm_is_over_the_limit_by_more_than_rounding():
+    run = made()
+    run.metrics.loc[3, "grad/norm"] = 1.05
+    assert values(run)["clipped"] == 100 * 9 / STEPS
+    run = made()
+    run.metrics.loc[4, "grad/norm"] = nan  # as where a scaler has skipped it
+    assert values(run)["clipped"] == pytest.approx(100 * 8 / (STEPS - 1))
+
+
+def test_a_step_takes_as_long_as_one_that_nothing_disturbs():
+    run = made()
+    run.metrics.loc[1:, "time/step"] = [float(step) for step in range(STEPS)]
+    assert values(run)["step_seconds"] == pytest.approx(0.05 * (STEPS - 1))

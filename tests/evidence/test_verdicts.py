@@ -222,7 +222,7 @@ def test_sums_that_are_off_miss_the_constraint_where_there_is_one(tables):
         off = gains.assign(**{column: gains[column].where(gains["layer"] > 1, 0.5)})
         assert judge(off, metrics, config, STOCHASTIC) == Verdict(off_the_constraint=(OFF,))
         assert judge(off, metrics, config, FREE) == Verdict()
-        once = gains.assign(**{column: off[column].where(gains["step"] == STEPS, gains[column])})
+        once = gains.assign(**{column: 100 * off[column].where(gains["step"] == STEPS, 0)})
         assert judge(once, metrics, config, STOCHASTIC) == Verdict()
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from injected_models import TOKENS, Block, Decoder, decoder
-from mhc_repro import inject, parameter_groups
+from mhc_repro import inject
 from mhc_repro.errors import UserError
 from mhc_repro.library.injected import Injected
 
@@ -109,13 +109,6 @@ def test_streams_that_are_not_joined_to_the_blocks_output_are_told(reduce):
 def test_one_stream_whose_read_would_have_to_be_one_is_refused():
     with pytest.raises(UserError, match=r"n=1: a sigmoid H_pre is never 1; .* freeze"):
         inject(decoder(), "Block", "mhc", n=1, sample=TOKENS)
-
-
-@pytest.mark.parametrize("factor", [10, 0, -1])
-def test_a_factor_on_no_rate_is_refused(factor):
-    rates = {} if factor > 0 else {"lr": 1e-3}
-    with pytest.raises(UserError, match="more than 0, and needs lr="):
-        parameter_groups(decoder(), connection_lr=factor, **rates)
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -11,7 +11,8 @@ from mhc_repro import GainMonitor
 from mhc_repro.analysis import theme
 from mhc_repro.command_line.cli import main
 from mhc_repro.errors import UserError
-from mhc_repro.runs import read_run, read_runs
+from mhc_repro.library import record
+from mhc_repro.runs import RunDirectory, read_run, read_runs
 from own_models import DIM, LAYERS, Stack, batches, seeded
 
 
@@ -109,6 +110,7 @@ def test_goes_on_at_a_step_that_was_not_due(watched, steps, looked_at):
 def test_goes_on_and_never_over_a_finished_run(watched, monkeypatch):
     model = seeded(Stack)
     first = watched(model, steps=4).run
+    RunDirectory(first.path).write_status(wall_seconds=1000.0)
     with pytest.raises(UserError, match=r"a run that has finished; give another name=, seed= or settings="):
         watched(model, steps=4)
     assert read_run(first.path).metrics.equals(first.metrics)
@@ -119,13 +121,25 @@ def test_goes_on_and_never_over_a_finished_run(watched, monkeypatch):
     assert again.metrics["loss/train"][4] == first.metrics["loss/train"][4]
     assert [session["from_step"] for session in again.manifest["sessions"]] == [0, 4]
     assert again.manifest["nature"] == first.manifest["nature"]
-    assert again.status["wall_seconds"] >= first.status["wall_seconds"]
+    assert again.status["wall_seconds"] >= 1000
     assert again.gains["step"].unique().tolist() == [0, 2, 4, 6]
     assert again.manifest["exact"]
     monkeypatch.setattr(torch, "get_num_threads", lambda: 99)  # as on another machine
     assert not watched(model, steps=2, start=8).run.manifest["exact"]
     anew = watched(model, steps=2, overwrite=True).run
     assert anew.metrics["step"].tolist() == [0, 1, 2]
+
+
+def test_the_status_follows_the_steps_and_a_rate_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "SECONDS", -1)
+    model, steps = seeded(Stack), []
+    with GainMonitor(model, 1, tmp_path / "mine") as monitor:
+        for x in batches(3):
+            model(x).sum().backward()
+            monitor.step(1.0, lr=0.25)
+            steps.append(read_run(monitor.path).status["step"])
+    assert steps == [0, 1, 2]
+    assert read_run(monitor.path).metrics["lr"].dropna().tolist() == [0.25] * 3
 
 
 def test_what_a_run_that_goes_on_lacks_is_said(tmp_path, capsys):

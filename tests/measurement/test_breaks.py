@@ -1,5 +1,6 @@
 """What broke is named: the first tensor without a number, planted in every place, forward and backward."""
 
+import math
 from contextlib import nullcontext
 from itertools import count
 
@@ -126,3 +127,24 @@ def test_what_is_looked_at_is_left_as_it_was_whatever_fails(tiny, monkeypatch, f
     assert all(connection.compiled for connection in model.connections)
     assert not any(module._forward_hooks for module in model.modules())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_readout_whose_sum_is_out_of_range_is_named(tiny):
+    model, largest = tiny("mhc_unconstrained", awake=0.3, precision="float32").train(), []
+    bias = model.connections[-1].mix.bias
+    with torch.no_grad():
+        bias.fill_(1e20)
+        model(TOKENS, lambda layer, streams, *_: largest.append(streams.abs().max().item()))
+        bias.fill_(1e20 * 2e38 / largest[-1])
+    assert first_break(model, TOKENS, loss) == "forward: readout"
+
+
+def test_a_loss_alone_is_named(tiny):
+    model = tiny("mhc", awake=0.3).train()
+    assert first_break(model, TOKENS, lambda logits: loss(logits) * math.inf) == "forward: loss"
+
+
+def test_a_weights_gradient_alone_is_named(tiny):
+    model = tiny("mhc", awake=0.3).train()
+    model.norm.weight.register_hook(lambda gradient: gradient * math.nan)
+    assert first_break(model, TOKENS, loss) == "backward: gradient of norm.weight"

@@ -8,7 +8,7 @@ import pytest
 from mhc_repro.command_line import cli
 from mhc_repro.errors import UserError
 from mhc_repro.runs import RunDirectory, read_runs
-from mhc_repro.runs.archive import pack, unpack
+from mhc_repro.runs.archive import BLOCK, FILES, pack, unpack
 
 
 @pytest.fixture
@@ -35,6 +35,29 @@ def test_what_has_no_room_stays_and_the_archive_is_within_its_limit(made, tmp_pa
     assert pack(made, archive, limit) == made[2:]
     assert archive.stat().st_size <= limit
     assert len(unpack(archive, tmp_path / "elsewhere")[0]) == 2
+
+
+def test_what_is_left_out_are_the_last_ones(made, tmp_path):
+    archive, (one, big, other) = tmp_path / "runs.tar", made
+    big.log.write_bytes(b"x" * 100_000)
+    pack([one, other], archive)
+    assert pack([one, big, other], archive, archive.stat().st_size) == [big, other]
+
+
+def test_a_limit_that_the_members_alone_fill_is_not_passed(made, tmp_path):
+    """A tar ends with two empty blocks and is filled up to whole records."""
+    archive, run = tmp_path / "runs.tar", made[0]
+
+    def of_members() -> int:
+        sizes = [path.stat().st_size for name in FILES if (path := run.path / name).is_file()]
+        return sum(BLOCK + -(-size // BLOCK) * BLOCK for size in sizes)
+
+    run.log.write_bytes(b"x")
+    run.log.write_bytes(b"x" * (BLOCK + -of_members() % tarfile.RECORDSIZE))
+    limit = of_members()
+    assert limit % tarfile.RECORDSIZE == 0
+    assert pack([run], archive, limit) == [run]
+    assert archive.stat().st_size <= limit
 
 
 def test_nothing_is_added_of_an_archive_with_a_fault(made, make_config, make_run, tmp_path):
@@ -70,3 +93,4 @@ def test_another_run_of_the_same_id_stays(made, make_config, make_run, tmp_path)
     (made[2].path / "manifest.json").write_bytes(before.replace(b"c0ffee", b"facade"))
     with pytest.raises(UserError, match=f"{made[2].path}: another run of this id"):
         unpack(archive, made[0].path.parents[1])
+    assert b"facade" in (made[2].path / "manifest.json").read_bytes()

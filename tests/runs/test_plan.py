@@ -153,3 +153,11 @@ def test_all_done(make_config, make_run):
 )
 def test_durations(value, text):
     assert plan.duration(value) == text
+
+
+def test_a_run_of_several_processes_says_nothing_of_one(make_config, make_run):
+    run = make_run(make_config(seed=1))
+    assert seconds(make_config()) is not None
+    made = run.read_manifest()
+    run.write_manifest(made | {"fingerprint": made["fingerprint"] | {"world_size": 2}})
+    assert seconds(make_config()) is None

@@ -17,6 +17,7 @@ import torch
 from mhc_repro.config import Config
 from mhc_repro.runs import RunDirectory
 from mhc_repro.runs import manifest as run_manifest
+from mhc_repro.schema import UNITS
 from mhc_repro.training import checkpoint
 from mhc_repro.training.checkpoint import Checkpoints
 from mhc_repro.training.loop import checkpoint_folder, train
@@ -69,9 +70,12 @@ def assert_equal(one: Any, other: Any) -> None:
 def assert_same_run(config: Config, expected: Config) -> None:
     """Compare tables (without the wall clock), last weights, optimiser and generator, bit for bit."""
     run, whole = RunDirectory.of(config), RunDirectory.of(expected)
-    for name in ("metrics", "gains", "tokens"):
+    for name in UNITS:
         assert not run.table(name).jsonl.exists()
-        one, other = (pq.read_table(r.table(name).parquet) for r in (run, whole))
+        paths = [each.table(name).parquet for each in (run, whole)]
+        if not any(path.exists() for path in paths):  # some nets have no depth kernel
+            continue
+        one, other = map(pq.read_table, paths)
         assert one.column_names == other.column_names
         kept = [column for column in one.column_names if column not in TIMES]
         assert one.select(kept).equals(other.select(kept)), name

@@ -51,6 +51,16 @@ def test_the_activation_gain_is_that_of_the_last_batch_in_train_mode(start):
     assert made.activation_gain() != pytest.approx(amax[-1] / amax[0])  # dropout is on
 
 
+def test_without_dropout_it_is_what_one_sees_of_the_streams_on_that_batch(start):
+    made, amax = trainer(start, "hc", "float64", activation="batch"), []
+    for _ in range(2):
+        made.step()
+    inputs, _ = data.batch(made.corpus.train, 0, 2, 2, 6)
+    with torch.no_grad():
+        made.model(inputs, lambda _, streams, *__: amax.append(streams.abs().amax().item()))
+    assert made.activation_gain() == pytest.approx(amax[-1] / amax[0])
+
+
 def test_it_is_that_of_the_state_and_not_of_what_an_exponent_leaves_of_it(start):
     gains = []
     for arm in ("mhc_unconstrained", "mhc_exponent"):

@@ -9,6 +9,7 @@ import pytest
 
 from mhc_repro.errors import UserError
 from mhc_repro.runs import RunDirectory, manifest
+from mhc_repro.schema import UNITS
 from mhc_repro.training import loop, stops
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
 from mhc_repro.training.loop import train
@@ -187,6 +188,7 @@ def test_a_torn_checkpoint_costs_its_steps_and_one_warning(config):
     torn = config("mhc", steps=6, runtime=OFTEN)
     interrupt(torn, 4)
     run = RunDirectory.of(torn)
+    run.write_status(wall_seconds=1000.0)
     newest = Checkpoints(checkpoint_folder(torn, run), 60).paths()[0]
     newest.write_bytes(newest.read_bytes()[:-100])
     assert_ends_as_undisturbed(torn)
@@ -194,6 +196,7 @@ def test_a_torn_checkpoint_costs_its_steps_and_one_warning(config):
     assert log.count("warning:") == 1
     assert newest.name in log
     assert run.read_manifest()["sessions"][-1]["from_step"] == 3
+    assert run.read_status()["wall_seconds"] >= 1000
 
 
 def test_a_failure_is_recorded_and_the_next_start_goes_on(config):
@@ -222,6 +225,6 @@ def test_rows_that_the_disk_lost_are_made_again(config):
     """After a power cut a synced checkpoint may be ahead of the rows."""
     cut = config("mhc", steps=6, runtime=OFTEN)
     interrupt(cut, 4)
-    for name in ("metrics", "gains", "tokens"):
+    for name in UNITS:
         RunDirectory.of(cut).table(name).truncate(2)
     assert_ends_as_undisturbed(cut)

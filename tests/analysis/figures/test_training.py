@@ -1,10 +1,8 @@
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from scipy.stats import trim_mean
 
 from drawn_lines import data
 from made_runs import make_run
@@ -12,7 +10,7 @@ from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures import OF_EACH
 from mhc_repro.analysis.figures.training import gain_by_layer, loss_gap, training, twins
 from mhc_repro.evidence.comparison import Comparison, comparisons
-from mhc_repro.evidence.curves import envelope, gaps, smooth, thin
+from mhc_repro.evidence.curves import gaps
 from mhc_repro.evidence.styles import style
 from mhc_repro.evidence.verdicts import Verdict
 from mhc_repro.runs import Run, read_runs
@@ -199,34 +197,6 @@ def test_figures_are_small_enough_to_commit(tmp_path):
         make_run(tmp_path, arm, steps=2000)
     (found,) = comparisons(read_runs(tmp_path))
     assert all(len(theme.to_svg(draw(found))) < 250_000 for _, _, draw in OF_EACH)
-
-
-def test_smooth_is_a_centred_trimmed_mean():
-    rough = pd.Series(np.random.default_rng(0).normal(size=100), np.arange(1, 101))
-    assert smooth(rough).iloc[50] == pytest.approx(trim_mean(rough.iloc[40:61], 0.1))
-    assert smooth(rough).iloc[89] == pytest.approx(trim_mean(rough.iloc[79:100], 0.1))
-    assert smooth(rough).iloc[0] == rough.iloc[0]
-    assert smooth(rough).iloc[3] == pytest.approx(rough.iloc[:7].mean())
-    assert smooth(rough).iloc[-1] == pytest.approx(trim_mean(rough.iloc[-11:], 0.1))
-    assert smooth(rough[:0]).empty
-    assert smooth(rough[:12]).notna().all()
-
-
-def test_smooth_makes_no_plateau_of_a_spike():
-    curve = pd.Series(np.linspace(3, 2, 200))
-    spiked = curve.copy()
-    spiked[100] = 50.0
-    assert np.abs(smooth(spiked) - curve).max() < 0.1
-
-
-def test_thinning_keeps_the_ends_and_an_envelope_every_spike():
-    curve = pd.Series(np.zeros(2001))
-    curve[1234] = 5.0
-    curve[77] = -5.0
-    assert len(thin(curve)) <= 201
-    assert {thin(curve).index[0], thin(curve).index[-1]} == {0, 2000}
-    assert {1234, 77} <= set(envelope(curve).index)
-    assert len(envelope(curve)) <= 240
 
 
 def noisy_losses(seed: int, offset: float, own: int = 0) -> list[dict[str, float]]:

@@ -3,6 +3,8 @@ import pytest
 from fake_runs import held_by
 from mhc_repro.analysis.tables import pairs
 from mhc_repro.evidence.comparison import by_study
+from mhc_repro.evidence.verdicts import Verdict
+from mhc_repro.reasons import OFF
 from mhc_repro.runs import Run
 
 
@@ -106,3 +108,13 @@ def test_studies_of_one_net_share_a_row(fake):
 def test_without_three_finished_arms_there_is_a_line_and_no_table(fake, state):
     runs = [*trio(fake)[:2], fake("mhc", rows(1.0, (1.0, 1.0)), state=state)]
     assert pairs.part(by_study(runs)) == pairs.part({}) == pairs.EMPTY
+
+
+def test_a_gain_of_a_run_that_is_off_the_constraint_is_marked(fake):
+    off = Verdict(off_the_constraint=(OFF,))
+    runs = [
+        fake(arm, rows(3.0, (2.0, 2.0)), verdict=off if arm == "mhc" else Verdict())
+        for arm in ("baseline", "hc", "mhc")
+    ]
+    row = only_row(runs)
+    assert (row["HC's gain, largest"], row["mHC's, largest"]) == ("2.000", "2.000 †")
