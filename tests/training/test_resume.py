@@ -215,7 +215,8 @@ def test_a_failure_is_recorded_and_the_next_start_goes_on(config):
 def test_a_deleted_folder_is_trained_anew(config, reached):
     """What `already finished` advises, and what `make clean` does: checkpoints, kept elsewhere, must not answer."""
     deleted = config("mhc", steps=6, runtime=OFTEN)
-    assert interrupt(deleted, reached) if reached < 6 else train(deleted)
+    status = interrupt(deleted, reached) if reached < 6 else train(deleted)
+    assert status == ("interrupted" if reached < 6 else "finished")
     shutil.rmtree(RunDirectory.of(deleted).path)
     kill(deleted, 1)
     assert_ends_as_undisturbed(deleted)
