@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mhc_repro.arm_files import arm_names
     from mhc_repro.errors import UserError
-    from mhc_repro.library.injection import eject, inject, parameter_groups
+    from mhc_repro.library.groups import parameter_groups
+    from mhc_repro.library.injection import eject, inject
     from mhc_repro.library.monitor import GainMonitor
     from mhc_repro.library.settings import connection_config
     from mhc_repro.library.wrapping import expand_and_reduce, hyper_connection
@@ -34,7 +35,7 @@ PUBLIC = {
     "expand_and_reduce": "library.wrapping",
     "hyper_connection": "library.wrapping",
     "inject": "library.injection",
-    "parameter_groups": "library.injection",
+    "parameter_groups": "library.groups",
 }
 
 

@@ -8,20 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mhc_repro import connections
 from mhc_repro.config import ConnectionConfig
-from mhc_repro.connections import base
 from mhc_repro.errors import UserError, one_line
 from mhc_repro.library.finding import matching
 from mhc_repro.library.injected import Injected, injected, why_changed
 from mhc_repro.library.quiet import call_of, evaluating
 from mhc_repro.library.residual_form import check, observe
 from mhc_repro.library.settings import connection_config
-from mhc_repro.library.wrapping import Expand, Reduce, check_kind
-from mhc_repro.rules import POSITIVE, at_least
+from mhc_repro.library.wrapping import check_kind
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
-EMBEDS = ("emb", "position", "token")  # in the name of a bare parameter, such as a ViT's cls_token
 SHARING = ("DistributedDataParallel", "FullyShardedDataParallel")  # of the parameters that they found
 NARROW = 5e-2  # of bfloat16 and float16, whose rounding F(x) = B(x) - x meets once more
 
@@ -85,38 +81,6 @@ def eject(model: nn.Module) -> nn.Module:
         if isinstance(module, Injected):
             _put(model, name, module.block)
     return model
-
-
-def parameter_groups(
-    model: nn.Module, weight_decay: float = 0.1, *, lr: float | None = None, connection_lr: float = 1.0
-) -> list[dict[str, Any]]:
-    """Return groups for AdamW: matrices and phi decay; embeddings, norms, biases, alpha, b and theta do not.
-
-    With `lr`, connections get `connection_lr` times that rate, and their decay is divided by it, since AdamW decays
-    by rate x weight_decay a step (as in training/optim.py of the suite). UserError for a factor without a rate, and
-    for numbers that AdamW has no use for.
-    """
-    rates = (("lr", 1.0 if lr is None else lr, POSITIVE), ("connection_lr", connection_lr, POSITIVE))
-    for key, value, rule in (*rates, ("weight_decay", weight_decay, at_least(0))):
-        if not rule.holds(value):
-            raise UserError(f"{key}={value}: must be {rule.allowed}")
-    if lr is None and connection_lr != 1:
-        raise UserError(f"connection_lr={connection_lr}: needs lr=, the rate it multiplies")
-    embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-    parts = connections.Connection | Expand | Reduce
-    own = {id(p) for m in model.modules() if isinstance(m, parts) for p in m.parameters()}
-    members: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        is_own = id(parameter) in own
-        embeds = id(parameter) in embeddings or any(word in name.rpartition(".")[2] for word in EMBEDS)
-        matrix = parameter.dim() > 1 and not embeds
-        decays = base.decays(name) if is_own else matrix
-        members.setdefault((connection_lr if is_own else 1.0, decays), []).append(parameter)
-    return [
-        {"params": parameters, "weight_decay": weight_decay / factor if decays else 0.0}
-        | ({} if lr is None else {"lr": lr * factor})
-        for (factor, decays), parameters in members.items()
-    ]
 
 
 def _blocks(model: nn.Module, target: type | str) -> dict[str, nn.Module]:

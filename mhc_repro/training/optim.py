@@ -54,7 +54,7 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
     return config.lr * (config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-class Clipper:
+class Clipper:  # torch's own adds 1e-6 to the norm, and knows of no parts
     """Clips by the global norm, or body and connections apart, each by its own; reports all of these norms."""
 
     def __init__(self, model: Transformer, limit: float, apart: bool = False) -> None:
