@@ -41,7 +41,7 @@ def part(
     of_study: dict[str, Callable[[list[Comparison]], str]] = {
         "answers": stability.brief,
         "arms": lambda found: arms.part(found, root),
-        "at-best": lambda found: at_best.part(found, root),
+        "at-best": lambda found: at_best.part(found, studies, root),
     }
     if name in of_all and not arguments:
         return of_all[name]()

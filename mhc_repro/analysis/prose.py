@@ -6,7 +6,7 @@
     bpc mhc - hc: settings above                in how many settings of the front page the mean is above the noise
     bpc mhc - hc: settings decided              in how many their interval leaves out zero, and the noise
     bpc mhc - baseline in edge at best: mean    each seed at its own best rate, chosen by its validation loss
-    bpc mhc - baseline in edge at one rate      each arm at the rate that is best in the mean
+    bpc mhc - baseline in family at one rate    each arm at the rate of its study that is best in the mean
     rate mhc in edge at best: each              that rate
     sensitivity mhc - identity in edge: mean    how much the two mind their rate
     bench step_ratio mhc                        of the newest record of the bench
@@ -36,7 +36,7 @@ from mhc_repro.errors import UserError
 from mhc_repro.evidence import stats, torture
 from mhc_repro.evidence.comparison import Comparison, Studies, training_key
 from mhc_repro.evidence.ledger import LEDGER, Quantity, values
-from mhc_repro.evidence.sweeps import LR, Sweep, rate, sweeps
+from mhc_repro.evidence.sweeps import LR, Sweep, completed, rate, sweeps
 from mhc_repro.evidence.verdicts import Verdict, verdict
 from mhc_repro.runs import ENDED, Run, checkout
 
@@ -111,12 +111,14 @@ def _settings(
     """Give sub-layers, and what reads an arm's numbers by seed, for each setting that is asked for."""
     where, name = asked["where"] or "", asked["quantity"]
     at = AT.get(asked["at"] or "")
-    whole = [
-        sweep
-        for of_study in (studies.values() if at or name == SENSITIVITY else ())
-        for sweep in sweeps(of_study, LR)
-        if _is_in(sweep.whole, where)
-    ]
+    wanted = studies if at or name == SENSITIVITY else {}
+    if at is Sweep.at_one_rate:
+        found = (
+            completed(of_study, studies, LR) for study, of_study in wanted.items() if _names(where, study)
+        )
+    else:
+        found = (sweeps(of_study, LR) for of_study in wanted.values())
+    whole = [sweep for of_study in found for sweep in of_study if _is_in(sweep.whole, where)]
     if name == SENSITIVITY:
         return [(each.whole.kind.layers, each.sensitivity) for each in whole]
 
@@ -130,6 +132,10 @@ def _settings(
         return [(each.whole.kind.layers, reader(partial(at, each))) for each in whole]
     every = [each for each in chain(*studies.values()) if _is_in(each, where)] if where else front
     return [(each.kind.layers, reader(each.ended)) for each in every]
+
+
+def _names(where: str, study: str) -> bool:
+    return any(f"{place.strip()} ".startswith(f"{study} ") for place in where.split(","))
 
 
 def _is_in(setting: Comparison, where: str) -> bool:

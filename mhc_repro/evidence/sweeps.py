@@ -5,14 +5,14 @@ sensitivity, but for l_0: before the first step the validation split alone is me
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf, isnan, nan
 from operator import itemgetter
 from statistics import fmean
 
 from mhc_repro.evidence.chosen import chosen
-from mhc_repro.evidence.comparison import MEASURED, Comparison, alike, comparisons, settings
+from mhc_repro.evidence.comparison import MEASURED, Comparison, Studies, alike, comparisons, settings
 from mhc_repro.evidence.ledger import values
 from mhc_repro.evidence.readings import column
 from mhc_repro.evidence.sensitivity import best, sensitivity
@@ -99,12 +99,37 @@ def sweeps(of_study: Sequence[Comparison], key: str) -> list[Sweep]:
     return [sweep for sweep in (Sweep(key, each) for each in found) if len(sweep.grid) >= FEWEST]
 
 
+def completed(of_study: Sequence[Comparison], studies: Studies, key: str) -> list[Sweep]:
+    """Sweep `key` in a study; where it lacks a run, with another study's that is measured most like its own."""
+    every = [each for other in studies.values() for each in other]
+    found = comparisons([run for each in of_study for run in each.runs], swept=key)
+    return [Sweep(key, replace(each, arms=_completed(each, every, key))) for each in found]
+
+
+def _completed(whole: Comparison, every: Sequence[Comparison], key: str) -> dict[str, list[Run]]:
+    asked = {rate(run, key) for run in whole.runs}
+    like = settings(whole.runs[0]).items()
+
+    def last_counts(run: Run) -> tuple[bool, int]:
+        return run.study == whole.study, len(settings(run).items() & like)
+
+    arms = {}
+    for arm, of_nets in same_nets(whole, every, key).items():
+        runs = {(run.seed, rate(run, key)): run for run in sorted(of_nets, key=last_counts)}
+        arms[arm] = [runs[at] for at in sorted(runs) if at[0] in whole.seeds and at[1] in asked]
+    return arms
+
+
 def tuned(setting: Comparison, every: Sequence[Comparison]) -> Sweep | None:
     """Sweep the learning rate of the nets that a setting trains at one, over all studies that have them."""
-    of_nets = [each for each in every if alike(each, setting, but=(*MEASURED, LR))]
-    arms = {arm: [run for each in of_nets for run in each.arms.get(arm, [])] for arm in setting.arms}
-    sweep = Sweep(LR, Comparison(setting.study, "", arms))
+    sweep = Sweep(LR, Comparison(setting.study, "", same_nets(setting, every, LR)))
     return sweep if len(sweep.grid) >= FEWEST else None
+
+
+def same_nets(setting: Comparison, every: Sequence[Comparison], key: str) -> dict[str, list[Run]]:
+    """Gather the runs of the nets that a setting trains, at any value of `key`, over all studies that have them."""
+    of_nets = [each for each in every if alike(each, setting, but=(*MEASURED, key))]
+    return {arm: [run for each in of_nets for run in each.arms.get(arm, [])] for arm in setting.arms}
 
 
 def drawn(of_study: Sequence[Comparison]) -> list[Comparison]:

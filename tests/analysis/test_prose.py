@@ -180,6 +180,18 @@ def test_a_rate_is_chosen_by_the_validation_loss(fake, tmp_path):
     assert prose.number("bpc hc in rates at one rate", by_study(runs), [], tmp_path) == "3.500"
 
 
+def test_at_one_rate_a_study_is_completed_by_others(series, tmp_path):
+    asked = [
+        *series("hc", 3.0, 3.0, study="few", optim__lr=3e-3, seed=(0, 1)),
+        *series("mhc", 3.25, study="few", optim__lr=3e-3),
+    ]
+    studies = by_study([*asked, *series("mhc", 9.0, 3.5, study="many", optim__lr=3e-3, seed=(0, 1))])
+    asking = "bpc mhc - hc in few"
+    assert prose.number(f"{asking}: each", studies, [], tmp_path) == "0.250"
+    assert prose.number(f"{asking} at one rate: each", studies, [], tmp_path) == "0.250 / 0.500"
+    assert prose.number(f"{asking} at one rate: each", by_study(asked), [], tmp_path) == "0.250"
+
+
 def test_what_was_tortured_is_counted(number, tmp_path):
     parts = {"kills": {"held": 998, "wrong": 2}, "full disks": {"told": 7, "held": 1, "wrong": 1}}
     code = {"commit": "0" * 40, "dirty": False, "diff_sha256": None}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mhc_repro.evidence.comparison import comparisons
-from mhc_repro.evidence.sweeps import LR, Sweep
+from mhc_repro.evidence.comparison import by_study, comparisons
+from mhc_repro.evidence.sweeps import LR, Sweep, completed
 
 
 @pytest.fixture
@@ -42,3 +42,22 @@ def test_sensitivity_counts_from_the_loss_before_the_first_step(sweep):
     found = sweep((0, 1e-3, 3.0, 3.0), (0, 3e-3, 2.0, 2.0), (0, 1e-2, float("inf"), float("inf")))
     # a net that diverged is back at 8, where it began
     assert found.sensitivity("hc") == {0: (1.0 + 0.0 + 6.0) / 3}
+
+
+def test_what_another_study_trained_of_the_same_nets_fills_in(series):
+    asked = [
+        *series("baseline", 3.0, 3.0, study="family", optim__lr=1e-3, seed=(0, 1)),
+        *series("hc", 2.5, study="family", optim__lr=1e-3, seed=(0,)),
+    ]
+    others = [
+        *series("hc", 9.0, 2.75, 9.0, study="edge", optim__lr=1e-3, seed=(0, 1, 2)),  # 2 is not asked for
+        *series("hc", 1.0, study="edge", optim__lr=3e-3, seed=(1,)),  # nor is this rate
+        *series("mhc", 1.0, study="edge", optim__lr=1e-3, seed=(1,)),  # nor this arm
+        *series("hc", 1.0, study="clip", optim__lr=1e-3, optim__clip=5.0, seed=(1,)),  # other nets
+        *series("hc", 1.0, study="seeds", optim__lr=1e-3, seed=(1,), probe__token_map_times=9),
+    ]
+    (found,) = completed(comparisons(asked), by_study([*asked, *others]), LR)
+    assert {arm: [(run.study, run.seed) for run in runs] for arm, runs in found.whole.arms.items()} == {
+        "baseline": [("family", 0), ("family", 1)],
+        "hc": [("family", 0), ("edge", 1)],
+    }

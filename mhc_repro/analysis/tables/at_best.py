@@ -1,7 +1,8 @@
 """Every arm of a study at the better of the rates it was run at, paired by seed to the baseline at its own.
 
 The better rate is the one with the lowest mean validation loss over the seeds, of those that have all seeds the arm
-has; one that diverged in a seed has an infinite loss.
+has; one that diverged in a seed has an infinite loss. What another study trained of the same nets, at the study's
+rates and of its seeds, counts where the study has no run of its own.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,10 +13,10 @@ import pandas as pd
 from mhc_repro.analysis import labels
 from mhc_repro.analysis.tables import cells, differences, overhead
 from mhc_repro.evidence import stats
-from mhc_repro.evidence.comparison import Comparison, comparisons
+from mhc_repro.evidence.comparison import Comparison, Studies, by_study
 from mhc_repro.evidence.ledger import by_seed
 from mhc_repro.evidence.styles import BASELINE, style
-from mhc_repro.evidence.sweeps import LR, Sweep, rate
+from mhc_repro.evidence.sweeps import LR, Sweep, completed, rate
 from mhc_repro.runs import ENDED
 
 CAPTION = (
@@ -28,23 +29,25 @@ CAPTION = (
 )
 
 
-def part(of_study: Sequence[Comparison], root: Path) -> str:
+def part(of_study: Sequence[Comparison], studies: Studies, root: Path) -> str:
     """Write a page's part: the table, its caption and where it comes from."""
     costs, source = overhead.costs(root)
     caption = f"{CAPTION} {cells.KERNEL} {cells.SEVERAL}"
-    pieces = [cells.markdown(table(of_study, costs)), caption, labels.provenance(of_study), *source]
-    return "\n\n".join(pieces)
+    found = completed(of_study, studies, LR)
+    from_studies = by_study([run for each in found for run in each.whole.runs])
+    made = [labels.provenance(from_studies[name]) for name in from_studies]
+    return "\n\n".join([cells.markdown(table(found, costs)), caption, *made, *source])
 
 
-def table(of_study: Sequence[Comparison], costs: dict[str, dict[str, float]]) -> pd.DataFrame:
+def table(found: Sequence[Sweep], costs: dict[str, dict[str, float]]) -> pd.DataFrame:
     """Lay out a row for each arm, as finished text; what has not been run or measured is a dash."""
-    whole = comparisons([run for one in of_study for run in one.runs], swept=LR)
-    rows = [row for each in whole for row in _rows(each, costs)]
+    rows = [row for each in found for row in _rows(each, costs)]
     return cells.without_unknown(pd.DataFrame(rows, dtype=object), "setting")
 
 
-def _rows(whole: Comparison, costs: dict[str, dict[str, float]]) -> Iterator[dict[str, str]]:
-    found = {arm: Sweep(LR, whole).at_one_rate(arm) for arm in whole.arms}
+def _rows(sweep: Sweep, costs: dict[str, dict[str, float]]) -> Iterator[dict[str, str]]:
+    whole = sweep.whole
+    found = {arm: sweep.at_one_rate(arm) for arm in whole.arms}
     base = by_seed(found.get(BASELINE, {}), "bpc")
     for arm, of_seed in found.items():
         runs, own = list(of_seed.values()), by_seed(of_seed, "bpc")

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from mhc_repro.analysis.tables import at_best
-from mhc_repro.evidence.comparison import comparisons
+from mhc_repro.evidence.comparison import by_study, comparisons
+from mhc_repro.evidence.sweeps import LR, completed
 from mhc_repro.runs import Run
 
 INF = float("inf")
@@ -18,8 +19,8 @@ def made(series) -> Callable[..., list[Run]]:
 
 
 def table(*arms: list[Run], costs: dict | None = None):
-    found = comparisons([run for runs in arms for run in runs])
-    return at_best.table(found, costs or {}).set_index("arm")
+    runs = [run for of_arm in arms for run in of_arm]
+    return at_best.table(completed(comparisons(runs), by_study(runs), LR), costs or {}).set_index("arm")
 
 
 def test_each_arm_stands_at_its_own_better_rate(made):
@@ -57,9 +58,18 @@ def test_a_net_is_measured_by_the_baseline_of_its_own_size(series):
         for (arm, blocks), bits in ended.items()
         for run in series(arm, bits, bits, study="family", optim__lr=(1e-3, 3e-3), model__blocks=blocks)
     ]
-    frame = at_best.table(comparisons(runs), {})
+    frame = at_best.table(completed(comparisons(runs), by_study(runs), LR), {})
     assert frame["setting"].tolist() == ["blocks 4", "blocks 4", "blocks 8"]
     assert frame["− baseline"].tolist() == ["–", "-0.125", "–"]
+
+
+def test_the_page_names_every_study_that_it_shows_runs_of(series, tmp_path):
+    asked = series("hc", 2.5, 2.5, study="family", seed=(0, 1))
+    runs = [*asked, *series("mhc", 2.5, study="family"), *series("mhc", 2.5, study="edge", seed=(1,))]
+    page = at_best.part(
+        by_study(runs)["family"], by_study([*runs, *series("hc", 2.5, study="seeds")]), tmp_path
+    )
+    assert ["Study `edge`" in page, "Study `family`" in page, "Study `seeds`" in page] == [True, True, False]
 
 
 def test_what_has_not_been_run_is_a_dash(made, tmp_path):
@@ -70,6 +80,6 @@ def test_what_has_not_been_run_is_a_dash(made, tmp_path):
         "–",
         "–",
     ]
-    page = at_best.part(comparisons(made("hc", 1e-3, 3.0)), tmp_path)
+    page = at_best.part(comparisons(made("hc", 1e-3, 3.0)), by_study(made("hc", 1e-3, 3.0)), tmp_path)
     assert "| HC " in page
     assert "Study `family`" in page
