@@ -86,7 +86,7 @@ def _run(options: argparse.Namespace) -> int:
     if "train" in steps:
         print(plan.table(plan.plan(configs), f"in all, {options.side} at a time"), flush=True)
         _train(configs, end, options.side)
-    ended = [run for run in map(RunDirectory.of, configs) if run.state() in ENDED]
+    ended = [run for run in map(RunDirectory.of, configs) if run.state_or_damaged() in ENDED]
     if not ended:
         print("no run has finished: nothing to pack", file=sys.stderr)
         return jobs.FAILED
@@ -96,7 +96,7 @@ def _run(options: argparse.Namespace) -> int:
     )
     for run in left:
         print(f"{run.path}: no room for it in {LIMIT >> 20} MiB", file=sys.stderr)
-    return 0
+    return 0 if len(left) < len(ended) else jobs.FAILED
 
 
 def _configs(options: argparse.Namespace) -> list[Config]:
@@ -131,7 +131,7 @@ def _train(configs: list[Config], end: float, side: int) -> None:
     with stops.taken():  # the alarm is a request, whenever it rings
         alarm.start()
         try:
-            jobs.side_by_side(configs, [f"{RunDirectory.of(config).run_id}" for config in configs], side)
+            jobs.side_by_side(configs, [RunDirectory.of(config).run_id for config in configs], side)
         finally:
             alarm.cancel()
 

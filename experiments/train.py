@@ -81,7 +81,7 @@ def _run(argv: list[str]) -> int:
     if left and stops.requested():
         return INTERRUPTED
     if left and len(sweep.configs) > 1:
-        named = ", ".join(f"{run.run_id} ({run.state()})" for run in left)
+        named = ", ".join(f"{run.run_id} ({run.state_or_damaged()})" for run in left)
         print(f"{len(left)} of {len(sweep.configs)} runs did not finish: {named}", file=sys.stderr)
     return max(ended.values(), default=0)
 
@@ -106,7 +106,7 @@ def _by_hydra(sweep: Sweep, argv: list[str]) -> dict[int, int]:
     if codes:
         return dict(enumerate(codes))
     # A launcher such as submitit's runs the jobs elsewhere: then the run directories tell.
-    states = [RunDirectory.of(config).state() for config in sweep.configs]
+    states = [RunDirectory.of(config).state_or_damaged() for config in sweep.configs]
     return {n: 0 if state in ENDED else jobs.FAILED for n, state in enumerate(states)}
 
 

@@ -72,7 +72,10 @@ def number(expression: str, studies: Studies, front: Sequence[Comparison], root:
         )
     _check(expression, studies, asked["where"] or "", arms={asked["arm"], asked["other"] or asked["arm"]})
     quantity = LEDGER.get(asked["quantity"])
-    if form in COUNTS and (quantity is None or asked["sign"] == "/" or isnan(quantity.noise)):
+    counted = (
+        quantity is not None and asked["sign"] == "-" and not quantity.ratio and not isnan(quantity.noise)
+    )
+    if form in COUNTS and not counted:
         raise UserError(f"<!-- n:{expression} -->: settings are counted of differences whose noise is known")
     settings = _settings(studies, front, asked)
     found = [(layers, gaps) for layers, read in settings if (gaps := _paired(read, asked))]
@@ -165,17 +168,17 @@ def _count(found: Sequence[tuple[float, Sequence[float]]], form: str) -> str:
 def _text(numbers: Sequence[float], quantity: Quantity | None, asked: re.Match[str], form: str) -> str:
     decimals = 3 if quantity is None else quantity.decimals
     decimals = 2 if asked["sign"] == "/" else decimals
+    write = "{:g}".format if asked["quantity"] == RATE else partial(cells.number, decimals=decimals)
     if form == "mean":
         return cells.cell(numbers, decimals)
     if form == "each":
-        return " / ".join(cells.number(one, decimals) for one in numbers)
+        return " / ".join(map(write, numbers))
     sizes = [abs(one) for one in numbers] if form == "size" else list(numbers)
-    return _range({"smallest": [min(sizes)], "largest": [max(sizes)]}.get(form, sizes), decimals)
+    return _range({"smallest": [min(sizes)], "largest": [max(sizes)]}.get(form, sizes), write)
 
 
-def _range(numbers: Sequence[float], decimals: int | None) -> str:
-    ends = (cells.number(end, decimals) for end in (min(numbers), max(numbers)))
-    return " to ".join(dict.fromkeys(ends))
+def _range(numbers: Sequence[float], write: Callable[[float], str]) -> str:
+    return " to ".join(dict.fromkeys(map(write, (min(numbers), max(numbers)))))
 
 
 def _runs(expression: str, studies: Studies) -> str:
@@ -204,4 +207,4 @@ def _monitor(expression: str, root: Path) -> str:
         raise UserError(f"<!-- n:{expression} -->: write monitor look_ratio, or monitor cost_percent")
     found = newest(root, MONITOR)[:1]
     numbers = [each[key] for record in found for each in record["monitored"].values()]
-    return _range(numbers, decimals) if numbers else cells.DASH
+    return _range(numbers, partial(cells.number, decimals=decimals)) if numbers else cells.DASH

@@ -18,6 +18,7 @@ import torch
 
 from mhc_repro.bench import counts, machine, processes
 from mhc_repro.config import Config
+from mhc_repro.runs.plan import duration
 from mhc_repro.training import runtime
 from mhc_repro.training.trainer import Trainer
 
@@ -154,7 +155,7 @@ def interleave(baseline: Config, arms: Mapping[str, Config], rounds: int, say: S
             else:
                 pairs[name].append((_turn(base, steps), _turn(trainer, steps)))
         left = (time.monotonic() - start) / (number + 1) * (rounds - number - 1)
-        say(f"round {number + 1} of {rounds}, {steps} steps a turn, eta {left:.0f} s")
+        say(f"round {number + 1} of {rounds}, {steps} steps a turn, eta {duration(left)}")
     parameters = {name: trainer.parameter_counts() for name, trainer in trainers.items()}
     return Times(pairs, sgemm, copy, fingerprint, parameters | {"baseline": base.parameter_counts()})
 

@@ -20,13 +20,12 @@ from torch import nn
 from mhc_repro.bench.measure import Say, spread
 from mhc_repro.config import RuntimeConfig
 from mhc_repro.errors import UserError
-from mhc_repro.library.monitor import GainMonitor
+from mhc_repro.library.monitor import EVERY, GainMonitor
 from mhc_repro.library.wrapping import expand_and_reduce, hyper_connection
 from mhc_repro.training import runtime
 
 DIM, LAYERS, BATCH, VOCABULARY = 128, 8, (4, 128), 32  # of more, a look costs a smaller share
 LOOK = 2  # a look every so many steps here, so that there are enough
-CADENCE = 20  # GainMonitor's own `every`
 PACKAGES = ("hyper-connections", "transformers")
 
 _now = time.process_time
@@ -49,16 +48,16 @@ def measure(rounds: int, threads: int | None, say: Say) -> dict[str, Any]:
             arm, looked, others = _train(model, rounds, folder)
         monitored[arm] = costs(looked, others)
         say(f"{arm}: {monitored[arm]['cost_percent']:.1f} % ({number} of {len(models)})")
-    setting = {"layers": LAYERS, "dim": DIM, "batch": BATCH[0], "sequence": BATCH[1], "every": CADENCE}
+    setting = {"layers": LAYERS, "dim": DIM, "batch": BATCH[0], "sequence": BATCH[1], "every": EVERY}
     made = {"fingerprint": fingerprint, "setting": setting, "versions": versions, "rounds": rounds}
     return made | {"monitored": monitored}
 
 
 def costs(looked: Pairs, others: Sequence[float]) -> dict[str, float]:
-    """Compare steps that are looked at, and add what the others take: look_ratio, and cost_percent at CADENCE."""
+    """Compare steps that are looked at, and add what the others take: look_ratio, and cost_percent at EVERY."""
     plain = statistics.median(base for base, _ in looked)
     seldom, often = statistics.median(mine - base for base, mine in looked), statistics.median(others)
-    cost = (seldom + (CADENCE - 1) * often) / (CADENCE * plain)
+    cost = (seldom + (EVERY - 1) * often) / (EVERY * plain)
     return spread([mine / base for base, mine in looked], "look_ratio") | {"cost_percent": 100 * cost}
 
 

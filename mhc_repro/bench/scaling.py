@@ -4,7 +4,6 @@ Two blocks, since every sub-layer costs the same; each point in processes of its
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from mhc_repro.bench import measure
@@ -34,8 +33,8 @@ def scale(compose: Compose, arms: Sequence[str], rounds: int, say: measure.Say) 
     found: dict[str, Any] = {}
     rows = []
     for number, (dim, n, batch, baseline, configs) in enumerate(points, start=1):
-        head = f"point {number} of {len(points)} (dim {dim}, n {n}, batch {batch}): "
-        found = measure.measure(baseline, configs, rounds, partial(lambda head, text: say(head + text), head))
+        say(f"point {number} of {len(points)}: dim {dim}, n {n}, batch {batch}")
+        found = measure.measure(baseline, configs, rounds, say)
         base = {f"baseline_{key}": value for key, value in found["baseline"].items()}
         for arm, numbers in found["connections"].items():
             place = {"connection": arm, "dim": dim, "n": n, "tokens": batch * baseline.data.sequence}

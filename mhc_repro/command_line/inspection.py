@@ -26,7 +26,7 @@ def find(name: str, runs: Sequence[Run], faults: Mapping[Path, UserError]) -> Ru
     """
     if (Path(name) / "config.yaml").exists():
         return read_run(name)
-    named = [(path, run) for run in runs for path in [run.path]] + list(faults.items())
+    named = [(run.path, run) for run in runs] + list(faults.items())
     found = [each for each in named if name in _names(each[0])]
     found = found or [each for each in named if any(full.startswith(name) for full in _names(each[0]))]
     if len(found) == 1:

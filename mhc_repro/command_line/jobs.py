@@ -89,7 +89,7 @@ def side_by_side(configs: Sequence[Config], labels: Sequence[str], count: int) -
             while waiting and len(running) < count and not stops.requested():
                 n = waiting.popleft()
                 announce(n, labels[n])
-                if _has_ended(configs[n]):
+                if RunDirectory.of(configs[n]).state_or_damaged() in ENDED:
                     codes[n] = train_here(configs[n])  # which says so
                     if stops.requested():  # while that listened
                         _pass_on(stops.asked_by())
@@ -131,13 +131,6 @@ def _pass_on(number: int) -> None:
     for child in multiprocessing.active_children():
         if child.pid is not None:
             os.kill(child.pid, number)
-
-
-def _has_ended(config: Config) -> bool:
-    try:
-        return RunDirectory.of(config).state() in ENDED
-    except UserError:
-        return False
 
 
 def _code(config: Config, exitcode: int | None) -> int:

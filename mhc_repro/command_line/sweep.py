@@ -26,10 +26,9 @@ class Sweep:
 
     def left(self) -> list[str]:
         """Return the settings of each run that has not ended, one run a line."""
-        runs = {
-            RunDirectory.of(config).path: line for config, line in zip(self.configs, self.lines, strict=True)
-        }
-        return [shlex.join(line) for path, line in runs.items() if RunDirectory(path).state() not in ENDED]
+        lines = zip(map(RunDirectory.of, self.configs), self.lines, strict=True)
+        runs = {run.path: (run, line) for run, line in lines}
+        return [shlex.join(line) for run, line in runs.values() if run.state_or_damaged() not in ENDED]
 
     @property
     def how(self) -> str:

@@ -169,8 +169,6 @@ class HyperConnection(Connection):
         self.n = n
         self.form = make_form(config, layer)
         self.single_pass, self.first = config.single_pass, layer == 0
-        # The home stream, e_{l mod n}, of the sub-layer whose read is made here.
-        home = torch.arange(n) == (layer + self.single_pass) % n
         flat = config.coefficients == "flat"
         features = {"flat": n * dim, "static": 0}.get(config.coefficients, dim)
 
@@ -178,11 +176,13 @@ class HyperConnection(Connection):
             rows = len(bias) if flat else len(bias) // n
             return Coefficients(rows, features, bias, config.alpha, learns_alpha) if len(bias) else None
 
-        def on_streams(learns: bool, start: list[float]) -> Tensor:
+        def on_streams(learns: bool, start: list[float], layer: int) -> Tensor:
+            home = torch.arange(n) == layer % n
             return torch.where(home, start[1], start[0]) if learns else torch.zeros(0)
 
-        self.read = learned(on_streams(self.form.learns_read, config.read_start))
-        self.write = learned(on_streams(self.form.learns_write, config.write_start))
+        reader = layer + self.single_pass  # the sub-layer whose read is made here
+        self.read = learned(on_streams(self.form.learns_read, config.read_start, reader))
+        self.write = learned(on_streams(self.form.learns_write, config.write_start, layer))
         self.write_end = config.write_end
         self.write_scale = 1.0
         self.mix = learned(self.form.mixing.initial(), self.form.mixing.learns_alpha)

@@ -13,7 +13,7 @@ setting, not of each: one setting all of whose runs are past it is a yes, and a 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite, isnan
+from math import isfinite, isinf, isnan
 from pathlib import Path
 
 from msgspec import Struct
@@ -125,7 +125,8 @@ def agreement(claim: Claim, found: Sequence[Pair], layers: int) -> int:
     if not isinstance(claim.other, str):
         return agreed([_side(claim, gap) for gap in gaps])
     if not all(map(isfinite, gaps)):
-        return _side(claim, gaps[0]) if len(set(gaps)) == 1 else 0
+        both = any(isinf(pair.ours) and isinf(pair.other) for pair in found)
+        return _side(claim, gaps[0]) if len(set(gaps)) == 1 and not both else 0
     between = stats.interval(gaps)
     margin = quantity.margin(layers)
     if claim.side == "at_most" and between.mean + between.half <= margin:

@@ -23,9 +23,9 @@ SWEPT = {LR: "peak learning rate", MAPS_LR: "rate of the maps over the body's"}
 # What the figures of single settings show of a sweep, chosen before any was recorded
 DRAWN = {LR: (1e-3, 3e-3, 1e-2), MAPS_LR: (1.0, 10.0, 100.0)}
 FEWEST = 3  # rates that make a grid
-# Bits of a byte of so many test windows of 128 bytes under the frequencies of the training text's bytes: what a net
-# knows without any context
-FREQUENCIES = {("enwik8", 512): 5.095, ("enwik8", 2048): 5.118}
+# Bits of a byte of so many test windows of so many bytes under the frequencies of the training text's bytes: what a
+# net knows without any context
+FREQUENCIES = {("enwik8", 512, 128): 5.095, ("enwik8", 2048, 128): 5.118}
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Sweep:
     @property
     def broken(self) -> float:
         """The bits from which on a net has lost its way; NaN where they are not known for the data."""
-        config = self.whole.runs[0].config
-        return FREQUENCIES.get((str(config["data"]["name"]), int(config["train"]["test_windows"])), nan)
+        data, train = (self.whole.runs[0].config[part] for part in ("data", "train"))
+        return FREQUENCIES.get((data["name"], train["test_windows"], data["sequence"]), nan)
 
     def runs(self, arm: str) -> dict[tuple[int, float], Run]:
         """Return an arm's runs by seed and rate."""
@@ -72,13 +72,13 @@ class Sweep:
         return {seed: runs[seed, lowest] for seed, lowest in chosen_rates.items() if not isnan(lowest)}
 
     def at_one_rate(self, arm: str) -> dict[int, Run]:
-        """Return an arm's runs by seed at the rate that is best in the mean, of the rates with the most seeds."""
+        """Return an arm's runs by seed at the rate with the best mean, of those with all seeds that it has."""
         by_rate: dict[float, dict[int, Run]] = {}
         for run in self.whole.arms.get(arm, []):
             if run.state in ENDED:
                 by_rate.setdefault(rate(run, self.key), {})[run.seed] = run
-        most = max(map(len, by_rate.values()), default=0)
-        whole = [by_rate[each] for each in sorted(by_rate) if len(by_rate[each]) == most]
+        seeds = {seed for runs in by_rate.values() for seed in runs}
+        whole = [by_rate[each] for each in sorted(by_rate) if by_rate[each].keys() == seeds]
         means = [fmean(_bits(run, "val") for run in runs.values()) for runs in whole]
         known = [(mean, runs) for mean, runs in zip(means, whole, strict=True) if not isnan(mean)]
         return min(known, key=itemgetter(0), default=(nan, {}))[1]

@@ -90,9 +90,9 @@ def _label(target: type | str) -> str:
     return "".join(letter for letter in words if letter.isalnum() or letter in "._-").lstrip("._-") or "given"
 
 
-def classes(model: nn.Module, most: int = 6) -> str:
+def classes(model: nn.Module) -> str:
     """Name the classes that a model has most of."""
-    return ", ".join(name for name, _ in Counter(type(m).__name__ for m in model.modules()).most_common(most))
+    return ", ".join(name for name, _ in Counter(type(m).__name__ for m in model.modules()).most_common(6))
 
 
 def inner(model: nn.Module) -> nn.Module:

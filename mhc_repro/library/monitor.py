@@ -32,6 +32,7 @@ from mhc_repro.measurement.seen import Seen, measured
 from mhc_repro.reasons import REASONS
 from mhc_repro.schema import Row
 
+EVERY = 20  # steps between two looks, unless it is said
 OWN = ("step", "time/step", "time/probe")  # columns
 FILLED = ("gain/", "kernel/", "streams/", "jacobian/")  # how others begin that a probe fills
 APART = 1e-3  # of the largest weight: by more, two streams' weights differ by no rounding
@@ -63,7 +64,7 @@ class GainMonitor:
     def __init__(
         self,
         model: nn.Module,
-        every: int = 20,
+        every: int = EVERY,
         out: str | os.PathLike[str] = "runs/mine",
         *,
         name: str | None = None,

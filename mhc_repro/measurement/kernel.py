@@ -70,6 +70,11 @@ def kernel_rows(kernel: Tensor, kappa: Tensor) -> list[Row]:
     return rows
 
 
+def one_in(parts: int, layers: int) -> int:
+    """Say how many sub-layers are one in so many of all, one at least."""
+    return max(1, layers // parts)
+
+
 def summary(rows: list[Row]) -> Row:
     """Return the four numbers of a probe: which end of the depth the readout hears, and the worst cancellation.
 
@@ -78,7 +83,7 @@ def summary(rows: list[Row]) -> Row:
     """
     readout = rows[-1]
     share = readout["share"][1:]
-    quarter = max(1, len(share) // 4)
+    quarter = one_in(4, len(share))
     return {
         "kernel/late_share": sum(share[-quarter:]),
         "kernel/early_share": sum(share[:quarter]),

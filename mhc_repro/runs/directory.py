@@ -27,6 +27,7 @@ from mhc_repro.runs.table import Table
 from mhc_repro.schema import UNITS
 
 STATUSES = get_args(records.State)
+DAMAGED = "damaged"  # the state of a run whose status cannot be read
 ENDED = ("finished", "diverged")  # a divergence is a result and is not run again
 LOCK_SECONDS = 0.2  # longer than a reader needs to see whether the lock is free, too short to be felt
 
@@ -142,6 +143,13 @@ class RunDirectory:
         # The writer may have ended well between the two looks; under a free lock its last word stands.
         final = self._written()
         return "interrupted" if final == "running" else final
+
+    def state_or_damaged(self) -> str:
+        """Return the state, or DAMAGED where the status cannot be read: that of many runs is not lost for one."""
+        try:
+            return self.state()
+        except UserError:
+            return DAMAGED
 
     def finish_tables(self) -> None:
         """Compact the tables and put their checksums into the manifest.

@@ -17,13 +17,12 @@ from tabulate import tabulate
 from mhc_repro.config import Config, block_weights
 from mhc_repro.errors import UserError
 from mhc_repro.places import LOCAL, RECORDED, checkout, results_root
-from mhc_repro.runs.directory import ENDED, RunDirectory
+from mhc_repro.runs.directory import DAMAGED, ENDED, RunDirectory
 from mhc_repro.runs.identity import resolved
 from mhc_repro.runs.manifest import cpu_model
 from mhc_repro.runs.reader import Run, once, read_runs
 
 DEFAULT_ROOTS = (RECORDED, LOCAL)
-DAMAGED = "damaged"  # the state of a run whose status cannot be read
 LEFT_ALONE = (*ENDED, "running", DAMAGED)
 # in ln(work): an arm's step is 1.1 to 1.35 times a baseline's; any other setting counts a little, too
 SAME_ARM, OTHER_ARM = 0.01, 0.25
@@ -43,7 +42,7 @@ class Planned:
 
 def plan(configs: Sequence[Config]) -> list[Planned]:
     """Return the runs that `configs` stand for, each once, in the order given."""
-    directories = {run.path: (run, config) for config in configs for run in [RunDirectory.of(config)]}
+    directories = {(run := RunDirectory.of(config)).path: (run, config) for config in configs}
     roots = dict.fromkeys(results_root(r) for r in (*(c.runtime.results for c in configs), *DEFAULT_ROOTS))
     earlier = [run for root in roots for run in read_runs(root) if _tells(run)]
     here = cpu_model()
@@ -100,10 +99,9 @@ def duration(seconds: float) -> str:
 
 
 def _planned(run: RunDirectory, config: Config, earlier: list[Run]) -> Planned:
-    try:
-        state, step = run.state(), (run.read_status() or {}).get("step", 0)
-    except UserError:  # which the run itself says when its turn comes
-        return Planned(run.run_id, config.study, DAMAGED, 0, config.train.steps, 0.0)
+    if (state := run.state_or_damaged()) == DAMAGED:  # why it is, it says when its turn comes
+        return Planned(run.run_id, config.study, state, 0, config.train.steps, 0.0)
+    step = (run.read_status() or {}).get("step", 0)
     seconds = 0.0 if state in ENDED else _seconds(config, config.train.steps - step, earlier)
     return Planned(run.run_id, config.study, state, step, config.train.steps, seconds)
 

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mhc_repro import reading
+from mhc_repro.errors import one_line
 from mhc_repro.runs import files
 from mhc_repro.schema import BY_SOURCE, KEYS, UNITS, Row, is_map
 
@@ -76,7 +77,7 @@ class Table:
         try:
             return _from_arrow(_fit(_to_arrow(rows or [], pa.float64()), self.jsonl))
         except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
-            raise files.broken(self.jsonl, " ".join(str(error).split())) from None
+            raise files.broken(self.jsonl, one_line(error)) from None
 
     def check(self) -> None:
         """Raise UserError unless it is the finished table of its sha256, or without one can be read."""

@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mhc_repro.runs.plan import duration
+
 LINE_SECONDS = 20.0  # between two plain lines
 
 
@@ -62,7 +64,7 @@ class Reporter:
         if self.bar:
             self.bar.update(self.task, completed=step, values=values)
         left = (now - self.started) / max(1, step - self.first) * (self.steps - step)
-        eta = "" if self.bar or step == self.first else f"  eta {left / 60:.1f} min"
+        eta = "" if self.bar or step == self.first else f"  eta {duration(left)}"
         if "loss/val" in row:
             self.say(f"step {step}/{self.steps}  {values}  val {held_out(row)}{eta}")
             self.said = now

@@ -19,6 +19,7 @@ from mhc_repro.connections import KINDS
 from mhc_repro.errors import UserError, one_line, screenful
 from mhc_repro.runs import locks, manifest
 from mhc_repro.runs.directory import RunDirectory
+from mhc_repro.runs.plan import duration
 from mhc_repro.schema import UNITS, Row
 from mhc_repro.training import compiler, kernels, memory, runtime, stops, together
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
@@ -177,8 +178,8 @@ class Session:
         config = self.config
         count = config.train.test_windows
         # the forward third of a step for each batch
-        minutes = count / config.data.batch * step_seconds / 3 / 60
-        self.reporter.say(f"measuring on {count:,} test windows, about {minutes:.1f} min")
+        seconds = count / config.data.batch * step_seconds / 3
+        self.reporter.say(f"measuring on {count:,} test windows, about {duration(seconds)}")
 
     def _measure(self) -> dict[str, Any]:
         measured = self.trainer.measure()

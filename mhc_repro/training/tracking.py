@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from mhc_repro.config import Config
+from mhc_repro.errors import one_line
 from mhc_repro.runs.directory import RunDirectory
 from mhc_repro.runs.identity import resolved
 from mhc_repro.schema import Row
@@ -52,7 +53,7 @@ class Tracker:
             return action(*arguments)
         except Exception as error:
             self.sink = None
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            reason = one_line(error) or type(error).__name__
             self.say(f"warning: runtime.track={self.kind} ended ({reason}); the run goes on without it")
             return None
 

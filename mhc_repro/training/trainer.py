@@ -19,7 +19,7 @@ from mhc_repro.config import Config
 from mhc_repro.connections.base import Carry, Maps
 from mhc_repro.connections.exponent import multiplied_out
 from mhc_repro.corpora.data import Batches, open_corpus, windows
-from mhc_repro.measurement import jacobian
+from mhc_repro.measurement import jacobian, kernel
 from mhc_repro.measurement.breaks import first_break
 from mhc_repro.measurement.probe import Probe
 from mhc_repro.measurement.seen import NOTHING, Measured
@@ -178,8 +178,8 @@ class Trainer:
         """Return what the trained net loses without its last sub-layers, and how far it moves with its input."""
         layers, windows = len(self.model.branches), self.config.train.val_windows
         row: Row = {}
-        for name, part in ABLATIONS.items():
-            silent = range(layers - max(1, layers // part) + 1, layers + 1)
+        for name, parts in ABLATIONS.items():
+            silent = range(layers - kernel.one_in(parts, layers) + 1, layers + 1)
             row[f"ablation/{name}"] = self.evaluate("val", windows, silent)["loss/val"]
         self.model.eval()
         embedded = self._few_embedded()

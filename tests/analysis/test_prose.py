@@ -81,7 +81,7 @@ def number(fake, series, tmp_path: Path) -> Callable[[str], str]:
         ("bpc hc in edge_small", "–"),  # a study of which nothing is recorded
         ("bpc baseline in rates at best", "3.500 to 3.700"),
         ("bpc mhc - baseline in rates at best: each", "-0.100 / 0.000"),
-        ("rate baseline in rates at best: each", "0.003 / 0.003 / 0.010"),
+        ("rate baseline in rates at best: each", "0.003 / 0.003 / 0.01"),
         ("rate mhc in rates lr 0.001", "0.001"),
         # 3.60 in the mean, 3.63 at 0.01
         ("rate baseline in rates at one rate: each", "0.003 / 0.003 / 0.003"),
@@ -125,6 +125,8 @@ def test_what_cannot_be_read_is_one_line(number, wrong):
         ("runs lost hc", "lost is no arm"),
         ("bpc hc in rates lr 0.5", "rates lr 0.5 is no setting; there are rates lr 0.001; rates lr 0.003"),
         ("runs diverged hc in wide dim 300", "wide dim 300 is no setting; there are wide dim 100, lr 0.25"),
+        ("composite hc - mhc: settings above", "settings are counted of differences whose noise is known"),
+        ("bpc hc: settings below", "settings are counted of differences whose noise is known"),
         ("bpc hc - baseline in one, two: mean", "a mean over 2 settings; name one"),
         ("bench step_ratio", "write bench KEY ARM"),
         ("monitor cost", "write monitor look_ratio, or"),
@@ -174,8 +176,9 @@ def test_trainings_with_a_verdict_are_counted(fake, tmp_path):
 def test_a_rate_is_chosen_by_the_validation_loss(fake, tmp_path):
     runs = [
         fake("hc", bits=bits, val=val, study="rates", optim__lr=lr)
-        for lr, bits, val in ((1e-3, 3.5, 3.4), (3e-3, 3.4, 3.6), (1e-2, 3.6, 3.7))
+        for lr, bits, val in ((3e-4, 3.5, 3.4), (3e-3, 3.4, 3.6), (1e-2, 3.6, 3.7))
     ]
+    assert prose.number("rate hc in rates at best", by_study(runs), [], tmp_path) == "0.0003"
     assert prose.number("bpc hc in rates at best", by_study(runs), [], tmp_path) == "3.500"
     assert prose.number("bpc hc in rates at one rate", by_study(runs), [], tmp_path) == "3.500"
 

@@ -1,6 +1,7 @@
 """experiments/bench.py as one types it: mistakes, and the one line of a tiny real measurement."""
 
 import json
+import pickle
 from functools import partial
 from unittest.mock import ANY, Mock
 
@@ -21,9 +22,14 @@ TINY = (
 ONCE = ("--threads=1", "--rounds=1")
 
 
+def _sent(call):
+    """Send what a process of its own would do, as it is sent there."""
+    return pickle.loads(pickle.dumps(call))
+
+
 @pytest.fixture
 def main(tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "apart", lambda call, cache=None: call())  # each would import torch
+    monkeypatch.setattr(processes, "apart", lambda call, cache=None: _sent(call)())  # each would import torch
     monkeypatch.setattr(measure, "TURN_SECONDS", 0)
     monkeypatch.setattr(machine, "sgemm_peak", partial(machine.sgemm_peak, sizes=(64,), seconds=0.0))
     monkeypatch.setattr(machine, "copy_peak", partial(machine.copy_peak, seconds=0.0))

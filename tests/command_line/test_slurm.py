@@ -108,6 +108,9 @@ def test_where_no_run_is_left_there_is_no_line_and_it_is_said_why(main, capsys, 
     assert out == ""
     assert err.startswith("nothing to do; to train it anew")
     assert err.count("\n") == 1
+    (folder / "status.json").write_text("{")
+    assert cli.main(["plan", "--lines", *line]) == 0
+    assert capsys.readouterr().out.count("\n") == 1  # its own turn says that it is damaged
     (folder / "status.json").unlink()
     assert cli.main(["plan", "--lines", *line]) == 0
     out, err = capsys.readouterr()

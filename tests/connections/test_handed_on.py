@@ -41,6 +41,12 @@ def test_its_first_read_is_no_gate_and_its_home_stream_the_next_one(tiny):
     assert first == pytest.approx(1)  # of its writes, in the middle of their range
 
 
+def test_its_writes_start_on_the_home_stream_of_the_sub_layer_itself(tiny):
+    for arm in ("single_pass", "mhc"):
+        found = tiny(arm, write_start=[-1.0, 1.0]).connections
+        assert [int(each.write.bias.argmax()) for each in found] == [0, 1, 2, 3]
+
+
 @torch.no_grad()
 def test_writes_are_annealed_over_the_training_and_only_they(tiny):
     model, plain, found = tiny("mhc_annealed", awake=0.5), tiny("mhc", awake=0.5), []

@@ -53,6 +53,12 @@ def test_three_pairs_that_are_alike_decide_and_two_never_do(claim, ours, other, 
     assert agreement(claim, *[(ours, other)] * 2) == agreement(claim, (ours, other)) == agreement(claim) == 0
 
 
+def test_an_arm_diverges_more_often_only_if_the_other_never_does():
+    only_one = [(3.0, INF)] * 3
+    assert agreement(LOWER, *only_one) == 1
+    assert agreement(LOWER, *only_one, (INF, INF)) == agreement(LOWER, *only_one, (2.9, 3.0)) == 0
+
+
 @pytest.mark.parametrize(
     ("claim", "gaps", "agreed"),
     [

@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import combinations
 from math import inf, isnan, nan, sqrt
 from pathlib import Path
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from mhc_repro.config import Config
 from mhc_repro.evidence.comparison import KEPT, settings
 from mhc_repro.evidence.ledger import DEEP, LEDGER, values
+from mhc_repro.evidence.readings import largest
 from mhc_repro.evidence.spikes import WINDOW
 from mhc_repro.runs import Run, checkout, read_runs
 from mhc_repro.runs.identity import resolved
@@ -218,3 +220,9 @@ def test_a_step_takes_as_long_as_one_that_nothing_disturbs():
     run = made()
     run.metrics.loc[1:, "time/step"] = [float(step) for step in range(STEPS)]
     assert values(run)["step_seconds"] == pytest.approx(0.05 * (STEPS - 1))
+
+
+@pytest.mark.parametrize("keys", [("full", "empty"), ("empty", "full"), ("full", "not there")])
+def test_the_largest_of_some_columns_is_that_of_those_with_numbers(keys):
+    whole = pd.DataFrame({"full": [1.0, 2.0], "empty": [nan, nan]})
+    assert largest(*keys)(Mock(whole=whole)) == 2.0

@@ -38,6 +38,15 @@ def test_what_is_under_way_is_no_rate_that_an_arm_has(sweep):
     assert rates(found.at_one_rate("hc")) == {0: 1e-3, 1: 1e-3}
 
 
+def test_rates_with_different_seeds_are_not_compared(sweep):
+    """One seed is harder than another: a mean without it is lower for no merit of the rate."""
+    easy, hard = (0, 1e-3, 2.0, 2.0), (1, 1e-3, 2.4, 2.4)
+    found = sweep(easy, hard, (1, 3e-3, 2.3, 2.3), (2, 3e-3, 2.6, 2.6))
+    assert found.at_one_rate("hc") == {}
+    found = sweep(easy, hard, (0, 3e-3, 1.9, 1.9), (1, 3e-3, 2.3, 2.3), (0, 1e-2, 1.0, 1.0))
+    assert rates(found.at_one_rate("hc")) == {0: 3e-3, 1: 3e-3}
+
+
 def test_sensitivity_counts_from_the_loss_before_the_first_step(sweep):
     found = sweep((0, 1e-3, 3.0, 3.0), (0, 3e-3, 2.0, 2.0), (0, 1e-2, float("inf"), float("inf")))
     # a net that diverged is back at 8, where it began

@@ -14,6 +14,7 @@ import yaml
 
 from mhc_repro.config import Config, ConnectionConfig, DataConfig
 from mhc_repro.runs import PROTOCOL_VERSION, RunDirectory, Table, files, identity
+from mhc_repro.schema import GAINS
 
 ROOT = Path(__file__).parent / "fixture"
 STREAMS = {"baseline": 1, "identity": 4, "hc": 4, "mhc": 4}
@@ -79,8 +80,7 @@ def make_run(
             layers = [_gains(arm, layer, 2 * blocks, done, drift, dead) for layer in range(1, 2 * blocks + 1)]
             for layer, values in enumerate(layers, start=1):
                 gains.append({"step": step, "layer": layer, **values})
-            names = ("single_forward", "single_backward", "composite_forward", "composite_backward")
-            row |= {f"gain/{name}": max(values[name] for values in layers) for name in names}
+            row |= {f"gain/{name}": max(values[name] for values in layers) for name in GAINS}
             growth = {"baseline": 20.0, "hc": 200.0 * drift}.get(arm, 30.0)
             row |= {"gain/activation": round(1.5 + growth * done + 100 * noise[step] * done, 4)}
             row |= {"streams/spread": 0.0 if dead else 0.5 * done, "time/probe": 0.05}

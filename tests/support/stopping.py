@@ -22,8 +22,8 @@ from mhc_repro.training import checkpoint
 from mhc_repro.training.checkpoint import Checkpoints
 from mhc_repro.training.loop import checkpoint_folder, train
 from mhc_repro.training.trainer import Trainer
+from tiny_training import TIMES
 
-TIMES = {"time/step", "time/probe"}
 OFTEN = {"checkpoint_seconds": 0.0}  # of a runtime
 
 

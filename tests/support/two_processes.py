@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mhc_repro.runs import Run
+from mhc_repro.schema import UNITS
 
 SUPPORT = Path(__file__).resolve().parent
 
@@ -46,7 +47,7 @@ def wait_until(
 
 def assert_same(one: Run, other: Run, exact: bool) -> None:
     """Compare all tables of two runs but for the clock: to the last bit, or to 1e-5."""
-    for name in ("metrics", "gains", "kernel", "tokens"):
+    for name in UNITS:
         left, right = getattr(one, name), getattr(other, name)
         assert list(left) == list(right)
         for column in left:

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from mhc_repro.analysis import theme
-from mhc_repro.analysis.figures import drawing
+from mhc_repro.analysis.figures import drawing, scales
 from mhc_repro.analysis.tables import cells
 from mhc_repro.evidence import ledger
 from mhc_repro.evidence.comparison import Comparison
@@ -72,7 +72,7 @@ def _heat_map(ax: Axes, square: np.ndarray, norm: LogNorm) -> None:
     ax.set(facecolor=NOTHING, xlim=(0, len(square)), ylim=(len(square), 0), xlabel="whose output")
     ax.grid(False)
     layers = len(square) - 1
-    every = max(2 * (layers // 8), 2)
+    every = scales.layer_step(layers)
     inner = list(range(every, layers - every // 2 + 1, every))
     ax.set_xticks([0.5, *(layer + 0.5 for layer in inner)], ["e", *map(str, inner)])
     ax.set_yticks([*(layer - 0.5 for layer in inner), layers + 0.5], [*map(str, inner), "r"])

@@ -66,9 +66,14 @@ def fit_signed(ax: Axes) -> None:
     ax.yaxis.set_minor_locator(NullLocator())
 
 
+def layer_step(layers: int) -> int:
+    """Choose how far apart the sub-layers are that are named, whole blocks."""
+    return max(2 * (layers // 8), 2)
+
+
 def layer_ticks(layers: int) -> list[int]:
     """Choose the sub-layers that are named: the first, and at most eight even ones."""
-    every = max(2 * (layers // 8), 2)
+    every = layer_step(layers)
     return [1, *range(every, layers + 1, every)]
 
 

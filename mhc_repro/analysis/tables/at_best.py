@@ -53,15 +53,15 @@ def _rows(sweep: Sweep, costs: dict[str, dict[str, float]]) -> Iterator[dict[str
         runs, own = list(of_seed.values()), by_seed(of_seed, "bpc")
         gaps = [] if arm == BASELINE else list(stats.paired(own, base).values())
         tried = {rate(run, LR) for run in whole.arms[arm] if run.state in ENDED}
-        if runs:
-            yield {
-                "setting": whole.setting,
-                "arm": style(arm).label,
-                "rate": f"{rate(runs[0], LR):g}{'' if len(tried) > 1 else ' alone'}",
-                "seeds": str(len(runs)),
-                "bits": cells.cell(list(own.values()), 3),
-                "− baseline": differences.difference(gaps) if gaps else cells.DASH,
-                "gain": cells.gain(runs),
-                **cells.beside_gain(runs),
-                "step": overhead.times_baseline(arm, costs, "step_ratio"),
-            }
+        chosen = [f"{rate(run, LR):g}{'' if len(tried) > 1 else ' alone'}" for run in runs[:1]]
+        yield {
+            "setting": whole.setting,
+            "arm": style(arm).label,
+            "rate": next(iter(chosen), cells.DASH),
+            "seeds": str(len(runs)),
+            "bits": cells.cell(list(own.values()), 3),
+            "− baseline": differences.difference(gaps) if gaps else cells.DASH,
+            "gain": cells.gain(runs),
+            **cells.beside_gain(runs),
+            "step": overhead.times_baseline(arm, costs, "step_ratio"),
+        }

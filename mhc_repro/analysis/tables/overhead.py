@@ -18,7 +18,7 @@ CAPTION = (
 )
 MONITOR_CAPTION = (
     "Watching a model of one's own, in processor time. Look: a step that a `GainMonitor` looks at over a plain one "
-    "beside it, median (smallest to largest). Cost: of a training that is looked at every 20 steps, the default. "
+    "beside it, median (smallest to largest). Cost: of a training that is looked at every {every} steps. "
     "*Measure anew: `make bench ARGS=--monitor`.*"
 )
 
@@ -35,11 +35,11 @@ def part(root: Path) -> str:
 
 
 def _monitor(root: Path) -> list[str]:
-    return [
-        piece
-        for record in newest(root, MONITOR)[:1]
-        for piece in (cells.markdown(monitored(record)), f"*{provenance(record)}*", MONITOR_CAPTION)
-    ]
+    pieces = []
+    for record in newest(root, MONITOR)[:1]:
+        caption = MONITOR_CAPTION.format(every=record["setting"]["every"])
+        pieces += [cells.markdown(monitored(record)), f"*{provenance(record)}*", caption]
+    return pieces
 
 
 def costs(root: Path) -> tuple[dict[str, Record], list[str]]:
@@ -47,11 +47,10 @@ def costs(root: Path) -> tuple[dict[str, Record], list[str]]:
 
     Every ratio is to a baseline beside it, so arms of two records stand in one table.
     """
-    for records in by_place(root, ALL_ARMS) or by_place(root):
-        found = {arm: numbers for record in records for arm, numbers in record["connections"].items()}
-        used = [each for each in records if any(found[arm] is of for arm, of in each["connections"].items())]
-        return found, [f"*{provenance(record)}*" for record in used]
-    return {}, []
+    records = next(iter(by_place(root, ALL_ARMS) or by_place(root)), [])
+    found = {arm: numbers for record in records for arm, numbers in record["connections"].items()}
+    used = [each for each in records if any(found[arm] is of for arm, of in each["connections"].items())]
+    return found, [f"*{provenance(record)}*" for record in used]
 
 
 def times_baseline(arm: str, costs: dict[str, Record], key: str) -> str:

@@ -157,12 +157,12 @@ def explanation(quantities: Iterable[Quoted], found: Comparison | None) -> str:
     return text
 
 
-def quartered(ratio: Any, n: int = STREAMS) -> Any:
+def quartered(ratio: Any) -> Any:
     """Predict the activation ratio of a net whose branches are times 1/n from the ratio of the whole net.
 
     1 + (ratio - 1) / n: what the branches add to the first activation, divided by n, were they the same.
     """
-    return 1 + (ratio - 1) / n
+    return 1 + (ratio - 1) / STREAMS
 
 
 def _runs(found: Comparison | None, arm: str) -> list[Run]:

@@ -41,7 +41,7 @@ def caption(key: str = LR) -> str:
     """Explain the table."""
     if key == MAPS_LR:
         return GRID + OF_MAPS
-    known = ", ".join(f"{bits} bits on {count:,}" for (_, count), bits in FREQUENCIES.items())
+    known = ", ".join(f"{bits} bits on {count:,}" for (_, count, _), bits in FREQUENCIES.items())
     return GRID + CAPTION.format(frequencies=known, fewest=stats.FEWEST)
 
 

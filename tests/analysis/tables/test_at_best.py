@@ -46,6 +46,19 @@ def test_a_rate_at_which_a_seed_diverged_or_is_missing_is_not_chosen(made):
     assert frame.loc["mHC", ["rate", "seeds"]].tolist() == ["0.001", "3"]
 
 
+def test_no_rate_is_chosen_of_rates_with_different_seeds(made, series):
+    other = series("hc", 3.1, seed=(1,), study="family", optim__lr=1e-3)
+    row = table(made("baseline", 1e-3, 3.0, 3.0), made("hc", 3e-3, 2.0), other).loc["HC"]
+    assert row[["rate", "seeds", "bits", "− baseline", "gain", "C"]].tolist() == [
+        "–",
+        "0",
+        "–",
+        "–",
+        "–",
+        "–",
+    ]
+
+
 def test_a_rate_of_which_nothing_is_known_is_not_the_better(made):
     frame = table(made("baseline", 1e-3, float("nan")), made("baseline", 3e-3, 3.0))
     assert frame.loc["baseline", "rate"] == "0.003"

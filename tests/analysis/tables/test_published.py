@@ -165,7 +165,6 @@ def test_a_composite_gain_is_ordered_by_its_larger_direction_and_its_value_not_j
 def test_a_quarter_of_the_growth_is_near_what_was_published():
     assert published.quartered(25.40) == pytest.approx(7.10)
     assert published.quartered(1.0) == 1.0
-    assert published.quartered(9.0, n=8) == 2.0
 
 
 @pytest.mark.parametrize(
