@@ -56,6 +56,18 @@ REASONS = {  # of each: what a table's cell says, and what it means
         "the columns of H_res sum to 1 and its rows do not, where mHC's Eq. 9 normalises rows last; usually a "
         "Sinkhorn that ends on the other side, or H_res used transposed",
     ),
+    "streams_interrupted": (
+        "streams interrupted",
+        "a connection was given other streams than the one before it passed on, so that products over the depth "
+        "are not the model's; usually two sets of streams or a part that is called twice (watch each by itself), "
+        "or something between connections",
+    ),
 }
-TOLD = ("h_res_transposed", "maps_unexplained", "columns_exact")  # by the run's nature, whatever was recorded
+INTERRUPTED = "streams_interrupted"
+TOLD = (
+    "h_res_transposed",
+    "maps_unexplained",
+    "columns_exact",
+    INTERRUPTED,
+)  # by the run's nature, whatever was recorded
 OFF = "constraint_missed"  # neither this nor those is a reason of death; every other is

@@ -167,7 +167,9 @@ class HyperConnection(Connection):
         super().__init__(config, layer, dim)
         n = config.n
         self.n = n
-        self.form = make_form(config, layer)
+        with torch.device("cpu"):  # constants and searches, of which a meta device keeps no number
+            self.form = make_form(config, layer)
+            mix = self.form.mixing.initial()
         self.single_pass, self.first = config.single_pass, layer == 0
         flat = config.coefficients == "flat"
         features = {"flat": n * dim, "static": 0}.get(config.coefficients, dim)
@@ -185,7 +187,7 @@ class HyperConnection(Connection):
         self.write = learned(on_streams(self.form.learns_write, config.write_start, layer))
         self.write_end = config.write_end
         self.write_scale = 1.0
-        self.mix = learned(self.form.mixing.initial(), self.form.mixing.learns_alpha)
+        self.mix = learned(mix.to(torch.get_default_device()), self.form.mixing.learns_alpha)
         if config.share_alpha and self.read and self.mix:
             self.mix.alpha = self.read.alpha
         self.keeps_streams = isinstance(self.form.mixing, Identity)

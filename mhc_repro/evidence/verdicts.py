@@ -142,6 +142,7 @@ def _all_below(values: pd.Series | NDArray[np.float64] | None, limit: float) -> 
 
 def _moves(gains: pd.DataFrame, late: pd.DataFrame) -> NDArray[np.float64]:
     start = gains[gains["step"] == gains["step"].min()].set_index("layer")["h_single"]
+    late = late[late["layer"].isin(start.index)]  # a model may leave out sub-layers in training
     now = np.stack(late["h_single"].to_list())
     before = np.stack(start.loc[late["layer"]].to_list())
     moves: NDArray[np.float64] = np.linalg.norm(now - before, axis=1)

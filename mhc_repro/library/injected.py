@@ -23,6 +23,7 @@ from mhc_repro.connections.wide import wide
 from mhc_repro.errors import UserError
 from mhc_repro.library.wrapping import Expand, Reduce, State, Wrapped, first_of, with_first
 
+OWN = ("place", "wrapped", "make_streams", "join_streams")  # of an injected block; all else is its block's
 STREAMS = "_mhc_repro_streams"  # on the tensor that an injected block returns
 
 
@@ -57,7 +58,7 @@ class AnchoredHistory(HistoryConnection):
 
 
 class Injected(nn.Module):
-    """A block of a model with a connection around it; its attributes are the block's, but those set here."""
+    """A block of a model with a connection around it; its attributes are the block's, to read and to set."""
 
     def __init__(self, place: str, wrapped: Wrapped, expand: Expand, reduce: Reduce) -> None:
         super().__init__()
@@ -74,6 +75,13 @@ class Injected(nn.Module):
         except AttributeError:
             wrapped = cast(Wrapped, super().__getattr__("wrapped"))
             return getattr(cast(Increment, wrapped.branch).block, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        known = vars(self)
+        if "wrapped" not in known.get("_modules", ()) or name in OWN or name in known or name.startswith("_"):
+            super().__setattr__(name, value)
+        else:
+            setattr(self.block, name, value)
 
     def at(self, progress: float) -> None:
         """Tell an arm that follows its training, such as mhc_annealed, which part of it is done."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import is_dataclass
+from math import inf
 from typing import Any
 
 import torch
@@ -54,6 +55,8 @@ def inject(
     before = run()
     if not before:
         raise UserError("sample=: the model returns no tensor of floats, so there is nothing to hold it to")
+    if any(each.isnan().any() for each in before):
+        raise UserError("sample=: the model gives NaN on it, so there is nothing to hold it to; give another")
     calls = observe(run, blocks)
     check(calls, list(blocks))
     with ExitStack() as undo:
@@ -139,10 +142,18 @@ def _tensors(output: Any) -> Iterator[Tensor]:
 
 
 def _difference(before: list[Tensor], after: list[Tensor]) -> float:
-    """Return the largest difference of two outputs, relative to the largest of each tensor; NaN where one is."""
-    pairs = zip(before, after, strict=True)
-    off = [(new - old).abs().amax() / old.abs().amax().clamp_min(1e-30) for old, new in pairs if old.numel()]
-    return torch.stack([each.double() for each in off]).amax().item()
+    """Return the largest difference of two outputs, relative to the largest of each; inf where one of them is."""
+    return max((_off(old, new) for old, new in zip(before, after, strict=True)), default=0.0)
+
+
+def _off(old: Tensor, new: Tensor) -> float:
+    finite = old.isfinite()
+    if not torch.equal(old[~finite], new[~finite]):
+        return inf
+    if not finite.any():
+        return 0.0
+    off = (new[finite] - old[finite]).abs().amax() / old[finite].abs().amax().clamp_min(1e-30)
+    return off.double().item()
 
 
 def _put(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -52,7 +52,9 @@ class Looks:
 
         hooks = ExitStack()
         hooks.callback(self.outer.register_forward_pre_hook(before, with_kwargs=True).remove)
-        hooks.callback(self.outer.register_forward_hook(after, with_kwargs=True, always_call=True).remove)
+        # Before those of an earlier listener, so that of two each takes back what it put where it put it.
+        ended = self.outer.register_forward_hook(after, prepend=True, with_kwargs=True, always_call=True)
+        hooks.callback(ended.remove)
         return hooks
 
     def apart(self, inputs: Any) -> None:

@@ -26,10 +26,10 @@ from mhc_repro.library.finding import Found, find, inner, named
 from mhc_repro.library.looking import Looks
 from mhc_repro.library.numbers import gradient_norms, kept, plain
 from mhc_repro.library.record import Record
-from mhc_repro.library.sighted import Applied, seen_by
+from mhc_repro.library.sighted import Applied, interrupted, seen_by
 from mhc_repro.library.wrapping import check_count
 from mhc_repro.measurement.seen import Seen, measured
-from mhc_repro.reasons import REASONS
+from mhc_repro.reasons import INTERRUPTED, REASONS
 from mhc_repro.schema import Row
 
 EVERY = 20  # steps between two looks, unless it is said
@@ -210,6 +210,9 @@ class GainMonitor:
             if self.applied is None or self.applied.finding != how.finding:
                 self._tell(how.finding, f"off by {how.straight:.1e}, transposed by {how.transposed:.1e}")
         self.applied = how or self.applied
+        if interrupted(watch.sightings) and not self.record.nature.get(INTERRUPTED):
+            self.record.knows(INTERRUPTED, True)
+            self._tell(INTERRUPTED)
 
     def _take(self, row: Row) -> None:
         """Put what was seen into the run, under the step of `row`."""

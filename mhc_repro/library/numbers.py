@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.linalg import vector_norm
 
 from mhc_repro.errors import UserError
 from mhc_repro.library.finding import Found
@@ -14,7 +15,10 @@ from mhc_repro.schema import Row
 
 @torch.no_grad()
 def gradient_norms(model: nn.Module, found: Sequence[Found]) -> Row:
-    """Return the norms of the gradients as they are: of the body, of the connections, of both; none without any."""
+    """Return the norms of the gradients as they are: of the body, of the connections, of both; none without any.
+
+    Of both alone where no parameter is known to be the connections'.
+    """
     own = {id(p) for each in found for p in each.adapter.parameters(each.module)}
     parts: dict[str, list[Tensor]] = {"body": [], "connection": []}
     for parameter in model.parameters():
@@ -22,9 +26,16 @@ def gradient_norms(model: nn.Module, found: Sequence[Found]) -> Row:
             parts["connection" if id(parameter) in own else "body"].append(parameter.grad)
     if not parts["body"] and not parts["connection"]:
         return {}
-    norms = {name: torch.nn.utils.get_total_norm(grads, foreach=True) for name, grads in parts.items()}
-    named: Row = {f"grad/norm_{name}": norm for name, norm in norms.items()}
-    return named | {"grad/norm": torch.hypot(*(norm.cpu() for norm in norms.values()))}
+    norms = {name: _norm(grads) for name, grads in parts.items()}
+    named: Row = {f"grad/norm_{name}": norm for name, norm in norms.items()} if own else {}
+    return named | {"grad/norm": torch.hypot(*norms.values())}
+
+
+def _norm(grads: Sequence[Tensor]) -> Tensor:
+    """Return the norm of all, in float32 or wider whatever they are in, on the CPU."""
+    dense = [grad.coalesce().values() if grad.is_sparse else grad for grad in grads]
+    norms = [vector_norm(grad, dtype=torch.promote_types(grad.dtype, torch.float32)) for grad in dense]
+    return vector_norm(torch.stack([norm.cpu().double() for norm in norms])) if norms else torch.tensor(0.0)
 
 
 def kept(key: str, value: Any) -> Any:

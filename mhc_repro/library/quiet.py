@@ -46,6 +46,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
         with torch.no_grad():
             for module, name, buffer, was in buffers:
+                now = getattr(module, name, None)
+                if now is not None and now.shape != was.shape:
+                    continue  # a cache that has grown, whose size the module also keeps elsewhere
                 if not torch.equal(buffer, was):
                     buffer.copy_(was)
                 setattr(module, name, buffer)

@@ -4,6 +4,7 @@ X' = H_res X + H_post^T y holds for some y, so what of X' - H_res X is not along
 for the transpose instead, H_res is used transposed, and it is the transpose that is measured.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from mhc_repro.connections.base import Maps
 from mhc_repro.connections.wide import wide
+from mhc_repro.errors import UserError
 from mhc_repro.library.adapters.base import Sighting, Watch
 from mhc_repro.measurement.seen import Seen, centred_rms, read_rms, spread
 
@@ -45,6 +47,33 @@ def linked(watch: Watch) -> list[Sighting]:
     return found
 
 
+def interrupted(sightings: list[Sighting]) -> bool:
+    """Say whether some connection was given other streams than the one before it passed on."""
+    return any(
+        one.after is not None and following.before is not None and _apart(one.after, following.before)
+        for one, following in pairwise(sightings)
+    )
+
+
+def _apart(passed: Tensor, given: Tensor) -> bool:
+    if passed.shape != given.shape:
+        return True
+    passed, given = wide(passed), wide(given)
+    return bool((passed - given).norm() > WRONG * passed.norm())
+
+
+def _check_alike(sightings: list[Sighting]) -> None:
+    """Raise UserError unless all are of as many tokens, and no connection has fewer streams than the one before."""
+    tokens = {each.maps.read.shape[-1] for each in sightings}
+    streams = [len(each.maps.read) for each in sightings]
+    if len(tokens) > 1 or streams != sorted(streams):
+        several = f"{sorted(tokens)} tokens" if len(tokens) > 1 else f"{sorted({*streams})} streams"
+        raise UserError(
+            f"model: in one step its connections were given {several}, so it has several sets of streams; watch "
+            "each by itself, for example GainMonitor(model.encoder, ...)"
+        )
+
+
 def applied(sightings: list[Sighting]) -> Applied | None:
     """Compare maps and streams; None where no connection shows both, or where all streams are 0."""
     straight, transposed, size, rounding = 0.0, 0.0, 0.0, 0.0
@@ -77,6 +106,7 @@ def _written(write: Tensor, rest: Tensor) -> Tensor:
 def seen_by(watch: Watch) -> tuple[Seen, Applied | None]:
     """Make what rows are made of; of an H_res used transposed, the transpose."""
     sightings = linked(watch)
+    _check_alike(sightings)
     how = applied(sightings)
     if how is not None and how.finding == "h_res_transposed":
         for each in sightings:

@@ -45,6 +45,18 @@ def with_first(output: Any, first: Any) -> Any:
     return make((first, *output[1:]))
 
 
+def taken_apart(state: Any) -> tuple[Tensor, Carry]:
+    """Return the streams and what else is handed on; UserError for what is no State."""
+    if isinstance(state, Tensor):
+        return state, Carry()
+    if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], Carry):
+        return state
+    raise UserError(
+        f"streams are {type(state).__name__}; a connection takes a tensor (..., n, dim): of one whose branch "
+        "returns more than its output, hand on the first of what comes back"
+    )
+
+
 def _holds(output: Any) -> bool:
     return isinstance(output, tuple | list) and len(output) > 0 and not isinstance(output[-1], Carry)
 
@@ -74,7 +86,7 @@ class Wrapped(nn.Module):
 
         Of a branch that returns a tuple or a list the first is written, and the streams returned in its place.
         """
-        streams, carry = state if isinstance(state, tuple) else (state, Carry())
+        streams, carry = taken_apart(state)
         check_streams(streams, self.n, self.dim)
         lead, output = streams.shape[:-2], None
 
@@ -122,7 +134,7 @@ class Reduce(nn.Module):
 
     def forward(self, state: State) -> Tensor:
         """Join streams (..., n, dim), whose last norm is yet to come."""
-        streams, carry = state if isinstance(state, tuple) else (state, Carry())
+        streams, carry = taken_apart(state)
         check_streams(streams, self.n, self.dim)
         flat = streams.reshape(1, -1, self.n, self.dim)
         return self.join(flat, carry).view(*streams.shape[:-2], self.dim).to(streams.dtype)

@@ -81,7 +81,10 @@ def measured(seen: Seen, step: int, kept: Tensor | None = None) -> Measured:
 
 
 def kernels(seen: Seen) -> tuple[Tensor, Tensor]:
-    """Return K and kappa of every token, (L + 1, L + 1, N) each, in float64 on the CPU."""
+    """Return K and kappa of every token, (L + 1, L + 1, N) each, in float64 on the CPU.
+
+    But for tokens of which some sub-layer reads 0, as of padding: nothing that it hears has a relative size.
+    """
     count = len(seen.outputs[0])
     all_maps = completed(seen.maps)
     read = torch.stack([*(maps.read for maps in all_maps), seen.readout.expand(-1, count)])
@@ -89,8 +92,10 @@ def kernels(seen: Seen) -> tuple[Tensor, Tensor]:
     mix = torch.stack([maps.mix for maps in all_maps])
     start = pad(seen.start, (0, 0, 0, len(read[0]) - len(seen.start))).expand(-1, count)
     made = kernel.depth_kernel(*(each.cpu().double() for each in (start, read, write, mix)))
-    sizes = (torch.stack([x.cpu().double() for x in each]) for each in (seen.outputs, seen.inputs))
-    return made, kernel.relative_sizes(made, *sizes)
+    outputs, inputs = (torch.stack([x.cpu().double() for x in each]) for each in (seen.outputs, seen.inputs))
+    reads = (inputs != 0).all(0)
+    kept = reads if reads.any() else slice(None)
+    return made[..., kept], kernel.relative_sizes(made, outputs, inputs)[..., kept]
 
 
 def completed(maps: list[Maps]) -> list[Maps]:

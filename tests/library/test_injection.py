@@ -7,8 +7,8 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from injected_models import TOKENS, WIDTH, Block, Decoder, decoder, injected, next_token
-from mhc_repro import arm_names, expand_and_reduce, hyper_connection, inject
+from injected_models import TOKENS, VOCAB, WIDTH, Block, Decoder, decoder, injected, next_token
+from mhc_repro import arm_names, eject, expand_and_reduce, hyper_connection, inject
 from mhc_repro.connections import Carry
 from mhc_repro.errors import UserError
 from mhc_repro.library.injected import Injected
@@ -156,6 +156,47 @@ def test_a_block_keeps_attributes_of_its_own():
 
     block = injected(decoder(Named), Named, "mhc").blocks[0]
     assert (block.name, block.expand, block.reduce, block.kind) == ("mine", 3, max, "plain")
+
+
+def test_what_is_set_on_an_injected_block_is_set_on_the_block():
+    model = injected(decoder(), Block, "mhc")
+    before = model(TOKENS)
+    model.blocks[0].gate, model.blocks[0].scale = torch.nn.Identity(), 2.0
+    assert not torch.allclose(model(TOKENS), before)
+    model.train(not model.training)
+    assert model.blocks[0].training == model.blocks[0].block.training == model.training
+    block = model.blocks[0].block
+    eject(model)
+    assert model.blocks[0] is block
+    assert isinstance(block.gate, torch.nn.Identity)
+    assert block.scale == 2.0
+
+
+def test_an_output_may_hold_infinities_which_stay():
+    class Masked(Decoder):
+        def forward(self, tokens):
+            return super().forward(tokens).masked_fill(torch.arange(VOCAB) > 12, -torch.inf)
+
+    model = decoder(body=Masked)
+    before = model(TOKENS)
+    assert torch.allclose(injected(model, Block, "mhc")(TOKENS), before)
+
+
+def test_a_look_does_not_shrink_a_cache_that_it_made_grow():
+    class Cached(Decoder):
+        length = 2
+
+        def __init__(self, *given):
+            super().__init__(*given)
+            self.register_buffer("places", torch.zeros(self.length, 1), persistent=False)
+
+        def forward(self, tokens):
+            if tokens.shape[-1] > self.length:
+                self.length = tokens.shape[-1]
+                self.places = torch.zeros(self.length, 1)
+            return super().forward(tokens) + self.places[: tokens.shape[-1]]
+
+    injected(decoder(body=Cached), Block, "mhc")(TOKENS)
 
 
 def test_what_others_read_of_the_blocks_goes_on():

@@ -97,7 +97,7 @@ def test_without_a_sample_there_is_nothing_to_look_at():
 def test_of_outputs_that_are_no_numbers_none_can_be_kept():
     model = decoder()
     nn.init.constant_(model.head.bias, torch.nan)
-    refused("would change by nan", model)
+    refused("gives NaN", model)
 
 
 @pytest.mark.parametrize("reduce", ["sum", "head"])

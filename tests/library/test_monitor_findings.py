@@ -1,11 +1,14 @@
 """What the monitor says of a model's maps: transposed use, maps that the streams belie, arms that are dead."""
 
+from functools import partial
+
 import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 from mhc_repro import GainMonitor, expand_and_reduce, hyper_connection
+from mhc_repro.errors import UserError
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.library.record import columns_exact
 from mhc_repro.library.sighted import Applied
@@ -76,7 +79,9 @@ def test_of_streams_that_are_zero_nothing_is_said(watched, blank):
     model = seeded(Blank)
     for layer in model.layers:
         layer.branch = nn.Identity()
-    assert (watched(model, steps=2).monitor.applied is None) == (blank == 5)  # of all tokens, or of the first
+    made = watched(model, steps=2)
+    assert (made.monitor.applied is None) == (blank == 5)  # of all tokens, or of the first
+    assert made.run.metrics["kernel/cancellation"].notna().any() == (blank == 1)
 
 
 def test_a_batch_without_tokens_is_passed_over(tmp_path):
@@ -86,6 +91,89 @@ def test_a_batch_without_tokens_is_passed_over(tmp_path):
             model(x[:, :tokens]).sum().backward()
             monitor.step()
     assert read_run(monitor.path).gains["step"].unique().tolist() == [0, 2]
+
+
+def test_a_part_that_is_called_twice_is_named(watched, capsys):
+    class Twice(Stack):
+        def forward(self, x):
+            return super().forward(x) + super().forward(x.flip(0))
+
+    model = stirred(seeded(Twice))
+    assert found(watched(model, steps=2).run) == ["streams_interrupted"]
+    assert capsys.readouterr().err.count("streams_interrupted") == 1
+    model.forward = partial(Stack.forward, model)
+    assert found(watched(model, steps=2, name="once").run) == []
+
+
+def test_streams_of_two_kinds_are_refused(tmp_path):
+    class Two(nn.Module):
+        def __init__(self, **changes):
+            super().__init__()
+            self.encoder, self.decoder = Stack(), Stack(**changes)
+
+        def forward(self, x, kept):
+            return self.encoder(x).sum() + self.decoder(x[:, :kept]).sum()
+
+    for model, kept, said in ((Two(), 3, r"\[9, 15\] tokens"), (Two(n=2), 5, r"\[2, 4\] streams")):
+        monitor = GainMonitor(model, 1, tmp_path / "runs" / f"kept{kept}")
+        with pytest.raises(UserError, match=said) as error:
+            model(torch.ones(3, 5, DIM), kept)
+        assert "\n" not in str(error.value)
+        monitor.close("failed")
+        with GainMonitor(model.decoder, 1, tmp_path / "runs" / f"alone{kept}") as monitor:
+            model(torch.ones(3, 5, DIM), kept).backward()
+            monitor.step()
+
+
+def test_of_maps_whose_parameters_are_not_known_gradients_are_not_judged(watched):
+    """Of an adapter's module without a part called branch, any part may be."""
+
+    class Own(nn.Module):
+        def __init__(self, branch_name):
+            super().__init__()
+            self.add_module(branch_name, branch())
+            self.work, self.to_res = getattr(self, branch_name), nn.Linear(DIM, 16)
+
+        def forward(self, x):
+            mix = self.to_res(x.mean(2)).unflatten(-1, (4, 4)).softmax(-1)
+            self.last = torch.eye(4)[0], torch.ones(4), mix
+            return mix @ x + self.work(x[:, :, 0])[:, :, None]
+
+    class Whole(nn.Module):
+        def __init__(self, branch_name):
+            super().__init__()
+            self.layers = nn.Sequential(*(Own(branch_name) for _ in range(LAYERS)))
+
+        def forward(self, x):
+            return self.layers(x[:, :, None] * torch.tensor([1.0, 2.0, 3.0, 4.0])[:, None]).sum(2)
+
+    def last(module, *_):
+        return module.last
+
+    runs = {
+        name: watched(seeded(lambda: Whole(name)), adapters={Own: last}, name=name).run  # noqa: B023
+        for name in ("branch", "inner")
+    }
+    assert "connection_gradients_dead" in verdict(runs["inner"]).not_judged
+    assert "connection_gradients_dead" not in {code for _, code in verdict(runs["branch"]).notes()}
+    assert (runs["branch"].metrics["grad/norm_connection"].dropna() > 0).all()
+
+
+def test_a_sub_layer_that_is_left_out_at_the_start_costs_no_verdict(watched):
+    class Dropped(Stack):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            kept = list(self.layers)[: LAYERS - (self.calls == 1)]
+            x = self.expand(x)
+            for layer in kept:
+                x = layer(x)
+            return self.norm(self.reduce(x))
+
+    run = watched(seeded(Dropped)).run
+    assert [len(layers) for _, layers in run.gains.groupby("step")] == [LAYERS - 1, LAYERS, LAYERS]
+    assert found(run) == []
 
 
 def test_a_callable_says_the_maps(watched):

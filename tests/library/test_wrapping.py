@@ -147,12 +147,28 @@ def test_settings_that_are_given_stay_the_callers():
             "returns what it is given",
         ),
         (lambda: expand_and_reduce(dim=8)[0](torch.zeros(2, 7)), "made for dim=8"),
+        (
+            lambda: hyper_connection(nn.Identity(), dim=8, layer=0)((torch.zeros(2, 4, 8), None)),
+            "streams are tuple.*hand on the first",
+        ),
+        (lambda: expand_and_reduce(dim=8)[1]((torch.zeros(2, 4, 8), torch.ones(2))), "streams are tuple"),
     ],
 )
 def test_a_mistake_is_one_line_that_teaches(make, said):
     with pytest.raises(UserError, match=said) as error:
         make()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_an_arm_is_made_without_numbers_and_filled_later(name):
+    original = hyper_connection(nn.Identity(), name, dim=8, layer=0)
+    with torch.device("meta"):
+        module = hyper_connection(nn.Identity(), name, dim=8, layer=0)
+    assert all(each.is_meta for each in module.parameters())
+    module.load_state_dict(original.state_dict(), assign=True)
+    x = X.flatten()[: 16 * original.n].view(2, original.n, 8)
+    torch.testing.assert_close(module(x), original(x), equal_nan=False)
 
 
 def test_annealed_writes_are_those_of_the_progress_that_is_told():

@@ -9,6 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,9 @@ from mhc_repro.connections.base import Maps
 from mhc_repro.connections.wide import wide
 from mhc_repro.errors import UserError
 from mhc_repro.library import quiet
+
+# A module is being asked by its own code, which is no call of the model's for another monitor to see
+_ASKING: ContextVar[bool] = ContextVar("asking", default=False)
 
 
 @dataclass
@@ -108,8 +112,13 @@ def overhear(module: nn.Module, name: str, look: Callable[..., None], undo: Exit
 
     def method(*args: Any, **kwargs: Any) -> Any:
         made = original(*args, **kwargs)
-        with torch.no_grad():
-            look(made, *args, **kwargs)
+        if not _ASKING.get():
+            asking = _ASKING.set(True)
+            try:
+                with torch.no_grad():
+                    look(made, *args, **kwargs)
+            finally:
+                _ASKING.reset(asking)
         return made
 
     quiet.put(module, name, method, undo)
@@ -120,7 +129,8 @@ def last_output(norm: nn.Module, undo: ExitStack) -> list[Tensor]:
     kept: list[Tensor] = []
 
     def keep(_: nn.Module, __: Any, output: Tensor) -> None:
-        kept[:] = [output.detach()]
+        if not _ASKING.get():
+            kept[:] = [output.detach()]
 
     undo.callback(norm.register_forward_hook(keep).remove)
     return kept

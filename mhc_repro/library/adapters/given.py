@@ -26,7 +26,8 @@ class Given(Adapter):
         return module in self.modules
 
     def parameters(self, module: nn.Module) -> Iterator[nn.Parameter]:
-        return module.parameters(recurse=False)
+        # Where a module does not say which part of it is the branch, any part may be.
+        return super().parameters(module) if hasattr(module, "branch") else module.parameters(recurse=False)
 
     def attach(self, module: nn.Module, watch: Watch, undo: ExitStack) -> None:
         hook = module.register_forward_hook(
