@@ -10,7 +10,8 @@ from mhc_repro.errors import UserError
 from mhc_repro.library.wrapping import Expand, Reduce
 from mhc_repro.rules import POSITIVE, at_least
 
-EMBEDS = ("emb", "position", "token")  # in the name of a bare parameter, such as a ViT's cls_token
+# A word of a bare parameter's name begins so, or it ends in such a word, as a ViT's cls_token
+EMBEDS, TOKENS = ("emb", "position"), ("token", "tokens")
 
 
 def parameter_groups(
@@ -34,8 +35,7 @@ def parameter_groups(
     members: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         is_own = id(parameter) in own
-        embeds = id(parameter) in embeddings or any(word in name.rpartition(".")[2] for word in EMBEDS)
-        matrix = parameter.dim() > 1 and not embeds
+        matrix = parameter.dim() > 1 and not (id(parameter) in embeddings or _embeds(name))
         decays = base.decays(name) if is_own else matrix
         members.setdefault((connection_lr if is_own else 1.0, decays), []).append(parameter)
     return [
@@ -43,3 +43,8 @@ def parameter_groups(
         | ({} if lr is None else {"lr": lr * factor})
         for (factor, decays), parameters in members.items()
     ]
+
+
+def _embeds(name: str) -> bool:
+    words = name.rpartition(".")[2].split("_")
+    return any(word.startswith(EMBEDS) for word in words) or words[-1] in TOKENS

@@ -98,6 +98,7 @@ class GainMonitor:
         self.record = Record(out, arm, seed, steps, every, start, overwrite, settings or {})
         self.rows: list[Row] = [{"step": start}]  # to be written; the last may wait for its maps
         self.applied: Applied | None = None
+        self._unseen = False  # a step whose forward was not seen, which has been said
         self._seen: tuple[Seen, tuple[int, ...]] | None = None
         self._hooks = ExitStack()
         self._last = time.perf_counter()
@@ -221,6 +222,11 @@ class GainMonitor:
                 raise UserError(
                     "no hyper-connection was seen in this step's forward: the monitor looks at calls of the model "
                     "it was given, in train mode and with gradients; or give it a probe batch"
+                )
+            if not self._unseen:
+                self._unseen = True
+                self.say(
+                    f"nothing was seen for step {row['step']}: the model ran in eval mode, or without gradients"
                 )
             return
         started = time.perf_counter()

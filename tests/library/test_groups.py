@@ -54,6 +54,8 @@ def test_what_adamw_has_no_use_for_is_refused(given, said):
 def test_embeddings_do_not_decay_whatever_holds_them():
     model = vit()
     model.pos_embed = nn.Parameter(torch.zeros(1, 4, WIDTH))  # as timm has it
+    model.member_weight = nn.Parameter(torch.zeros(4, WIDTH))  # in which "emb" is no word
+    model.token_mixing = nn.Parameter(torch.zeros(4, WIDTH))
     names = {id(p): name for name, p in model.named_parameters()}
     decayed = {
         names[id(p)] for group in parameter_groups(model) for p in group["params"] if group["weight_decay"]
@@ -61,4 +63,4 @@ def test_embeddings_do_not_decay_whatever_holds_them():
     bare = {"vit.embeddings.cls_token", "vit.embeddings.position_embeddings", "pos_embed"}
     assert bare <= {*names.values()}
     assert not bare & decayed
-    assert "vit.embeddings.patch_embeddings.projection.weight" in decayed
+    assert {"vit.embeddings.patch_embeddings.projection.weight", "member_weight", "token_mixing"} <= decayed
