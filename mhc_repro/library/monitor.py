@@ -225,9 +225,8 @@ class GainMonitor:
                 )
             if not self._unseen:
                 self._unseen = True
-                self.say(
-                    f"nothing was seen for step {row['step']}: the model ran in eval mode, or without gradients"
-                )
+                how = "in eval mode, or without gradients or tokens"
+                self.say(f"nothing was seen for step {row['step']}: the model ran {how}")
             return
         started = time.perf_counter()
         (seen, shape), self._seen = self._seen, None

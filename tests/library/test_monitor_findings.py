@@ -176,6 +176,17 @@ def test_a_sub_layer_that_is_left_out_at_the_start_costs_no_verdict(watched):
     assert found(run) == []
 
 
+def test_a_model_that_stays_in_eval_mode_is_told_once(tmp_path, capsys):
+    model = seeded(Stack)
+    with GainMonitor(model, 1, tmp_path / "runs" / "mine") as monitor:
+        for x in batches(4):
+            model(x).square().sum().backward()
+            monitor.step()
+            model.eval()
+    assert read_run(monitor.path).gains["step"].unique().tolist() == [0]
+    assert capsys.readouterr().err.count("nothing was seen for step 1: the model ran in eval mode") == 1
+
+
 def test_a_callable_says_the_maps(watched):
     """The reference's own step as a module of the user's: the same rows as by the adapter of its methods."""
 
