@@ -50,11 +50,13 @@ class Table:
             _drop_torn_line(file)
             file.write(lines)
 
-    def sync(self) -> None:
-        """Wait until the rows so far are on the disk."""
-        if self.jsonl.exists():
-            with open(self.jsonl, "rb") as file:
-                os.fsync(file.fileno())
+    def sync(self) -> int:
+        """Wait until the rows so far are on the disk; return how many there are."""
+        if not self.jsonl.exists():
+            return 0
+        with open(self.jsonl, "rb") as file:
+            os.fsync(file.fileno())
+            return sum(1 for _ in file)
 
     def truncate(self, step: int) -> None:
         """Keep the rows with row["step"] <= step, atomically; a finished table grows again from there."""

@@ -11,13 +11,14 @@ import traceback
 from contextlib import closing, suppress
 from typing import Any
 
+import pandas as pd
 import torch
 
 from mhc_repro import cache, world
 from mhc_repro.config import Config
 from mhc_repro.connections import KINDS
 from mhc_repro.errors import UserError, one_line, screenful
-from mhc_repro.runs import locks, manifest
+from mhc_repro.runs import files, locks, manifest
 from mhc_repro.runs.directory import RunDirectory
 from mhc_repro.runs.plan import duration
 from mhc_repro.schema import UNITS, Row
@@ -41,14 +42,18 @@ class Session:
         cache.make(folder)  # not when the first checkpoint is due, after a minute
         self.tables = {name: run.table(name) for name in UNITS}
         before = run.read_manifest() or {}
-        steps = self.tables["metrics"].read()["step"]
-        state, self.warnings = self.checkpoints.load(steps.iloc[-1] if before and len(steps) else -1)
+        steps = {name: table.read()["step"] for name, table in self.tables.items()}
+        _refuse_lost(run, before, steps)
+        done = steps["metrics"]
+        state, self.warnings = self.checkpoints.load(done.iloc[-1] if before and len(done) else -1)
+        if state:
+            _refuse_holes(run, state, steps)
         if not run.guarded:
             self.warnings.append(f"{run.path}: {locks.MISSING}")
         self.recorded = before if state else {}
-        if before and not state and steps.max() > 0:
+        if before and not state and done.max() > 0:
             self.warnings.append(
-                f"no checkpoint in {folder}, so its {steps.iloc[-1]} steps are made again: it was killed before "
+                f"no checkpoint in {folder}, so its {done.iloc[-1]} steps are made again: it was killed before "
                 f"the first (one every {config.runtime.checkpoint_seconds:g} s), or that is in another cache "
                 "(runtime.cache=)"
             )
@@ -71,11 +76,11 @@ class Session:
     def go(self) -> str:
         """Train to the end, to a divergence or to a signal; return the status that was written."""
         run, trainer = self.run, self.trainer
+        run.write_config(self.config)
+        self._write_status("running", message="", log=printed_into())  # before a row goes: see _refuse_lost
         for table in self.tables.values():
             table.truncate(trainer.done or -1)  # what was measured before the first step is measured again
-        run.write_config(self.config)
         run.write_manifest(self._manifest())
-        self._write_status("running", message="", log=printed_into())
         with self.reporter.showing(), stops.taken(stops.say):
             for warning in self.warnings:
                 self.reporter.say(f"warning: {warning}")
@@ -195,9 +200,8 @@ class Session:
         return status
 
     def _save(self) -> None:
-        for table in self.tables.values():
-            table.sync()
-        self.checkpoints.save(self.trainer.done, self.trainer.state())
+        rows = {name: table.sync() for name, table in self.tables.items()}
+        self.checkpoints.save(self.trainer.done, self.trainer.state() | {"rows": rows})
         self._write_status("running")
 
     def _finish(self, status: str, message: str, broke: str | None = None) -> str:
@@ -241,3 +245,21 @@ class Session:
         wall = round(self.wall_before + time.monotonic() - self.started, 1)
         steps, step = self.config.train.steps, self.trainer.done
         self.run.write_status(status=status, step=step, steps=steps, wall_seconds=wall, **fields)
+
+
+def _refuse_lost(run: RunDirectory, before: dict[str, Any], steps: dict[str, pd.Series]) -> None:
+    """Raise UserError where rows are without their manifest, or a status without its rows: no kill leaves that."""
+    if not before and any(map(len, steps.values())):
+        raise files.broken(run.path / "manifest.json", "no such file")
+    step = (run.read_status() or {}).get("step", 0)
+    if before and step and not len(steps["metrics"]):
+        raise files.broken(run.table("metrics").jsonl, f"no rows, and the run was at step {step}")
+
+
+def _refuse_holes(run: RunDirectory, state: dict[str, Any], steps: dict[str, pd.Series]) -> None:
+    """Raise UserError where a table has fewer rows than it had at the checkpoint, which may be too old to say."""
+    for name, count in state.get("rows", {}).items():
+        left = int((steps[name] <= state["step"]).sum())
+        if left < count:
+            fault = f"{left} of the {count} rows that it had at step {state['step']}"
+            raise files.broken(run.table(name).jsonl, fault)

@@ -13,8 +13,9 @@ from mhc_repro.schema import UNITS
 from mhc_repro.training import loop, stops
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
 from mhc_repro.training.loop import train
+from mhc_repro.training.trainer import Trainer
 from mhc_repro.validation import validate
-from stopping import OFTEN, assert_ends_as_undisturbed, at_step, interrupt, kill
+from stopping import OFTEN, Killed, assert_ends_as_undisturbed, at_step, interrupt, kill
 
 pytestmark = pytest.mark.usefixtures("checkpoints_at_every_step")
 
@@ -229,3 +230,52 @@ def test_rows_that_the_disk_lost_are_made_again(config):
     for name in UNITS:
         RunDirectory.of(cut).table(name).truncate(2)
     assert_ends_as_undisturbed(cut)
+
+
+EMPTY = {"gone": lambda file: file.unlink(), "empty": lambda file: file.write_bytes(b"")}
+
+
+@pytest.mark.parametrize("how", EMPTY)
+@pytest.mark.parametrize("name", ["manifest.json", *(f"{table}.jsonl" for table in UNITS)])
+def test_what_no_kill_can_lose_is_told_and_nothing_is_made_anew(config, name, how):
+    damaged = config("mhc", steps=5, runtime=OFTEN)
+    interrupt(damaged, 3)
+    run = RunDirectory.of(damaged)
+    file, checkpoints = run.path / name, checkpoint_folder(damaged, run)
+
+    def kept() -> dict[str, bytes]:
+        files = [each for folder in (run.path, checkpoints) for each in folder.iterdir()]
+        return {each.name: each.read_bytes() for each in files if each.name != ".lock"}
+
+    content = file.read_bytes()
+    EMPTY[how](file)
+    before = kept()
+    with pytest.raises(UserError, match=rf"{name}: [^\n]*; restore it, or delete the run's folder"):
+        train(damaged)
+    assert kept() == before
+    file.write_bytes(content)
+    assert_ends_as_undisturbed(damaged)
+
+
+def test_a_start_over_that_is_killed_before_its_first_row_is_no_damage(config, tmp_path, monkeypatch):
+    """The checkpoint is in a cache that was not used in between."""
+    started = config("hc", steps=5, runtime=OFTEN)
+    interrupt(started, 3)
+    cache, started.runtime.cache = started.runtime.cache, str(tmp_path / "another")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "measure", Mock(side_effect=Killed))
+        with pytest.raises(Killed):
+            train(started)
+    started.runtime.cache = cache
+    assert checkpoint_folder(started, RunDirectory.of(started)).exists()
+    assert_ends_as_undisturbed(started)
+
+
+def test_a_checkpoint_that_does_not_count_rows_is_gone_on_from(config):
+    older = config("hc", steps=5, runtime=OFTEN)
+    interrupt(older, 3)
+    checkpoints = Checkpoints(checkpoint_folder(older, RunDirectory.of(older)), 60)
+    state, _ = checkpoints.load()
+    del state["rows"]
+    checkpoints.save(3, state)
+    assert_ends_as_undisturbed(older)
