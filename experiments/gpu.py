@@ -17,7 +17,7 @@ import threading
 import time
 from contextlib import suppress
 from importlib.util import find_spec
-from math import inf, nan
+from math import nan
 from pathlib import Path
 
 import beside
@@ -43,6 +43,7 @@ HERE = Path(__file__).resolve().parent
 ARCHIVE = "gpu-runs.tar"
 STEPS = "check", "bench", "train"
 RESERVE = 20.0  # seconds at the end, to save and pack
+SHORTEST, LONGEST = 0.34, 7 * 24 * 60  # minutes: RESERVE and a moment, a week
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,7 +60,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     add("--studies", default="stability,stress", help="default: stability,stress")
     add("--side", type=count, default=4, metavar="N", help="runs that share the card (default: 4)")
     add("--steps", default=",".join(STEPS), help="what to do, in this order (default: all)")
-    add("--out", type=Path, default=Path(ARCHIVE), help=f"the archive (default: {ARCHIVE})")
+    add("--out", type=_archive, default=ARCHIVE, help=f"the archive (default: {ARCHIVE})")
     return parser.parse_intermixed_args(arguments)
 
 
@@ -68,9 +69,20 @@ def _minutes(text: str) -> float:
         minutes = float(text)
     except ValueError:
         minutes = nan
-    if not RESERVE < 60 * minutes < inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes of {RESERVE / 60:.1f} or more")
+    if not SHORTEST <= minutes <= LONGEST:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of minutes from {SHORTEST} to {LONGEST:,}, a week"
+        )
     return minutes
+
+
+def _archive(text: str) -> Path:
+    path = Path(text)
+    if path.is_dir() or not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no file in a folder that is there and can be written; for example {ARCHIVE}"
+        )
+    return path
 
 
 def _run(options: argparse.Namespace) -> int:

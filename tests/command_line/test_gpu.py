@@ -54,15 +54,20 @@ def test_a_lease_that_is_used_up_before_the_training_still_packs(elsewhere, tmp_
     assert "nothing to pack" in capsys.readouterr().err
 
 
-def test_runs_are_made_seed_by_seed_and_a_mistake_costs_no_minute(elsewhere, capsys):
+def test_runs_are_made_seed_by_seed_and_a_mistake_costs_no_minute(elsewhere, monkeypatch, capsys):
     made = gpu._configs(gpu._options(["--device=cpu", "connection=hc,baseline"]))
     order = [(config.seed, config.study, config.connection.name) for config in made]
     studies = ("stability_gpu", "stress_gpu")
     assert order == [(s, study, arm) for s in (0, 1) for study in studies for arm in ("baseline", "hc")]
-    wrong_minutes = [f"--minutes={text}" for text in ("0", "-5", "nan", "inf", "ten", "0.3")]
-    for mistake in ("--studies=stres", "--steps=chek", "--side=0", *wrong_minutes):
+    wrong_minutes = [f"--minutes={text}" for text in ("0", "-5", "nan", "inf", "ten", "0.3", "1e300")]
+    monkeypatch.setattr(gpu, "_within", lambda *given: pytest.fail("minutes were spent"))
+    monkeypatch.setattr(gpu, "_train", gpu._within)
+    wrong_places = ["--out=no/such/folder/gpu.tar", "--out=.", "--out="]
+    for mistake in ("--studies=stres", "--steps=chek", "--side=0", *wrong_minutes, *wrong_places):
         assert gpu.main(["--device=cpu", mistake]) == 2
-        assert capsys.readouterr().err.count("\n") == 1
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert ("--out" in said) == (mistake in wrong_places)
 
 
 def test_what_is_not_installed_is_left_out_and_said(monkeypatch, capsys):
