@@ -12,8 +12,7 @@ def cores() -> int:
     """Count the cores that this process may run on; 1 where nobody can say."""
     # Absent from macOS and Windows, which have no such limit.
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # Slurm holds a job to its cores only where it was set up to.
-    return min(found, _quota(found), int(os.environ.get("SLURM_CPUS_PER_TASK", found)))
+    return min(found, _quota(found), _asked(found))
 
 
 def _quota(found: int) -> int:
@@ -23,3 +22,12 @@ def _quota(found: int) -> int:
     except (OSError, ValueError):  # "max": no limit
         return found
     return ceil(quota / period)
+
+
+def _asked(found: int) -> int:
+    """Return the cores that a job of Slurm's asked for, which holds it to them only where it was set up to."""
+    try:
+        asked = int(os.environ["SLURM_CPUS_PER_TASK"])
+    except (KeyError, ValueError):
+        return found
+    return asked if asked > 0 else found

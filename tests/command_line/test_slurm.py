@@ -147,8 +147,9 @@ def test_a_job_has_the_cores_it_asked_for(monkeypatch):
     """A Slurm that does not hold jobs to their cores would have each use all of the node."""
     monkeypatch.setattr("os.sched_getaffinity", lambda process: range(8), raising=False)
     assert cores() == 8
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
-    assert cores() == 2
+    for asked, count in {"2": 2, "16": 8, "": 8, "two": 8, "2(x3)": 8, "0": 8, "-1": 8}.items():
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", asked)
+        assert cores() == count
 
 
 @pytest.mark.parametrize("turn", ["0", "3"])
