@@ -15,7 +15,7 @@ from mhc_repro.command_line.entry import Faults, Parser, exit_code, tell
 from mhc_repro.command_line.listing import console, shown
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.comparison import Studies, read_studies
-from mhc_repro.places import BENCH
+from mhc_repro.places import BENCH, real
 from mhc_repro.runs import LOCAL, RECORDED, results_root, runs_root
 
 
@@ -38,7 +38,7 @@ def _run(options: argparse.Namespace) -> int:
     if not options.root:
         raise UserError(f"--root: give a folder; the default is {RECORDED}")
     root = runs_root(options.root)
-    home = root.resolve() == results_root(RECORDED).resolve()
+    home = real(root) == real(results_root(RECORDED))
     with_pages = home and not options.no_readme  # the pages speak of recorded runs, never of try-outs
     faults: Faults = {}
     if options.verify:

@@ -43,8 +43,8 @@ def can_be_written(folder: Path) -> bool:
 
 
 def nearest(folder: Path) -> Path:
-    """Return the folder itself, or the first above it that is there."""
-    return next(each for each in (folder, *folder.parents) if each.exists())
+    """Return the folder itself, or the first above it that is there, if only as a link to nothing."""
+    return next(each for each in (folder, *folder.parents) if each.exists() or each.is_symlink())
 
 
 def make(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Where results are: in the checkout, kept or not."""
 
+import os
 from pathlib import Path
 
 from mhc_repro.cache import expanded
@@ -27,5 +28,10 @@ def runs_root(root: str) -> Path:
 
 def is_recorded(root: Path) -> bool:
     """Say whether what is written under a results root would be kept: in RECORDED, and not in LOCAL."""
-    recorded, local = (results_root(each).resolve() for each in (RECORDED, LOCAL))
-    return root.resolve().is_relative_to(recorded) and not root.resolve().is_relative_to(local)
+    place, recorded, local = map(real, (root, results_root(RECORDED), results_root(LOCAL)))
+    return place.is_relative_to(recorded) and not place.is_relative_to(local)
+
+
+def real(path: Path) -> Path:
+    """Return a path with its links followed; Path.resolve raises RuntimeError of a link to itself."""
+    return Path(os.path.realpath(path))

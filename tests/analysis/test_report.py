@@ -234,6 +234,7 @@ def test_command_line_writes_then_verifies(root, capsys, sketched):
         (["--root", "{tmp}/results", "--study", "q*"], "no run under"),
         (["--root", "{tmp}"], "no run in there has ended"),
         (["--root="], "give a folder"),
+        (["--root", "{tmp}/loop"], "loop: no such folder"),
         (["--bogus"], "unrecognized arguments: --bogus"),
         (
             ["--root", "{tmp}/results", "--verify", "--study", "quick"],
@@ -242,6 +243,7 @@ def test_command_line_writes_then_verifies(root, capsys, sketched):
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(root, capsys, arguments, said):
+    (root.parent / "loop").symlink_to("loop")
     assert report_command.main([argument.format(tmp=root.parent) for argument in arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

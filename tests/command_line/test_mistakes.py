@@ -184,6 +184,16 @@ def test_mistake_in_a_file_is_one_line(text, said, main, tmp_path, capsys):
     assert_one_line(capsys, *said)
 
 
+@pytest.mark.parametrize("target", ["mine", "nowhere"])
+def test_a_link_that_leads_to_no_folder_is_one_line(target, main, trained, tmp_path, capsys):
+    (tmp_path / "mine").symlink_to(target)
+    for key in ("runtime.results", "runtime.cache"):
+        for line in ([], ["-m", "seed=0,1"], ["study=quick", "connection=hc"]):
+            assert main(*line, f"{key}={tmp_path}/mine/x") == 2
+            assert_one_line(capsys, f"{key}={tmp_path}/mine/x: must be", "a folder")
+    assert not trained
+
+
 def test_a_cache_that_cannot_be_written_is_one_line(main, trained, tmp_path, capsys):
     cache = tmp_path / "mine"
     (cache / "sweeps" / "multirun.yaml").mkdir(parents=True)
