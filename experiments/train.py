@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
         code = exit_code(lambda: _run(argv), unread=1)
         return stops.exit_code() if code == INTERRUPTED else code
 
-    return ranks.behind_rank_0(run) if world.rank() else run()
+    return exit_code(lambda: ranks.behind_rank_0(run) if world.rank() else run(), unread=1)
 
 
 def _run(argv: list[str]) -> int:

@@ -5,6 +5,8 @@ One process alone, rank 0 of 1, is what torchrun did not start.
 
 import os
 
+from mhc_repro.errors import UserError
+
 
 def size() -> int:
     """Return how many processes train a run together, on all machines."""
@@ -28,4 +30,11 @@ def local_rank() -> int:
 
 def _told(name: str, alone: int) -> int:
     # A scheduler may set variables of these names for its own ends.
-    return int(os.environ[name]) if "TORCHELASTIC_RUN_ID" in os.environ else alone
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return alone
+    told = os.environ.get(name, "")
+    if not told.isdecimal() or int(told) < alone:
+        raise UserError(
+            f"{name}={told}: torchrun sets it to a whole number; start with torchrun, or unset TORCHELASTIC_RUN_ID"
+        )
+    return int(told)

@@ -181,6 +181,18 @@ def test_a_mistake_that_all_make_is_told_by_one(rank, line, said, main, as_one_o
     assert bool(waited) == (rank > 0)
 
 
+@pytest.mark.parametrize("told", [None, "", "two", "-1", "1.5"])
+@pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE"])
+def test_what_torchrun_did_not_set_is_one_line(name, told, main, as_one_of_two, monkeypatch, capfd):
+    as_one_of_two(0)
+    monkeypatch.delenv(name) if told is None else monkeypatch.setenv(name, told)
+    assert main("connection=hc") == 2
+    (error,) = capfd.readouterr().err.splitlines()
+    assert error.startswith(
+        f"error: {name}={told or ''}: torchrun sets it to a whole number; start with torchrun"
+    )
+
+
 def test_a_port_that_is_taken_is_one_line(as_one_of_two, monkeypatch):
     as_one_of_two(0)
     with socket.create_server(("127.0.0.1", 0)) as taken:
