@@ -50,8 +50,10 @@ def _run(options: argparse.Namespace) -> int:
         problem = report.compare(report.render(root, found, with_pages), root)
         print(f"verify: {problem or f'{shown(root)} and its report agree, byte for byte'}")
         return 1 if problem else 0
-    found = read_studies(root, options.study, faults.__setitem__)
-    code = tell(faults)
+    try:
+        found = read_studies(root, options.study, faults.__setitem__)
+    finally:  # also of a study whose every run is damaged
+        code = tell(faults)
     if not found and not (root / BENCH).is_dir():  # another folder's figures are not ours to replace
         raise UserError(
             f"--root {options.root}: no run in there has ended (--study shows what is under way); "

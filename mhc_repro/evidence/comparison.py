@@ -91,8 +91,9 @@ def read_studies(
         raise UserError(f"--root {root}: no such folder; train first, for example with make quick")
     runs = read_runs(root, study, onerror)
     if study is not None and not runs:
-        known = ", ".join(sorted({run.study for run in read_runs(root, onerror=onerror)})) or "none yet"
-        raise UserError(f"--study {study}: no run under {root}; studies there: {known}")
+        others = read_runs(root, onerror=lambda path, fault: None)  # which were not asked for
+        known = ", ".join(sorted({run.study for run in others})) or "none yet"
+        raise UserError(f"--study {study}: no run under {root} that can be read; studies there: {known}")
     if study is None:
         runs = [run for run in runs if run.state in ENDED]
     return by_study(runs)

@@ -136,6 +136,19 @@ def test_what_fits_although_nobody_wrote_it_is_shown(tmp_path, said, undrawn):
     assert (code, errors) == (0, [])
 
 
+def test_a_study_whose_every_run_is_damaged_is_not_said_to_be_none(root, said):
+    """Nor are the other studies' faults told, which were not asked for."""
+    other, damaged = sorted((root / "fixture").iterdir())
+    for run, study in ((other, "other"), (damaged, "mine")):
+        (root / study).mkdir()
+        run.rename(root / study / run.name)
+        (root / study / run.name / "status.json").write_bytes(b"{")
+    code, errors, out = said(report.main, "--root", str(root), "--no-readme", "--study", "mine")
+    assert (code, len(errors), out) == (2, 2, "")
+    assert errors[0].startswith(f"skipped {root / 'mine' / damaged.name}/status.json: ")
+    assert errors[1] == f"error: --study mine: no run under {root} that can be read; studies there: none yet"
+
+
 def test_verify_tells_a_damaged_run_and_compares_nothing(root, said):
     _, damaged = sorted((root / "fixture").iterdir())
     (damaged / "gains.parquet").write_bytes(b"PAR1")
