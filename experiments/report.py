@@ -35,8 +35,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if not options.root:
-        raise UserError(f"--root: give a folder; the default is {RECORDED}")
     root = runs_root(options.root)
     home = real(root) == real(results_root(RECORDED))
     with_pages = home and not options.no_readme  # the pages speak of recorded runs, never of try-outs

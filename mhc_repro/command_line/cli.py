@@ -164,6 +164,7 @@ def _parser() -> Parser:
         prog="mhc-repro", description="Look before a run, at a run, and at two runs side by side."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    commands.type = str  # of all that follows, too, which the command's own parser reads
 
     def command(name: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
         text = (run.__doc__ or name).splitlines()[0]  # python -OO has no docstrings

@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mhc_repro.cache import cache_directory
 from mhc_repro.command_line import launcher, mistakes
+from mhc_repro.command_line.entry import given_text
 from mhc_repro.command_line.refusals import (
     parsed,
     refuse_another_arms_name,
@@ -128,6 +129,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         raise UserError(f"{message}; see --hydra-help for the flags, and give settings as key=value")
 
     parser.error = refuse  # type: ignore[method-assign]
+    parser.register("type", None, given_text)
     args = parser.parse_args(for_hydra(argv))
     actions = ("run", "multirun", "cfg", "info", "shell_completion")
     if sum(bool(getattr(args, name)) for name in actions) > 1:
@@ -183,6 +185,7 @@ def _jobs(
     if not args.multirun and (args.run or master.hydra.mode != RunMode.MULTIRUN):
         sweeps = any(each.is_sweep_override() for each in parsed(loader, args.overrides))
         return [_load(loader, args, RunMode.RUN) if sweeps else master], False
+    launcher.check_batches(master.hydra.sweeper)
     lines = [f"{key}={value}" for key, value in swept.items()] + typed(master)
     with _explained(loader, args, lines):
         given = parsed(loader, lines)

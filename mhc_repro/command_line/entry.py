@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mhc_repro.command_line import terminal
 from mhc_repro.errors import UserError
@@ -17,11 +17,22 @@ Faults = dict[Path, UserError]  # the runs that could not be read, and why
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line, as everywhere else."""
+    """A parser whose complaints are one line, as everywhere else, and to whom an empty argument is none."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register("type", None, given_text)
 
     def error(self, message: str) -> NoReturn:
         """Raise UserError."""
         raise UserError(f"{message}; see {self.prog} --help")
+
+
+def given_text(text: str) -> str:
+    """Read an argument of no other type."""
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
 
 
 def count(text: str) -> int:

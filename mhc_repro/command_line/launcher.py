@@ -30,6 +30,14 @@ def queue(job: DictConfig) -> Queue | None:
     return Queue(", ".join([*has, minutes]), Path(found["submitit_folder"].partition("%")[0]))
 
 
+def check_batches(sweeper: DictConfig) -> None:
+    """Raise UserError where Hydra's sweeper would put no job in a batch."""
+    size = sweeper.get("max_batch_size")
+    if size is not None and (type(size) is not int or size < 1):
+        line = assignment("hydra.sweeper.max_batch_size", size)
+        raise UserError(f"{line}: must be null or 1 or more; for example hydra.sweeper.max_batch_size=null")
+
+
 def n_jobs(job: DictConfig) -> int | None:
     """Return the n_jobs of hydra/launcher=joblib, all that is used of it; null of any other launcher."""
     try:

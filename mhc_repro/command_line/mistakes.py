@@ -24,6 +24,7 @@ from mhc_repro.config import Config, dotted
 from mhc_repro.errors import assignment
 
 SEE_ALL = "see all settings with --cfg job"
+KEY = re.compile(r"[+~]*[\w@:/$-]+(\.[\w@:/$-]+)*")  # as Hydra reads one, with its group and package
 WORDS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
@@ -61,6 +62,10 @@ def explain(error: Exception, overrides: list[str], loader: ConfigLoader, name: 
         ):
             example = _example(each.key_or_group, dotted(asdict(Config())))
             return f"{each.input_line}: {each.key_or_group} is several settings{example}"
+    lines = (each for each in parsed if each.is_delete())
+    if kept := next((each for each in lines if str(error).endswith(f" {each.input_line}")), None):
+        example = _example(kept.key_or_group, dotted(asdict(Config())))
+        return f"{kept.input_line}: a run has all settings; leave it out, or set it{example}"
     cause = next((each for each in _chain(error) if isinstance(each, OmegaConfBaseException)), None)
     if cause is None or not cause.full_key or isinstance(error, RecursionError):
         place = _place(overrides, loader, name)
@@ -112,16 +117,19 @@ def hydras_words(error: BaseException) -> str:
         return "it is nested too deeply, or refers to itself"
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
     texts = [str(each).partition("\n    full_key")[0] for each in (error, cause) if each is not None]
+    texts = texts if any(texts) else [type(error).__name__]
     return "; ".join([*(" ".join(text.split()).rstrip(".") for text in texts if text.strip()), SEE_ALL])
 
 
 def _unreadable(error: OverrideParseException) -> str:
     line, _, reason = error.override, *error.message.partition("\n")[::2]
+    key, _, value = line.partition("=")
     if "=" not in line:
         return f"{line}: a setting is key=value, for example seed=0; {SEE_ALL}"
+    if not KEY.fullmatch(key):
+        return unknown_field(line, key.lstrip("+~"), dotted(asdict(Config())))
     first = error.message.splitlines()[0] if not error.message.startswith("Error parsing") else reason
     why = " ".join(first.partition("See https")[0].split())
-    key, _, value = line.partition("=")
     return f"{line}: cannot be read ({why}); close brackets and quote special characters: '{key}=\"{value}\"'"
 
 

@@ -233,7 +233,7 @@ def test_command_line_writes_then_verifies(root, capsys, sketched):
         (["--root", "{tmp}/results", "--study", "/tmp"], "--study /tmp: no run under"),
         (["--root", "{tmp}/results", "--study", "q*"], "no run under"),
         (["--root", "{tmp}"], "no run in there has ended"),
-        (["--root="], "give a folder"),
+        (["--root="], "argument --root: must not be empty"),
         (["--root", "{tmp}/loop"], "loop: no such folder"),
         (["--bogus"], "unrecognized arguments: --bogus"),
         (

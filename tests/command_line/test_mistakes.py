@@ -70,6 +70,11 @@ MISTAKES = {  # what is typed, and some of what is said
     "seed": ["seed", "key=value", "seed=0"],
     "=3": ["=3", "key=value", "seed=0"],
     "seed=[1": ["seed=[1", "close brackets", "seed="],
+    "optim..lr=1": ["there is no optim..lr", "the nearest is optim.lr=1"],
+    ".lr=1": ["there is no .lr", "the nearest is optim.lr=1"],
+    "optim.=1": ["there is no optim.;", "lr, betas, ", "the nearest is optim.lr=1"],
+    "~optim.lr": ["~optim.lr: ", "leave it out", "optim.lr=0.0003"],
+    "-m seed=0,1 ~connection.n": ["~connection.n: ", "leave it out", "connection.n=1"],
     "runtime.results=a=b": ["quote", 'runtime.results="a=b"'],
     "seed=0,1": ["seed=0,1", "-m"],
     "seed=range(3)": ["seed=range(3)", "-m"],
@@ -135,6 +140,8 @@ MISTAKES = {  # what is typed, and some of what is said
     "-m seed=0,1 hydra/launcher=joblib ++hydra.launcher.n_jobs=${seed}": ["n_jobs=0", "1 or more"],
     "-m seed=0,1 hydra/launcher=joblib hydra.launcher.n_jobs=${oc.env:HOME}": ["${oc.env:HOME}"],
     "-m seed=0,1 hydra/launcher=joblib hydra.launcher.timeout=3": ["timeout=3", "only hydra.launcher.n_jobs"],
+    "-m seed=0,1 hydra.sweeper.max_batch_size=0": ["max_batch_size=0", "null or 1 or more"],
+    "-m seed=0,1 hydra.sweeper.max_batch_size=-1": ["max_batch_size=-1", "null or 1 or more"],
     # flags
     "--multi seed=1,2 --foo": ["--foo"],
     "--cfg jobs": ["'job', 'hydra', 'all'"],
@@ -142,6 +149,8 @@ MISTAKES = {  # what is typed, and some of what is said
     "-m --cfg job": ["only one of"],
     "--resolve": ["--cfg"],
     "--config-name nope": ["nope", "config"],
+    "--config-name=": ["--config-name", "must not be empty"],
+    "--config-dir=": ["--config-dir", "must not be empty"],
     "--config-dir /no/such/folder": ["/no/such/folder"],
 }
 
