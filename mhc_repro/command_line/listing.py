@@ -37,7 +37,7 @@ def ls(args: argparse.Namespace) -> int:
         print("no such runs: what is here has finished, or is running", file=sys.stderr)
     elif found:
         console().print(overview(found))
-    else:
+    elif not faults:
         print("no such runs; make quick makes the first", file=sys.stderr)
     return code
 

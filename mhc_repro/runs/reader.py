@@ -162,10 +162,22 @@ def read_runs(
 ) -> list[Run]:
     """Return the runs under a results root by study, arm and seed; a broken one goes to `onerror` instead."""
     runs = []
-    for path in sorted(Path(root).glob("*/*")):
-        if study in (None, path.parent.name) and any(os.path.lexists(path / name) for name in FILES):
+    studies = [path for path in _inside(Path(root), onerror) if study in (None, path.name)]
+    for path in (each for of_study in studies for each in _inside(of_study, onerror)):
+        if any(each.name in FILES for each in _inside(path, onerror)):
             try:
                 runs.append(read_run(path))
             except UserError as fault:
                 onerror(path, fault)
     return sorted(runs, key=order)
+
+
+def _inside(folder: Path, onerror: Callable[[Path, UserError], None]) -> list[Path]:
+    """List what is in a folder, nothing where it is none; one that cannot be looked into goes to `onerror`."""
+    try:
+        return [folder / name for name in sorted(os.listdir(folder))]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        onerror(folder, UserError(f"{folder}: {error.strerror}; make it readable, or move it elsewhere"))
+        return []

@@ -1,5 +1,6 @@
 """A damaged run costs one line and an exit code, in every command that reads runs; never the other runs."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -134,6 +135,26 @@ def test_what_fits_although_nobody_wrote_it_is_shown(tmp_path, said, undrawn):
         assert (code, errors) == (0, [])
     code, errors, _ = said(report.main, "--root", str(root), "--no-readme")
     assert (code, errors) == (0, [])
+
+
+@pytest.mark.parametrize("deep", range(3))
+def test_a_folder_that_cannot_be_read_is_not_an_empty_one(deep, root, said, monkeypatch):
+    run = sorted((root / "fixture").iterdir())[0]
+    closed = (root, run.parent, run)[deep]
+    listdir = os.listdir
+
+    def look(folder: Path) -> list[str]:
+        if Path(folder) == closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        return listdir(folder)
+
+    monkeypatch.setattr(os, "listdir", look)
+    code, errors, out = said(cli.main, "ls", "--root", str(root))
+    assert (code, errors) == (
+        1,
+        [f"skipped {closed}: Permission denied; make it readable, or move it elsewhere"],
+    )
+    assert bool(out) == (deep == 2)
 
 
 def test_a_study_whose_every_run_is_damaged_is_not_said_to_be_none(root, said):
