@@ -27,7 +27,8 @@ MISTAKES = {  # what is typed, and some of what is said
         "did you mean iterations?",
     ],
     "trian.steps=3": ["there is no trian.steps", "the nearest is train.steps=3"],
-    "connection=mhc connection.mixing.iterations=0": ["1 or more", "connection.mixing.iterations=20"],
+    "connection=mhc connection.mixing.iterations=0": ["1 to 10,000", "connection.mixing.iterations=20"],
+    "connection=identity_mix connection.mixing.iterations=10001": ["iterations=10001", "1 to 10,000"],
     "connection=mhc connection.mixing.kind=sinkhrn": ["identity, free, ", "did you mean sinkhorn?"],
     # types
     "train.steps=abc": ["train.steps=abc", "a whole number", "train.steps=2000"],

@@ -110,5 +110,5 @@ class IdentityMix(Mixing):
 
 
 def _check_scaling(mixing: Sinkhorn | IdentityMix) -> None:
-    must(mixing, "iterations", mixing.iterations >= 1, "1 or more", papers=20)
+    must(mixing, "iterations", 1 <= mixing.iterations <= 10_000, "from 1 to 10,000", papers=20)
     must(mixing, "temperature", mixing.temperature > 0, "more than 0", papers=1)
