@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from mhc_repro.cache import nearest
 from mhc_repro.errors import UserError
 from mhc_repro.runs import files
 from mhc_repro.runs.directory import ENDED, RunDirectory
@@ -46,8 +47,8 @@ def unpack(archive: Path, root: Path) -> tuple[list[Path], list[Path]]:
 
     UserError, and nothing is added, where one is not whole, has not ended, or has another of its id in its place.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".import-") as folder:
+    # Beside the root where there is none yet, so that none is left where nothing is added.
+    with tempfile.TemporaryDirectory(dir=nearest(root), prefix=".import-") as folder:
         try:
             with archive.open("rb") as file, tarfile.open(fileobj=file) as tar:
                 tar.extractall(folder, filter="data")
@@ -63,7 +64,7 @@ def unpack(archive: Path, root: Path) -> tuple[list[Path], list[Path]]:
         places = {path: root / path.relative_to(folder) for path in found}
         known = [path for path, place in places.items() if _is_new(path, place, archive)]
         for path in known:
-            places[path].parent.mkdir(exist_ok=True)
+            places[path].parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, places[path])
     return [places[path] for path in known], [places[path] for path in found if path not in known]
 
