@@ -4,7 +4,6 @@ Nothing is kept that differs from one execution or one person to the next, such 
 version, and what goes to stderr: warnings name files of this machine.
 """
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from beside import CHECKOUT
+from mhc_repro.command_line.entry import Parser, exit_code
 
 FOLDER = CHECKOUT / "notebooks"
 
@@ -56,9 +56,13 @@ def execute(notebook: nbformat.NotebookNode, folder: Path = FOLDER) -> nbformat.
     return notebook
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Execute and write them all; return the exit code."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    return exit_code(lambda: _run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    Parser(description=__doc__).parse_args(arguments)
     for source in sorted(FOLDER.glob("*.py")):
         try:
             nbformat.write(execute(read(source)), source.with_suffix(".ipynb"))

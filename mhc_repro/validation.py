@@ -90,7 +90,8 @@ def _check_body(config: Config) -> None:
         why = "its older states would be normalised at every sub-layer again"
         raise _wrong("model.norm", "post", why, "pre")
     if config.model.norm == "post" and config.connection.exponent:
-        raise _wrong("model.norm", "post", "bounds the streams itself; connection.exponent is for", "pre")
+        why = "bounds the streams itself, which is all that connection.exponent=true is for"
+        raise _wrong("model.norm", "post", why, "pre")
     if config.train.precision == "float64" and config.runtime.device == "mps":
         raise _wrong("train.precision", "float64", "runtime.device=mps has no such numbers", "float32")
     if config.probe.true_gain and config.train.streams != "wide":

@@ -54,6 +54,10 @@ def test_every_field_has_a_rule_that_its_default_meets() -> None:
         ("probe.true_gain=true train.streams=float16", ["lost in train.streams=float16", "true_gain=false"]),
         ("model.qk_norm=true model.heads=256", ["a head of one feature", "model.heads=128"]),
         ("connection=history model.norm=post", ["older states", "model.norm=pre"]),
+        (
+            "connection=mhc_exponent model.norm=post",
+            ["itself, which is all that connection.exponent=true is for; for example model.norm=pre"],
+        ),
         ("optim.connection_lr=0 connection=mhc", ["more than 0 and finite", "optim.connection_lr=1.0"]),
         ("optim.connection_lr=10", ["connection.kind=residual", "another id", "optim.connection_lr=1.0"]),
         ("optim.clip_apart=true", ["connection.kind=residual", "optim.clip_apart=false"]),

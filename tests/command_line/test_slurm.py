@@ -152,6 +152,16 @@ def test_a_job_has_the_cores_it_asked_for(monkeypatch):
         assert cores() == count
 
 
+@pytest.mark.parametrize("given", [["no-such.txt"], ["/"], []])
+def test_an_array_without_its_file_is_one_line(given):
+    command = ["bash", str(CONF.parent / "experiments" / "array.sh"), *given]
+    alone = {"PATH": "/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": "1"}
+    done = subprocess.run(command, env=alone, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    named = given[0] if given else "no file"
+    assert done.stderr == f"error: {named}: cannot be read; give the file of mhc-repro plan --lines\n"
+
+
 @pytest.mark.parametrize("turn", ["0", "3"])
 def test_a_turn_without_a_line_trains_nothing(turn, tmp_path):
     (tmp_path / "runs.txt").write_text("seed=0\nseed=1\n")

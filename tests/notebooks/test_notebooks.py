@@ -13,6 +13,7 @@ import notebooks
 from made_runs import make_run
 from mhc_repro.evidence.styles import style
 from mhc_repro.runs import ENDED, Run, read_runs
+from one_line import assert_one_line
 
 CHECKOUT = Path(__file__).parents[2]
 READING = ("amax_gain_curves", "published_table")  # of recorded runs, without torch
@@ -113,6 +114,11 @@ def test_stored_notebook_holds_nothing_of_the_machine(name):
     outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
     kinds = {kind for output in outputs for kind in output.get("data", {})}
     assert kinds <= {"image/png", "text/plain", "text/html"}
+
+
+def test_a_mistake_is_one_line_and_executes_nothing(capsys):
+    assert notebooks.main(["no_such_notebook"]) == 2
+    assert_one_line(capsys, "unrecognized arguments: no_such_notebook")
 
 
 @pytest.mark.parametrize("name", NAMES)
