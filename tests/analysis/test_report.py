@@ -234,7 +234,7 @@ def test_command_line_writes_then_verifies(root, capsys, sketched):
         (["--root", "{tmp}/results", "--study", "q*"], "no run under"),
         (["--root", "{tmp}"], "no run in there has ended"),
         (["--root="], "argument --root: must not be empty"),
-        (["--root", "{tmp}/loop"], "loop: no such folder"),
+        (["--root", "{own}/loop"], "loop: no such folder"),
         (["--bogus"], "unrecognized arguments: --bogus"),
         (
             ["--root", "{tmp}/results", "--verify", "--study", "quick"],
@@ -242,9 +242,10 @@ def test_command_line_writes_then_verifies(root, capsys, sketched):
         ),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(root, capsys, arguments, said):
-    (root.parent / "loop").symlink_to("loop")
-    assert report_command.main([argument.format(tmp=root.parent) for argument in arguments]) == 2
+def test_a_mistake_is_one_line_and_exit_code_2(root, capsys, tmp_path, arguments, said):
+    (tmp_path / "loop").symlink_to("loop")
+    given = [argument.format(tmp=root.parent, own=tmp_path) for argument in arguments]
+    assert report_command.main(given) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1

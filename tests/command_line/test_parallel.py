@@ -14,7 +14,7 @@ import torch
 from mhc_repro.command_line import jobs
 from mhc_repro.command_line.compose import check_command_line
 from mhc_repro.errors import UserError
-from mhc_repro.runs import read_runs
+from mhc_repro.runs import RunDirectory, read_runs
 from mhc_repro.training import runtime
 from tiny_runs import SCRIPT, TINY, assert_no_litter
 from two_processes import wait_until
@@ -128,7 +128,8 @@ def test_runs_side_by_side_do_not_share_a_gpu(line, monkeypatch):
 
 def test_a_run_named_twice_is_made_once(monkeypatch):
     made = []
-    monkeypatch.setattr(jobs, "_has_ended", lambda config: True)  # else it is made in another process
+    # else it is made in another process
+    monkeypatch.setattr(RunDirectory, "state_or_damaged", lambda run: "finished")
     monkeypatch.setattr(jobs, "train_here", lambda config: made.append(config.seed) or 0)
     sweep = check_command_line(["-m", "hydra/launcher=joblib", "seed=0,1,0", "runtime.threads=1,2"])
     assert jobs.side_by_side(sweep.configs, sweep.labels, 2) == dict.fromkeys(range(6), 0)
