@@ -13,7 +13,6 @@ from mhc_repro.config import ProbeConfig
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.library import monitor as monitoring
-from mhc_repro.library.numbers import gradient_norms
 from mhc_repro.measurement.probe import Probe
 from mhc_repro.runs import read_run, read_runs
 from own_models import LAYERS, Lucidrains, Stack, batches, branch, seeded, train
@@ -183,17 +182,6 @@ def test_of_two_monitors_each_takes_back_its_own(tmp_path):
     assert rows[0] == rows[1]
     assert [{*vars(layer)} for layer in model.layers] == before
     model(batches(1, shape=(2, 9))[0])
-
-
-def test_gradients_of_any_kind_have_norms():
-    """Sparse ones, and narrow ones whose squares are out of their range."""
-    dense, narrow = nn.Embedding(9, 4, sparse=True), nn.Linear(4, 4, bias=False, dtype=torch.float16)
-    dense(torch.tensor([1, 1, 2])).sum().backward()
-    narrow.weight.grad = torch.full((4, 4), 300.0, dtype=torch.float16)
-    model = nn.ModuleList([dense, narrow])
-    norms = gradient_norms(model, [])
-    assert norms.keys() == {"grad/norm"}  # of no connections
-    assert norms["grad/norm"].item() == pytest.approx((4 * 4 + 4 * 1 + 16 * 300.0**2) ** 0.5, rel=1e-6)
 
 
 def test_a_forward_that_fails_is_not_taken_for_one(tmp_path):
