@@ -32,10 +32,14 @@ def gradient_norms(model: nn.Module, found: Sequence[Found]) -> Row:
 
 
 def _norm(grads: Sequence[Tensor]) -> Tensor:
-    """Return the norm of all, in float32 or wider whatever they are in, on the CPU."""
+    """Return the norm of all, in float32 or wider whatever they are in, on the CPU: a GPU is waited for once."""
     dense = [grad.coalesce().values() if grad.is_sparse else grad for grad in grads]
     norms = [vector_norm(grad, dtype=torch.promote_types(grad.dtype, torch.float32)) for grad in dense]
-    return vector_norm(torch.stack([norm.cpu().double() for norm in norms])) if norms else torch.tensor(0.0)
+    return (
+        vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms])).cpu()
+        if norms
+        else torch.zeros(())
+    )
 
 
 def kept(key: str, value: Any) -> Any:

@@ -15,4 +15,7 @@ def test_gradients_of_any_kind_have_norms():
     model = nn.ModuleList([dense, narrow])
     norms = gradient_norms(model, [])
     assert norms.keys() == {"grad/norm"}  # of no connections
+    wide = nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    wide.weight.grad = torch.full((1, 1), 3.0, dtype=torch.float64)
+    assert gradient_norms(nn.ModuleList([dense, wide]), [])["grad/norm"].item() == pytest.approx(29**0.5)
     assert norms["grad/norm"].item() == pytest.approx((4 * 4 + 4 * 1 + 16 * 300.0**2) ** 0.5, rel=1e-6)

@@ -54,11 +54,11 @@ def _rows(sweep: Sweep, costs: dict[str, dict[str, float]]) -> Iterator[dict[str
         runs, own = list(of_seed.values()), by_seed(of_seed, "bpc")
         gaps = [] if arm == BASELINE else list(stats.paired(own, base).values())
         tried = {rate(run, LR) for run in whole.arms[arm] if run.state in ENDED}
-        chosen = [f"{rate(run, LR):g}{'' if len(tried) > 1 else ' alone'}" for run in runs[:1]]
+        chosen = f"{rate(runs[0], LR):g}{'' if len(tried) > 1 else ' alone'}" if runs else cells.DASH
         yield {
             "setting": whole.setting,
             "arm": style(arm).label,
-            "rate": next(iter(chosen), cells.DASH),
+            "rate": chosen,
             "seeds": str(len(runs)),
             "bits": cells.cell(list(own.values()), 3),
             "− baseline": differences.difference(gaps) if gaps else cells.DASH,
