@@ -49,6 +49,39 @@ def test_every_file_that_a_page_names_is_there():
     assert gone == {("README.md", "conf/connection/yours.yaml")}
 
 
+def test_every_link_of_a_page_leads_to_a_file_and_a_heading():
+    def headings(page: Path) -> set[str]:
+        titles = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+        return {
+            "".join(c for c in title.lower() if c.isalnum() or c in "-_ ").replace(" ", "-")
+            for title in titles
+        }
+
+    patterns = (*HAND_WRITTEN, "CHANGELOG.md", "experiments/LOG.md", "results/*/README.md")
+    pages = {page for pattern in patterns for page in ROOT.glob(pattern)}
+    links = {
+        (page, *target.partition("#")[::2])
+        for page in pages
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8"))
+        if not target.startswith("http")
+    }
+    assert len(links) > 1_000
+    dead = {
+        (page.relative_to(ROOT).as_posix(), path, heading)
+        for page, path, heading in links
+        if not (page.parent / path).exists()
+        or (heading and heading not in headings(page.parent / path if path else page))
+    }
+    assert not dead
+
+
+def test_a_page_leads_to_the_sections_of_the_findings_that_cite_its_study(fake):
+    text = study.page("family", comparisons([fake(study="family")]))
+    assert "[The family](../../results/FINDINGS.md#the-family)" in text
+    assert "FINDINGS" not in study.page("zoo", comparisons([fake(study="zoo")]))
+    assert "FINDINGS" not in study.page("family", comparisons([fake(study="family")]), home="")
+
+
 def test_every_study_is_listed_with_what_it_asks_and_its_page_if_it_has_runs(fake):
     studies = by_study([fake("hc", study="maps", seed=seed) for seed in (0, 1)])
     lines = study.overview(studies, "x/").splitlines()
