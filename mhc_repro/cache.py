@@ -1,4 +1,4 @@
-"""Folders that a person names, and the cache: data set and checkpoints, outside the checkout, shared by all."""
+"""The cache: data set and checkpoints, outside the checkout, shared by all."""
 
 import os
 import tempfile
@@ -8,17 +8,10 @@ from pathlib import Path
 import platformdirs
 
 from mhc_repro.errors import UserError
+from mhc_repro.paths import can_be_written, expanded
 
 KERNELS = "TORCHINDUCTOR_CACHE_DIR"  # where torch's compiler keeps what it made; a user's own is taken first
 VARIABLE = "MHC_REPRO_CACHE"
-
-
-def expanded(path: str | os.PathLike[str]) -> Path:
-    """Return a path with `~` written out; UserError where nobody is called so or has a home."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        raise UserError(f"{path}: there is no such home folder here; write the path out") from None
 
 
 def cache_directory(given: str | None) -> Path:
@@ -33,18 +26,6 @@ def cache_directory(given: str | None) -> Path:
         if folder.is_absolute() and can_be_written(folder):
             return folder
     return Path(tempfile.gettempdir(), f"mhc-repro-{os.getuid()}")
-
-
-def can_be_written(folder: Path) -> bool:
-    """Say whether a folder can be written, or made where it is not there."""
-    with suppress(OSError):  # of a folder that may not be looked into
-        return os.access(nearest(folder), os.W_OK | os.X_OK)
-    return False
-
-
-def nearest(folder: Path) -> Path:
-    """Return the folder itself, or the first above it that is there, if only as a link to nothing."""
-    return next(each for each in (folder, *folder.parents) if each.exists() or each.is_symlink())
 
 
 def make(folder: Path) -> None:

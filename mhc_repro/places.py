@@ -1,9 +1,8 @@
 """Where results are: in the checkout, kept or not."""
 
-import os
 from pathlib import Path
 
-from mhc_repro.cache import expanded
+from mhc_repro.paths import expanded, real
 
 ROOT = Path(__file__).resolve().parents[1]  # what holds the package: a checkout, or where it is installed
 RECORDED, LOCAL = "results", "results/local"  # roots of what is kept in git, and within it of what is not
@@ -30,8 +29,3 @@ def is_recorded(root: Path) -> bool:
     """Say whether what is written under a results root would be kept: in RECORDED, and not in LOCAL."""
     place, recorded, local = map(real, (root, results_root(RECORDED), results_root(LOCAL)))
     return place.is_relative_to(recorded) and not place.is_relative_to(local)
-
-
-def real(path: Path) -> Path:
-    """Return a path with its links followed; Path.resolve raises RuntimeError of a link to itself."""
-    return Path(os.path.realpath(path))

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from mhc_repro.cache import expanded, nearest
+from mhc_repro.paths import expanded, nearest
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from typing import IO
 
 import filelock
 
-from mhc_repro.cache import expanded
 from mhc_repro.corpora.enwik8_sources import SOURCES
 from mhc_repro.corpora.texts import TEXTS
 from mhc_repro.errors import UserError
+from mhc_repro.paths import expanded
 
 SIZE = 100_000_000
 SHA256 = TEXTS["enwik8"].sha256

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mhc_repro.cache import expanded
 from mhc_repro.config import DataConfig
 from mhc_repro.corpora import shards
 from mhc_repro.corpora.joined import Joined, Piece, fingerprint
 from mhc_repro.corpora.texts import GIVEN, Text
 from mhc_repro.errors import UserError
+from mhc_repro.paths import expanded
 
 FILES = 10_000  # each is mapped for as long as a run goes on
 GPT2 = 50_257  # its tokens; a model's vocabulary is often rounded up

@@ -16,12 +16,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from mhc_repro import cache
 from mhc_repro.config import Config, ConnectionConfig
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.library.finding import Found, is_compiled
 from mhc_repro.measurement.seen import Measured, Seen
+from mhc_repro.paths import expanded
 from mhc_repro.rules import NAME
 from mhc_repro.runs import manifest, read_run
 from mhc_repro.runs.directory import ENDED, RunDirectory
@@ -48,7 +48,7 @@ class Record:
         overwrite: bool,
         settings: Mapping[str, Any],
     ) -> None:
-        self.folder = cache.expanded(out).absolute()
+        self.folder = expanded(out).absolute()
         if self.folder.is_file():
             raise UserError(f"out={out}: is a file; name a folder")
         for key, value in (("name", name), ("out", self.folder.name)):

@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from mhc_repro.cache import nearest
 from mhc_repro.errors import UserError
+from mhc_repro.paths import nearest
 from mhc_repro.runs import files
 from mhc_repro.runs.directory import ENDED, RunDirectory
 from mhc_repro.runs.reader import read_run
