@@ -12,7 +12,8 @@ import peers
 from mhc_repro.analysis.tables.agreement import FILE
 from mhc_repro.command_line.entry import Parser, exit_code
 from mhc_repro.errors import UserError
-from mhc_repro.runs import RECORDED, files, results_root
+from mhc_repro.places import RECORDED, results_root
+from mhc_repro.runs import files
 
 
 def main() -> int:

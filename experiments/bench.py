@@ -33,7 +33,8 @@ from mhc_repro.command_line.listing import console
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.styles import BASELINE, rank
-from mhc_repro.runs import LOCAL, RECORDED, manifest, results_root
+from mhc_repro.places import LOCAL, RECORDED, results_root
+from mhc_repro.runs import manifest
 
 PROTOCOL = "reference"
 GRID = ("model.blocks", "model.dim", "connection.n")  # what --scaling sets itself

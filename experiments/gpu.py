@@ -35,7 +35,8 @@ from mhc_repro.command_line.entry import Parser, count, exit_code
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.styles import rank
-from mhc_repro.runs import ENDED, LOCAL, RunDirectory, plan
+from mhc_repro.places import LOCAL
+from mhc_repro.runs import ENDED, RunDirectory, plan
 from mhc_repro.runs.archive import LIMIT, pack
 from mhc_repro.training import stops
 

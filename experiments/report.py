@@ -16,8 +16,7 @@ from mhc_repro.command_line.listing import console, shown
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.comparison import Studies, read_studies
 from mhc_repro.paths import real
-from mhc_repro.places import BENCH
-from mhc_repro.runs import LOCAL, RECORDED, results_root, runs_root
+from mhc_repro.places import BENCH, LOCAL, RECORDED, results_root, runs_root
 
 
 def main(arguments: list[str] | None = None) -> int:

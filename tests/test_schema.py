@@ -7,7 +7,7 @@ import pytest
 
 import mhc_repro
 from mhc_repro.evidence.index import COLUMNS, WHO
-from mhc_repro.runs import UNITS
+from mhc_repro.schema import UNITS
 
 CHECKOUT = Path(mhc_repro.__file__).parents[1]
 PAGE = CHECKOUT / "results" / "README.md"

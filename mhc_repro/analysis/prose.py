@@ -38,7 +38,8 @@ from mhc_repro.evidence.comparison import Comparison, Studies, training_key
 from mhc_repro.evidence.ledger import LEDGER, Quantity, values
 from mhc_repro.evidence.sweeps import LR, Sweep, completed, rate, sweeps
 from mhc_repro.evidence.verdicts import Verdict, verdict
-from mhc_repro.runs import ENDED, Run, checkout
+from mhc_repro.places import checkout
+from mhc_repro.runs import ENDED, Run
 
 FORMS = ("range", "size", "each", "mean", "smallest", "largest")
 COUNTS = ("settings", "settings above", "settings below", "settings decided")

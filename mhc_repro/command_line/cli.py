@@ -18,7 +18,8 @@ from mhc_repro.command_line.listing import console, ls, read, table
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.ledger import LEDGER
 from mhc_repro.paths import nearest
-from mhc_repro.runs import RECORDED, archive, checkout, locks, manifest, plan, results_root
+from mhc_repro.places import RECORDED, checkout, results_root
+from mhc_repro.runs import archive, locks, manifest, plan
 from mhc_repro.runs.directory import STATUSES
 
 

@@ -15,7 +15,8 @@ from mhc_repro.command_line.entry import Faults, tell
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.styles import rank
 from mhc_repro.evidence.verdicts import verdict
-from mhc_repro.runs import ENDED, Run, plan, read_runs, runs_root
+from mhc_repro.places import runs_root
+from mhc_repro.runs import ENDED, Run, plan, read_runs
 
 WIDE = 200  # columns, where the output is a file or a pipe
 

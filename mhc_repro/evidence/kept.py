@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from mhc_repro import reading
 from mhc_repro.errors import unusable
-from mhc_repro.runs import checkout
+from mhc_repro.places import checkout
 
 T = TypeVar("T")
 

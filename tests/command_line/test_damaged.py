@@ -19,7 +19,8 @@ from mhc_repro.command_line import cli
 from mhc_repro.errors import UserError
 from mhc_repro.evidence import chosen, claims, kept, published
 from mhc_repro.evidence.comparison import read_studies
-from mhc_repro.runs import checkout, files, read_run
+from mhc_repro.places import checkout
+from mhc_repro.runs import files, read_run
 
 Said = Callable[..., tuple[int, list[str], str]]
 

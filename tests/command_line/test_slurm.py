@@ -12,7 +12,8 @@ import pytest
 from mhc_repro.command_line import cli
 from mhc_repro.command_line.compose import CONF, check_command_line, compose_jobs
 from mhc_repro.cores import cores
-from mhc_repro.runs import LOCAL, RunDirectory, read_run
+from mhc_repro.places import LOCAL
+from mhc_repro.runs import RunDirectory, read_run
 from slurm import cluster
 from tiny_runs import SCRIPT, TINY
 from two_processes import assert_same, wait_until

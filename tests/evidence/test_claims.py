@@ -9,7 +9,8 @@ from mhc_repro.evidence.chosen import main_arms
 from mhc_repro.evidence.claims import Claim, Pair
 from mhc_repro.evidence.comparison import Kind, by_study, joined
 from mhc_repro.evidence.ledger import LEDGER, values
-from mhc_repro.runs import checkout, read_runs
+from mhc_repro.places import checkout
+from mhc_repro.runs import read_runs
 
 INF = float("inf")
 LONG, SMALLER, SHORT = Kind(8_192_000, 16, 256), Kind(8_192_000, 8, 128), Kind(614_400, 8, 128)

@@ -14,7 +14,8 @@ from mhc_repro.evidence.comparison import KEPT, settings
 from mhc_repro.evidence.ledger import DEEP, LEDGER, values
 from mhc_repro.evidence.readings import largest
 from mhc_repro.evidence.spikes import WINDOW
-from mhc_repro.runs import Run, checkout, read_runs
+from mhc_repro.places import checkout
+from mhc_repro.runs import Run, read_runs
 from mhc_repro.runs.identity import resolved
 
 STEPS = 160

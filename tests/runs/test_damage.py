@@ -13,9 +13,11 @@ import pytest
 from damage import GONE, NEW, NO_FILES, NO_VALUES, READ, as_json, as_sealed, as_yaml, flip, mutants
 from made_runs import make_run
 from mhc_repro.errors import UserError
-from mhc_repro.runs import UNITS, Run, RunDirectory, checkout, files, read_run, read_runs
+from mhc_repro.places import checkout
+from mhc_repro.runs import Run, RunDirectory, files, read_run, read_runs
 from mhc_repro.runs.directory import ENDED
 from mhc_repro.runs.table import _line
+from mhc_repro.schema import UNITS
 
 FLIPS = 12
 RECORDED = checkout() / "results"

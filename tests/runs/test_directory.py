@@ -19,7 +19,8 @@ import mhc_repro
 from mhc_repro import places
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
-from mhc_repro.runs import RunBusy, RunDirectory, checkout, directory, locks, read_run, results_root, run_id
+from mhc_repro.places import checkout, results_root
+from mhc_repro.runs import RunBusy, RunDirectory, directory, locks, read_run, run_id
 
 PACKAGE = Path(mhc_repro.__file__).parents[1]
 HOLD = """

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mhc_repro.errors import UserError
-from mhc_repro.runs import UNITS, Table
+from mhc_repro.runs import Table
+from mhc_repro.schema import UNITS
 
 ROWS = [
     {"step": 0, "loss/val": 5.545177444479562},

@@ -23,7 +23,8 @@ from faults import Fault, arm, passed
 from mhc_repro.command_line import compose, jobs
 from mhc_repro.config import Config
 from mhc_repro.corpora import data
-from mhc_repro.runs import UNITS, RunDirectory, manifest, read_runs
+from mhc_repro.runs import RunDirectory, manifest, read_runs
+from mhc_repro.schema import UNITS
 from mhc_repro.training import checkpoint, trainer
 from mhc_repro.training.checkpoint import Checkpoints
 from outcomes import last

@@ -9,7 +9,8 @@ from drawn_lines import data
 from mhc_repro.analysis.figures.details import DERIVED, NOTHING, PANELS, details
 from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.evidence.styles import style
-from mhc_repro.runs import UNITS, Run
+from mhc_repro.runs import Run
+from mhc_repro.schema import UNITS
 
 KEYS = [key for keys, _, _ in PANELS for key in keys]
 LAYERS = 4

@@ -9,7 +9,8 @@ from mhc_repro.evidence import kept
 from mhc_repro.evidence import published as others
 from mhc_repro.evidence.ledger import LEDGER
 from mhc_repro.evidence.published import Quoted
-from mhc_repro.runs import Run, checkout
+from mhc_repro.places import checkout
+from mhc_repro.runs import Run
 
 NAN, INF = float("nan"), float("inf")
 ARMS = ("baseline", "hc", "mhc")
