@@ -6,6 +6,7 @@ from mhc_repro.paths import expanded, real
 
 ROOT = Path(__file__).resolve().parents[1]  # what holds the package: a checkout, or where it is installed
 RECORDED, LOCAL = "results", "results/local"  # roots of what is kept in git, and within it of what is not
+DEFAULT_ROOTS = (RECORDED, LOCAL)  # read where none is named
 BENCH, FIGURES = "bench", "figures"  # folders of a root that are no studies
 
 

@@ -15,10 +15,11 @@ from mhc_repro import world
 from mhc_repro.config import TRACKERS, Config, ConnectionConfig, OptimConfig, ProbeConfig, rules
 from mhc_repro.corpora import given
 from mhc_repro.corpora.texts import GIVEN, TEXTS, Text
-from mhc_repro.errors import UserError, assignment
+from mhc_repro.errors import UserError
 from mhc_repro.places import BENCH, FIGURES, LOCAL, is_recorded, results_root
 from mhc_repro.reasons import REASONS
 from mhc_repro.rules import folder, some_of
+from mhc_repro.words import assignment
 
 MAPS = (
     *("coefficients", "gate", "alpha", "share_alpha", "freeze", "read_start", "write_start"),

@@ -18,9 +18,9 @@ import torch
 
 from mhc_repro.bench import counts, machine, processes
 from mhc_repro.config import Config
-from mhc_repro.runs.plan import duration
 from mhc_repro.training import runtime
 from mhc_repro.training.trainer import Trainer
+from mhc_repro.words import duration
 
 TURN_SECONDS = 0.5  # of the baseline's steps, at least one: shorter turns would time the clock's neighbours
 WARM_UP = 2  # steps, the first of which compiles

@@ -18,7 +18,7 @@ from mhc_repro.command_line.listing import console, ls, read, table
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.ledger import LEDGER
 from mhc_repro.paths import nearest
-from mhc_repro.places import RECORDED, checkout, results_root
+from mhc_repro.places import DEFAULT_ROOTS, RECORDED, checkout, results_root
 from mhc_repro.runs import archive, locks, manifest, plan
 from mhc_repro.runs.directory import STATUSES
 
@@ -175,7 +175,7 @@ def _parser() -> Parser:
         return added
 
     cache = "folder of data and checkpoints (default: $MHC_REPRO_CACHE, else the platform's)"
-    root = f"results root (default: {' and '.join(plan.DEFAULT_ROOTS)})"
+    root = f"results root (default: {' and '.join(DEFAULT_ROOTS)})"
     fetch = command("data", data)
     fetch.add_argument("name", nargs="?", choices=["enwik8", "fineweb"], default="enwik8")
     fetch.add_argument(

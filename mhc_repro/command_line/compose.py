@@ -38,9 +38,10 @@ from mhc_repro.command_line.refusals import (
 from mhc_repro.command_line.sweep import Sweep
 from mhc_repro.config import Config, ConnectionConfig, dotted
 from mhc_repro.corpora import given as corpora
-from mhc_repro.errors import UserError, assignment
+from mhc_repro.errors import UserError
 from mhc_repro.places import checkout
 from mhc_repro.validation import validate
+from mhc_repro.words import assignment
 
 CONF = checkout() / "conf"
 NAME = "config"

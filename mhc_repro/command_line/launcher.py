@@ -7,8 +7,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from mhc_repro.command_line import mistakes
-from mhc_repro.errors import UserError, assignment
-from mhc_repro.runs.plan import duration
+from mhc_repro.errors import UserError
+from mhc_repro.words import assignment, duration
 
 
 class Queue(NamedTuple):

@@ -9,14 +9,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from mhc_repro import places
 from mhc_repro.analysis.tables import cells
 from mhc_repro.command_line import inspection
 from mhc_repro.command_line.entry import Faults, tell
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.styles import rank
 from mhc_repro.evidence.verdicts import verdict
-from mhc_repro.places import runs_root
-from mhc_repro.runs import ENDED, Run, plan, read_runs
+from mhc_repro.runs import ENDED, Run, read_runs
 
 WIDE = 200  # columns, where the output is a file or a pipe
 
@@ -72,13 +72,15 @@ def unfinished(run: Run) -> str:
 
 def read(root: str | None, faults: Faults) -> list[Run]:
     """Read the runs of a results root, by default of both; what cannot be read is put into `faults`."""
-    roots = plan.DEFAULT_ROOTS if root is None else (root,)
-    for each in map(runs_root, roots):
+    roots = places.DEFAULT_ROOTS if root is None else (root,)
+    for each in map(places.runs_root, roots):
         if root is not None and not each.is_dir():
             raise UserError(
-                f"--root {root}: no such folder; the default is {' and '.join(plan.DEFAULT_ROOTS)}"
+                f"--root {root}: no such folder; the default is {' and '.join(places.DEFAULT_ROOTS)}"
             )
-    found = (sorted(read_runs(runs_root(each), onerror=faults.__setitem__), key=_place) for each in roots)
+    found = (
+        sorted(read_runs(places.runs_root(each), onerror=faults.__setitem__), key=_place) for each in roots
+    )
     return [run for of_root in found for run in of_root]
 
 

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from mhc_repro.config import Config, dotted
-from mhc_repro.errors import assignment
+from mhc_repro.words import assignment
 
 SEE_ALL = "see all settings with --cfg job"
 KEY = re.compile(r"[+~]*[\w@:/$-]+(\.[\w@:/$-]+)*")  # as Hydra reads one, with its group and package

@@ -20,7 +20,8 @@ from mhc_repro.connections.mixing import Identity, make_mixing
 from mhc_repro.connections.mixing.base import tokens_first, tokens_last
 from mhc_repro.connections.symmetry import exchangeable
 from mhc_repro.connections.wide import wide
-from mhc_repro.errors import UserError, assignment
+from mhc_repro.errors import UserError
+from mhc_repro.words import assignment
 
 
 def read_stage(

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from mhc_repro.config import ConnectionConfig
-from mhc_repro.errors import UserError, one_line
+from mhc_repro.errors import UserError
 from mhc_repro.library.finding import matching
 from mhc_repro.library.injected import Injected, injected, why_changed
 from mhc_repro.library.quiet import call_of, evaluating
 from mhc_repro.library.residual_form import check, observe
 from mhc_repro.library.settings import connection_config
 from mhc_repro.library.wrapping import check_kind
+from mhc_repro.words import one_line
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 SHARING = ("DistributedDataParallel", "FullyShardedDataParallel")  # of the parameters that they found

@@ -21,9 +21,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mhc_repro import reading
-from mhc_repro.errors import one_line
 from mhc_repro.runs import files
 from mhc_repro.schema import BY_SOURCE, KEYS, UNITS, Row, is_map
+from mhc_repro.words import one_line
 
 SCHEMA_VERSION = 1  # raise it when a column changes its meaning or unit
 CHECK = "crc32"  # of a line of the growing table, and last in it

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import torch
 
-from mhc_repro.errors import one_line
 from mhc_repro.places import ROOT
 from mhc_repro.runs.manifest import device_name
 from mhc_repro.training import kernels
+from mhc_repro.words import one_line
 
 PROOF_SECONDS = 600.0  # it takes ten, and a minute on a machine with much else to do
 ELSEWHERE = 3  # the exit code of a proof that may succeed in another folder

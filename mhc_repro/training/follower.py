@@ -5,10 +5,11 @@ import traceback
 
 from mhc_repro import world
 from mhc_repro.config import Config
-from mhc_repro.errors import UserError, screenful
+from mhc_repro.errors import UserError
 from mhc_repro.runs.directory import RunDirectory
 from mhc_repro.training import runtime, stops, together
 from mhc_repro.training.trainer import Trainer
+from mhc_repro.words import screenful
 
 
 def follow(config: Config) -> str:

@@ -8,7 +8,7 @@ import traceback
 
 from mhc_repro import world
 from mhc_repro.config import Config
-from mhc_repro.errors import UserError, one_line, screenful
+from mhc_repro.errors import UserError
 from mhc_repro.places import LOCAL, is_recorded
 from mhc_repro.runs import files
 from mhc_repro.runs.directory import ENDED, RunBusy, RunDirectory
@@ -16,6 +16,7 @@ from mhc_repro.runs.reader import read_run
 from mhc_repro.training import compiler, follower, runtime, stops, together
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
 from mhc_repro.training.session import LOST, STOPPED, Session
+from mhc_repro.words import one_line, screenful
 
 
 def train(config: Config) -> str:

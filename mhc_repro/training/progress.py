@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mhc_repro.runs.plan import duration
+from mhc_repro.words import duration
 
 LINE_SECONDS = 20.0  # between two plain lines
 

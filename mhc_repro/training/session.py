@@ -17,16 +17,16 @@ import torch
 from mhc_repro import cache, world
 from mhc_repro.config import Config
 from mhc_repro.connections import KINDS
-from mhc_repro.errors import UserError, one_line, screenful
+from mhc_repro.errors import UserError
 from mhc_repro.runs import files, locks, manifest
 from mhc_repro.runs.directory import RunDirectory
-from mhc_repro.runs.plan import duration
 from mhc_repro.schema import UNITS, Row
 from mhc_repro.training import compiler, kernels, memory, runtime, stops, together
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
 from mhc_repro.training.progress import Reporter, printed_into
 from mhc_repro.training.tracking import Tracker
 from mhc_repro.training.trainer import Trainer
+from mhc_repro.words import duration, one_line, screenful
 
 STOPPED = "stopped by a signal"
 LOST = "another of its processes died"

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, distributed, nn
 
 from mhc_repro import world
-from mhc_repro.errors import UserError, one_line
+from mhc_repro.errors import UserError
 from mhc_repro.training import stops
+from mhc_repro.words import one_line
 
 # Of those that wait while rank 0 measures; that one has died is noticed at once.
 PATIENCE = timedelta(hours=2)

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from mhc_repro.config import Config
-from mhc_repro.errors import one_line
 from mhc_repro.runs.directory import RunDirectory
 from mhc_repro.runs.identity import resolved
 from mhc_repro.schema import Row
+from mhc_repro.words import one_line
 
 PROJECT = "mhc-repro"  # of Weights & Biases, unless $WANDB_PROJECT names another
 FINISH_SECONDS = 60.0  # to wait, at the end of a run, for what is still on its way to a server

@@ -9,6 +9,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 
 import train
+from mhc_repro import places
 from mhc_repro.command_line import jobs
 from mhc_repro.config import Config
 from mhc_repro.runs import plan
@@ -19,7 +20,7 @@ from tiny_runs import SCRIPT
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory, with the cache beside it; no recorded run tells the time of a plan."""
-    monkeypatch.setattr(plan, "DEFAULT_ROOTS", ())
+    monkeypatch.setattr(places, "DEFAULT_ROOTS", ())
     monkeypatch.setenv("MHC_REPRO_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "cwd"
     folder.mkdir()

@@ -13,6 +13,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from mhc_repro import places
 from mhc_repro.command_line import cli, compose, inspection
 from mhc_repro.corpora import enwik8
 from mhc_repro.errors import UserError
@@ -53,7 +54,7 @@ def test_ls_tells_recorded_runs_from_ones_own(tmp_path, monkeypatch, capsys):
     for root in roots:
         shutil.copytree(ROOT / study, tmp_path / root / study)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(plan, "DEFAULT_ROOTS", [str(tmp_path / root) for root in roots])
+    monkeypatch.setattr(places, "DEFAULT_ROOTS", [str(tmp_path / root) for root in roots])
     assert call("ls") == 0
     listed = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]]
     for root in roots:
@@ -150,7 +151,7 @@ def test_compare_refuses_to_pair_other_batches():
 
 
 def test_plan_has_the_grammar_of_training(monkeypatch, capsys):
-    monkeypatch.setattr(plan, "DEFAULT_ROOTS", ())
+    monkeypatch.setattr(places, "DEFAULT_ROOTS", ())
     line = ["-m", "connection=hc,mhc", "protocol=small"]
     assert call("plan", *line) == 0
     assert capsys.readouterr().out == plan.table(plan.plan(compose.compose_jobs(line))) + "\n"

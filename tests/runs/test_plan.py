@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mhc_repro import places
 from mhc_repro.config import Config, ModelConfig, ProbeConfig, TrainConfig
 from mhc_repro.runs import RunDirectory, plan
 from mhc_repro.runs.manifest import cpu_model
@@ -15,7 +16,7 @@ MakeConfig = Callable[..., Config]
 
 @pytest.fixture(autouse=True)
 def no_recorded_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "DEFAULT_ROOTS", ())
+    monkeypatch.setattr(places, "DEFAULT_ROOTS", ())
 
 
 @pytest.fixture
@@ -138,21 +139,6 @@ def test_all_done(make_config, make_run):
     assert plan.again(plan.plan([*configs, make_config(seed=2)]), "results") == ""
     make_run(make_config())  # study scratch is no file that could be made again
     assert "delete its folder in results/scratch" in plan.again(plan.plan([make_config()]), "results")
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.4, "0 s"),
-        (59.4, "59 s"),
-        (60, "1 min"),
-        (3599, "1 h 0 min"),
-        (6840, "1 h 54 min"),
-        (90000, "25 h 0 min"),
-    ],
-)
-def test_durations(value, text):
-    assert plan.duration(value) == text
 
 
 def test_a_run_of_several_processes_says_nothing_of_one(make_config, make_run):

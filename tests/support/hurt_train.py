@@ -12,7 +12,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
 
 import train
-from mhc_repro.runs import plan
+from mhc_repro import places
 from mhc_repro.training.trainer import Trainer
 
 STEP = Trainer.step
@@ -29,5 +29,5 @@ def step(self: Trainer) -> dict[str, Any]:
 
 if __name__ == "__main__":
     Trainer.step = step
-    plan.DEFAULT_ROOTS = ()  # no recorded run tells the time
+    places.DEFAULT_ROOTS = ()  # no recorded run tells the time
     sys.exit(train.main(sys.argv[1:]))

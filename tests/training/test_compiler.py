@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from mhc_repro.config import RuntimeConfig
-from mhc_repro.errors import LINE, UserError
+from mhc_repro.errors import UserError
 from mhc_repro.training import compiler, kernels, runtime
+from mhc_repro.words import LINE
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 WORKS, FAILS = shutil.which("true"), shutil.which("false")  # in a compiler's place

@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 import torch
 
-from mhc_repro.errors import LINE, SCREEN, WIDTH, UserError
+from mhc_repro.errors import UserError
 from mhc_repro.runs import RunDirectory
 from mhc_repro.training import compiler, kernels
 from mhc_repro.training.loop import train
 from mhc_repro.training.model import Transformer
 from mhc_repro.training.trainer import Trainer
+from mhc_repro.words import LINE, SCREEN, WIDTH
 from stopping import assert_ends_as_undisturbed, assert_same_run, elsewhere, interrupt
 from tiny_runs import SCRIPT, TINY
 

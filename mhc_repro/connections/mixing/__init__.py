@@ -25,7 +25,8 @@ from mhc_repro.connections.mixing.scaled import (
     SwitchedMarginals,
 )
 from mhc_repro.connections.mixing.transport import Transport
-from mhc_repro.errors import UserError, assignment
+from mhc_repro.errors import UserError
+from mhc_repro.words import assignment
 
 __all__ = ["MIXINGS", "Mixing", "make_mixing"]
 
