@@ -22,7 +22,7 @@ from pathlib import Path
 from IPython.display import Image, display
 
 from mhc_repro.analysis import selection
-from mhc_repro.analysis.tables.cells import number
+from mhc_repro.analysis.printed import number
 from mhc_repro.analysis.theme import to_png
 from mhc_repro.evidence.comparison import read_studies
 from parts import anatomy, gain_curves

@@ -6,6 +6,7 @@ from math import nan
 
 import pandas as pd
 
+from mhc_repro.analysis import printed
 from mhc_repro.analysis.figures.front import CAPTION
 from mhc_repro.analysis.tables import cells, pairs
 from mhc_repro.evidence import stats
@@ -57,7 +58,7 @@ def table(found: Sequence[Comparison], studies: Studies, folder: str) -> str:
     columns = ["setting", *pairs.gaps(), *map(TUNED.format, _tuned()), *pairs.gains()]
     frame = pd.DataFrame(rows, dtype=object)[columns]
     # Whole or not at all: most runs are older than what stands beside a gain; the table of FINDINGS has the rest.
-    partly = [name for name in pairs.beside() if frame[name].str.contains(rf"{cells.DASH}| of ").any()]
+    partly = [name for name in pairs.beside() if frame[name].str.contains(rf"{printed.DASH}| of ").any()]
     return cells.markdown(frame.drop(columns=partly).rename(columns=pairs.gains()), aligned=False)
 
 
@@ -67,11 +68,11 @@ def _tuned() -> dict[str, tuple[str, str]]:
 
 def _at_best(sweep: Sweep | None, seeds: int, ours: str, base: str) -> str:
     if sweep is None:
-        return cells.DASH
+        return printed.DASH
     runs = [sweep.at_best(arm) for arm in (ours, base)]
     gaps = [*stats.paired(*(by_seed(of_seed, "bpc") for of_seed in runs)).values()]
     chosen_rates = {rate(run, LR) for of_seed in runs for run in of_seed.values()}
-    text = cells.cell(gaps + [nan] * (seeds - len(gaps)), decimals=3)
+    text = printed.cell(gaps + [nan] * (seeds - len(gaps)), decimals=3)
     return f"{text} {AT_END}" if gaps and chosen_rates & {sweep.grid[0], sweep.grid[-1]} else text
 
 

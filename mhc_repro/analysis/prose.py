@@ -29,7 +29,7 @@ from math import isnan
 from pathlib import Path
 from statistics import fmean
 
-from mhc_repro.analysis.tables import cells
+from mhc_repro.analysis import printed
 from mhc_repro.arm_files import abouts
 from mhc_repro.bench.records import MONITOR, newest
 from mhc_repro.errors import UserError
@@ -61,7 +61,7 @@ def number(expression: str, studies: Studies, front: Sequence[Comparison], root:
         return _monitor(expression, root)
     if expression.startswith("torture "):
         tried = torture.count(root, expression.removeprefix("torture "))
-        return cells.DASH if tried is None else cells.number(tried, 0)
+        return printed.DASH if tried is None else printed.number(tried, 0)
     if expression.partition(" ")[0] == "runs":
         return _runs(expression, studies)
     asked = _EXPRESSION.fullmatch(expression.strip())
@@ -81,7 +81,7 @@ def number(expression: str, studies: Studies, front: Sequence[Comparison], root:
     settings = _settings(studies, front, asked)
     found = [(layers, gaps) for layers, read in settings if (gaps := _paired(read, asked))]
     if not found:
-        return cells.DASH
+        return printed.DASH
     if form == "mean" and len(found) > 1:
         raise UserError(f"<!-- n:{expression} -->: a mean over {len(found)} settings; name one")
     if quantity is not None and form in COUNTS:
@@ -169,9 +169,9 @@ def _count(found: Sequence[tuple[float, Sequence[float]]], form: str) -> str:
 def _text(numbers: Sequence[float], quantity: Quantity | None, asked: re.Match[str], form: str) -> str:
     decimals = 3 if quantity is None else quantity.decimals
     decimals = 2 if asked["sign"] == "/" else decimals
-    write = "{:g}".format if asked["quantity"] == RATE else partial(cells.number, decimals=decimals)
+    write = "{:g}".format if asked["quantity"] == RATE else partial(printed.number, decimals=decimals)
     if form == "mean":
-        return cells.cell(numbers, decimals)
+        return printed.cell(numbers, decimals)
     if form == "each":
         return " / ".join(map(write, numbers))
     sizes = [abs(one) for one in numbers] if form == "size" else list(numbers)
@@ -198,7 +198,7 @@ def _bench(expression: str, root: Path) -> str:
     record = next(iter(newest(root)), None)
     match expression.split():
         case [_, key, arm] if record is None or key in record["connections"].get(arm, {}):
-            return cells.DASH if record is None else cells.number(record["connections"][arm][key], 2)
+            return printed.DASH if record is None else printed.number(record["connections"][arm][key], 2)
     raise UserError(f"<!-- n:{expression} -->: write bench KEY ARM, of an arm and a number that it measured")
 
 
@@ -208,4 +208,4 @@ def _monitor(expression: str, root: Path) -> str:
         raise UserError(f"<!-- n:{expression} -->: write monitor look_ratio, or monitor cost_percent")
     found = newest(root, MONITOR)[:1]
     numbers = [each[key] for record in found for each in record["monitored"].values()]
-    return _range(numbers, partial(cells.number, decimals=decimals)) if numbers else cells.DASH
+    return _range(numbers, partial(printed.number, decimals=decimals)) if numbers else printed.DASH

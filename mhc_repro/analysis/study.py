@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mhc_repro.analysis import figures, labels
+from mhc_repro.analysis import figures, labels, printed
 from mhc_repro.analysis.tables import cells, stability
 from mhc_repro.evidence.comparison import Comparison, Studies
 from mhc_repro.evidence.styles import style
@@ -138,11 +138,11 @@ def _runs(comparisons: Sequence[Comparison]) -> pd.DataFrame:
             "run": f"[`{run.run_id}`]({run.run_id})",
             "status": labels.status(run),
             "verdict": "; ".join(verdict(run).words())
-            or ("sound" if run.n > 1 and run.state in ENDED else cells.DASH),
+            or ("sound" if run.n > 1 and run.state in ENDED else printed.DASH),
             "held-out bpc": cells.held_out_bpc([run]),
             "gain": cells.shown([run], "composite"),
             **cells.beside_gain([run]),
-            "minutes": cells.number((run.status.get("wall_seconds") or 0) / 60, 1),
+            "minutes": printed.number((run.status.get("wall_seconds") or 0) / 60, 1),
             "commit": labels.code(run.manifest),
         }
         for comparison in comparisons

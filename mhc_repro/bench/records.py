@@ -64,6 +64,12 @@ def threads_text(record: Record) -> str:
     return f"{threads} thread{'s' if threads > 1 else ''}"
 
 
+def machine_text(record: Record) -> str:
+    """Say what a record was measured on."""
+    made = record["fingerprint"]
+    return f"{made['cpu']} ({made['device']}), {threads_text(record)}, torch {made['torch']}"
+
+
 def read(path: Path) -> Record:
     """Read a record; UserError for one of another schema, or that is not as it was written."""
     fault = f"no bench record of version {SCHEMA_VERSION}"

@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from mhc_repro.analysis import printed
 from mhc_repro.analysis.tables import cells
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.comparison import settings
@@ -81,7 +82,7 @@ def held_out(run: Run) -> str:
     bits = cells.held_out_bpc([run])
     losses = [(column(run.metrics, f"loss/{split}"), split) for split in ("test", "val")]
     known = [f"{loss.iloc[-1]:.3f} nats ({split})" for loss, split in losses if len(loss)]
-    return known[0] if bits == cells.DASH and known and run.state in ENDED else bits
+    return known[0] if bits == printed.DASH and known and run.state in ENDED else bits
 
 
 def differences(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:

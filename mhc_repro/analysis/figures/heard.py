@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from mhc_repro.analysis import theme
+from mhc_repro.analysis import printed, theme
 from mhc_repro.analysis.figures import drawing, scales
-from mhc_repro.analysis.tables import cells
 from mhc_repro.evidence import ledger
 from mhc_repro.evidence.comparison import Comparison
 from mhc_repro.evidence.curves import curves
@@ -165,7 +164,7 @@ def _bar(
         ax.plot(
             lost, [place] * len(lost), "o", markersize=3.5, markerfacecolor="white", color="black", gid=name
         )
-    number, end = cells.number(mean, LEDGER[name].decimals), max(lost, default=0.0)
+    number, end = printed.number(mean, LEDGER[name].decimals), max(lost, default=0.0)
     number = f"mean {number}" if len(lost) > 1 else number
     ax.annotate(number, (end, place), (3, 0), textcoords="offset points", va="center", size=7.5, gid=name)
 

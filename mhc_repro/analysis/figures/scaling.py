@@ -10,8 +10,7 @@ from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMetho
 
 from mhc_repro.analysis import theme
 from mhc_repro.analysis.figures import drawing
-from mhc_repro.analysis.tables.overhead import machine
-from mhc_repro.bench.records import Record
+from mhc_repro.bench.records import Record, machine_text
 from mhc_repro.evidence.styles import OTHER_COLOURS, OTHER_MARKERS, style
 from mhc_repro.places import FIGURES
 
@@ -33,7 +32,9 @@ def scaling(record: Record) -> Figure:
     place = others[["dim", "n"]].drop_duplicates()
     by_tokens = table.merge(place, on=["dim", "n"])
     blocks = record["setting"]["model"]["blocks"]
-    measured = f"{blocks} blocks, {record['rounds']} rounds (bars: smallest to largest); {machine(record)}"
+    measured = (
+        f"{blocks} blocks, {record['rounds']} rounds (bars: smallest to largest); {machine_text(record)}"
+    )
     title = f"Cost of a training step beside the baseline's\n{measured}"
     figure, axes = drawing.panels(title, rows=2, columns=2)
     for (top, bottom), chosen, key, name in zip(

@@ -6,6 +6,7 @@ import pandas as pd
 from msgspec import Struct
 
 from mhc_repro import reading
+from mhc_repro.analysis import printed
 from mhc_repro.analysis.tables import cells
 from mhc_repro.errors import UserError
 from mhc_repro.runs import files
@@ -58,12 +59,12 @@ def part(root: Path) -> str:
     rows = [
         {
             "their code": each.code,
-            "release": each.release or cells.DASH,
+            "release": each.release or printed.DASH,
             "`connection=` here": f"`{each.arm}`",
             "h": _power(each.read),
             "X'": _power(each.streams),
             "X', wide": _power(each.wide),
-            "H_res": each.orientation or cells.DASH,
+            "H_res": each.orientation or printed.DASH,
         }
         for each in found.measured
     ]
@@ -71,4 +72,4 @@ def part(root: Path) -> str:
 
 
 def _power(value: float | None) -> str:
-    return cells.DASH if value is None else f"{value:.0e}".replace("e-0", "e-")
+    return printed.DASH if value is None else f"{value:.0e}".replace("e-0", "e-")

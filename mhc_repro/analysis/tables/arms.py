@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from mhc_repro import arm_files
-from mhc_repro.analysis import labels
+from mhc_repro.analysis import labels, printed
 from mhc_repro.analysis.tables import cells, overhead
 from mhc_repro.arm_files import FAMILIES, About
 from mhc_repro.bench.records import Record
@@ -55,7 +55,7 @@ def parameters(run: Run) -> float:
 def from_identity(runs: list[Run]) -> str:
     """Say how far H_res is from I at the first and at the last probe."""
     ends = [cells.shown(runs, f"from_identity_{end}") for end in ("start", "end")]
-    return cells.DASH if ends == [cells.DASH] * 2 else " → ".join(ends)
+    return printed.DASH if ends == [printed.DASH] * 2 else " → ".join(ends)
 
 
 def table(promised: dict[str, About], found: dict[str, list[Run]], costs: dict[str, Record]) -> pd.DataFrame:
@@ -68,10 +68,10 @@ def table(promised: dict[str, About], found: dict[str, list[Run]], costs: dict[s
                 "arm": f"`{arm}`",  # as one types it
                 "paper": about.paper,
                 "constraint": about.constraint,
-                "exact": {True: "yes", False: "no", None: cells.DASH}[about.exact],
-                "bound": " / ".join(cells.DASH if each is None else f"{each:g}" for each in about.bound),
+                "exact": {True: "yes", False: "no", None: printed.DASH}[about.exact],
+                "bound": " / ".join(printed.DASH if each is None else f"{each:g}" for each in about.bound),
                 "start": about.start,
-                "parameters": f"{parameters(runs[0]):,.0f}" if runs else cells.DASH,
+                "parameters": f"{parameters(runs[0]):,.0f}" if runs else printed.DASH,
                 "step": overhead.times_baseline(arm, costs, "step_ratio"),
                 "memory": overhead.times_baseline(arm, costs, "peak_memory_ratio"),
                 "from I": from_identity(runs),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mhc_repro.analysis import labels
+from mhc_repro.analysis import labels, printed
 from mhc_repro.analysis.tables import cells, differences, overhead
 from mhc_repro.evidence import stats
 from mhc_repro.evidence.comparison import Comparison, Studies, by_study
@@ -33,7 +33,7 @@ CAPTION = (
 def part(of_study: Sequence[Comparison], studies: Studies, root: Path) -> str:
     """Write a page's part: the table, its caption and where it comes from."""
     costs, source = overhead.costs(root)
-    caption = f"{CAPTION} {cells.KERNEL} {cells.SEVERAL}"
+    caption = f"{CAPTION} {cells.KERNEL} {printed.SEVERAL}"
     found = completed(of_study, studies, LR)
     from_studies = by_study([run for each in found for run in each.whole.runs])
     made = [labels.provenance(from_studies[name]) for name in from_studies]
@@ -54,14 +54,14 @@ def _rows(sweep: Sweep, costs: dict[str, dict[str, float]]) -> Iterator[dict[str
         runs, own = list(of_seed.values()), by_seed(of_seed, "bpc")
         gaps = [] if arm == BASELINE else list(stats.paired(own, base).values())
         tried = {rate(run, LR) for run in whole.arms[arm] if run.state in ENDED}
-        chosen = f"{rate(runs[0], LR):g}{'' if len(tried) > 1 else ' alone'}" if runs else cells.DASH
+        chosen = f"{rate(runs[0], LR):g}{'' if len(tried) > 1 else ' alone'}" if runs else printed.DASH
         yield {
             "setting": whole.setting,
             "arm": style(arm).label,
             "rate": chosen,
             "seeds": str(len(runs)),
-            "bits": cells.cell(list(own.values()), 3),
-            "− baseline": differences.difference(gaps) if gaps else cells.DASH,
+            "bits": printed.cell(list(own.values()), 3),
+            "− baseline": differences.difference(gaps) if gaps else printed.DASH,
             "gain": cells.gain(runs),
             **cells.beside_gain(runs),
             "step": overhead.times_baseline(arm, costs, "step_ratio"),

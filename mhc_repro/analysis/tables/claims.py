@@ -7,6 +7,7 @@ from math import isnan
 
 import pandas as pd
 
+from mhc_repro.analysis import printed
 from mhc_repro.analysis.tables import cells
 from mhc_repro.evidence import stats
 from mhc_repro.evidence.chosen import chosen
@@ -47,7 +48,7 @@ def brief(studies: Studies) -> str:
     frame = table(load(), studies)
     if frame.empty:
         return EMPTY
-    decided = frame[~frame["came out"].isin([OPEN, "not asked", cells.DASH])]
+    decided = frame[~frame["came out"].isin([OPEN, "not asked", printed.DASH])]
     unsettled = frame["claim"][frame["came out"] == OPEN]
     meant: dict[str, list[str]] = {}
     for claim, note in zip(decided["claim"], decided["note"], strict=True):
@@ -89,7 +90,7 @@ def table(claims: list[Claim], studies: Studies) -> pd.DataFrame:
         "note",
     ]
     rows = [_row(*each) for each in found.items()] if kinds else []
-    return pd.DataFrame(rows, columns=columns, dtype=object).fillna(cells.DASH)
+    return pd.DataFrame(rows, columns=columns, dtype=object).fillna(printed.DASH)
 
 
 def _row(claim: Claim, found: list[Asked]) -> dict[str, str]:
@@ -97,7 +98,7 @@ def _row(claim: Claim, found: list[Asked]) -> dict[str, str]:
     by_kind: dict[str, list[int]] = {}
     for each, way in ways:
         by_kind.setdefault(str(each.kind), []).append(way)
-    came_out = verdict(claim, ways) if ways else cells.DASH
+    came_out = verdict(claim, ways) if ways else printed.DASH
     against = [] if claim.side == "reaches" else [each.setting for each, way in ways if way < 0]
     return {
         "claim": claim.claim,
@@ -113,7 +114,7 @@ def _row(claim: Claim, found: list[Asked]) -> dict[str, str]:
 
 def _words(claim: Claim) -> str:
     if claim.cannot:
-        return cells.DASH
+        return printed.DASH
     arms = style(claim.arm).label
     if isinstance(claim.other, str):
         arms += f" {'/' if LEDGER[claim.quantity].ratio else '−'} {style(claim.other).label}"
@@ -126,6 +127,6 @@ def _range(claim: Claim, found: list[Asked]) -> str:
     values = [quantity.compare(pair.ours, pair.other) if paired else pair.ours for pair in pairs]
     values = [value for value in values if not isnan(value)]
     if not values:
-        return cells.DASH
-    ends = [cells.number(end, None if quantity.ratio else 3) for end in (min(values), max(values))]
+        return printed.DASH
+    ends = [printed.number(end, None if quantity.ratio else 3) for end in (min(values), max(values))]
     return " to ".join(dict.fromkeys(ends))

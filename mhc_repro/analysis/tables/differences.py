@@ -10,6 +10,7 @@ from math import isnan
 
 import pandas as pd
 
+from mhc_repro.analysis import printed
 from mhc_repro.analysis.tables import cells
 from mhc_repro.evidence import stats
 from mhc_repro.evidence.chosen import main_arms
@@ -36,14 +37,14 @@ CAPTION = (
 def table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     """Lay out a row for each arm that shares two seeds with another it is measured by, as finished text."""
     rows = [row for each in comparisons for row in _rows(each)]
-    frame = pd.DataFrame(rows, dtype=object).fillna(cells.DASH)
+    frame = pd.DataFrame(rows, dtype=object).fillna(printed.DASH)
     return cells.without_unknown(frame, *frame)
 
 
 def difference(gaps: Sequence[float]) -> str:
     """Write the paired differences: mean and interval, whether it leaves zero out, how many seeds are below."""
     known = [gap for gap in gaps if not isnan(gap)]
-    text, between = cells.cell(known, decimals=3), stats.interval(known)
+    text, between = printed.cell(known, decimals=3), stats.interval(known)
     if isnan(between.mean):
         return text
     return f"{text}{f' {MARK}' if between.side() else ''} ({sum(gap < 0 for gap in known)} of {len(known)})"
@@ -71,12 +72,12 @@ def _rows(comparison: Comparison) -> Iterator[dict[str, str]]:
             "arm": style(arm).label,
             "seeds": str(len(own)),
             **{f"− {style(other).label}": difference(gap) for other, gap in gaps.items()},
-            "r": cells.number(stats.pairing_correlation(bits[arm], bits.get(BASELINE, {})), 2),
-            "gradient norm (× baseline)": cells.ranged(
+            "r": printed.number(stats.pairing_correlation(bits[arm], bits.get(BASELINE, {})), 2),
+            "gradient norm (× baseline)": printed.ranged(
                 [stats.ratio(each["grad_median"], of["grad_median"]) for each, of in with_baseline],
                 decimals=2,
             ),
-            "gradient spikes (− baseline)": cells.cell(
+            "gradient spikes (− baseline)": printed.cell(
                 [each["grad_spikes"] - of["grad_spikes"] for each, of in with_baseline], decimals=1
             ),
             LEDGER["composite"].label: cells.shown(comparison.ended(arm).values(), "composite"),

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from mhc_repro.analysis import labels
+from mhc_repro.analysis import labels, printed
 from mhc_repro.analysis.tables import cells
-from mhc_repro.bench.records import ALL_ARMS, MONITOR, Record, by_place, newest, threads_text
+from mhc_repro.bench.records import ALL_ARMS, MONITOR, Record, by_place, machine_text, newest
 from mhc_repro.evidence.styles import BASELINE, rank, style
 
 EMPTY = "No bench yet: `make bench` makes one."
@@ -55,7 +55,7 @@ def costs(root: Path) -> tuple[dict[str, Record], list[str]]:
 
 def times_baseline(arm: str, costs: dict[str, Record], key: str) -> str:
     """Print one of an arm's costs as a factor on the baseline's."""
-    return cells.number(1.0 if arm == BASELINE else costs.get(arm, {}).get(key, nan), decimals=2)
+    return printed.number(1.0 if arm == BASELINE else costs.get(arm, {}).get(key, nan), decimals=2)
 
 
 def arms(record: Record) -> pd.DataFrame:
@@ -65,7 +65,7 @@ def arms(record: Record) -> pd.DataFrame:
         {
             "arm": style(BASELINE).label,
             "step (× baseline)": "1",
-            "extra (ms)": cells.DASH,
+            "extra (ms)": printed.DASH,
             "peak memory (× baseline)": f"1 ({base['peak_memory_bytes'] / 2**20:,.0f} MiB)",
             "first step (s)": _first(base),
             "parameters": f"{base['parameters']:,}",
@@ -133,8 +133,8 @@ def provenance(record: Record) -> str:
     made = record["fingerprint"]
     compiled = "compiled" if made["compile"] else "uncompiled"
     return (
-        f"Bench of {record['date']}: {_what(record)}; {record['rounds']} rounds, {machine(record)}, {compiled}, "
-        f"load before {record['load']:g}, commit {labels.code(record)}."
+        f"Bench of {record['date']}: {_what(record)}; {record['rounds']} rounds, {machine_text(record)}, "
+        f"{compiled}, load before {record['load']:g}, commit {labels.code(record)}."
     )
 
 
@@ -156,12 +156,6 @@ def _what(record: Record) -> str:
             f"{base['sgemm_flops_per_second'] / 1e9:,.0f} GFLOP/s"
         )
     return what
-
-
-def machine(record: Record) -> str:
-    """Say what a record was measured on."""
-    made = record["fingerprint"]
-    return f"{made['cpu']} ({made['device']}), {threads_text(record)}, torch {made['torch']}"
 
 
 def _spread(numbers: Record, key: str, scale: float, decimals: int) -> str:

@@ -10,6 +10,7 @@ from math import nan
 import pandas as pd
 from msgspec.structs import asdict
 
+from mhc_repro.analysis import printed
 from mhc_repro.analysis.tables import cells
 from mhc_repro.evidence import stats
 from mhc_repro.evidence.chosen import chosen, main_arms
@@ -26,7 +27,7 @@ CAPTION = (
     "and the one at its end. Identity: mHC's reads and writes with H_res = I. Quarter: a plain net, x + F(x)/4. A "
     "run that diverged has an infinite loss, and of its gain what a probe saw before: 1.000 if that is the start. "
     "†: a run is off the constraint. "
-    f"{cells.SEVERAL} *Every setting in which the three arms have ended. Regenerate: `make report`.*"
+    f"{printed.SEVERAL} *Every setting in which the three arms have ended. Regenerate: `make report`.*"
 )
 
 
@@ -88,7 +89,7 @@ def row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, s
 
     def gap(arm: str, base: str) -> str:
         known = stats.paired(bits[arm], bits[base])
-        return cells.cell([known.get(seed, nan) for seed in found[reference]], decimals=3)
+        return printed.cell([known.get(seed, nan) for seed in found[reference]], decimals=3)
 
     ours, theirs = (f"{style(arm).label}'s" for arm in (one, other))
     return {
@@ -97,7 +98,7 @@ def row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, s
         "dim": str(comparison.kind.dim),
         "tokens": comparison.kind.length,
         "peak rate": f"{comparison.runs[0].config['optim']['lr']:g}",
-        style(reference).label: cells.cell(list(bits[reference].values()), decimals=3),
+        style(reference).label: printed.cell(list(bits[reference].values()), decimals=3),
         **{name: gap(*arms) for name, arms in gaps().items()},
         **{f"{word} − {reference}": gap(arm, reference) for word, arm in asdict(chosen().controls).items()},
         f"{ours} gain, largest": _largest_gain(found[one].values()),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from mhc_repro.analysis import labels
+from mhc_repro.analysis import labels, printed
 from mhc_repro.analysis.selection import fullest
 from mhc_repro.analysis.tables import cells
 from mhc_repro.evidence.chosen import chosen, main_arms
@@ -82,7 +82,7 @@ def table(
         for study, names in columns.items():
             seen = orders(quantity, ours[study])
             shown, holds = " / ".join(dict.fromkeys(seen)), _verdict([each == published for each in seen])
-            row |= zip(names, (shown or cells.DASH, holds), strict=False)
+            row |= zip(names, (shown or printed.DASH, holds), strict=False)
         rows.append(row)
     frame = pd.DataFrame(rows, dtype=object)
     frame["quantity"] = frame["quantity"].where(~frame["quantity"].duplicated(), "")
@@ -94,8 +94,8 @@ def cell(quantity: Quoted, arm: str, runs: list[Run]) -> str:
     decimals = len(quantity.quoted[arm].partition(".")[2]) if len(quantity.fields) == 1 else None
     texts = [cells.shown(runs, field, decimals) for field in quantity.fields]
     diverged = sum(run.state == "diverged" for run in runs)
-    if set(texts) == {cells.DASH}:
-        return "diverged" if diverged else cells.DASH
+    if set(texts) == {printed.DASH}:
+        return "diverged" if diverged else printed.DASH
     text = texts[0] if len(texts) == 1 else f"{texts[0]} fwd, {texts[1]} bwd"
     return f"{text}, {diverged} diverged" if diverged else text
 
@@ -149,7 +149,9 @@ def explanation(quantities: Iterable[Quoted], found: Comparison | None) -> str:
         mhc=[gain.quoted[bound] for gain in gains],
     )
     if whole := [run for run in _runs(found, BASELINE) if run.state == "finished"]:
-        mean, most = (cells.ranged([quartered(gain.of(run)) for run in whole], decimals=2) for gain in gains)
+        mean, most = (
+            printed.ranged([quartered(gain.of(run)) for run in whole], decimals=2) for gain in gains
+        )
         text += f" From the baseline here it would be {mean} and {most}."
     if quarter := _runs(found, chosen().controls.quarter):
         mean, most = (cell(gain, bound, quarter) for gain in gains)
@@ -171,7 +173,7 @@ def _runs(found: Comparison | None, arm: str) -> list[Run]:
 
 def _verdict(judged: list[bool]) -> str:
     if not judged:
-        return cells.DASH
+        return printed.DASH
     if len(set(judged)) == 1:
         return "yes" if judged[0] else "no"
     return f"{sum(judged)} of {len(judged)} seeds"

@@ -6,6 +6,7 @@ from math import isnan, nan
 
 import pandas as pd
 
+from mhc_repro.analysis import printed
 from mhc_repro.analysis.tables import cells
 from mhc_repro.evidence import stats
 from mhc_repro.evidence.comparison import Comparison
@@ -48,7 +49,7 @@ def caption(key: str = LR) -> str:
 def table(of_study: Sequence[Comparison], key: str = LR) -> pd.DataFrame:
     """Lay out a row for each arm and setting of a study that sweeps a rate, as finished text."""
     rows = [row for each in sweeps(of_study, key) for row in _rows(each)]
-    return cells.without_unknown(pd.DataFrame(rows, dtype=object).fillna(cells.DASH), "setting")
+    return cells.without_unknown(pd.DataFrame(rows, dtype=object).fillna(printed.DASH), "setting")
 
 
 def _rows(sweep: Sweep) -> Iterator[dict[str, str]]:
@@ -65,7 +66,7 @@ def _rows(sweep: Sweep) -> Iterator[dict[str, str]]:
         own = [min(each) for each in losses]
         judged = {
             "bits − baseline": _gap(bits, arm),
-            "sensitivity": cells.cell(list(minds[arm].values()), 3),
+            "sensitivity": printed.cell(list(minds[arm].values()), 3),
             "sensitivity − baseline": _gap(minds, arm),
             "largest stable": _stable(rates, losses, [sweep.broken] * len(of)),
             **{
@@ -78,14 +79,14 @@ def _rows(sweep: Sweep) -> Iterator[dict[str, str]]:
             "arm": style(arm).label,
             "seeds": str(len(of)),
             **{
-                f"{swept:g}": cells.cell([each[at] for each in of.values()], 3)
+                f"{swept:g}": printed.cell([each[at] for each in of.values()], 3)
                 for at, swept in enumerate(rates)
             },
             "best rate": _counted(
                 [rate(lowest[arm][seed], sweep.key) if seed in lowest[arm] else nan for seed in of],
                 end=rates[-1],
             ),
-            "bits there": cells.cell(list(bits[arm].values()), 3),
+            "bits there": printed.cell(list(bits[arm].values()), 3),
             **(judged if sweep.key == LR else {}),
         }
 
@@ -102,10 +103,12 @@ def _counted(rates: Sequence[float], end: float = nan) -> str:
         for rate, count in known.items()
     ]
     missing = len(rates) - known.total()
-    return ", ".join([*words, *([f"{cells.DASH} (×{missing})"] if known and missing else [])]) or cells.DASH
+    return (
+        ", ".join([*words, *([f"{printed.DASH} (×{missing})"] if known and missing else [])]) or printed.DASH
+    )
 
 
 def _gap(of: dict[str, dict[int, float]], arm: str) -> str:
     if arm == BASELINE:
-        return cells.DASH
-    return cells.cell([*stats.paired(of[arm], of.get(BASELINE, {})).values()], 3)
+        return printed.DASH
+    return printed.cell([*stats.paired(of[arm], of.get(BASELINE, {})).values()], 3)

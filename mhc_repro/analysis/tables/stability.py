@@ -10,7 +10,7 @@ from statistics import fmean
 import pandas as pd
 from rich import box, table
 
-from mhc_repro.analysis import labels
+from mhc_repro.analysis import labels, printed
 from mhc_repro.analysis.tables import cells, differences, rates
 from mhc_repro.evidence.chosen import main_arms
 from mhc_repro.evidence.comparison import Comparison
@@ -38,7 +38,7 @@ STABILITY_CAPTION = (
     "the H_res products, largest over sub-layers and probes; a residual baseline has exactly 1. Spikes: "
     f"steps more than 6 sigma above the mean of the {WINDOW} before them, less what stands out of these itself (so "
     f"the first {WINDOW} cannot be judged), in loss and in body gradient norm, mean over the runs. "
-    f"{cells.SEVERAL}"
+    f"{printed.SEVERAL}"
 )
 HEARD_TITLE = "Which end of the depth is heard"
 HEARD_CAPTION = (
@@ -172,7 +172,7 @@ def _widths(frame: pd.DataFrame, room: int) -> list[int]:
 def _frame(rows: Sequence[Row], columns: dict[str, Write]) -> pd.DataFrame:
     frame = pd.DataFrame(
         [
-            [row.setting, style(row.arm).label, str(len(row.runs) or cells.DASH)]
+            [row.setting, style(row.arm).label, str(len(row.runs) or printed.DASH)]
             + [read(row.runs) for read in columns.values()]
             for row in rows
         ],
@@ -185,10 +185,10 @@ def _frame(rows: Sequence[Row], columns: dict[str, Write]) -> pd.DataFrame:
 def _spikes(runs: Sequence[Run]) -> str:
     known = [run for run in runs if not isnan(values(run)["loss_spikes"])]
     if not known:
-        return cells.DASH
+        return printed.DASH
     decimals = int(len(known) > 1)
     counts = (fmean(of(known, name)) for name in ("loss_spikes", "grad_spikes"))
-    return " + ".join(cells.DASH if isnan(count) else f"{count:.{decimals}f}" for count in counts)
+    return " + ".join(printed.DASH if isnan(count) else f"{count:.{decimals}f}" for count in counts)
 
 
 def _status(runs: Sequence[Run]) -> str:

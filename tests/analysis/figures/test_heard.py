@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
-from mhc_repro.analysis import figures
+from mhc_repro.analysis import figures, printed
 from mhc_repro.analysis.figures import heard
-from mhc_repro.analysis.tables import cells, stability
+from mhc_repro.analysis.tables import stability
 from mhc_repro.evidence.comparison import Comparison, comparisons
 from mhc_repro.evidence.heard import k_hat
 from mhc_repro.evidence.ledger import LEDGER, values
@@ -151,7 +151,7 @@ def test_an_arm_without_an_end_has_a_dash(listened):
     lost = listened("hc", state="diverged")
     vars(lost)["metrics"] = lost.metrics.drop(columns=["ablation/last_quarter", "ablation/last_half"])
     (ax,) = heard.ablation(comparison(lost, listened("mhc"))).axes
-    assert [text.get_text() for text in ax.texts][:2] == [cells.DASH] * 2
+    assert [text.get_text() for text in ax.texts][:2] == [printed.DASH] * 2
     assert len(ax.patches) == 2
 
 

@@ -1,7 +1,7 @@
 """The table of all arms: every file has a row, promises and measurements meet in it, gaps are dashes."""
 
+from mhc_repro.analysis.printed import DASH
 from mhc_repro.analysis.tables import arms, overhead
-from mhc_repro.analysis.tables.cells import DASH
 from mhc_repro.command_line.compose import CONF
 from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.evidence.verdicts import Verdict

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from msgspec.structs import replace
 
-from mhc_repro.analysis import front, labels, study
+from mhc_repro.analysis import front, labels, printed, study
 from mhc_repro.analysis.tables import arms, cells, differences, pairs, stability
 from mhc_repro.arm_files import abouts
 from mhc_repro.evidence.chosen import chosen
@@ -64,7 +64,7 @@ def test_they_stand_beside_every_gain_with_a_dash_for_runs_without(study_of, mon
         assert list(frame)[after : after + 2] == BESIDE, name
         arm = frame["arm"].str.strip("`").str.lower()
         assert list(frame[arm == "hc"][BESIDE].to_numpy()[0]) == ["0.125", "1.750"], name
-        assert set(frame[arm == "mhc"][BESIDE].to_numpy()[0]) == {cells.DASH}, name
+        assert set(frame[arm == "mhc"][BESIDE].to_numpy()[0]) == {printed.DASH}, name
 
 
 def test_where_nobody_knows_them_the_tables_are_as_they_were(study_of, monkeypatch):
@@ -83,7 +83,7 @@ def test_what_is_heard_of_the_depth_has_a_table_of_its_own(fake):
     assert heard.title == stability.HEARD_TITLE
     row = heard.frame.set_index("arm").loc["HC"]
     assert (row["late share"], row["lost without the last half"]) == ("0.125", "0.250")
-    assert row["lost without the last quarter"] == cells.DASH
+    assert row["lost without the last quarter"] == printed.DASH
 
 
 def test_a_run_that_broke_says_where_in_every_table_that_has_its_status(fake):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from mhc_repro.analysis.tables import cells, stability
+from mhc_repro.analysis.tables import stability
 from mhc_repro.evidence.comparison import comparisons
 from mhc_repro.evidence.ledger import values
 from mhc_repro.evidence.styles import style
@@ -158,62 +158,6 @@ def test_seeds_of_one_arm_and_what_became_of_them(fake):
     assert row["held-out bpc"] == "3.400 / 3.500 (2 of 3)"
     assert row["seeds"] == "3"
     assert row["status"] == "finished (×2); diverged at 30/60 (×1)"
-
-
-@pytest.mark.parametrize(
-    ("values", "text"),
-    [
-        ([1.0], "1.000"),
-        ([1.00000012], "1.000"),
-        ([51.2], "51.20"),
-        ([871.04], "871.0"),
-        ([10924.0], "10,924"),
-        ([3.2e7], "3.20e+07"),
-        ([0.0], "0.000"),
-        ([NAN], "–"),
-        ([], "–"),
-        ([INF, 2.0, 3.0], "inf / 2.000 / 3.000"),
-    ],
-)
-def test_digits(values, text):
-    assert cells.cell(values) == text
-
-
-@pytest.mark.parametrize(
-    ("values", "text"),
-    [
-        ([30.0, 60.0], "30.00 / 60.00"),
-        ([400.0, 20.0, 70.0], "70.00 (20.00 to 400.0)"),  # a symmetric interval would reach below zero
-        ([1.0, 1.0, 1.0], "1.000"),
-        ([1.0, 4.0, 2.0, 8.0], "3.000 (1.000 to 8.000)"),
-        ([2e-4, 2e-4, 4e-4], "2.00e-04 (2.00e-04 to 4.00e-04)"),
-        ([2.0, NAN, INF, 1.0], "2.000 (1.000 to inf) (3 of 4)"),
-        ([NAN], "–"),
-    ],
-)
-def test_what_spans_orders_of_magnitude_has_a_range(values, text):
-    assert cells.ranged(values) == text
-
-
-@pytest.mark.parametrize("decimals", [None, 0, 1, 3])
-def test_what_rounds_to_zero_has_no_sign(decimals):
-    for value in (-0.0, *([] if decimals is None else [-0.4 * 10**-decimals])):
-        assert cells.number(value, decimals) == cells.number(0.0, decimals)
-    least = 6 * 10 ** -(4 if decimals is None else decimals + 1)
-    assert cells.number(-least, decimals) == f"-{cells.number(least, decimals)}"
-    assert cells.cell([-4e-4, -4e-4, -4e-4], 3) == "0.000 ± 0.000"
-
-
-def test_markdown_escapes_and_aligns():
-    lines = cells.markdown(pd.DataFrame({"arm": ["a|b"], "min": ["–"], "status": ["ok"]})).splitlines()
-    assert lines[1].replace("-", "") == "|:|:|:|"
-    assert lines[2] == "| a\\|b  |     – | ok       |"
-
-
-def test_a_table_that_is_not_aligned_says_the_same_in_fewer_bytes():
-    frame = pd.DataFrame({"arm": ["a", "a long name"], "a long head": ["-0.1 ± 2", "–"]})
-    short = "| arm | a long head |\n|:--|--:|\n| a | -0.1 ± 2 |\n| a long name | – |"
-    assert cells.markdown(frame, aligned=False) == short
 
 
 def test_nothing_is_cut_off_in_a_terminal_of_80_columns(runs):
