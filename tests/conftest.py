@@ -113,9 +113,9 @@ def tiny(connection: Callable[..., ConnectionConfig]) -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def synthetic_text() -> Callable[[], Any]:
     """Generate the synthetic corpus once: it would be most of the time of a run of a few steps."""
-    from mhc_repro.corpora import data
+    from mhc_repro.corpora import synthetic
 
-    return functools.cache(data.synthetic)
+    return functools.cache(synthetic.text)
 
 
 @pytest.fixture
@@ -129,9 +129,9 @@ def config(
 
     Settings are changed by their group; what is said of no group is the connection's.
     """
-    from mhc_repro.corpora import data
+    from mhc_repro.corpora import synthetic
 
-    monkeypatch.setattr(data, "synthetic", synthetic_text)
+    monkeypatch.setattr(synthetic, "text", synthetic_text)
 
     settings: dict[str, dict[str, Any]] = {
         "model": BODY,

@@ -17,16 +17,13 @@ import torch
 from mhc_repro import world
 from mhc_repro.cache import cache_directory
 from mhc_repro.config import Config, DataConfig, RuntimeConfig
-from mhc_repro.corpora import enwik8, given
+from mhc_repro.corpora import enwik8, given, synthetic
 from mhc_repro.corpora.characters import to_symbols
 from mhc_repro.corpora.joined import Joined
-from mhc_repro.corpora.texts import GIVEN
+from mhc_repro.corpora.texts import GIVEN, cut
 from mhc_repro.errors import UserError
 
-Bytes = npt.NDArray[np.uint8]
 Symbols = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | Joined
-
-LINES, LINE = 6000, 1000  # of the synthetic text: the test split holds 2,048 windows of 128 bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,17 +49,17 @@ def open_corpus(config: DataConfig, runtime: RuntimeConfig) -> Corpus:
         lengths = given.lengths(config.tokeniser, config.vocab)
         return Corpus(*found.splits(config.vocab), found.sha256, config.name == "tokens", lengths)
     if config.name == "synthetic":
-        text = synthetic()
+        text = synthetic.text()
         digest = hashlib.sha256(text.data).hexdigest()
         given.require(config, digest)
-        return Corpus(*given.cut(text), digest)
+        return Corpus(*cut(text), digest)
     given.require(config, enwik8.SHA256)
     path = enwik8.fetch(runtime.enwik8, cache_directory(runtime.cache))
     text = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
     if config.name == "enwik8":
-        return Corpus(*given.cut(text), enwik8.SHA256)
+        return Corpus(*cut(text), enwik8.SHA256)
     characters, _ = to_symbols(text)
-    return replace(Corpus(*given.cut(characters), enwik8.SHA256), train=characters)
+    return replace(Corpus(*cut(characters), enwik8.SHA256), train=characters)
 
 
 class Batches:
@@ -112,27 +109,6 @@ def windows(split: Symbols, count: int, sequence: int) -> tuple[torch.Tensor, to
             f"symbols (at most {fit:,}); lower train.val_windows, train.test_windows or data.sequence"
         )
     return _cut(split, np.arange(count) * (len(split) // count), sequence)
-
-
-def synthetic() -> Bytes:
-    """Generate 6,000,000 bytes of words over 16 letters: an order-2 Markov chain, 1.75 bits a letter at most.
-
-    Integer arithmetic alone, so that the text is the same on every platform.
-    """
-    alphabet = np.frombuffer(b"abcdefghijklmnop ", dtype=np.uint8)
-    space = len(alphabet) - 1
-    random = _philox(0, 0)
-    # Four successors for each pair of symbols, taken with probability 1/2, 1/4, 1/8, 1/8.
-    successors = random.random_raw((space + 1, space + 1, 4)) % np.uint64(space)
-    successors[:space, :space, 1] = space  # a word may end from its second letter on
-    slots = np.repeat([0, 1, 2, 3], [128, 64, 32, 32])
-    draws = slots[random.random_raw(LINES * LINE // 8).astype("<u8").view(np.uint8).reshape(LINE, LINES)]
-    text = np.full((LINES, LINE), ord("\n"), dtype=np.uint8)
-    before = last = np.full(LINES, space)
-    for position in range(LINE - 1):  # all lines at once
-        before, last = last, successors[before, last, draws[position]].astype(np.intp)
-        text[:, position] = alphabet[last]
-    return text.reshape(-1)
 
 
 def _philox(seed: int, step: int) -> np.random.Philox:

@@ -7,7 +7,6 @@ A run is named by what they hold: `data.sha256` is their fingerprint, taken as t
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from mhc_repro.config import DataConfig
 from mhc_repro.corpora import shards
 from mhc_repro.corpora.joined import Joined, Piece, fingerprint
-from mhc_repro.corpora.texts import GIVEN, Text
+from mhc_repro.corpora.texts import GIVEN, Text, cut
 from mhc_repro.errors import UserError
 from mhc_repro.paths import expanded
 
@@ -48,12 +47,6 @@ class Given:
         _, *held_out = self.splits()
         symbols = 256 if "text" in self.pieces else fingerprint(*self.pieces.values()).largest + 1
         return Text(self.sha256, symbols, min(map(len, held_out)))
-
-
-def cut(text: Any) -> tuple[Any, Any, Any]:
-    """Cut a text into train, val and test: the first 90 %, the next 5 %, the last 5 %."""
-    first, second = len(text) * 90 // 100, len(text) * 95 // 100
-    return text[:first], text[first:second], text[second:]
 
 
 def find(config: DataConfig) -> Given:

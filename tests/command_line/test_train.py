@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import pytest
 
 from mhc_repro.command_line.compose import compose_jobs
-from mhc_repro.corpora import data
+from mhc_repro.corpora import synthetic
 from mhc_repro.errors import UserError
 from mhc_repro.runs import read_runs
 from mhc_repro.training import stops
@@ -120,7 +120,7 @@ def test_hydra_shows_what_it_always_shows(line, shown, main, trained, elsewhere,
 def test_real_runs_leave_their_folders_and_nothing_else(
     main, elsewhere, tmp_path, synthetic_text, monkeypatch
 ):
-    monkeypatch.setattr(data, "synthetic", synthetic_text)
+    monkeypatch.setattr(synthetic, "text", synthetic_text)
     argv = ("-m", "connection=baseline,mhc", "seed=0", *TINY, f"runtime.results={tmp_path / 'results'}")
     assert main(*argv) == 0
     runs = [(run.study, run.connection, run.state) for run in read_runs(tmp_path / "results")]

@@ -8,6 +8,7 @@ import torch
 
 from mhc_repro.config import DataConfig, RuntimeConfig
 from mhc_repro.corpora import data, enwik8
+from mhc_repro.corpora.synthetic import LINE
 from mhc_repro.errors import UserError
 from yaml_files import load
 
@@ -85,7 +86,7 @@ def test_synthetic_text_is_the_hashed_one_split_90_5_5(synthetic):
     assert (len(synthetic.train), len(synthetic.val), len(synthetic.test)) == (5_400_000, 300_000, 300_000)
     assert text.dtype == np.uint8
     assert set(np.unique(text)) == set(b"abcdefghijklmnop \n")
-    assert {len(line) for line in text.tobytes().split(b"\n")[:-1]} == {data.LINE - 1}
+    assert {len(line) for line in text.tobytes().split(b"\n")[:-1]} == {LINE - 1}
 
 
 def test_synthetic_text_is_learnable_by_context(synthetic):

@@ -22,7 +22,7 @@ import torch._dynamo  # which torch.optim would load at every first step
 from faults import Fault, arm, passed
 from mhc_repro.command_line import compose, jobs
 from mhc_repro.config import Config
-from mhc_repro.corpora import data
+from mhc_repro.corpora import synthetic
 from mhc_repro.runs import RunDirectory, manifest, read_runs
 from mhc_repro.schema import UNITS
 from mhc_repro.training import checkpoint, trainer
@@ -49,7 +49,7 @@ def prepare() -> None:
     """Make once, in the process that all others are forked from, what each would make anew."""
     code = manifest.code()
     manifest.code = lambda: code
-    data.synthetic = cache(data.synthetic)
+    synthetic.text = cache(synthetic.text)
     checkpoint.OVERHEAD = math.inf
     trainer.time = SimpleNamespace(perf_counter=lambda: 0.0)
     drop = Checkpoints.drop

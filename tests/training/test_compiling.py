@@ -130,12 +130,12 @@ SERVER = """
 import json, os, pickle, sys
 import torch._dynamo, torch._inductor.compile_fx
 import train as typed
-from mhc_repro.corpora import data
+from mhc_repro.corpora import synthetic
 from mhc_repro.training import compiler
 from mhc_repro.training.loop import train
 
-text = data.synthetic()
-data.synthetic = lambda: text
+text = synthetic.text()
+synthetic.text = lambda: text
 compiler.configure()
 
 def run(config):
