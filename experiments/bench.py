@@ -150,12 +150,12 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         "load": round(os.getloadavg()[0], 1),  # of other work, before ours
     }
     if options.monitor:
-        call = partial(monitor.measure, options.rounds, options.threads, measure.to_stderr)
+        call = partial(monitor.measure, options.rounds, options.threads)
         return record | processes.apart(call)
     record |= {"protocol": options.protocol, "overrides": options.overrides}
     if options.scaling:
-        return record | scaling.scale(composed, options.connections, options.rounds, measure.to_stderr)
-    return record | measure.measure(baseline, arms, options.rounds, measure.to_stderr)
+        return record | scaling.scale(composed, options.connections, options.rounds)
+    return record | measure.measure(baseline, arms, options.rounds)
 
 
 def _show(record: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -25,8 +25,6 @@ from mhc_repro.words import duration
 TURN_SECONDS = 0.5  # of the baseline's steps, at least one: shorter turns would time the clock's neighbours
 WARM_UP = 2  # steps, the first of which compiles
 MEMORY_STEPS = 3  # after which the allocator has all it will ask for
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -66,18 +64,15 @@ def counted(config: Config) -> dict[str, int]:
     return {"extra_flops": counts.connection_flops(*shape), "extra_bytes": counts.connection_bytes(*shape)}
 
 
-def measure(baseline: Config, arms: Mapping[str, Config], rounds: int, say: Say) -> dict[str, Any]:
-    """Measure arms, by their names, beside the baseline; return the record of it.
-
-    One process works at a time. `say` is sent into one, so it must be a function of a module.
-    """
+def measure(baseline: Config, arms: Mapping[str, Config], rounds: int) -> dict[str, Any]:
+    """Measure arms, by their names, beside the baseline, one process at a time; return the record of it."""
     alone: dict[str, tuple[Alone, Alone]] = {}
     for number, (name, config) in enumerate({"baseline": baseline, **arms}.items(), start=1):
-        say(f"{name}: first step and memory, in processes of its own ({number} of {len(arms) + 1})")
+        to_stderr(f"{name}: first step and memory, in processes of its own ({number} of {len(arms) + 1})")
         call = partial(first_steps, config)
         with tempfile.TemporaryDirectory(prefix="mhc-bench-") as cache:  # empty for the first
             alone[name] = (processes.apart(call, cache), processes.apart(call, cache))
-    times = processes.apart(partial(interleave, baseline, arms, rounds, say))
+    times = processes.apart(partial(interleave, baseline, arms, rounds))
     return record(baseline, arms, times, alone)
 
 
@@ -127,14 +122,14 @@ def to_stderr(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def interleave(baseline: Config, arms: Mapping[str, Config], rounds: int, say: Say) -> Times:
+def interleave(baseline: Config, arms: Mapping[str, Config], rounds: int) -> Times:
     """Time the arms' steps beside the baseline's, in this process, for so many rounds."""
     device, fingerprint = runtime.set_up(baseline.runtime, {})
     if fingerprint["compile"]:
         torch._dynamo.config.recompile_limit = 64  # counted per function, and arms share the function
     trainers: dict[str, Trainer] = {}
     for name, config in {"baseline": baseline, **arms}.items():
-        say(f"{name}: warming up")
+        to_stderr(f"{name}: warming up")
         trainers[name] = _trainer(config, device, fingerprint["compile"])
         for _ in range(WARM_UP):
             trainers[name].step()
@@ -155,7 +150,7 @@ def interleave(baseline: Config, arms: Mapping[str, Config], rounds: int, say: S
             else:
                 pairs[name].append((_turn(base, steps), _turn(trainer, steps)))
         left = (time.monotonic() - start) / (number + 1) * (rounds - number - 1)
-        say(f"round {number + 1} of {rounds}, {steps} steps a turn, eta {duration(left)}")
+        to_stderr(f"round {number + 1} of {rounds}, {steps} steps a turn, eta {duration(left)}")
     parameters = {name: trainer.parameter_counts() for name, trainer in trainers.items()}
     return Times(pairs, sgemm, copy, fingerprint, parameters | {"baseline": base.parameter_counts()})
 

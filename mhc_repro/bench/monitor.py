@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mhc_repro.bench.measure import Say, spread
+from mhc_repro.bench.measure import spread, to_stderr
 from mhc_repro.config import RuntimeConfig
 from mhc_repro.errors import UserError
 from mhc_repro.library.monitor import EVERY, GainMonitor
@@ -32,7 +32,7 @@ _now = time.process_time
 Pairs = Sequence[tuple[float, float]]  # seconds of a plain step and of a watched one beside it
 
 
-def measure(rounds: int, threads: int | None, say: Say) -> dict[str, Any]:
+def measure(rounds: int, threads: int | None) -> dict[str, Any]:
     """Measure on a model of each kind, of so many looks; return the record of it."""
     config = RuntimeConfig(device="cpu", compile="off", threads=threads)  # a GPU's work is no processor time
     _, fingerprint = runtime.set_up(config, {})
@@ -47,7 +47,7 @@ def measure(rounds: int, threads: int | None, say: Say) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="mhc-bench-") as folder:
             arm, looked, others = _train(model, rounds, folder)
         monitored[arm] = costs(looked, others)
-        say(f"{arm}: {monitored[arm]['cost_percent']:.1f} % ({number} of {len(models)})")
+        to_stderr(f"{arm}: {monitored[arm]['cost_percent']:.1f} % ({number} of {len(models)})")
     setting = {"layers": LAYERS, "dim": DIM, "batch": BATCH[0], "sequence": BATCH[1], "every": EVERY}
     made = {"fingerprint": fingerprint, "setting": setting, "versions": versions, "rounds": rounds}
     return made | {"monitored": monitored}

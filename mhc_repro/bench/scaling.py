@@ -23,7 +23,7 @@ def grid(batch: int) -> list[tuple[int, int, int]]:
     return points + [(*CENTRE, size) for size in batches]
 
 
-def scale(compose: Compose, arms: Sequence[str], rounds: int, say: measure.Say) -> dict[str, Any]:
+def scale(compose: Compose, arms: Sequence[str], rounds: int) -> dict[str, Any]:
     """Measure the arms at every point; return the record of it, a flat row for each arm and point."""
     points = []
     for dim, n, batch in grid(compose("baseline", []).data.batch):  # all before minutes go into the first
@@ -33,8 +33,8 @@ def scale(compose: Compose, arms: Sequence[str], rounds: int, say: measure.Say) 
     found: dict[str, Any] = {}
     rows = []
     for number, (dim, n, batch, baseline, configs) in enumerate(points, start=1):
-        say(f"point {number} of {len(points)}: dim {dim}, n {n}, batch {batch}")
-        found = measure.measure(baseline, configs, rounds, say)
+        measure.to_stderr(f"point {number} of {len(points)}: dim {dim}, n {n}, batch {batch}")
+        found = measure.measure(baseline, configs, rounds)
         base = {f"baseline_{key}": value for key, value in found["baseline"].items()}
         for arm, numbers in found["connections"].items():
             place = {"connection": arm, "dim": dim, "n": n, "tokens": batch * baseline.data.sequence}
