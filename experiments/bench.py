@@ -25,11 +25,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as experiments/train.py; 
 
 
 import beside  # noqa: F401
-from mhc_repro.analysis.tables import overhead, stability
+from mhc_repro.analysis.tables import overhead
 from mhc_repro.bench import records
 from mhc_repro.command_line import compose
 from mhc_repro.command_line.entry import Parser, count, exit_code
-from mhc_repro.command_line.listing import console
+from mhc_repro.command_line.printing import console, fitted
 from mhc_repro.config import Config
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.styles import BASELINE, rank
@@ -160,8 +160,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def _show(record: dict[str, Any]) -> None:
     printed = console(wide=120)
-    shown = stability.Table("", overhead.frame(record), "")
-    printed.print(stability.console(shown, printed.width))
+    printed.print(fitted(overhead.frame(record), printed.width))
     printed.print(overhead.provenance(record), style="dim")
 
 

@@ -12,7 +12,7 @@ import beside  # noqa: F401
 from mhc_repro.analysis import labels, report
 from mhc_repro.analysis.tables import stability
 from mhc_repro.command_line.entry import Faults, Parser, exit_code, tell
-from mhc_repro.command_line.listing import console, shown
+from mhc_repro.command_line.printing import console, fitted, shown
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.comparison import Studies, read_studies
 from mhc_repro.paths import real
@@ -75,7 +75,7 @@ def _print(found: Studies) -> None:
     printed = console(wide=120)
     for of_study in found.values():
         for table in stability.tables(of_study):
-            printed.print(stability.console(table, printed.width))
+            printed.print(fitted(table.frame, printed.width, table.title))
             printed.print(table.caption, style="dim", end="\n\n")
         for each in of_study:
             setting = f"{each.study}: {labels.protocol(each)}; {labels.seeds_text(each)}"

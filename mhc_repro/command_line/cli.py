@@ -14,7 +14,8 @@ import yaml
 from mhc_repro.cache import cache_directory
 from mhc_repro.command_line import fineweb, inspection
 from mhc_repro.command_line.entry import Faults, Parser, exit_code, tell
-from mhc_repro.command_line.listing import console, ls, read, table
+from mhc_repro.command_line.listing import ls, read
+from mhc_repro.command_line.printing import console, table
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.ledger import LEDGER
 from mhc_repro.paths import nearest

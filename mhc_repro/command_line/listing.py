@@ -1,24 +1,20 @@
 """Runs as a table of the terminal's: all of them, or those that did not finish."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from mhc_repro import places
 from mhc_repro.analysis.tables import cells
 from mhc_repro.command_line import inspection
 from mhc_repro.command_line.entry import Faults, tell
+from mhc_repro.command_line.printing import console, shown, table
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.styles import rank
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import ENDED, Run, read_runs
-
-WIDE = 200  # columns, where the output is a file or a pipe
 
 
 def ls(args: argparse.Namespace) -> int:
@@ -82,25 +78,6 @@ def read(root: str | None, faults: Faults) -> list[Run]:
         sorted(read_runs(places.runs_root(each), onerror=faults.__setitem__), key=_place) for each in roots
     )
     return [run for of_root in found for run in of_root]
-
-
-def shown(path: Path) -> str:
-    """Return a path as it is seen from here: where a run stands tells a recorded one from one's own."""
-    path, here = Path(os.path.normpath(path)), Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def table(*columns: str) -> Table:
-    """Make a table without lines."""
-    made = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), show_header=any(columns))
-    for column in columns:
-        made.add_column(column, overflow="fold", no_wrap=column == "run")  # an id is there to be copied
-    return made
-
-
-def console(wide: int = WIDE) -> Console:
-    """Make what prints tables, as wide as the terminal, or `wide` where there is none."""
-    return Console(width=None if sys.stdout.isatty() else wide, highlight=False, markup=False)
 
 
 def _place(run: Run) -> tuple[str, tuple[int, str]]:

@@ -8,7 +8,6 @@ from math import isnan
 from statistics import fmean
 
 import pandas as pd
-from rich import box, table
 
 from mhc_repro.analysis import labels, printed
 from mhc_repro.analysis.tables import cells, differences, rates
@@ -132,41 +131,6 @@ def stability_columns(rows: Sequence[Row]) -> pd.DataFrame:
 
 def _shown(*names: str) -> dict[str, Write]:
     return {LEDGER[name].label: partial(cells.shown, name=name) for name in names}
-
-
-def console(shown: Table, width: int) -> table.Table:
-    """Lay a table out for a terminal `width` columns wide; a word breaks only where there is no room for it."""
-    frame = shown.frame
-    printed = table.Table(
-        title=shown.title,
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        title_style="bold",
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    # rich would cut off what it cannot squeeze: between columns are two spaces, and one at either end
-    for name, room in zip(frame.columns, _widths(frame, width - 2 * len(frame.columns)), strict=True):
-        left = name in cells.TEXT_COLUMNS
-        printed.add_column(name, justify="left" if left else "right", overflow="fold", width=room)
-    for row in frame.itertuples(index=False):
-        printed.add_row(*map(str, row))
-    return printed
-
-
-def _widths(frame: pd.DataFrame, room: int) -> list[int]:
-    """Share `room` among columns: their longest words first, of headings last; the rest to the longest texts."""
-    texts = [[name, *frame[name]] for name in frame.columns]
-    words = [[len(word) for text in of for word in text.split()] for of in (of[1:] for of in texts)]
-    inside = [max(of, default=1) for of in words]
-    found = [max(least, *map(len, of[0].split())) for least, of in zip(inside, texts, strict=True)]
-    longest = [max(map(len, of)) for of in texts]
-    every = range(len(found))
-    while sum(found) > max(room, len(found)):
-        found[max(every, key=lambda at: (found[at] > inside[at], found[at]))] -= 1
-    while sum(found) < min(room, sum(longest)):
-        found[max(every, key=lambda at: longest[at] / found[at])] += 1
-    return found
 
 
 def _frame(rows: Sequence[Row], columns: dict[str, Write]) -> pd.DataFrame:
