@@ -55,11 +55,12 @@ def table(found: Sequence[Comparison], studies: Studies, folder: str) -> str:
             rows.append({"setting": f"{links}, {count}"} | pairs.row(setting, runs) | best)
     if not rows:
         return pairs.EMPTY
-    columns = ["setting", *pairs.gaps(), *map(TUNED.format, _tuned()), *pairs.gains()]
+    gains = [name for arm in main_arms()[1:] for name in pairs.of_gain(arm, [])]
+    columns = ["setting", *pairs.gaps(), *map(TUNED.format, _tuned()), *gains]
     frame = pd.DataFrame(rows, dtype=object)[columns]
     # Whole or not at all: most runs are older than what stands beside a gain; the table of FINDINGS has the rest.
     partly = [name for name in pairs.beside() if frame[name].str.contains(rf"{printed.DASH}| of ").any()]
-    return cells.markdown(frame.drop(columns=partly).rename(columns=pairs.gains()), aligned=False)
+    return cells.markdown(frame.drop(columns=partly), aligned=False)
 
 
 def _tuned() -> dict[str, tuple[str, str]]:

@@ -65,21 +65,16 @@ def gaps() -> dict[str, tuple[str, str]]:
     return {f"{style(ours).label} − {style(base).label}": (ours, base) for ours, base in arms}
 
 
-def gains() -> dict[str, str]:
-    """Name the columns of gains and of what stands beside them, with a shorter word for each that has one."""
-    one, other = (f"{style(arm).label}'s" for arm in main_arms()[1:])
-    beside = {arm: {name: name for name in cells.beside_gain([], f"{arm} ")} for arm in (one, other)}
-    return {
-        f"{one} gain, largest": f"{one} gain",
-        **beside[one],
-        f"{other}, largest": f"{other} gain",
-        **beside[other],
-    }
+def of_gain(arm: str, runs: Collection[Run]) -> dict[str, str]:
+    """Print the largest gain of an arm's runs, and what stands beside it; asked with no runs for its headings."""
+    whose, gain = _whose(arm), cells.shown(runs, "composite")
+    mark = " †" if any(verdict(run).off_the_constraint for run in runs) else ""
+    return {f"{whose}gain": f"{gain}{mark}", **cells.beside_gain(runs, whose)}
 
 
 def beside() -> set[str]:
     """Name the columns that stand beside a gain, which old runs do not have."""
-    return {name for name, short in gains().items() if name == short}
+    return {name for arm in main_arms()[1:] for name in cells.beside_gain([], _whose(arm))}
 
 
 def row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, str]:
@@ -91,7 +86,6 @@ def row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, s
         known = stats.paired(bits[arm], bits[base])
         return printed.cell([known.get(seed, nan) for seed in found[reference]], decimals=3)
 
-    ours, theirs = (f"{style(arm).label}'s" for arm in (one, other))
     return {
         "study": comparison.name,
         "sub-layers": str(comparison.kind.layers),
@@ -101,14 +95,11 @@ def row(comparison: Comparison, found: dict[str, dict[int, Run]]) -> dict[str, s
         style(reference).label: printed.cell(list(bits[reference].values()), decimals=3),
         **{name: gap(*arms) for name, arms in gaps().items()},
         **{f"{word} − {reference}": gap(arm, reference) for word, arm in asdict(chosen().controls).items()},
-        f"{ours} gain, largest": _largest_gain(found[one].values()),
-        "at the end": cells.shown(found[one].values(), "composite_end"),
-        **cells.beside_gain(found[one].values(), f"{ours} "),
-        f"{theirs}, largest": _largest_gain(found[other].values()),
-        **cells.beside_gain(found[other].values(), f"{theirs} "),
+        **of_gain(one, found[one].values()),
+        f"{_whose(one)}gain at the end": cells.shown(found[one].values(), "composite_end"),
+        **of_gain(other, found[other].values()),
     }
 
 
-def _largest_gain(runs: Collection[Run]) -> str:
-    shown = cells.shown(runs, "composite")
-    return f"{shown} †" if any(verdict(run).off_the_constraint for run in runs) else shown
+def _whose(arm: str) -> str:
+    return f"{style(arm).label}'s "
