@@ -143,7 +143,7 @@ def _runs(comparisons: Sequence[Comparison]) -> pd.DataFrame:
             "gain": cells.shown([run], "composite"),
             **cells.beside_gain([run]),
             "minutes": printed.number((run.status.get("wall_seconds") or 0) / 60, 1),
-            "commit": labels.code(run.manifest),
+            "commit": f"`{labels.code(run.manifest)}`",
         }
         for comparison in comparisons
         for arm, runs in comparison.arms.items()

@@ -39,7 +39,7 @@ def fitted(frame: pd.DataFrame, width: int, title: str = "") -> Table:
     )
     # rich would cut off what it cannot squeeze: between columns are two spaces, and one at either end
     for name, room in zip(frame.columns, _widths(frame, width - 2 * len(frame.columns)), strict=True):
-        left = name in cells.TEXT_COLUMNS
+        left = cells.words(frame[name])
         made.add_column(name, justify="left" if left else "right", overflow="fold", width=room)
     for row in frame.itertuples(index=False):
         made.add_row(*map(str, row))

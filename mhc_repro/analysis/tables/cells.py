@@ -1,7 +1,7 @@
 """What stands in the cells of every table: the quantities of runs as finished text, and the table as text."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from math import isnan
 
 import pandas as pd
@@ -17,12 +17,7 @@ KERNEL = (
     "Late share: of the last quarter of the sub-layers in what the readout reads at the end. C: the largest sum of "
     "relative sizes in what a sub-layer reads; 1: nothing cancels. Unlike the gain, these are no matter of basis."
 )
-# set to the left; the others are numbers
-TEXT_COLUMNS = (
-    *("study", "asks", "setting", "arm", "run", "status", "verdict", "commit", "note"),
-    *("paper", "constraint", "exact", "start"),
-    *("claim", "source", "quantity", "came out", "contrary"),
-)
+NUMBER = re.compile(rf"[-+≈≤≥ ]*(\d|inf\b)|{DASH}|$")  # what a cell begins with that is one, or holds none
 
 
 def shown(runs: Collection[Run], name: str, decimals: int | None = None) -> str:
@@ -56,6 +51,11 @@ def without_unknown(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
     return frame.drop(columns=[name for name in columns if name in frame and set(frame[name]) <= {"", DASH}])
 
 
+def words(column: Iterable[str]) -> bool:
+    """Say whether a column holds words, which are set to the left; of numbers alone it is set to the right."""
+    return not all(map(NUMBER.match, column))
+
+
 def markdown(frame: pd.DataFrame, aligned: bool = True) -> str:
     """Print as a GitHub table: text to the left, numbers to the right; `aligned` or in fewest bytes."""
     escaped = frame.map(lambda text: text.replace("|", "\\|"))
@@ -64,6 +64,6 @@ def markdown(frame: pd.DataFrame, aligned: bool = True) -> str:
         headers=list(frame.columns),
         tablefmt="pipe",
         disable_numparse=True,
-        colalign=["left" if name in TEXT_COLUMNS else "right" for name in frame.columns],
+        colalign=["left" if words(frame[name]) else "right" for name in frame.columns],
     )
     return printed if aligned else re.sub(r" +(?= )|(?<=--)-+", "", printed)
