@@ -25,7 +25,8 @@ SEVERAL = (
 BESIDE_GAIN = ("late_share", "cancellation")  # of the ledger: what no basis moves, where it was measured
 KERNEL = (
     "Late share: of the last quarter of the sub-layers in what the readout reads at the end. C: the largest sum of "
-    "relative sizes in what a sub-layer reads; 1: nothing cancels. Unlike the gain, these are no matter of basis."
+    "relative sizes in what a sub-layer reads; 1: all points one way, √N: N equal outputs at right angles, more: "
+    "they cancel. Unlike the gain, these are no matter of basis."
 )
 # set to the left; the others are numbers
 TEXT_COLUMNS = (
