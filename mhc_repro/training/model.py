@@ -21,7 +21,7 @@ from mhc_repro.config import Config, ModelConfig
 from mhc_repro.connections import Carry, Maps
 from mhc_repro.linear import Linear, linear
 from mhc_repro.training.rotary import rotate
-from mhc_repro.training.runtime import stream_seed
+from mhc_repro.training.seeds import stream_seed
 
 CONNECTION = ("connections.", "expansion.", "reduction.")  # how the names of an arm's own parameters begin
 # Of layer, streams, maps, what is handed on; before the trunk 0 and no maps
