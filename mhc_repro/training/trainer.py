@@ -157,22 +157,22 @@ class Trainer:
         """Measure what is due at this step: its metrics, and rows of the other tables."""
         step, train = self.done, self.config.train
         measured, row = NOTHING, Row()
-        if self.config.probe.enabled and self.probe.due(step):
+        if self.probe.due(step):
             start = time.perf_counter()
             measured = self.probe.measure(self.model, step)
             for of_layer, gradients in zip(measured.gains, self.layer_gradients, strict=False):
                 of_layer |= gradients
             row = measured.metrics | (self.true_gains() if self.config.probe.true_gain else {})
             row["time/probe"] = time.perf_counter() - start
-        if self.config.probe.enabled and self.config.probe.activation == "batch":
+        if self.config.probe.activation == "batch":
             row.pop("gain/activation", None)
-            if step % self.config.probe.every == 1 % self.config.probe.every and step > 0:
+            if self.probe.takes_batch(step):
                 row["gain/activation"] = self.activation_gain()
         if step % train.val_every == 0 or step == train.steps:
             row |= self.evaluate("val", train.val_windows)
         if step == train.steps:
             row |= self.evaluate("test", train.test_windows)
-            row |= self.dissect() if self.config.probe.enabled else {}
+            row |= self.dissect() if self.probe.due(step) else {}
         return measured._replace(metrics=row)
 
     def dissect(self) -> Row:

@@ -186,6 +186,12 @@ def test_it_is_due_at_every_so_many_steps_and_keeps_token_maps_at_five_with_both
     assert gaps.max() - gaps.min() <= 1  # evenly, as far as probed steps allow
 
 
+def test_one_that_is_disabled_is_never_due():
+    for made, count in ((probe(enabled=False), 0), (probe(), 4 + 3)):
+        steps = range(STEP + 1)
+        assert sum(map(made.due, steps)) + sum(map(made.takes_batch, steps)) == count
+
+
 def test_token_maps_can_be_turned_off(tiny):
     for settings in ({"token_map_times": 0}, {"token_maps": 0}):
         _, _, _, tokens = probe(**settings).measure(tiny("mhc"), STEP)
