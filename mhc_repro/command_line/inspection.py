@@ -62,7 +62,7 @@ def known(run: Run) -> dict[str, Any]:
 def findings(run: Run) -> list[tuple[str, str]]:
     """Return the verdict on a run: each finding's word, and what it means."""
     return [
-        (word, f"{code}: {REASONS[code][1]}" if code else "no probe late enough")
+        (word, f"{code}: {REASONS[code].meaning}" if code else "no probe late enough")
         for word, code in verdict(run).notes()
     ]
 
