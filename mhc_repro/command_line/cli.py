@@ -17,6 +17,7 @@ from mhc_repro.command_line.entry import Faults, Parser, exit_code, tell
 from mhc_repro.command_line.listing import console, ls, read, table
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.ledger import LEDGER
+from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import RECORDED, archive, checkout, locks, manifest, plan, results_root
 from mhc_repro.runs.directory import STATUSES
 
@@ -73,7 +74,7 @@ def show(args: argparse.Namespace) -> int:
     status = {key.replace("_", " "): value for key, value in (run.status | {"status": run.state}).items()}
     for key, value in {**status, **inspection.numbers(run)}.items():
         rows.add_row(key, _text(value), units.get(key, ""))
-    for word, meaning in inspection.findings(run):
+    for word, meaning in verdict(run).meanings():
         rows.add_row(word, meaning)
     for key in ("commit", "dirty", "exact"):
         rows.add_row(key, _text(run.manifest.get(key)))

@@ -50,6 +50,13 @@ class Verdict(NamedTuple):
             return [("not judged", "")]
         return [(word.replace("_", " "), code) for word, codes in self._asdict().items() for code in codes]
 
+    def meanings(self) -> list[tuple[str, str]]:
+        """List the notes, each with what it means in words."""
+        return [
+            (word, f"{code}: {REASONS[code].meaning}" if code else "no probe late enough")
+            for word, code in self.notes()
+        ]
+
     def words(self) -> list[str]:
         """Put the notes in words that fit a table's cell, one phrase for each of the five."""
         found: dict[str, list[str]] = {}
