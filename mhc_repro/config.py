@@ -34,9 +34,12 @@ from mhc_repro.rules import (
 TRACKERS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 
 
-def setting(default: Any, rule: Rule | None = None) -> Any:
-    """Return a field with its default and what it may hold; None: all of its type, or another module judges."""
-    metadata = {"rule": rule}
+def setting(default: Any, rule: Rule | None = None, of: tuple[str, ...] = ()) -> Any:
+    """Return a field with its default and what it may hold; None: all of its type, or another module judges.
+
+    `of`: the kinds of connection that know it, where not all do.
+    """
+    metadata = {"rule": rule, "of": of}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: copy(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -53,29 +56,35 @@ class ConnectionConfig:
     n: int = setting(1, SIZE)  # expansion rate
     # flat: from vec(X) under one RMSNorm (mHC Eq. 7) | stream: from each stream under its own (mHC Eq. 5)
     # | stream_layer_norm: the same under LayerNorm (2409.19606) | static: free numbers, the same for all tokens
-    coefficients: str = setting("flat", one_of("flat", "stream", "stream_layer_norm", "static"))
+    coefficients: str = setting(
+        "flat", one_of("flat", "stream", "stream_layer_norm", "static"), of=("streams",)
+    )
     # sigmoid: H_pre = s(.), H_post = 2 s(.) (mHC Eq. 8) | tanh: the dynamic part squashed, no bound (Eq. 5)
     # | softmax: H_pre and H_post each sum to 1 over the streams
-    gate: str = setting("sigmoid", one_of("sigmoid", "tanh", "softmax"))
-    alpha: float = setting(0.01, FINITE)  # start of the three scalar gates on the input-dependent part
-    share_alpha: bool = setting(False)  # one such gate for H_pre and H_res (2409.19606 Eq. 12-13)
-    # of read (at 1/n), write (at 1), mix (at I): mHC Table 1
-    freeze: list[str] = setting([], some_of("read", "write", "mix"))
-    branch_scale: float = setting(1.0, FINITE)  # residual only: x + branch_scale F(x)
+    gate: str = setting("sigmoid", one_of("sigmoid", "tanh", "softmax"), of=("streams",))
+    # Start of the three scalar gates on the input-dependent part
+    alpha: float = setting(0.01, FINITE, of=("streams", "gated"))
+    # One such gate for H_pre and H_res (2409.19606 Eq. 12-13)
+    share_alpha: bool = setting(False, of=("streams",))
+    # Of read (at 1/n), write (at 1), mix (at I): mHC Table 1
+    freeze: list[str] = setting([], some_of("read", "write", "mix"), of=("streams",))
+    branch_scale: float = setting(1.0, FINITE, of=("residual",))  # x + branch_scale F(x)
     # Static parts b_pre and b_post at the start: [elsewhere, on the home stream l mod n]
-    read_start: list[float] = setting([0.0, 1.0], pair(FINITE))
-    write_start: list[float] = setting([1.0, 1.0], pair(FINITE))
+    read_start: list[float] = setting([0.0, 1.0], pair(FINITE), of=("streams", "gated"))
+    write_start: list[float] = setting([1.0, 1.0], pair(FINITE), of=("streams", "gated"))
     # How H_res is parametrised: a kind of connections/mixing and that kind's own fields
-    mixing: dict[str, Any] = setting({"kind": "identity"})
+    mixing: dict[str, Any] = setting({"kind": "identity"}, of=("streams", "history", "outputs"))
     # A sub-layer makes the H_pre of the next one, the last that of the readout
-    single_pass: bool = setting(False)
-    write_end: float = setting(1.0, POSITIVE)  # what H_post is times at the end of training; 1 at its start
+    single_pass: bool = setting(False, of=("streams",))
+    # What H_post is times at the end of training; 1 at its start
+    write_end: float = setting(1.0, POSITIVE, of=("streams",))
     # In the norms that the coefficients are made behind, and added to a sigmoid H_pre; of reduce=head in both
     # (DeepSeek: 1e-6)
-    eps: float = setting(0.0, at_least(0))
-    exponent: bool = setting(False)  # the streams leave a power of two per token to an integer: no overflow
+    eps: float = setting(0.0, at_least(0), of=("streams",))
+    # The streams leave a power of two per token to an integer: no overflow
+    exponent: bool = setting(False, of=("streams",))
     # copy: the streams are copies of the embedding | lss: each scaled by learned numbers
-    expand: str = setting("copy", one_of("copy", "lss"))
+    expand: str = setting("copy", one_of("copy", "lss"), of=("streams", "gated"))
     reduce: str = setting("sum", one_of("sum", "mean", "head"))  # head: a learned read (DeepSeek's kernels)
     expects: list[str] = setting([])  # findings that hold by construction: a control
 

@@ -6,6 +6,7 @@ checks its own forms of H_res. What is left are fields that only fit together.
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
@@ -21,19 +22,6 @@ from mhc_repro.reasons import REASONS
 from mhc_repro.rules import folder, some_of
 from mhc_repro.words import assignment
 
-MAPS = (
-    *("coefficients", "gate", "alpha", "share_alpha", "freeze", "read_start", "write_start"),
-    *("single_pass", "write_end", "eps", "exponent", "expand"),
-)
-UNUSED = {  # by kind of connection
-    "residual": (*MAPS, "mixing"),
-    "history": MAPS,
-    "outputs": MAPS,
-    "gated": (
-        "mixing",
-        *(key for key in MAPS if key not in ("alpha", "read_start", "write_start", "expand")),
-    ),
-}
 FIXED = {"read": ("share_alpha", "single_pass"), "write": (), "mix": ("share_alpha",)}  # by what is frozen
 RESERVED = (BENCH, FIGURES, Path(LOCAL).name)  # folders beside the studies under a results root
 
@@ -128,11 +116,17 @@ def _check_unused(group: str, settings: Any, default: Any, unused: Mapping[str, 
             raise _wrong(f"{group}.{key}", getattr(settings, key), why, getattr(default, key))
 
 
+def unused_by(kind: str) -> list[str]:
+    """List the settings that a kind of connection does not know."""
+    known_to = {each.name: each.metadata["of"] for each in fields(ConnectionConfig)}
+    return [key for key, kinds in known_to.items() if kinds and kind not in kinds]
+
+
 def _check_streams(config: Config) -> None:
     connection, default = config.connection, ConnectionConfig()
     if connection.kind == "residual" and connection.n != 1:
         raise _wrong("connection.n", connection.n, "a plain residual connection has one stream", 1)
-    unused = dict.fromkeys(UNUSED.get(connection.kind, ()), f"a connection of kind {connection.kind}")
+    unused = dict.fromkeys(unused_by(connection.kind), f"a connection of kind {connection.kind}")
     if connection.kind == "streams":
         unused |= {key: f"connection.freeze=[{part}]" for part in connection.freeze for key in FIXED[part]}
     if connection.kind == "streams" and connection.coefficients == "static":
@@ -152,9 +146,6 @@ def _check_streams(config: Config) -> None:
         raise _wrong("connection.n", connection.n, "all outputs are kept, and there is one at the start", 1)
     if connection.kind == "residual":
         return
-    if connection.branch_scale != 1:
-        why = "only a plain residual connection, connection.kind=residual, scales its branch"
-        raise _wrong("connection.branch_scale", connection.branch_scale, why, 1.0)
     if "mix" in connection.freeze and connection.mixing.get("kind") == "identity":
         raise _wrong("connection.freeze", connection.freeze, "H_res of this arm is I as it is", [])
     from mhc_repro import connections  # torch is slow to load: every other mistake is found first

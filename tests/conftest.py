@@ -31,7 +31,10 @@ ARMS = ("baseline", *STREAMS_ARMS)
 BODY = {"blocks": 2, "dim": 8, "heads": 2, "mlp_ratio": 2, "init_std": 0.3}
 
 # Files of few tests that take long: begun last, they would go on when all else is done.
-SLOW = ("test_slurm", "test_torture", "test_torchrun", "test_notebooks", "test_parallel", "test_compiling")
+SLOW = (
+    *("test_slurm", "test_torture", "test_torchrun", "test_notebooks", "test_parallel", "test_compiling"),
+    *("test_compiler", "test_adapters"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,6 +18,7 @@ from mhc_repro.command_line.listing import ls, read
 from mhc_repro.command_line.printing import console, table
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.ledger import LEDGER
+from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.paths import nearest
 from mhc_repro.places import DEFAULT_ROOTS, RECORDED, checkout, results_root
 from mhc_repro.runs import archive, locks, manifest, plan
@@ -76,7 +77,7 @@ def show(args: argparse.Namespace) -> int:
     status = {key.replace("_", " "): value for key, value in (run.status | {"status": run.state}).items()}
     for key, value in {**status, **inspection.numbers(run)}.items():
         rows.add_row(key, _text(value), units.get(key, ""))
-    for word, meaning in inspection.findings(run):
+    for word, meaning in verdict(run).meanings():
         rows.add_row(word, meaning)
     for key in ("commit", "dirty", "exact"):
         rows.add_row(key, _text(run.manifest.get(key)))

@@ -11,8 +11,6 @@ from mhc_repro.errors import UserError
 from mhc_repro.evidence.comparison import settings
 from mhc_repro.evidence.ledger import LEDGER, values
 from mhc_repro.evidence.readings import column
-from mhc_repro.evidence.verdicts import verdict
-from mhc_repro.reasons import REASONS
 from mhc_repro.runs import ENDED, Run, read_run
 
 # what a batch follows from, with its step
@@ -58,14 +56,6 @@ def known(run: Run) -> dict[str, Any]:
         "data": {key: run.config["data"][key] for key in ("batch", "sequence")},
         "probe": {"every": run.config["probe"]["every"]},
     }
-
-
-def findings(run: Run) -> list[tuple[str, str]]:
-    """Return the verdict on a run: each finding's word, and what it means."""
-    return [
-        (word, f"{code}: {REASONS[code][1]}" if code else "no probe late enough")
-        for word, code in verdict(run).notes()
-    ]
 
 
 def _names(path: Path) -> tuple[str, str]:

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from mhc_repro.command_line.entry import INTERRUPTED, exit_code
-from mhc_repro.command_line.inspection import findings
 from mhc_repro.config import Config
 from mhc_repro.cores import cores
 from mhc_repro.errors import UserError
+from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import ENDED, RunDirectory, read_run
 from mhc_repro.training import stops
 
@@ -49,7 +49,7 @@ def train_here(config: Config) -> int:
 
 def tell_findings(config: Config) -> None:
     """Say the verdict on a run that has ended."""
-    for word, meaning in findings(read_run(RunDirectory.of(config).path)):
+    for word, meaning in verdict(read_run(RunDirectory.of(config).path)).meanings():
         print(f"{word}: {meaning}", file=sys.stderr)
 
 

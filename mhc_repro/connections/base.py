@@ -67,7 +67,8 @@ class Connection(nn.Module, ABC):
 
     n: int
     detached = False  # no gradient passes H_res: its backward gains are 0
-    compiled = False  # training steps use compiled code, where there is some
+    compilable = False  # there is compiled code for it ...
+    compiled = False  # ... which training steps use
     seeded_each_step = False  # torch is seeded anew each step: what is drawn is of that and the sub-layer
 
     def __init__(self, config: ConnectionConfig, layer: int, dim: int) -> None:

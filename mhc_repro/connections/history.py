@@ -55,7 +55,7 @@ class Softmax:
 class Simplex(Softmax):
     """a = the point of the simplex nearest to theta / temperature, by sorting: zeros are exact.
 
-    Outside the simplex's own neighbourhood it is a vertex, whose gradient is zero: start inside.
+    Where the largest score leads the next by 1 it is a vertex, whose gradient is zero: start with less.
     """
 
     start: tuple[float, float] = (0.05, 0.85)

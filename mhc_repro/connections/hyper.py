@@ -138,6 +138,8 @@ def values_of_streams(n: int, dim: int, numbers: int) -> int:
 class HyperConnection(Connection):
     """n residual streams around a branch; every arm with streams is a setting of this."""
 
+    compilable = True
+
     @classmethod
     def check(cls, config: ConnectionConfig) -> None:
         """Raise UserError where its maps cannot be made as they are set."""

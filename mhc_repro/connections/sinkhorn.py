@@ -89,7 +89,8 @@ def sinkhorn(logits: Tensor, iterations: int = 20, gradient: str = "unrolled", e
     a finite gradient through the unrolled iterations, for finite logits up to +-1e4. With `gradient`
     "implicit" the gradient is that of infinitely many iterations: another optimiser near I, where the
     unrolled one has not converged (at App. A.6 the two differ by 60 %). With `eps`, it is added to the first
-    column softmax and to every sum after it, as DeepSeek's kernels do; sums are then 1 to eps.
+    column softmax and to every sum after it, as DeepSeek's kernels do; row sums are then 1 to some eps, from two
+    iterations on.
     """
     function = _ImplicitSinkhorn if gradient == "implicit" else _Sinkhorn
     return function.apply(logits, iterations, eps)

@@ -58,6 +58,12 @@ def at_end(*keys: str) -> Read:
     return read
 
 
+def bits_at_start(run: Run, split: str) -> float:
+    """Read the bits per symbol of a split before the first step."""
+    before = run.metrics[run.metrics["step"] == 0]
+    return next((_last(found) for key in BITS_OF[split] if len(found := column(before, key))), nan)
+
+
 def finished(part: str) -> Read:
     """Read the last training loss of a part; a run that diverged has none."""
     return lambda recorded: (

@@ -14,7 +14,7 @@ from statistics import fmean
 from mhc_repro.evidence.chosen import chosen
 from mhc_repro.evidence.comparison import MEASURED, Comparison, Studies, alike, comparisons, settings
 from mhc_repro.evidence.ledger import values
-from mhc_repro.evidence.readings import column
+from mhc_repro.evidence.readings import bits_at_start
 from mhc_repro.evidence.sensitivity import best, sensitivity
 from mhc_repro.runs import ENDED, Run
 
@@ -58,11 +58,7 @@ class Sweep:
 
     def sensitivity(self, arm: str) -> dict[int, float]:
         """Return an arm's LR sensitivity by seed; NaN where a rate of the grid is missing."""
-        before = {
-            run.seed: column(run.metrics[run.metrics["step"] == 0], "bpc/val")
-            for run in self.whole.arms.get(arm, [])
-        }
-        start = {seed: float(bits.iloc[0]) for seed, bits in before.items() if len(bits)}
+        start = {run.seed: bits_at_start(run, "val") for run in self.whole.arms.get(arm, [])}
         return {seed: sensitivity(bits, start.get(seed, nan)) for seed, bits in self.bits(arm).items()}
 
     def at_best(self, arm: str) -> dict[int, Run]:

@@ -50,11 +50,18 @@ class Verdict(NamedTuple):
             return [("not judged", "")]
         return [(word.replace("_", " "), code) for word, codes in self._asdict().items() for code in codes]
 
+    def meanings(self) -> list[tuple[str, str]]:
+        """List the notes, each with what it means in words."""
+        return [
+            (word, f"{code}: {REASONS[code].meaning}" if code else "no probe late enough")
+            for word, code in self.notes()
+        ]
+
     def words(self) -> list[str]:
         """Put the notes in words that fit a table's cell, one phrase for each of the five."""
         found: dict[str, list[str]] = {}
         for word, code in self.notes():
-            found.setdefault(word, []).extend([REASONS[code][0]] if code else [])
+            found.setdefault(word, []).extend([REASONS[code].short] if code else [])
         joint = {"not judged": " whether "}  # a reader takes "not judged: sums off 1" for a finding
         return [
             f"{word}{joint.get(word, ': ')}{', '.join(shorts)}" if shorts else word
@@ -124,12 +131,11 @@ def _sorted(found: Mapping[str, bool | None], arm: Mapping[str, Any]) -> Verdict
     """Make a verdict of what holds, does not, and could not be judged (None)."""
     expects = [*arm["expects"], "columns_exact", *(["h_res_identity"] if "mix" in arm["freeze"] else [])]
     faults = [code for code, holds in found.items() if holds and code not in expects]
+    kinds = dict.fromkeys(reason.kind for reason in REASONS.values())
     return Verdict(
-        tuple(code for code in faults if code not in (OFF, *TOLD)),
-        tuple(code for code in faults if code == OFF),
-        tuple(code for code in faults if code in TOLD),
-        tuple(code for code, holds in found.items() if holds and code in expects),
-        tuple(code for code, holds in found.items() if holds is None),
+        **{kind: tuple(code for code in faults if REASONS[code].kind == kind) for kind in kinds},
+        control=tuple(code for code, holds in found.items() if holds and code in expects),
+        not_judged=tuple(code for code, holds in found.items() if holds is None),
     )
 
 

@@ -6,8 +6,8 @@ from torch import nn
 
 from mhc_repro import connections
 from mhc_repro.connections import base
+from mhc_repro.connections.ends import Copies, Reduction
 from mhc_repro.errors import UserError
-from mhc_repro.library.wrapping import Expand, Reduce
 from mhc_repro.rules import POSITIVE, at_least
 
 # A word of a bare parameter's name begins so, or it ends in such a word, as a ViT's cls_token
@@ -30,7 +30,7 @@ def parameter_groups(
     if lr is None and connection_lr != 1:
         raise UserError(f"connection_lr={connection_lr}: needs lr=, the rate it multiplies")
     embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-    parts = connections.Connection | Expand | Reduce
+    parts = connections.Connection | Copies | Reduction
     own = {id(p) for m in model.modules() if isinstance(m, parts) for p in m.parameters()}
     members: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

@@ -186,8 +186,8 @@ class GainMonitor:
         print(f"GainMonitor: {text}", file=sys.stderr)
 
     def _tell(self, code: str, how: str = "") -> None:
-        short, why = REASONS[code]
-        self.say(f"{code}: {short}: {why}" + (f" ({how} of the streams)" if how else ""))
+        reason = REASONS[code]
+        self.say(f"{code}: {reason.short}: {reason.meaning}" + (f" ({how} of the streams)" if how else ""))
 
     def _due(self, step: int) -> bool:
         return step % self.every == 0 or step == self.start

@@ -38,7 +38,6 @@ def relative_gains(trunk: Callable[[Tensor], Tensor], sequences: Tensor) -> tupl
         jacobian = token_jacobian(trunk, x).double()
         unit = x[-1].double().norm() / trunk(x[None])[0, -1].double().norm()
         values = torch.linalg.svdvals(jacobian) * unit if jacobian.isfinite().all() else unit * torch.nan
-        values = values.expand(len(jacobian))
         random.append(values.square().mean().sqrt())
         worst.append(values.max())
     return torch.stack(random).mean().item(), torch.stack(worst).mean().item()

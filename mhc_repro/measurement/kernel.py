@@ -49,9 +49,9 @@ def kernel_rows(kernel: Tensor, kappa: Tensor) -> list[Row]:
     """Describe each row of the kernel, the readout last: rows of the kernel table, layers 1 to L + 1.
 
     All are token means: `k_hat` |K| over its row's mean, `kappa` the relative sizes, `cancellation` their sum
-    (1 where what is read adds up without loss, or where one output drowns the rest: it sees outputs that cancel,
-    and not a row that grows, which kappa divides out), `effective` 1 / sum of the squared shares, the number of
-    outputs that are heard.
+    (1 where all that is read points one way or one output drowns the rest, the root of `effective` where outputs
+    are at right angles, more where they cancel; not a row that grows, which kappa divides out), `effective`
+    1 / sum of the squared shares, the number of outputs that are heard.
     """
     rows = []
     for index in range(len(kernel)):

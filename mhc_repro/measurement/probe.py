@@ -21,7 +21,7 @@ class Probe:
     """Measures gains, maps, kernel and spread of a model on the same `tokens` (windows, sequence) each time."""
 
     def __init__(self, config: ProbeConfig, tokens: Tensor, steps: int) -> None:
-        self.every = config.every
+        self.enabled, self.every = config.enabled, config.every
         self.tokens = tokens
         self.steps = steps
         last = -(-steps // self.every)  # probe, from 0, at step min(last * every, steps)
@@ -30,8 +30,12 @@ class Probe:
         self.kept = torch.linspace(0, tokens.numel() - 1, config.token_maps).long()
 
     def due(self, step: int) -> bool:
-        """Say whether `step` is probed: every `every` steps, at the start and at the end."""
-        return step % self.every == 0 or step == self.steps
+        """Say whether `step` is probed: every `every` steps, at the start and at the end, if any."""
+        return self.enabled and (step % self.every == 0 or step == self.steps)
+
+    def takes_batch(self, step: int) -> bool:
+        """Say whether gain/activation is due of a batch (probe.activation=batch): after steps 1, 1 + every, ..."""
+        return self.enabled and step > 0 and step % self.every == 1 % self.every
 
     @torch.no_grad()
     def measure(self, model: nn.Module, step: int) -> Measured:

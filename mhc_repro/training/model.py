@@ -21,7 +21,7 @@ from mhc_repro.config import Config, ModelConfig
 from mhc_repro.connections import Carry, Maps
 from mhc_repro.linear import Linear, linear
 from mhc_repro.training.rotary import rotate
-from mhc_repro.training.runtime import stream_seed
+from mhc_repro.training.seeds import stream_seed
 
 CONNECTION = ("connections.", "expansion.", "reduction.")  # how the names of an arm's own parameters begin
 # Of layer, streams, maps, what is handed on; before the trunk 0 and no maps
@@ -102,7 +102,8 @@ class Transformer(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         body, arm, data, dim = config.model, config.connection, config.data, config.model.dim
-        self.products, self.kept = HALVES.get(config.train.precision), HALVES.get(config.train.streams)
+        self.autocast_dtype = HALVES.get(config.train.precision)
+        self.stream_dtype = HALVES.get(config.train.streams)
         self.post = body.norm == "post"
         self.dropout = body.dropout
         self.embedding = nn.Embedding(data.vocab, dim)
@@ -122,7 +123,7 @@ class Transformer(nn.Module):
 
         `silent` sub-layers (from 1) mix the streams and write nothing.
         """
-        with torch.autocast(tokens.device.type, self.products, enabled=self.products is not None):
+        with torch.autocast(tokens.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
             logits = linear(self.trunk(self.embed(tokens), observe, silent), self.embedding.weight)
         return logits.to(self.norm.weight.dtype)
 
@@ -162,7 +163,7 @@ class Transformer(nn.Module):
 
     def _rounded(self, streams: Tensor) -> Tensor:
         # There and back: the gradients of the streams are rounded as well, and the arithmetic stays wide.
-        return streams if self.kept is None else streams.to(self.kept).to(streams.dtype)
+        return streams if self.stream_dtype is None else streams.to(self.stream_dtype).to(streams.dtype)
 
     def at(self, progress: float) -> None:
         """Tell the connections how much of the training is done, 0 to 1."""

@@ -1,7 +1,6 @@
-"""Device, threads, memory and random streams: how a run is executed, never what it computes."""
+"""Device, threads and memory: how a run is executed, never what it computes."""
 
 import ctypes
-import hashlib
 import os
 import sys
 from typing import Any
@@ -99,9 +98,3 @@ def keep_freed_memory() -> None:
         mallopt(m_mmap_threshold, 32 << 20)
         mallopt(m_trim_threshold, (1 << 31) - 1)
         mallopt(m_arena_max, 1)
-
-
-def stream_seed(*key: int | str) -> int:
-    """Derive an independent 63-bit seed for one purpose, e.g. ("dropout", seed, step)."""
-    digest = hashlib.sha256(repr(key).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1

@@ -1,9 +1,4 @@
-"""One process's work on a run: what it goes on from, every step and what is written of it, how it ends.
-
-Rows past the last whole checkpoint are dropped and made again, bit for bit, as long as the fingerprint (device,
-threads, versions, CPU) and the code agree. Another fingerprint is refused unless asked for, other code is not:
-either marks the run as not exact.
-"""
+"""One process's work on a run: every step, what is written of it, and how it ends."""
 
 import math
 import time
@@ -11,19 +6,19 @@ import traceback
 from contextlib import closing, suppress
 from typing import Any
 
-import pandas as pd
 import torch
 
 from mhc_repro import cache, world
 from mhc_repro.config import Config
 from mhc_repro.connections import KINDS
 from mhc_repro.errors import UserError
-from mhc_repro.runs import files, locks, manifest
+from mhc_repro.runs import locks, manifest
 from mhc_repro.runs.directory import RunDirectory
 from mhc_repro.schema import UNITS, Row
 from mhc_repro.training import compiler, kernels, memory, runtime, stops, together
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
 from mhc_repro.training.progress import Reporter, printed_into
+from mhc_repro.training.resume import past
 from mhc_repro.training.tracking import Tracker
 from mhc_repro.training.trainer import Trainer
 from mhc_repro.words import duration, one_line, screenful
@@ -41,50 +36,36 @@ class Session:
         self.checkpoints = Checkpoints(folder, config.runtime.checkpoint_seconds)
         cache.make(folder)  # not when the first checkpoint is due, after a minute
         self.tables = {name: run.table(name) for name in UNITS}
-        before = run.read_manifest() or {}
-        steps = {name: table.read()["step"] for name, table in self.tables.items()}
-        _refuse_lost(run, before, steps)
-        done = steps["metrics"]
-        state, self.warnings = self.checkpoints.load(done.iloc[-1] if before and len(done) else -1)
-        if state:
-            _refuse_holes(run, state, steps)
+        before = past(run, self.checkpoints, self.tables)  # not kept: its state is as large as the training's
+        self.recorded, self.wall_before, self.warnings = before.manifest, before.wall, before.warnings
         if not run.guarded:
             self.warnings.append(f"{run.path}: {locks.MISSING}")
-        self.recorded = before if state else {}
-        if before and not state and done.max() > 0:
-            self.warnings.append(
-                f"no checkpoint in {folder}, so its {done.iloc[-1]} steps are made again: it was killed before "
-                f"the first (one every {config.runtime.checkpoint_seconds:g} s), or that is in another cache "
-                "(runtime.cache=)"
-            )
         device, self.fingerprint = runtime.set_up(config.runtime, self.recorded.get("fingerprint", {}))
-        self.exact = self._goes_on_exactly(device)
+        self.exact = before.goes_on_exactly(run, self.fingerprint, config.runtime, device)
         with memory.enough(config, device):
             self.trainer = Trainer(config, device)
-        self.compiles = (
-            self.fingerprint["compile"] and config.connection.kind == "streams"
-        )  # no other has kernels
+        self.kind = KINDS[config.connection.kind]
+        self.compiles = self.fingerprint["compile"] and self.kind.compilable
         if self.fingerprint["compile"]:
             self.trainer.compile()
-        if state:
-            self.trainer.load(state)
-        together.tell(together.Start(self.fingerprint, state))
+        if before.state:
+            self.trainer.load(before.state)
+        together.tell(together.Start(self.fingerprint, before.state))
         self.reporter = Reporter(config.runtime.progress, run.run_id, config.train.steps, run.log)
         self.started = time.monotonic()
-        self.wall_before = (run.read_status() or {}).get("wall_seconds", 0.0) if state else 0.0
 
     def go(self) -> str:
         """Train to the end, to a divergence or to a signal; return the status that was written."""
         run, trainer = self.run, self.trainer
         run.write_config(self.config)
-        self._write_status("running", message="", log=printed_into())  # before a row goes: see _refuse_lost
+        self._write_status("running", message="", log=printed_into())  # before a row goes: see resume
         for table in self.tables.values():
             table.truncate(trainer.done or -1)  # what was measured before the first step is measured again
         run.write_manifest(self._manifest())
         with self.reporter.showing(), stops.taken(stops.say):
             for warning in self.warnings:
                 self.reporter.say(f"warning: {warning}")
-            if self.config.connection.kind == "streams":
+            if self.kind.compilable:
                 self.reporter.say(self._how_connections_run())
             if self.recorded:
                 self.reporter.say(f"resuming at step {trainer.done}")
@@ -213,25 +194,9 @@ class Session:
         self.checkpoints.drop()
         return status
 
-    def _goes_on_exactly(self, device: torch.device) -> bool:
-        if not self.recorded:
-            return True
-        was, unsaid = self.recorded["fingerprint"], {"accumulate": 1, "world_size": 1}  # where it is so
-        differences = manifest.differences(unsaid | was, unsaid | self.fingerprint)
-        if differences and self.config.runtime.resume == "exact":
-            if was["compile"] and not self.fingerprint["compile"]:
-                differences.append(f"uncompiled: {runtime.why_uncompiled(self.config.runtime, device)}")
-            count = was.get("world_size", 1)
-            how = f" (torchrun --nproc-per-node={count} ...)" if count not in (1, world.size()) else ""
-            raise UserError(
-                f"{self.run.run_id} cannot be resumed exactly: {'; '.join(differences)}; "
-                f"set it as it was{how}, or go on all the same and have the run marked with runtime.resume=any"
-            )
-        return self.recorded.get("exact", True) and not differences
-
     def _manifest(self) -> dict[str, Any]:
         arm = self.config.connection
-        known = {"fingerprint": self.fingerprint, "nature": KINDS[arm.kind].nature(arm)._asdict()}
+        known = {"fingerprint": self.fingerprint, "nature": self.kind.nature(arm)._asdict()}
         session = manifest.session(self.trainer.done)
         if self.recorded:
             made = manifest.goes_on(self.recorded, session)
@@ -245,21 +210,3 @@ class Session:
         wall = round(self.wall_before + time.monotonic() - self.started, 1)
         steps, step = self.config.train.steps, self.trainer.done
         self.run.write_status(status=status, step=step, steps=steps, wall_seconds=wall, **fields)
-
-
-def _refuse_lost(run: RunDirectory, before: dict[str, Any], steps: dict[str, pd.Series]) -> None:
-    """Raise UserError where rows are without their manifest, or a status without its rows: no kill leaves that."""
-    if not before and any(map(len, steps.values())):
-        raise files.broken(run.path / "manifest.json", "no such file")
-    step = (run.read_status() or {}).get("step", 0)
-    if before and step and not len(steps["metrics"]):
-        raise files.broken(run.table("metrics").jsonl, f"no rows, and the run was at step {step}")
-
-
-def _refuse_holes(run: RunDirectory, state: dict[str, Any], steps: dict[str, pd.Series]) -> None:
-    """Raise UserError where a table has fewer rows than it had at the checkpoint, which may be too old to say."""
-    for name, count in state.get("rows", {}).items():
-        left = int((steps[name] <= state["step"]).sum())
-        if left < count:
-            fault = f"{left} of the {count} rows that it had at step {state['step']}"
-            raise files.broken(run.table(name).jsonl, fault)

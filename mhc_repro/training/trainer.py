@@ -24,9 +24,10 @@ from mhc_repro.measurement.breaks import first_break
 from mhc_repro.measurement.probe import Probe
 from mhc_repro.measurement.seen import NOTHING, Measured
 from mhc_repro.schema import Row
-from mhc_repro.training import runtime, together
+from mhc_repro.training import together
 from mhc_repro.training.model import make_model
 from mhc_repro.training.optim import Clipper, layer_norms, learning_rate, make_optimizer, set_rate
+from mhc_repro.training.seeds import stream_seed
 
 ABLATIONS = {"last_quarter": 4, "last_half": 2}  # the sub-layers that are silenced at the end: one in so many
 JACOBIAN = 4, 32  # probe windows, and how many symbols of each
@@ -39,7 +40,7 @@ class Trainer:
         self.config, self.device = config, device
         self.corpus = open_corpus(config.data, config.runtime)
         self.batches = Batches(config, self.corpus.train, device)
-        self.model = make_model(config, runtime.stream_seed("body", config.seed)).to(device)
+        self.model = make_model(config, stream_seed("body", config.seed)).to(device)
         self.optimizer = make_optimizer(self.model, config.optim)
         self.clipper = Clipper(self.model, config.optim.clip, config.optim.clip_apart)
         # Small gradients are zero in float16, unless the loss they are of is large.
@@ -71,7 +72,7 @@ class Trainer:
         config, start, step = self.config, time.perf_counter(), self.done + 1
         rate = learning_rate(step, config.train.steps, config.optim)
         set_rate(self.optimizer, rate)
-        torch.manual_seed(runtime.stream_seed("dropout", config.seed, step))
+        torch.manual_seed(stream_seed("dropout", config.seed, step))
         self.optimizer.zero_grad()
         scale = self.scaler.get_scale()
         loss = torch.zeros((), device=self.device)
@@ -111,7 +112,7 @@ class Trainer:
 
     def broke_at(self) -> str:
         """Name the first tensor of the last step that is not finite; the step is made again, and not counted."""
-        torch.manual_seed(runtime.stream_seed("dropout", self.config.seed, self.done))
+        torch.manual_seed(stream_seed("dropout", self.config.seed, self.done))
         self.model.at((self.done - 1) / self.config.train.steps)
         parts = self.batches.parts(self.done)
         found = (first_break(self.model, x, partial(mean_loss, targets=y)) for x, y in parts)
@@ -142,7 +143,7 @@ class Trainer:
     def activation_gain(self) -> float:
         """Return max|streams at the end| / max|streams at the start| of the last batch, with dropout on."""
         config, step = self.config, self.done
-        torch.manual_seed(runtime.stream_seed("activation", config.seed, step))
+        torch.manual_seed(stream_seed("activation", config.seed, step))
         inputs, _ = self.batches.whole(step)
         amax: list[torch.Tensor] = []
 
@@ -156,22 +157,22 @@ class Trainer:
         """Measure what is due at this step: its metrics, and rows of the other tables."""
         step, train = self.done, self.config.train
         measured, row = NOTHING, Row()
-        if self.config.probe.enabled and self.probe.due(step):
+        if self.probe.due(step):
             start = time.perf_counter()
             measured = self.probe.measure(self.model, step)
             for of_layer, gradients in zip(measured.gains, self.layer_gradients, strict=False):
                 of_layer |= gradients
             row = measured.metrics | (self.true_gains() if self.config.probe.true_gain else {})
             row["time/probe"] = time.perf_counter() - start
-        if self.config.probe.enabled and self.config.probe.activation == "batch":
+        if self.config.probe.activation == "batch":
             row.pop("gain/activation", None)
-            if step % self.config.probe.every == 1 % self.config.probe.every and step > 0:
+            if self.probe.takes_batch(step):
                 row["gain/activation"] = self.activation_gain()
         if step % train.val_every == 0 or step == train.steps:
             row |= self.evaluate("val", train.val_windows)
         if step == train.steps:
             row |= self.evaluate("test", train.test_windows)
-            row |= self.dissect() if self.config.probe.enabled else {}
+            row |= self.dissect() if self.probe.due(step) else {}
         return measured._replace(metrics=row)
 
     def dissect(self) -> Row:
@@ -202,7 +203,7 @@ class Trainer:
             ("readout", model.trunk, embedded),
             ("streams", through, model.expanded(embedded)),
         ):
-            generator = torch.Generator().manual_seed(runtime.stream_seed("true_gain", self.config.seed))
+            generator = torch.Generator().manual_seed(stream_seed("true_gain", self.config.seed))
             gains = jacobian.power_gains(function, x, generator)
             row[f"true_gain/{end}_random"], row[f"true_gain/{end}_worst"] = gains
         model.train()

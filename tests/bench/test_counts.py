@@ -77,6 +77,14 @@ def test_a_net_that_keeps_all_outputs_reads_as_many_as_it_finds_on_average():
     assert connection_bytes(outputs, three, DATA) == connection_bytes(history, three, DATA)
 
 
+def test_a_gated_read_is_two_thin_products():
+    """n = 4, C = 16, rank 2: W_d and W_u of 64 x 2 each, a mean of four streams, and H_post of 4 numbers."""
+    wide = ModelConfig(blocks=1, dim=16, heads=1)
+    squares, thin, read, project, write, residual = 2 * 64, 2 * (2 * 64 * 2), 2 * 64, 2 * 4 * 64, 2 * 64, 16
+    token = squares + thin + read + project + write - residual
+    assert connection_flops(ConnectionConfig(kind="gated", n=4), wide, DATA) == 3 * 2 * 3 * token
+
+
 @pytest.mark.parametrize("count", [connection_flops, connection_bytes])
 def test_a_baseline_adds_nothing(count):
     assert count(ConnectionConfig(), MODEL, DATA) == 0

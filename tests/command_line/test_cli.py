@@ -18,6 +18,7 @@ from mhc_repro.command_line import cli, compose, inspection
 from mhc_repro.corpora import enwik8
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.ledger import values
+from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import Run, plan, read_runs
 from mhc_repro.training import compiler, kernels
 from one_line import assert_one_line
@@ -84,10 +85,10 @@ def test_show_by_id_prefix_study_and_folder(capsys):
 
 
 def test_what_is_wrong_with_a_run_is_said_with_its_meaning():
-    ((word, meaning),) = inspection.findings(RUNS["mhc"])
+    ((word, meaning),) = verdict(RUNS["mhc"]).meanings()
     assert word == "dead"
     assert meaning.startswith("streams_never_separated: nothing but rounding tells the streams apart")
-    assert inspection.findings(RUNS["baseline"]) == []
+    assert verdict(RUNS["baseline"]).meanings() == []
 
 
 def test_find_suggests_what_is_near_and_refuses_to_guess():

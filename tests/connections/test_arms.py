@@ -12,6 +12,7 @@ from mhc_repro.config import ConnectionConfig
 from mhc_repro.connections import build
 from mhc_repro.connections.hyper import make_form
 from mhc_repro.connections.mixing import MIXINGS, make_mixing
+from mhc_repro.connections.mixing.plain import Free
 from mhc_repro.connections.symmetry import exchangeable
 from mhc_repro.measurement.gains import gain_rows
 from yaml_files import ARM_NAMES, load
@@ -62,6 +63,26 @@ def test_an_arm_whose_streams_nothing_tells_apart_is_known_by_its_start(connecti
 def test_settings_that_tell_streams_apart(connection, changes, expected):
     config = connection("hc", **changes, coefficients="flat")
     assert exchangeable(config, make_form(config)) == expected
+
+
+def test_one_stream_is_like_no_other(connection):
+    config = connection("hc", n=1, read_start=[1, 1], write_start=[1, 1])
+    assert not exchangeable(config, make_form(config))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_rows_or_columns_that_differ_tell_streams_apart(connection, axis):
+    """No arm starts with one of the two alone even; a family to come may."""
+    config = connection("hc", read_start=[1, 1], write_start=[1, 1])
+
+    class Uneven(Free):
+        def matrix(self, numbers):
+            given = torch.arange(1.0, 5.0)[:, None].expand(4, 4)
+            return (given if axis else given.T)[..., None]
+
+    form = make_form(config)
+    assert exchangeable(config, form)
+    assert not exchangeable(config, form._replace(mixing=Uneven(4)))
 
 
 def test_what_a_file_says_of_its_constraint_and_start_is_true(connection, each):

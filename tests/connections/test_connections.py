@@ -1,11 +1,16 @@
 """The seam: what every connection gives the trunk, and how streams are made and joined."""
 
+from dataclasses import fields
+
 import pytest
 import torch
 
 from drawn_numbers import drawn
+from mhc_repro.arm_files import settings
+from mhc_repro.config import ConnectionConfig
 from mhc_repro.connections import build
 from mhc_repro.connections.ends import Copies, Plain
+from mhc_repro.validation import unused_by
 
 
 def test_building_draws_nothing_at_random(connection, arm):
@@ -15,6 +20,23 @@ def test_building_draws_nothing_at_random(connection, arm):
     assert torch.equal(torch.get_rng_state(), before)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("name", ["baseline", "mhc", "history", "attention_residuals", "gated_residual"])
+def test_a_kind_knows_the_settings_that_its_class_reads(name):
+    read: set[str] = set()
+
+    class Watched(ConnectionConfig):
+        def __getattribute__(self, key: str) -> object:
+            read.add(key)
+            return super().__getattribute__(key)
+
+    config = Watched(**settings(name))
+    read.clear()
+    build(config, layer=0, dim=8)
+    of_some = {each.name for each in fields(ConnectionConfig) if each.metadata["of"]}
+    known = of_some - {*unused_by(settings(name).get("kind", "residual"))}
+    assert read & of_some == known - {"expand"}  # which is of what makes the streams
 
 
 @pytest.mark.parametrize(("name", "scale"), [("baseline", 1), ("baseline_quarter", 1 / 4)])

@@ -122,3 +122,17 @@ def test_gumbel_noise_is_the_steps_own_and_leaves_the_masks_alone(connection):
     torch.manual_seed(4)
     assert not torch.equal(module.companion(), first)
     assert module.eval().companion()[0].tolist() == [0.25] * 4
+
+
+def test_gumbel_noise_draws_the_states_as_often_as_their_weights_say(connection):
+    """Which score is the largest is then a draw from the softmax (Gumbel, 1954), at any temperature."""
+    start, drawn = [0.0, math.log(5)], []
+    mixing = {"kind": "softmax", "gumbel": True, "temperature": 1e-3, "start": start}
+    module = build(connection("history", mixing=mixing), 3, 5)
+    torch.manual_seed(0)
+    for _ in range(2000):
+        weights = module.companion()[0]
+        assert weights.sum().item() == pytest.approx(1)
+        drawn.append(weights.max().item() > 0.99 and int(weights.argmax()))
+    shares = [drawn.count(state) / len(drawn) for state in range(4)]
+    assert shares == pytest.approx([5 / 8, *[1 / 8] * 3], abs=0.04)

@@ -135,6 +135,23 @@ def test_gates_start_at_a_hundredth_and_input_dependence_at_zero(connection, str
             assert parameter.abs().max() == 0
 
 
+@pytest.mark.parametrize("saturated", ["read", "write"])
+@pytest.mark.parametrize("name", ["mhc", "deepseek_v4", "mhc_warm"])
+@torch.no_grad()
+def test_the_slope_of_gates_is_of_the_stream_that_has_most_and_of_the_map_that_has_less(
+    connection, name, saturated
+):
+    """4 s (1 - s) of each sigmoid or share s, mean over tokens: at most 1, and 0 where nothing can learn."""
+    module = awake(connection(name))
+    getattr(module, saturated).bias.copy_(torch.tensor([8.0, -8.0, -9.0, -4.0]))
+    maps, eps, slopes = module(streams(4), branch).maps, module.config.eps, []
+    for gates, start, factor in ((maps.read, eps, 1), (maps.write, 0.0, 1 if name == "mhc_warm" else 2)):
+        shares = [[(gate - start) / factor for gate in of_stream] for of_stream in gates.tolist()]
+        slopes.append(max(sum(4 * s * (1 - s) for s in each) / len(each) for each in shares))
+    assert slopes[saturated == "write"] < 0.8 * slopes[saturated == "read"]
+    assert module.gate_slope(maps).item() == pytest.approx(min(slopes), rel=1e-9, abs=1e-12)
+
+
 def test_streams_that_are_zero_give_finite_maps_and_gradients(connection, streams_arm):
     module, x = awake(connection(streams_arm)).float(), torch.zeros(1, 2, 4, DIM, requires_grad=True)
     out, (_, _, h_res), _ = module(x, branch)

@@ -27,6 +27,7 @@ MOST_FOUR = ("mhc_lite", 5), ("mhc_lite", 8), ("cmhc", 8), ("kromhc", 6), *(("oh
         ("baseline", {"exponent": True}, r"connection\.exponent=true.*kind residual"),
         ("single_pass", {"reduce": "head"}, r"connection\.reduce=head.*for example connection\.reduce=sum"),
         ("baseline", {"single_pass": True}, r"connection\.single_pass=true.*kind residual"),
+        ("mhc", {"branch_scale": 0.5}, r"connection\.branch_scale=0\.5.*kind streams.*branch_scale=1\.0"),
         ("mhc_annealed", {"write_end": 0.0}, r"connection\.write_end=0.*more than 0"),
         ("attention_residuals", {"n": 4}, r"connection\.n=4.*for example connection\.n=1"),
         ("muddformer", {"reduce": "head"}, r"connection\.reduce=head.*for example connection\.reduce=sum"),

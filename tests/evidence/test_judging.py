@@ -73,6 +73,15 @@ def test_a_permutation_other_than_i_is_saturated(tables):
     assert found.dead == ("h_res_saturated",)
 
 
+def test_entries_below_zero_are_no_corner(tables):
+    """An H_res of either sign may have its diagonal at 1 and all else negative."""
+    gains, metrics, config = tables("mhc")
+    signed = [1.0 if i == j else -0.5 for i in range(4) for j in range(4)]
+    off = gains.assign(h_single=[signed] * len(gains), distance_identity=2.0)
+    off.loc[off["step"] == 0, "h_single"] = off.loc[off["step"] == 0, "h_single"].map(lambda h: [0.25] * 16)
+    assert judge(off, metrics, config, FREE) == Verdict()
+
+
 def test_sums_that_are_off_miss_the_constraint_where_there_is_one(tables):
     gains, metrics, config = tables("mhc")
     for column in ("row_error", "column_error"):

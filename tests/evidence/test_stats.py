@@ -37,6 +37,7 @@ def test_an_interval_of_pairs_says_on_which_side_of_zero_it_lies():
     assert (found.side(), found.side(noise=0.022)) == (1, 0)
     assert interval([-value for value in values]).side() == -1
     assert Interval(0.02, 0.021).side() == 0
+    assert interval([0.0, 0.0, 0.0]).side() == 0  # an arm that is the other to the last bit
 
 
 @pytest.mark.parametrize("gaps", [[], [1.0, 1.0], [1.0, 1.0, inf], [1.0, 1.0, nan]])

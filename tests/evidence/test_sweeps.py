@@ -53,6 +53,17 @@ def test_sensitivity_counts_from_the_loss_before_the_first_step(sweep):
     assert found.sensitivity("hc") == {0: (1.0 + 0.0 + 6.0) / 3}
 
 
+def test_of_tokens_too_the_sensitivity_counts_from_the_loss_before_the_first_step(fake):
+    ends = {1e-3: 3.0, 3e-3: 2.0, 1e-2: 9.0}
+    runs = [
+        fake(
+            "hc", [{"step": 0, "bpb/val": 8.0}, {"step": 60, "bpb/val": end, "bpb/test": end}], optim__lr=rate
+        )
+        for rate, end in ends.items()
+    ]
+    assert Sweep(LR, comparisons(runs, swept=LR)[0]).sensitivity("hc") == {0: (1.0 + 0.0 + 6.0) / 3}
+
+
 def test_what_another_study_trained_of_the_same_nets_fills_in(series):
     asked = [
         *series("baseline", 3.0, 3.0, study="family", optim__lr=1e-3, seed=(0, 1)),

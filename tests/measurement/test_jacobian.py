@@ -99,6 +99,20 @@ def test_of_a_net_that_is_deaf_to_its_input_no_direction_has_a_gain():
     assert gains == (0.0, 0.0)
 
 
+def test_where_nothing_comes_out_there_is_no_gain():
+    """What is relative to 0 is no number: not a gain of any size, nor a division by zero."""
+    random, worst = jacobian.power_gains(lambda x: x - 1, torch.ones(2, 3), torch.Generator().manual_seed(1))
+    assert random != random
+    assert worst != worst
+
+
+def test_where_no_gradient_comes_back_the_random_direction_is_all_there_is():
+    """As of a detached history: differences see it, reverse mode does not."""
+    x, generator = torch.ones(2, 3, dtype=torch.float64), torch.Generator().manual_seed(1)
+    gains = jacobian.power_gains(lambda x: x.detach() + 0 * x, x, generator)
+    assert gains == pytest.approx((1.0, 1.0), rel=1e-6)
+
+
 def test_a_worst_direction_that_leads_to_no_number_has_no_gain():
     """A random direction moves the first feature a little; the worst moves it alone, and too far."""
     x = torch.ones(1, 64, dtype=torch.float64)

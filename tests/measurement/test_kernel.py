@@ -1,16 +1,18 @@
 """The depth kernel is the net's own arithmetic, and stays where the composite gain is moved at will."""
 
+import math
 from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor
 
+from mhc_repro.connections import Maps
 from mhc_repro.linear import linear
 from mhc_repro.measurement import kernel
 from mhc_repro.measurement.gains import amax_gain, composite_forward
 from mhc_repro.measurement.probe import look
-from mhc_repro.measurement.seen import kernels
+from mhc_repro.measurement.seen import Seen, kernels
 from yaml_files import ARM_NAMES
 
 TOKENS = torch.arange(18).view(3, 6) % 17
@@ -165,6 +167,36 @@ def test_the_summary_by_hand():
 def test_how_many_outputs_are_heard_is_counted_token_by_token():
     kappa = torch.tensor([[[1.0, 1.0], [0, 0]], [[3, 2], [0, 2]]])
     assert [row["effective"] for row in kernel.kernel_rows(kappa, kappa)] == [1.0, (1 + 2) / 2]
+
+
+def test_a_row_is_divided_by_its_mean_token_by_token():
+    made = torch.tensor([[[1.0, 1.0], [0, 0]], [[3, 20], [1, 60]]])
+    assert kernel.kernel_rows(made, made)[1]["k_hat"] == pytest.approx([(1.5 + 0.5) / 2, (0.5 + 1.5) / 2])
+
+
+def test_a_cancellation_that_is_no_number_is_not_passed_over():
+    rows = [{"cancellation": 1.0}, {"cancellation": math.nan, "share": [0.5, 0.5], "effective": 2.0}]
+    assert math.isnan(kernel.summary(rows)["kernel/cancellation"])
+
+
+def of_inputs(*inputs: list[float]) -> Seen:
+    """What a residual net of one sub-layer shows of tokens that read so much, the readout's last."""
+    ones = torch.ones(1, len(inputs[0]), dtype=torch.float64)
+    return Seen(
+        maps=[Maps(ones, ones, ones[None])],
+        inputs=[torch.tensor(each, dtype=torch.float64) for each in inputs],
+        outputs=[ones[0], ones[0]],
+        start=ones[:, :1],
+        readout=ones[:, :1],
+    )
+
+
+def test_a_token_of_which_some_sub_layer_reads_nothing_is_left_out():
+    made, kappa = kernels(of_inputs([0.0, 0.5, 1.0], [2.0, 4.0, 0.0]))
+    assert made.shape == kappa.shape == (2, 2, 1)
+    assert kappa[..., 0].tolist() == [[2.0, 0.0], [0.25, 0.25]]
+    of_all, _ = kernels(of_inputs([0.0, 0.0], [2.0, 0.0]))
+    assert of_all.shape == (2, 2, 2)  # none is, where nothing would be left
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,41 @@ def test_a_sub_layer_without_a_number_is_not_passed_over(tiny):
     assert np.isnan(metrics["gain/composite_forward"])
 
 
+def test_nor_is_one_in_the_spread_and_the_logits(tiny):
+    model = tiny("hc", awake=0.5)
+    with torch.no_grad():
+        model.connections[1].mix.bias.fill_(torch.nan)
+    metrics, rows, _, _ = probe().measure(model, STEP)
+    assert np.isfinite([rows[0]["spread"], rows[0]["attention_logit"]]).all()
+    assert np.isnan([metrics["streams/spread"], metrics["attention/logit"]]).all()
+
+
+def test_an_activation_gain_is_of_the_end_and_not_of_where_it_was_largest(tiny):
+    model = tiny("mhc_unconstrained", awake=0.5)
+    last = model.connections[-1]
+    with torch.no_grad():
+        last.mix.alpha.zero_()
+        last.mix.bias.fill_(1e-3)
+        model.branches[-1].down.weight.zero_()
+    metrics, _, _, _ = probe().measure(model, STEP)
+    largest = [x.abs().max().item() for x in look(model)[0]]
+    assert metrics["gain/activation"] == pytest.approx(largest[-1] / largest[0], rel=1e-12)
+    assert largest[-1] < max(largest) / 2
+
+
+def test_the_slope_of_a_sub_layers_gates_is_its_own(tiny):
+    """Of a single pass the first makes no read that it uses, and the others do."""
+    model, seen_maps = tiny("single_pass", awake=2.0), []
+    _, rows, _, _ = probe().measure(model, STEP)
+    with torch.no_grad():
+        model.eval()(TOKENS, lambda layer, x, maps, carry: seen_maps.append(maps))
+        pairs = zip(model.connections, seen_maps[1:], strict=True)
+        expected = [connection.gate_slope(maps).item() for connection, maps in pairs]
+        as_of_the_first = [model.connections[0].gate_slope(maps).item() for maps in seen_maps[1:]]
+    assert [row["gate_slope"] for row in rows] == pytest.approx(expected, rel=1e-12)
+    assert expected != pytest.approx(as_of_the_first, rel=1e-3)
+
+
 @pytest.mark.parametrize("size", [1e-30, 1e-19, 1e19, 1e30])
 def test_a_state_whose_squares_are_out_of_range_is_measured_all_the_same(size):
     x = torch.randn(3, 5, 4, 8, generator=torch.Generator().manual_seed(0))
@@ -184,6 +219,12 @@ def test_it_is_due_at_every_so_many_steps_and_keeps_token_maps_at_five_with_both
     assert len(kept) == min(5, len(probed))
     gaps = np.diff([probed.index(step) for step in kept])
     assert gaps.max() - gaps.min() <= 1  # evenly, as far as probed steps allow
+
+
+def test_one_that_is_disabled_is_never_due():
+    for made, count in ((probe(enabled=False), 0), (probe(), 4 + 3)):
+        steps = range(STEP + 1)
+        assert sum(map(made.due, steps)) + sum(map(made.takes_batch, steps)) == count
 
 
 def test_token_maps_can_be_turned_off(tiny):

@@ -64,6 +64,25 @@ def test_what_can_change_a_number_is_dirty_and_told_apart(repository, name):
     assert not manifest.code(repository)["dirty"]
 
 
+def test_a_new_file_is_told_by_its_name_too(repository):
+    hashes = set()
+    for name in ("hc.yaml", "mhc.yaml"):
+        (repository / "conf" / name).write_text("two\n")
+        hashes.add(manifest.code(repository)["diff_sha256"])
+        (repository / "conf" / name).unlink()
+    assert len(hashes) == 2
+
+
+def test_how_a_user_looks_at_differences_does_not_hide_them(repository):
+    """difftastic and the like take the place of git's own diff, which counts here."""
+    git(repository, "config", "diff.external", "true")
+    clean = manifest.code(repository)
+    (repository / "mhc_repro" / "model.py").write_text("two\n")
+    changed = manifest.code(repository)
+    assert (clean["dirty"], changed["dirty"]) == (False, True)
+    assert not manifest.same_code(repository, clean, changed)
+
+
 def test_no_checkout_no_commit_and_no_git_are_unknown(tmp_path, monkeypatch):
     (tmp_path / "mhc_repro").mkdir()
     (tmp_path / "mhc_repro" / "__init__.py").write_text("")

@@ -94,6 +94,23 @@ def test_another_arm_of_the_same_size_tells_more_than_the_same_arm_of_another(ma
     assert seconds(make_config("hc")) == 6 * 2.0
 
 
+def test_another_arm_counts_as_a_quarter_more_or_less_work(make_config, make_run):
+    make_run(make_config("mhc"), seconds=2.0)
+    make_run(make_config("hc", model=ModelConfig(blocks=12)), seconds=1.0)  # half as much again
+    assert seconds(make_config("hc")) == 6 * 2.0
+    make_run(make_config("hc", model=ModelConfig(blocks=9)), seconds=1.0)  # an eighth more
+    assert seconds(make_config("hc")) == pytest.approx(6 * 1.0 * 8 / 9, rel=0.02)
+
+
+def test_where_no_probe_was_timed_none_is_counted(make_config, make_run):
+    run = make_run(make_config(seed=1), status="interrupted", seconds=2.0)
+    rows = [{"step": 0}, *({"step": step, "loss/train": 1.0, "time/step": 2.0} for step in range(1, 5))]
+    run.table("metrics").jsonl.unlink()
+    run.table("metrics").append(*rows)
+    assert seconds(make_config()) == 6 * 2.0
+    assert seconds(make_config(probed=True)) == 6 * 2.0
+
+
 def test_this_machines_runs_count_before_others(make_config, make_run):
     make_run(make_config(seed=1), seconds=9.0, cpu="another processor")
     assert seconds(make_config()) == 6 * 9.0

@@ -1,6 +1,7 @@
 """Rows come back as they went in, whole or not at all."""
 
 import math
+import os
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -71,6 +72,22 @@ def test_a_table_that_was_never_written_is_empty(tmp_path):
     assert table.read().empty
     assert list(table.read().columns) == ["step"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_that_are_waited_for_are_on_the_disk(tmp_path, monkeypatch):
+    """A checkpoint counts on them: the operating system may hold what it was handed for half a minute."""
+    table, synced = filled(tmp_path / "run"), []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino))
+    assert table.sync() == len(ROWS)
+    assert synced == [table.jsonl.stat().st_ino]
+
+
+def test_what_the_manifest_vouches_for_counts_and_not_lines_beside_it(tmp_path):
+    table = finished(tmp_path / "run")
+    table.jsonl.write_bytes(filled(tmp_path / "other", [{"step": 7}]).jsonl.read_bytes())
+    assert table.read()["step"].tolist() == [7]  # as a kill leaves it, before there is a sum
+    whole = Table(tmp_path / "run", "metrics", table.checksum())
+    assert whole.read()["step"].tolist() == [0, 1, 2, 12]
 
 
 @settings(max_examples=60, deadline=None)

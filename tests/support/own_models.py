@@ -41,14 +41,14 @@ class Stack(nn.Module):
 class Lucidrains(nn.Module):
     """A stack of PyPI hyper-connections' modules, as its README has it; `decorated`: branches apart."""
 
-    def __init__(self, kind: str, decorated: bool = False, **settings: Any) -> None:
+    def __init__(self, kind: str, decorated: bool = False, layers: int = LAYERS, **settings: Any) -> None:
         super().__init__()
         package = pytest.importorskip("hyper_connections.mHCv2" if kind == "v2" else "hyper_connections")
         name = "get_init_and_expand_reduce_stream_functions"
         make = getattr(package, f"mc_{name}" if kind == "mhc" else name)
         init, self.expand, self.reduce = make(4, dim=DIM, **settings)
-        self.branches = nn.ModuleList(branch() for _ in range(LAYERS))
-        given = [None] * LAYERS if decorated else self.branches
+        self.branches = nn.ModuleList(branch() for _ in range(layers))
+        given = [None] * layers if decorated else self.branches
         self.layers = nn.ModuleList(init(branch=each, layer_index=i) for i, each in enumerate(given))
         self.decorated = decorated
 
@@ -70,13 +70,15 @@ def of_transformers(name: str, kind: str, dtype: torch.dtype = torch.float64, **
     return seeded(lambda: getattr(transformers, name + kind)(config)).to(dtype)
 
 
-def deepseek_v4() -> nn.Module:
+def deepseek_v4(layers: int = LAYERS) -> nn.Module:
+    """Make a small model of `layers` sub-layers, two to a layer of its own."""
     sizes = dict(
-        vocab_size=32, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+        vocab_size=32, hidden_size=32, num_hidden_layers=layers // 2, num_attention_heads=2, num_key_value_heads=1,
         head_dim=16, qk_rope_head_dim=8, q_lora_rank=16, o_lora_rank=16, o_groups=2, index_n_heads=2,
         index_head_dim=16, index_topk=4, moe_intermediate_size=16, n_routed_experts=4, num_experts_per_tok=2,
         n_shared_experts=1, num_hash_layers=0, sliding_window=8, max_position_embeddings=32, hc_mult=4,
-        hc_sinkhorn_iters=2, layer_types=["sliding_attention"] * 2, mlp_layer_types=["moe"] * 2,
+        hc_sinkhorn_iters=2, layer_types=["sliding_attention"] * (layers // 2),
+        mlp_layer_types=["moe"] * (layers // 2),
     )  # fmt: skip
     return of_transformers("DeepseekV4", "ForCausalLM", torch.float32, **sizes)
 

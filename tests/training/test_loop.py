@@ -14,7 +14,7 @@ import torch
 from mhc_repro.errors import UserError
 from mhc_repro.evidence.verdicts import verdict
 from mhc_repro.runs import RunDirectory, files, read_run
-from mhc_repro.training import runtime, trainer
+from mhc_repro.training import memory, runtime, trainer
 from mhc_repro.training.checkpoint import Checkpoints, checkpoint_folder
 from mhc_repro.training.loop import train
 from mhc_repro.training.session import Session
@@ -103,6 +103,15 @@ def test_what_memory_cannot_hold_is_a_mistake(config, monkeypatch):
     monkeypatch.setattr(Trainer, "step", Mock(side_effect=RuntimeError(said)))
     with pytest.raises(UserError, match=r"data.batch=2 .* choose less"):
         train(config("baseline"))
+
+
+def test_the_least_that_a_step_takes_is_weights_four_times_and_logits_or_streams(config):
+    """In float32: a block's 12 C^2 at mlp_ratio 4, the embedding, and of a part of the batch the larger of both."""
+    model = {"blocks": 3, "dim": 8, "mlp_ratio": 4}
+    weights = 4 * (3 * 12 * 8**2 + 256 * 8)
+    for n, parts, numbers in ((4, 1, 256), (64, 1, 64 * 8), (64, 2, 64 * 8)):
+        made = config("hc", n=n, model=model, data={"batch": 4}, runtime={"accumulate": parts})
+        assert memory.least(made) == 4 * (weights + 4 // parts * 6 * numbers)
 
 
 def test_a_divergence_at_the_last_update_is_one_too(config):

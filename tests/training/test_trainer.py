@@ -173,6 +173,13 @@ def test_a_step_that_is_no_number_leaves_weights_and_optimiser_as_they_were(star
     assert not torch.equal(made.model.norm.weight, before["model"]["norm.weight"])
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_gradients_of_sub_layers_are_for_the_probe_alone(start, enabled):
+    made = start("baseline", probe={"every": 1, "enabled": enabled})
+    made.step()
+    assert bool(made.layer_gradients) == enabled
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("name", ARM_NAMES)

@@ -33,8 +33,8 @@ DISTANCES = ("distance_identity", "distance_uniform")
 # by sub-layer at the last probe: columns of the gains table or DERIVED (the second without markers), title, y axis
 PANELS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("spread",), "(b) Spread between the streams", "of the streams' norm"),
-    (DISTANCES, "(c) H_res from I: marked, from J/n: plain", "Frobenius distance"),
-    (("sigma2",), r"(d) Second singular value of $H_l \cdots H_1$", "σ₂"),
+    (DISTANCES, "(c) Mean H_res from I: marked, from J/n: plain", "Frobenius distance"),
+    (("sigma2",), r"(d) Second singular value of mean $H_l \cdots H_1$", "σ₂"),
     (("weakest_column",), r"(e) Smallest column sum of $H_L \cdots H_l$", "|column sum|"),
     (("gate_slope",), "(f) Slope of the gates", "of the largest"),
 )

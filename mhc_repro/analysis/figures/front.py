@@ -16,9 +16,10 @@ from mhc_repro.evidence.styles import BASELINE, style
 
 CAPTION = (
     "(a) Every run of the settings below that did not diverge: largest composite gain (a residual net: 1) against "
-    "held-out bits minus those of the baseline with its seed; larger marks are deeper nets, dotted what the paper "
-    "reports. (b) mHC minus HC, paired by seed, a row a setting (sub-layers × dim, peak learning rate); grey: as "
-    "far as a run repeated differs; right: how many seeds are worse by more."
+    "held-out bits minus those of the baseline with its seed; larger marks are deeper nets, hollow ones have the "
+    "lower peak rate, dotted is what the paper reports. (b, wide screens) mHC minus HC, paired by seed, a row a "
+    "setting (sub-layers × dim, peak learning rate); grey: as far as a run repeated differs; right: how many seeds "
+    "are worse by more."
 )
 
 
@@ -53,6 +54,7 @@ def _gain_and_loss(ax: Axes, settings: Settings, arms: Sequence[str], published:
         ax.axvline(gain, color=colour, linestyle=":", linewidth=1.2, zorder=1)
         x, side = (gain * 1.12, "left") if gain < 10 else (gain / 1.12, "right")
         ax.text(x, 0.985, f"paper: {style(arm).label}", **above, color=colour, ha=side, va="top")
+    highest = max(run.config["optim"]["lr"] for _, setting in settings for run in setting.runs)
     for arm in reversed([*arms]):  # the arms it is about on top of their control
         own = style(arm)
         for _, setting in settings:
@@ -61,7 +63,9 @@ def _gain_and_loss(ax: Axes, settings: Settings, arms: Sequence[str], published:
                 if seed in base and run.state == base[seed].state == "finished":
                     place = values(run)["composite"], values(run)["bpc"] - values(base[seed])["bpc"]
                     look: dict[str, Any] = {"color": own.colour, "markersize": 3.4 + run.layers / 7}
-                    ax.plot(*place, own.marker, **look, markeredgecolor="white", gid=arm)
+                    hollow = run.config["optim"]["lr"] < highest
+                    edges = {"fillstyle": "none"} if hollow else {"markeredgecolor": "white"}
+                    ax.plot(*place, own.marker, **look, **edges, gid=arm)
     ax.axhline(0, color="black", linewidth=0.9)
     ax.set_xscale("log")
     ax.set(title="(a) The gain and the loss of each run", xlabel="largest composite gain of the run")

@@ -55,7 +55,10 @@ def rates(comparison: Comparison, key: str) -> Figure:
         _panel(ax, gaps, sweep.grid)
         drawing.noise(ax, comparison)
         scales.fit_signed(ax)
-        ax.set(title=f"The same − {style(first).label}'s, paired by seed; below 0: better", ylabel="bits")
+        ax.set(
+            title=f"The same − {style(first).label}'s, paired by seed; below 0: better",
+            ylabel=f"bits (linear to {scales.LINEAR:g}, then log)",
+        )
     drawing.finish(figure, comparison, xlabel=SWEPT[key], notes=notes)
     figure.subplots_adjust(hspace=0.72 / HEIGHT)
     return figure

@@ -58,7 +58,8 @@ def fit_positive(ax: Axes) -> None:
 def fit_signed(ax: Axes) -> None:
     """Put differences on an axis that is linear around zero and logarithmic beyond LINEAR."""
     values = np.append(finite([ax]), 0.0)
-    low, high = (max(LINEAR / 2, 1.25 * abs(end)) for end in (values.min(), values.max()))
+    # more room at the top, where a cross and its number stand for runs that diverged
+    low, high = max(LINEAR / 2, -1.25 * values.min()), max(LINEAR / 2, 2 * values.max())
     ax.set_yscale("symlog", linthresh=LINEAR, linscale=1.5)
     ax.set_ylim(-low, high)
     ax.yaxis.set_major_locator(FixedLocator([*(-size for size in SIZES), 0, *SIZES]))

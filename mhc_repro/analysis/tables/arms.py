@@ -22,10 +22,10 @@ CAPTION = (
     "Exact: the constraint on H_res holds to rounding. Bound: of the composite gain at n = 4, forward / "
     "backward, at any depth; –: none. Start: of H_res; A.6 is mHC's own (0.993 on the diagonal), as A.6 one "
     "as far from I. Parameters: added, over the number of connections. Step and memory: times the baseline's, by "
-    "the bench below. From I: ‖H_res − I‖ (Frobenius, median over sub-layers) at the start and at the end. Gain: "
-    "largest composite gain of the run, forward / backward; that of a history counts all the states it carries, of "
-    "which the net reads the newest alone. Bits per character: on the test split, at the end of so "
-    "short a training: no order of arms follows from that."
+    "the bench below. From I: ‖H_res − I‖ of the token mean (Frobenius, median over sub-layers) at the start and "
+    "at the end. Gain: largest composite gain of the run, forward / backward; that of a history counts all "
+    "the states it carries, of which the net reads the newest alone. Bits per character: on the test split, at the "
+    "end of so short a training: no order of arms follows from that."
 )
 
 

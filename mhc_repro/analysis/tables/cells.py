@@ -15,7 +15,8 @@ from mhc_repro.runs import Run
 BESIDE_GAIN = ("late_share", "cancellation")  # of the ledger: what no basis moves, where it was measured
 KERNEL = (
     "Late share: of the last quarter of the sub-layers in what the readout reads at the end. C: the largest sum of "
-    "relative sizes in what a sub-layer reads; 1: nothing cancels. Unlike the gain, these are no matter of basis."
+    "relative sizes in what a sub-layer reads; 1: all points one way, √N: N equal outputs at right angles, more: "
+    "they cancel. Unlike the gain, these are no matter of basis."
 )
 NUMBER = re.compile(rf"[-+≈≤≥ ]*(\d|inf\b)|{DASH}|$")  # what a cell begins with that is one, or holds none
 

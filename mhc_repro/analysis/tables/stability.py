@@ -55,6 +55,7 @@ STABILITY = (
     *("grad_body_median", "grad_body_max", "clipped", "composite_forward", "composite_backward"),
     *cells.BESIDE_GAIN,
 )
+BRIEF = ("grad_body_max", "composite_forward", "composite_backward")
 HEARD = (
     *("late_share", "early_share", "effective", "cancellation", "lost_last_quarter", "lost_last_half"),
     *("jacobian_random", "jacobian_worst", "logit_max", "clip_by_maps"),
@@ -105,8 +106,9 @@ def pieces(comparisons: Sequence[Comparison]) -> Iterator[str]:
 
 
 def brief(comparisons: Sequence[Comparison]) -> str:
-    """Write the table that answers the question, alone: its columns are explained under the full part."""
-    frame = stability_columns(rows(comparisons))
+    """Write what answers the question at a glance, alone: the columns are explained under the full part."""
+    columns = {LEDGER["bpc"].label: cells.held_out_bpc} | _shown(*BRIEF) | {"status": _status}
+    frame = _frame(rows(comparisons), columns).drop(columns="seeds")
     return f"{cells.markdown(frame, aligned=False)}\n\n{labels.provenance(comparisons)}"
 
 

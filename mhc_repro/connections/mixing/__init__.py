@@ -5,9 +5,9 @@ what else makes it an arm); its fields are what `connection.mixing` in its YAML 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import Field, fields
+from dataclasses import fields
 from difflib import get_close_matches
-from sys import float_info
+from math import isfinite
 from typing import Any
 
 from mhc_repro.connections.mixing.base import Mixing
@@ -26,6 +26,7 @@ from mhc_repro.connections.mixing.scaled import (
 )
 from mhc_repro.connections.mixing.transport import Transport
 from mhc_repro.errors import UserError
+from mhc_repro.reading import Unfit, fit
 from mhc_repro.words import assignment
 
 __all__ = ["MIXINGS", "Mixing", "make_mixing"]
@@ -71,29 +72,20 @@ def make_kind(settings: Mapping[str, Any], kinds: Mapping[str, type], n: int) ->
         told = assignment(f"connection.mixing.{name}", value)
         if name not in known:
             raise UserError(f"{told}: {_allowed(f'connection.mixing of kind {kind} has', name, known)}")
-        if not _fits(value, known[name]):
+        if not _fits(value, known[name].type):
             usual = assignment(f"connection.mixing.{name}", known[name].default)
             raise UserError(f"{told}: must be finite and of the form of its default, {usual}")
     hashable = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
     return kinds[kind](n=n, **hashable)
 
 
-def _fits(value: object, known: Field[Any]) -> bool:
-    if known.default is None:  # the arm finds its own
-        return value is None or _is_like(value, (0.0, 0.0) if "tuple" in str(known.type) else 0.0)
-    return _is_like(value, known.default)
-
-
-def _is_like(value: object, default: object) -> bool:
-    if isinstance(default, tuple):
-        return (
-            isinstance(value, list | tuple)
-            and len(value) == len(default)
-            and all(map(_is_like, value, default))
-        )
-    if isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool):
-        return abs(value) <= float_info.max  # which not every whole number is
-    return type(value) is type(default)
+def _fits(value: object, kind: Any) -> bool:
+    try:
+        made = fit(value, kind)
+    except Unfit:
+        return False
+    numbers = made if isinstance(made, tuple) else (made,)
+    return not any(isinstance(each, float) and not isfinite(each) for each in numbers)
 
 
 def _allowed(what: str, value: str, allowed: Iterable[str]) -> str:

@@ -3,7 +3,8 @@
 App. A.6 of mHC's ICML version, as others quote it, starts H_res at SK(6 I - 3): off the diagonal
 e^-3 / (e^3 + (n - 1) e^-3). An arm that starts elsewhere would differ by its start as much as by its
 constraint, so where a setting called `start` is null a family starts as far from I, in the Frobenius
-norm, as A.6 does.
+norm, as A.6 does (but `orthogonal` of two streams, which starts at I, and `mean_permutations`, whose
+share of the mean comes on top).
 """
 
 import math

@@ -133,10 +133,11 @@ class BlockOrthostochastic(Mixing):
 
 @dataclass(frozen=True)
 class Orthostochastic(Mixing):
-    """H_res = O * O entrywise, O by Newton-Schulz from logits / ||logits||_F: doubly stochastic in the limit.
+    """H_res = O * O entrywise, O by Newton-Schulz from logits / ||logits||_F.
 
-    X <- 3 X - 3.2 A X + 1.2 A^2 X, A = X X^T, whose error shrinks by 0.6 a step. Of random 4 x 4 logits,
-    five steps leave the sums of one in twenty off by more than 0.2, so there is no bound.
+    X <- 3 X - 3.2 A X + 1.2 A^2 X, A = X X^T, whose error shrinks by 0.6 a step: doubly stochastic in the limit, of
+    logits that are invertible. Of random 4 x 4 logits, five steps leave the sums of one in twenty off by more than
+    0.2, so there is no bound.
     """
 
     doubly_stochastic = True

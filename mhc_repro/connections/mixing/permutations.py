@@ -54,8 +54,8 @@ class Permutations(Mixing):
 class MeanPermutations(Permutations):
     """cmHC: sum_k a_k [g P_k + (1 - g) J/n], mHC-lite's matrix with a share 1 - g of the mean of all streams.
 
-    g is 0.8 in the first two sub-layers and 1 after, so that no H_res there is near I, nor any near J/n (OpenReview
-    NH0KjaJepH: too little and too much mixing both hurt).
+    g is 0.8 in the first two sub-layers and 1 after, so that no H_res there is near I, nor near J/n at the start
+    (OpenReview NH0KjaJepH: too little and too much mixing both hurt).
     """
 
     share: float = 0.8  # g

@@ -30,7 +30,7 @@ class Quaternions(Mixing):
     """H_res = L(q) R(conj r), x -> q x conj(r) of unit quaternions q and r: all of SO(4) (oHC, arXiv 2609.02672).
 
     q = v / |v|, v = (1 + l_0, l_1, l_2, l_3), and r likewise of l_4 to l_7. The gate alpha on its numbers stays at
-    its start, since a learned one takes up the gradient's clip, as the paper has it.
+    its start, since a learned one takes up the gradient's clip, as the paper has it. At v = 0 H_res is 0.
     """
 
     learns_alpha = False

@@ -65,8 +65,9 @@ class ColumnStochastic(Square):
 
 @dataclass(frozen=True)
 class SwitchedMarginals(RowStochastic):
-    """osHC: rows sum to 1 in the first sub-layers and columns in those after, so that a product is within n of 1.
+    """osHC: rows sum to 1 in the first sub-layers and columns in those after.
 
+    No gain of a product, nor its spectral norm, is then more than n (of one marginal alone: the norm, sqrt(n)).
     (OpenReview 1BC0eYN2uS; that it switches along the depth is our reading.)
     """
 
