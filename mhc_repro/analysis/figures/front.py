@@ -64,7 +64,7 @@ def _gain_and_loss(ax: Axes, settings: Settings, arms: Sequence[str], published:
                     place = values(run)["composite"], values(run)["bpc"] - values(base[seed])["bpc"]
                     look: dict[str, Any] = {"color": own.colour, "markersize": 3.4 + run.layers / 7}
                     hollow = run.config["optim"]["lr"] < highest
-                    edges = {"fillstyle": "none"} if hollow else {"markeredgecolor": "white"}
+                    edges: dict[str, Any] = {"fillstyle": "none"} if hollow else {"markeredgecolor": "white"}
                     ax.plot(*place, own.marker, **look, **edges, gid=arm)
     ax.axhline(0, color="black", linewidth=0.9)
     ax.set_xscale("log")
