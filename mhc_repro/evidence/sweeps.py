@@ -68,15 +68,15 @@ class Sweep:
         return {seed: runs[seed, lowest] for seed, lowest in chosen_rates.items() if not isnan(lowest)}
 
     def at_one_rate(self, arm: str) -> dict[int, Run]:
-        """Return an arm's runs by seed at the rate with the best mean, of those with all seeds that it has."""
+        """Return an arm's runs by seed at its best rate, by the mean over the seeds that all of its rates have."""
         by_rate: dict[float, dict[int, Run]] = {}
         for run in self.whole.arms.get(arm, []):
             if run.state in ENDED:
                 by_rate.setdefault(rate(run, self.key), {})[run.seed] = run
-        seeds = {seed for runs in by_rate.values() for seed in runs}
-        whole = [by_rate[each] for each in sorted(by_rate) if by_rate[each].keys() == seeds]
-        means = [fmean(_bits(run, "val") for run in runs.values()) for runs in whole]
-        known = [(mean, runs) for mean, runs in zip(means, whole, strict=True) if not isnan(mean)]
+        tried = [by_rate[each] for each in sorted(by_rate)]
+        shared = set.intersection(*map(set, tried)) if tried else set()
+        means = [fmean(_bits(runs[seed], "val") for seed in shared) if shared else nan for runs in tried]
+        known = [(mean, runs) for mean, runs in zip(means, tried, strict=True) if not isnan(mean)]
         return min(known, key=itemgetter(0), default=(nan, {}))[1]
 
 

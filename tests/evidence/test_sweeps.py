@@ -42,9 +42,12 @@ def test_rates_with_different_seeds_are_not_compared(sweep):
     """One seed is harder than another: a mean without it is lower for no merit of the rate."""
     easy, hard = (0, 1e-3, 2.0, 2.0), (1, 1e-3, 2.4, 2.4)
     found = sweep(easy, hard, (1, 3e-3, 2.3, 2.3), (2, 3e-3, 2.6, 2.6))
-    assert found.at_one_rate("hc") == {}
-    found = sweep(easy, hard, (0, 3e-3, 1.9, 1.9), (1, 3e-3, 2.3, 2.3), (0, 1e-2, 1.0, 1.0))
+    assert rates(found.at_one_rate("hc")) == {1: 3e-3, 2: 3e-3}
+    found = sweep(easy, hard, (0, 3e-3, 1.9, 1.9), (1, 3e-3, 2.3, 2.3), (1, 1e-2, 2.35, 2.35))
     assert rates(found.at_one_rate("hc")) == {0: 3e-3, 1: 3e-3}
+    found = sweep(easy, hard, (0, 3e-3, 2.1, 2.1))  # the better one may have more seeds
+    assert rates(found.at_one_rate("hc")) == {0: 1e-3, 1: 1e-3}
+    assert sweep(easy, (1, 3e-3, 2.3, 2.3)).at_one_rate("hc") == {}
 
 
 def test_sensitivity_counts_from_the_loss_before_the_first_step(sweep):

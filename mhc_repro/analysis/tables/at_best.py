@@ -1,7 +1,7 @@
 """Every arm of a study at the better of the rates it was run at, paired by seed to the baseline at its own.
 
-The better rate is the one with the lowest mean validation loss over the seeds, of those that have all seeds the arm
-has; one that diverged in a seed has an infinite loss. What another study trained of the same nets, at the study's
+The better rate is the one with the lowest mean validation loss over the seeds that all of the arm's rates have; one
+that diverged in a seed has an infinite loss. What another study trained of the same nets, at the study's
 rates and of its seeds, counts where the study has no run of its own.
 """
 
@@ -20,13 +20,13 @@ from mhc_repro.evidence.sweeps import LR, Sweep, completed, rate
 from mhc_repro.runs import ENDED
 
 CAPTION = (
-    "Each arm at the better of the study's rates, by its mean validation loss over the seeds (alone: run at no "
-    "other yet); for a run that the study lacks another study's of the same net counts. Bits: held-out, a "
-    "character, at the end. Differences are from the baseline at its own better rate, of the same seeds, with the "
-    f"95 % t interval from {stats.FEWEST} on; {differences.MARK}: it leaves zero out; brackets: seeds in which the "
-    f"arm is lower. From fewer than {stats.FEWEST} seeds no order of arms follows. Gain: largest composite gain of "
-    "a run, forward / backward; of arms that keep earlier states or outputs it counts all that is kept. Step: "
-    "times the baseline's, by the bench."
+    "Each arm at the better of the study's rates, by its mean validation loss over the seeds in which it was run at "
+    "both (alone: run at no other); for a run that the study lacks another study's of the same net counts. Bits: "
+    "held-out, a character, at the end. Differences are from the baseline at its own better rate, of the same seeds, "
+    f"with the 95 % t interval from {stats.FEWEST} on; {differences.MARK}: it leaves zero out; brackets: seeds in "
+    f"which the arm is lower. From fewer than {stats.FEWEST} seeds no order of arms follows. Gain: largest composite "
+    "gain of a run, forward / backward; of arms that keep earlier states or outputs it counts all that is kept. "
+    "Step: times the baseline's, by the bench."
 )
 
 
