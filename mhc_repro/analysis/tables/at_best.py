@@ -20,13 +20,13 @@ from mhc_repro.evidence.sweeps import LR, Sweep, completed, rate
 from mhc_repro.runs import ENDED
 
 CAPTION = (
-    "Each arm at the better of the study's rates, by its mean validation loss over the seeds in which it was run at "
-    "both (alone: run at no other); for a run that the study lacks another study's of the same net counts. Bits: "
-    "held-out, a character, at the end. Differences are from the baseline at its own better rate, of the same seeds, "
-    f"with the 95 % t interval from {stats.FEWEST} on; {differences.MARK}: it leaves zero out; brackets: seeds in "
-    f"which the arm is lower. From fewer than {stats.FEWEST} seeds no order of arms follows. Gain: largest composite "
-    "gain of a run, forward / backward; of arms that keep earlier states or outputs it counts all that is kept. "
-    "Step: times the baseline's, by the bench."
+    "Each arm at the better of the study's rates, by its mean validation loss over the seeds in which it was "
+    "run at both (alone: run at no other); for a run that the study lacks another study's of the same net "
+    "counts. Bits: held-out, a character, at the end. Differences are from the baseline at its own better "
+    f"rate, of the same seeds, with the 95 % t interval from {stats.FEWEST} on; {differences.MARK}: it leaves "
+    f"zero out; brackets: seeds in which the arm is lower. From fewer than {stats.FEWEST} seeds no order of "
+    "arms follows. Gain: largest composite gain of a run, forward / backward; of arms that keep earlier states "
+    "or outputs it counts all that is kept. Step: times the baseline's, by the bench."
 )
 
 
