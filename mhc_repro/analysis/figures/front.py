@@ -15,11 +15,10 @@ from mhc_repro.evidence.ledger import LEDGER, by_seed, values
 from mhc_repro.evidence.styles import BASELINE, style
 
 CAPTION = (
-    "(a) Every run of the settings below that did not diverge: largest composite gain (a residual net: 1) against "
-    "held-out bits minus those of the baseline with its seed; larger marks are deeper nets, hollow ones have the "
-    "lower peak rate, dotted is what the paper reports. (b, wide screens) mHC minus HC, paired by seed, a row a "
-    "setting (sub-layers × dim, peak learning rate); grey: as far as a run repeated differs; right: how many seeds "
-    "are worse by more."
+    "(a) Every run of the settings below that did not diverge: largest composite gain against held-out bits minus "
+    "the baseline's of its seed; larger: deeper, hollow: the lower rate, dotted: the paper's. (b, wide screens) "
+    "mHC minus HC, paired by seed, a row a setting (sub-layers × dim, peak learning rate); grey: as far as a run "
+    "repeated differs; right: how many seeds are worse by more."
 )
 
 

@@ -55,7 +55,7 @@ STABILITY = (
     *("grad_body_median", "grad_body_max", "clipped", "composite_forward", "composite_backward"),
     *cells.BESIDE_GAIN,
 )
-BRIEF = ("grad_body_max", "composite_forward", "composite_backward")
+BRIEF = ("composite_forward", "composite_backward")
 HEARD = (
     *("late_share", "early_share", "effective", "cancellation", "lost_last_quarter", "lost_last_half"),
     *("jacobian_random", "jacobian_worst", "logit_max", "clip_by_maps"),
