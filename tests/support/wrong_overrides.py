@@ -19,7 +19,7 @@ import train
 from mhc_repro.command_line import compose, jobs
 from mhc_repro.command_line.entry import MISTAKE, exit_code
 from mhc_repro.config import Config, dotted
-from mhc_repro.corpora import data
+from mhc_repro.corpora import synthetic
 from mhc_repro.runs import plan
 from mhc_repro.training import loop
 from mhc_repro.validation import RULES
@@ -120,7 +120,7 @@ def workshop(folder: Path) -> Iterator[None]:
     before = Path.cwd(), signal.signal(signal.SIGALRM, hang)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "train_here", briefly)
-        patch.setattr(data, "synthetic", cache(data.synthetic))
+        patch.setattr(synthetic, "text", cache(synthetic.text))
         patch.setattr(plan, "read_runs", lambda root: [])  # no time from earlier runs
         patch.setenv("MHC_REPRO_CACHE", str(folder / "cache"))
         os.chdir(folder)
